@@ -1,0 +1,16 @@
+"""Cameras: read from captures, or made around a scene that has none."""
+
+from .cameras import Cameras, concatenate
+from .lenses import Lens
+from .orbit import Orbit, fit_orbit, look_at, orbit_cameras, parse_axis
+
+__all__ = [
+    "Cameras",
+    "Lens",
+    "Orbit",
+    "concatenate",
+    "fit_orbit",
+    "look_at",
+    "orbit_cameras",
+    "parse_axis",
+]

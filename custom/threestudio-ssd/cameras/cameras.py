@@ -1,0 +1,157 @@
+"""Cameras: where the pictures of a scene are taken from, in one convention, and the pictures that belong to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .lenses import Lens, read_picture
+
+
+@dataclass(eq=False)
+class Cameras:
+    """Pinhole cameras, OpenCV axes (x right, y down, z forward), pixel centres at +0.5, top-left corner at (0, 0).
+
+    Attributes:
+        viewmats: (c 4 4) world to camera, float32.
+        Ks: (c 3 3) intrinsics in pixels, float32; the principal point need not be in the middle.
+        widths: (c) int64, pixels.
+        heights: (c) int64, pixels.
+        names: (c) one name per view, as the capture calls it.
+        image_paths: (c) the photograph of each view, or None.
+        lenses: (c) how the photograph on disk relates to the pinhole camera: its lens, size and intrinsics; None without.
+    """
+
+    viewmats: Float[Tensor, "c 4 4"]
+    Ks: Float[Tensor, "c 3 3"]
+    widths: Int[Tensor, "c"]
+    heights: Int[Tensor, "c"]
+    names: list[str]
+    image_paths: list[Path | None] = field(default_factory=list)
+    lenses: list[Lens | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        self.viewmats, self.Ks = self.viewmats.float(), self.Ks.float()
+        self.widths, self.heights = self.widths.long(), self.heights.long()
+        self.image_paths = self.image_paths or [None] * count
+        self.lenses = self.lenses or [None] * count
+        shapes = {"viewmats": (count, 4, 4), "Ks": (count, 3, 3), "widths": (count,), "heights": (count,)}
+        for name, shape in shapes.items():
+            if tuple(getattr(self, name).shape) != shape:
+                found = tuple(getattr(self, name).shape)
+                raise ValueError(f"{name} has shape {found}, expected {shape} for {count} names")
+        if len(self.image_paths) != count or len(self.lenses) != count:
+            raise ValueError(f"{len(self.image_paths)} pictures and {len(self.lenses)} lenses for {count} cameras")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> "Cameras":
+        """Some of the cameras; an integer gives a set of one."""
+        rows = torch.arange(len(self))[index].reshape(-1).tolist()
+        on_device = torch.as_tensor(rows, dtype=torch.int64, device=self.viewmats.device)
+        return Cameras(
+            self.viewmats[on_device],
+            self.Ks[on_device],
+            self.widths[on_device],
+            self.heights[on_device],
+            [self.names[row] for row in rows],
+            [self.image_paths[row] for row in rows],
+            [self.lenses[row] for row in rows],
+        )
+
+    @property
+    def centers(self) -> Float[Tensor, "c 3"]:
+        """Camera centres in the world."""
+        rotations, translations = self.viewmats[:, :3, :3], self.viewmats[:, :3, 3]
+        return -(rotations.mT @ translations[:, :, None])[:, :, 0]
+
+    @property
+    def forwards(self) -> Float[Tensor, "c 3"]:
+        """Unit viewing directions in the world."""
+        return self.viewmats[:, 2, :3]
+
+    @property
+    def ups(self) -> Float[Tensor, "c 3"]:
+        """Unit directions in the world that point upwards in the picture."""
+        return -self.viewmats[:, 1, :3]
+
+    def to(self, device: torch.device | str) -> "Cameras":
+        """The same cameras on another device."""
+        tensors = (self.viewmats, self.Ks, self.widths, self.heights)
+        return Cameras(*(tensor.to(device) for tensor in tensors), self.names, self.image_paths, self.lenses)
+
+    def resized(self, width: int, height: int) -> "Cameras":
+        """The same views drawn at another size in pixels; the aspect may change, the view does not."""
+        Ks = self.Ks.double()
+        Ks[:, 0] *= (width / self.widths)[:, None]
+        Ks[:, 1] *= (height / self.heights)[:, None]
+        return self._with(Ks, torch.full_like(self.widths, width), torch.full_like(self.heights, height))
+
+    def scaled(self, factor: float) -> "Cameras":
+        """The same views at a multiple of their size, rounded to whole pixels, at least 1."""
+        widths = (self.widths * factor).round().long().clamp_min(1)
+        heights = (self.heights * factor).round().long().clamp_min(1)
+        Ks = self.Ks.double()
+        Ks[:, 0] *= (widths / self.widths)[:, None]
+        Ks[:, 1] *= (heights / self.heights)[:, None]
+        return self._with(Ks, widths, heights)
+
+    def cropped(
+        self, left: int | Int[Tensor, "c"], top: int | Int[Tensor, "c"], width: int | Int[Tensor, "c"],
+        height: int | Int[Tensor, "c"],
+    ) -> "Cameras":  # fmt: skip
+        """A window of each view; it may reach beyond the old borders.
+
+        Args:
+            left: Pixels from the old left border to the new one; negative outside. One number, or one per camera.
+            top: The same from the top.
+            width: Pixels, at least 1.
+            height: Pixels, at least 1.
+        """
+        lefts, tops, widths, heights = (
+            torch.as_tensor(value, device=self.widths.device).long().expand(len(self)).clone()
+            for value in (left, top, width, height)
+        )
+        if len(self) and (widths.min() < 1 or heights.min() < 1):
+            raise ValueError(f"a crop needs at least 1 pixel, got {widths.min()} x {heights.min()}")
+        Ks = self.Ks.double()
+        Ks[:, 0, 2] -= lefts
+        Ks[:, 1, 2] -= tops
+        return self._with(Ks, widths, heights)
+
+    def squared(self) -> "Cameras":
+        """The largest centred square of each view."""
+        sides = torch.minimum(self.widths, self.heights)
+        return self.cropped((self.widths - sides) // 2, (self.heights - sides) // 2, sides, sides)
+
+    def load_image(self, index: int) -> Float[Tensor, "h w 3"]:
+        """The photograph of one view, undistorted, resized and cropped to what the camera shows now, in [0, 1].
+
+        Transparent pictures are composited on white; what lies outside the photograph is black.
+
+        Raises:
+            SceneFormatError: If there is no photograph or it cannot be read.
+        """
+        size = (int(self.widths[index]), int(self.heights[index]))
+        return read_picture(self.image_paths[index], self.names[index], self.lenses[index], self.Ks[index].cpu(), size)
+
+    def _with(self, Ks: Tensor, widths: Tensor, heights: Tensor) -> "Cameras":
+        return Cameras(self.viewmats, Ks, widths, heights, self.names, self.image_paths, self.lenses)
+
+
+def concatenate(sets: Sequence[Cameras]) -> Cameras:
+    """All cameras of several sets, one after the other."""
+    return Cameras(
+        torch.cat([cameras.viewmats for cameras in sets]),
+        torch.cat([cameras.Ks for cameras in sets]),
+        torch.cat([cameras.widths for cameras in sets]),
+        torch.cat([cameras.heights for cameras in sets]),
+        [name for cameras in sets for name in cameras.names],
+        [path for cameras in sets for path in cameras.image_paths],
+        [lens for cameras in sets for lens in cameras.lenses],
+    )

@@ -1,0 +1,178 @@
+"""Lenses: how the photograph on disk differs from the pinhole camera that a splat is drawn with, and undoing it.
+
+A lens maps directions to pixels. The pinhole camera kept in ``Cameras`` has the focal lengths and the principal point of
+the lens and no distortion; the photograph is resampled to it when it is read.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import SceneFormatError
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A camera as it was calibrated.
+
+    Attributes:
+        model: COLMAP's name, for example ``OPENCV``.
+        params: Distortion coefficients in COLMAP's order, without focal lengths and principal point.
+        focal: fx, fy in pixels of the calibrated size.
+        principal: cx, cy in the same pixels, corner of the picture at (0, 0).
+        size: Calibrated width and height; a picture of another size is scaled.
+    """
+
+    model: str
+    params: tuple[float, ...]
+    focal: tuple[float, float]
+    principal: tuple[float, float]
+    size: tuple[int, int]
+
+    @property
+    def is_pinhole(self) -> bool:
+        """Whether there is nothing to undo."""
+        return not any(self.params)
+
+    @property
+    def K(self) -> Float[Tensor, "3 3"]:
+        """Intrinsics in pixels of the calibrated size, float64."""
+        (fx, fy), (cx, cy) = self.focal, self.principal
+        return torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
+
+
+def distort(model: str, params: tuple[float, ...], xy: Float[Tensor, "*p 2"]) -> Float[Tensor, "*p 2"]:
+    """Where a lens puts directions, in units of the focal length (COLMAP's camera models).
+
+    Args:
+        model: COLMAP's name.
+        params: Its distortion coefficients.
+        xy: Directions as (x/z, y/z).
+    """
+    x, y = xy.unbind(-1)
+    r2 = x * x + y * y
+    match model:
+        case "SIMPLE_RADIAL" | "RADIAL" | "OPENCV" | "FULL_OPENCV":
+            k1, k2, p1, p2, k3, k4, k5, k6 = _opencv_params(model, params)
+            factor = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+            dx = 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
+            dy = 2 * p2 * x * y + p1 * (r2 + 2 * y * y)
+            return torch.stack([x * factor + dx, y * factor + dy], dim=-1)
+        case "SIMPLE_RADIAL_FISHEYE" | "RADIAL_FISHEYE" | "OPENCV_FISHEYE" | "THIN_PRISM_FISHEYE":
+            return _distort_fisheye(model, params, x, y)
+        case "FOV":
+            (omega,) = params
+            radius = r2.sqrt().clamp_min(1e-12)
+            factor = torch.atan(2 * radius * np.tan(omega / 2)) / (radius * omega) if omega else 1.0
+            return xy * torch.as_tensor(factor, dtype=xy.dtype).expand_as(x)[..., None]
+    return xy
+
+
+def _opencv_params(model: str, params: tuple[float, ...]) -> tuple[float, ...]:
+    """k1 k2 p1 p2 k3 k4 k5 k6."""
+    if model in ("SIMPLE_RADIAL", "RADIAL"):
+        params = (*params, 0.0)[:2]
+    return (*params, *[0.0] * (8 - len(params)))
+
+
+def _distort_fisheye(model: str, params: tuple[float, ...], x: Tensor, y: Tensor) -> Tensor:
+    radius = (x * x + y * y).sqrt().clamp_min(1e-12)
+    theta = torch.atan(radius)
+    u, v = x * theta / radius, y * theta / radius  # equidistant projection
+    r2 = theta * theta
+    p1 = p2 = sx1 = sy1 = 0.0
+    if model == "THIN_PRISM_FISHEYE":
+        k1, k2, p1, p2, k3, k4, sx1, sy1 = params
+    else:
+        k1, k2, k3, k4 = (*params, *[0.0] * (4 - len(params)))
+    factor = 1 + r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4)))
+    dx = 2 * p1 * u * v + p2 * (r2 + 2 * u * u) + sx1 * r2
+    dy = 2 * p2 * u * v + p1 * (r2 + 2 * v * v) + sy1 * r2
+    return torch.stack([u * factor + dx, v * factor + dy], dim=-1)
+
+
+def read_picture(
+    path: Path | None, name: str, lens: Lens | None, K: Float[Tensor, "3 3"], size: tuple[int, int]
+) -> Float[Tensor, "h w 3"]:
+    """The part of a photograph that a pinhole camera sees, float32 in [0, 1].
+
+    Args:
+        path: The photograph; transparent ones are composited on white.
+        name: Name of the view, for messages.
+        lens: How the photograph was taken; None: by this very camera, at this or another size.
+        K: Intrinsics of the pinhole camera.
+        size: Its width and height.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if path is None or not path.exists():
+        raise SceneFormatError(
+            what=f"view {name} has no picture{'' if path is None else f' at {path}'}",
+            expected="a photograph for every view",
+            fix="put the pictures where the camera file says, or use renders instead of photographs",
+        )
+    try:
+        with Image.open(path) as file:
+            picture = file.convert("RGBA") if file.mode in ("RGBA", "LA", "P", "PA") else file.convert("RGB")
+            values = torch.from_numpy(np.array(picture, dtype=np.float32)) / 255
+    except (UnidentifiedImageError, OSError) as error:
+        raise SceneFormatError(
+            what=f"{path} cannot be read as a picture ({error})", expected="a PNG, JPEG or WebP file", fix="replace it"
+        ) from error
+    if values.shape[-1] == 4:
+        values = values[..., :3] * values[..., 3:] + (1 - values[..., 3:])
+    return undistort(values, lens, K, size)
+
+
+def undistort(
+    picture: Float[Tensor, "h0 w0 3"], lens: Lens | None, K: Float[Tensor, "3 3"], size: tuple[int, int]
+) -> Float[Tensor, "h w 3"]:
+    """Resample a photograph to a pinhole camera: distortion, size and crop in one go; outside it is black.
+
+    Args:
+        picture: As on disk.
+        lens: Its lens, or None if only the size may differ.
+        K: Intrinsics of the pinhole camera.
+        size: Its width and height.
+    """
+    height0, width0 = picture.shape[:2]
+    width, height = size
+    if lens is None:
+        if (width, height) == (width0, height0):
+            return picture
+        return _shrink(picture, width, height)
+    K = K.double()
+    sx, sy = width0 / lens.size[0], height0 / lens.size[1]
+    # Draw at (at most) the picture's own resolution first, then shrink with a filter: no aliasing.
+    finer = max(1, round(lens.focal[0] * sx / float(K[0, 0])))
+    if finer == 1 and lens.is_pinhole and size == (width0, height0) and _same_view(lens, K, sx, sy):
+        return picture
+    u = (torch.arange(width * finer, dtype=torch.float64) + 0.5) / finer
+    v = (torch.arange(height * finer, dtype=torch.float64) + 0.5) / finer
+    x, y = torch.meshgrid((u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], indexing="xy")
+    xy = distort(lens.model, lens.params, torch.stack([x, y], dim=-1))
+    grid_x = (xy[..., 0] * lens.focal[0] + lens.principal[0]) * sx * 2 / width0 - 1
+    grid_y = (xy[..., 1] * lens.focal[1] + lens.principal[1]) * sy * 2 / height0 - 1
+    drawn = torch.nn.functional.grid_sample(
+        picture.permute(2, 0, 1)[None],
+        torch.stack([grid_x, grid_y], dim=-1).to(picture.dtype)[None],
+        mode="bilinear", padding_mode="zeros", align_corners=False,
+    )[0].permute(1, 2, 0)  # fmt: skip
+    return drawn if finer == 1 else _shrink(drawn, width, height)
+
+
+def _same_view(lens: Lens, K: Tensor, sx: float, sy: float) -> bool:
+    scaled = lens.K * torch.tensor([[sx], [sy], [1.0]], dtype=torch.float64)
+    return bool(torch.allclose(scaled, K, rtol=1e-6, atol=1e-4))
+
+
+def _shrink(picture: Tensor, width: int, height: int) -> Tensor:
+    channel_first = picture.permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(
+        channel_first, (height, width), mode="bilinear", antialias=True, align_corners=False
+    )
+    return resized[0].permute(1, 2, 0).clamp(0, 1)

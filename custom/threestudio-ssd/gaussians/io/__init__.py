@@ -1,0 +1,67 @@
+"""Splat files: one module per format; the suffix decides on writing, the content on reading where it can.
+
+Reading: ``.ply`` (plain or compressed), ``.splat``, ``.spz``, ``.sog`` (or the folder with its ``meta.json``),
+``.ksplat``, ``.pt``/``.pth``/``.ckpt``. Writing: ``.ply``, ``.compressed.ply``, ``.splat``, ``.spz``, ``.sog``.
+"""
+
+from pathlib import Path
+
+from ...errors import SceneFormatError
+from ..model import Gaussians
+from .common import SceneFormatWarning, read_bytes
+from .ply import read_ply, write_ply
+
+READERS = {".ply": read_ply}
+WRITERS = {".ply": write_ply}
+
+
+def load_gaussians(path: str | Path) -> Gaussians:
+    """Read a splat file of any known format.
+
+    Rows that hold NaN or infinity, and rotations of length zero, do not stop the load: they are counted in a
+    ``SceneFormatWarning``, drawn as nothing (or unturned), and written back as they were.
+
+    Args:
+        path: The file; for SOG also the folder that holds ``meta.json``.
+
+    Returns:
+        Gaussians on the CPU with the SH degree of the file, in the file's own world axes.
+
+    Raises:
+        SceneFormatError: If the file is missing, cut short, or not a splat; names the file and what stood there.
+        MissingPackageError: If the format needs a package that is not installed.
+    """
+    path = Path(path)
+    return _handler(READERS, path, "read")(path)
+
+
+def save_gaussians(gaussians: Gaussians, path: str | Path) -> None:
+    """Write a splat file; the suffix decides the format.
+
+    Gaussians that were read from the same format and not changed are written byte for byte as they were, with every
+    column this program does not know. The file appears under its name only when it is whole.
+
+    Args:
+        gaussians: On any device.
+        path: Where to; folders are made.
+
+    Raises:
+        SceneFormatError: If the suffix is none that can be written.
+    """
+    path = Path(path)
+    _handler(WRITERS, path, "write")(gaussians, path)
+
+
+def _handler(table, path: Path, verb: str):
+    name = path.name.lower()
+    suffix = next((suffix for suffix in sorted(table, key=len, reverse=True) if name.endswith(suffix)), None)
+    if suffix is None:
+        raise SceneFormatError(
+            what=f"cannot {verb} {path}: unknown suffix {path.suffix!r}",
+            expected=f"one of {', '.join(table)}",
+            fix="rename the file to its real format" if verb == "read" else "choose another suffix",
+        )
+    return table[suffix]
+
+
+__all__ = ["SceneFormatError", "SceneFormatWarning", "load_gaussians", "save_gaussians"]

@@ -1,0 +1,167 @@
+"""What all splat formats share: reading bytes with clear errors, harmless values, atomic writing."""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import SceneFormatError
+from ..model import FIELD_NAMES, Gaussians, Source
+
+HIDDEN_LOGIT = -30.0
+"""Opacity logit of a Gaussian whose stored values cannot be drawn (NaN, infinite): opacity 1e-13, never visible."""
+LARGEST_LOGIT = 16.0
+"""Opacity logits are kept within +-16 where a file says exactly 0, exactly 1 or infinity."""
+IDENTITY_QUAT = (1.0, 0.0, 0.0, 0.0)
+
+
+class SceneFormatWarning(UserWarning):
+    """A splat file was read or written, but not everything in it could be taken as it was."""
+
+
+def warn(message: str) -> None:
+    """Tell the user something about a file that was read or written all the same."""
+    warnings.warn(message, SceneFormatWarning, stacklevel=3)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole file, or an error that names it."""
+    if not path.exists():
+        raise SceneFormatError(
+            what=f"{path} does not exist", expected="a splat file", fix="check the path given as scene"
+        )
+    if path.is_dir():
+        raise SceneFormatError(
+            what=f"{path} is a folder", expected="a splat file, or a folder with a SOG meta.json", fix="name the file"
+        )
+    return path.read_bytes()
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes its name only once it is whole; an interrupted write leaves the old one as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def make_harmless(fields: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """Give values that cannot be drawn a harmless stand-in, in place; the file keeps what it has.
+
+    A NaN anywhere or an infinite position, size, rotation or colour hides the Gaussian; an infinite opacity becomes the
+    largest finite one used here; a rotation of length zero becomes no rotation.
+
+    Args:
+        fields: The six tensors of ``Gaussians`` by name.
+
+    Returns:
+        The rows hidden or clamped, and the rows whose rotation was zero.
+    """
+    logits, quats = fields["logit_opacities"], fields["raw_quats"]
+    bad = torch.zeros(len(logits), dtype=torch.bool)
+    for name in FIELD_NAMES:
+        if not torch.isfinite(fields[name].sum()):  # one pass; the mask is made only when needed
+            finite = torch.isfinite(fields[name])
+            bad |= ~finite.reshape(len(bad), -1).all(dim=1)
+    rows = bad.nonzero()[:, 0]
+    if len(rows):
+        opaque = bad & torch.isinf(logits)
+        logits[opaque] = logits[opaque].clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+        hidden = torch.zeros_like(bad)
+        for name in FIELD_NAMES:
+            hidden[rows] |= ~torch.isfinite(fields[name][rows]).reshape(len(rows), -1).all(dim=1)
+        for name in FIELD_NAMES:
+            fields[name][hidden] = 0.0
+        logits[hidden] = HIDDEN_LOGIT
+        quats[hidden] = torch.tensor(IDENTITY_QUAT)
+    zero = (quats == 0).all(dim=1)
+    if zero.any():
+        quats[zero] = torch.tensor(IDENTITY_QUAT)
+    return rows.numpy(), zero.nonzero()[:, 0].numpy()
+
+
+def finish(
+    fields: dict[str, Tensor], *, path: Path, kind: str, file: Any, notes: Mapping[str, str] | None = None
+) -> Gaussians:
+    """Gaussians from decoded values, made harmless, with their source; warns of rows that needed it."""
+    hidden, zero = make_harmless(fields)
+    if len(hidden):
+        warn(
+            f"{path}: {len(hidden)} of {len(fields['means'])} Gaussians hold NaN or infinite values "
+            f"(first: row {hidden[0]}); they stay in the file and are not drawn"
+        )
+    if len(zero):
+        warn(f"{path}: {len(zero)} of {len(fields['means'])} Gaussians have a rotation of length zero; taken as none")
+    altered = torch.from_numpy(np.union1d(hidden, zero))
+    values = {name: fields[name][altered].clone() for name in FIELD_NAMES}
+    index = torch.arange(len(fields["means"]))
+    return Gaussians(**fields, source=Source(str(path), kind, file, index, dict(notes or {}), altered, values))
+
+
+def logits_of(opacities: np.ndarray) -> np.ndarray:
+    """Inverse sigmoid of opacities 0..1 as float32, with exact 0 and 1 at +-LARGEST_LOGIT."""
+    with np.errstate(divide="ignore"):
+        logits = np.log(opacities) - np.log1p(-opacities)
+    return np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT).astype(np.float32)
+
+
+def as_fields(
+    means: np.ndarray, log_scales: np.ndarray, quats: np.ndarray, logits: np.ndarray, sh0: np.ndarray, shN: np.ndarray
+) -> dict[str, Tensor]:
+    """The six tensors, float32 and owned, from arrays of any layout; sh0 is (n 3), shN (n k-1 3)."""
+    arrays = (means, log_scales, quats, logits, sh0.reshape(-1, 1, 3), shN)
+    return {
+        name: torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+        for name, array in zip(FIELD_NAMES, arrays, strict=True)
+    }
+
+
+def as_arrays(gaussians: Gaussians) -> dict[str, np.ndarray]:
+    """The six tensors as float32 arrays on the CPU."""
+    return {
+        name: tensor.detach().to("cpu", torch.float32).numpy() for name, tensor in gaussians.parameters().items()
+    }
+
+
+def same_rows(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(n) whether all values of a row agree bit for bit; NaN equals the same NaN."""
+    a = np.ascontiguousarray(values, dtype=np.float32).view(np.int32)
+    b = np.ascontiguousarray(others, dtype=np.float32).view(np.int32)
+    return (a == b).reshape(len(a), -1).all(axis=1) if a.size else np.ones(len(a), dtype=bool)
+
+
+def source_file(gaussians: Gaussians, kind: str) -> tuple[Any, np.ndarray] | None:
+    """What the format's reader kept and the row of each Gaussian in it, or None if they come from elsewhere."""
+    source = gaussians.source
+    if source is None or source.format != kind:
+        return None
+    return source.file, source.index.numpy()
+
+
+def untouched_altered(gaussians: Gaussians) -> np.ndarray:
+    """(m) places of Gaussians that were made harmless on reading and not edited since: their raw row is written back."""
+    source = gaussians.source
+    if source is None or not len(source.altered):
+        return np.zeros(0, np.int64)
+    places = torch.isin(source.index, source.altered).nonzero()[:, 0]
+    rows = torch.searchsorted(source.altered, source.index[places])
+    kept = np.ones(len(places), dtype=bool)
+    for name, tensor in gaussians.parameters().items():
+        now, then = tensor.detach().cpu()[places], source.altered_values[name][rows]
+        if now.shape == then.shape:
+            kept &= same_rows(now.float().numpy(), then.numpy())
+    return places.numpy()[kept]

@@ -1,0 +1,347 @@
+"""Plain 3D Gaussian splatting PLY (INRIA, nerfstudio, gsplat): read by column name, untouched rows written as they were.
+
+Stored are log scales, opacity logits, raw quaternions wxyz, and SH coefficients with all of one channel together
+(``f_rest_{c * K + k}``). Columns this program does not know, comments, column order, number types, ASCII text and other
+elements are kept. Files with 8-bit colours instead of ``f_dc`` (nerfstudio's rgb export) are read and stay as they are.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import SceneFormatError
+from ..model import Gaussians
+from ..sh import C0
+from .common import as_arrays, atomic_write, finish, read_bytes, same_rows, source_file, untouched_altered
+from .ply_header import Element, Header, parse_header
+
+FLAT_LOG_SCALE = float(np.log(1e-6))
+"""Log of the third scale of 2D Gaussians (files without scale_2): thin enough to be a disk."""
+_DEGREES = {0: 0, 9: 1, 24: 2, 45: 3, 72: 4}
+_MEANS, _SH0, _RGB = ("x", "y", "z"), ("f_dc_0", "f_dc_1", "f_dc_2"), ("red", "green", "blue")
+_SCALES, _QUATS = ("scale_0", "scale_1", "scale_2"), ("rot_0", "rot_1", "rot_2", "rot_3")
+
+
+@dataclass(frozen=True, eq=False)
+class PlyFile:
+    """What a PLY file held besides the values drawn.
+
+    Attributes:
+        header: Its header.
+        rows: (n) records of the ``vertex`` table, as stored; ASCII numbers as float64.
+        lines: The rows as text for ASCII files, else None.
+        before: Bytes of the tables before ``vertex``.
+        after: Bytes after the last row.
+    """
+
+    header: Header
+    rows: np.ndarray
+    lines: list[bytes] | None
+    before: bytes
+    after: bytes
+
+
+def read_ply(path: Path, data: bytes | None = None) -> Gaussians:
+    """Read a plain splat PLY.
+
+    Args:
+        path: The file.
+        data: Its bytes, if they were read already.
+
+    Raises:
+        SceneFormatError: If the file is cut short, lacks a column, or has a number of f_rest columns no SH degree has.
+    """
+    data = read_bytes(path) if data is None else data
+    header = parse_header(data, path)
+    vertex = header.element("vertex")
+    if vertex is None or vertex.lists:
+        raise SceneFormatError(
+            what=f"{path} has {'lists in its vertex element' if vertex else 'no vertex element'}",
+            expected="one row of numbers per Gaussian in an element called vertex",
+            fix="export it as a Gaussian splat, not as a mesh",
+        )
+    _check_columns(vertex, path)
+    rows, lines, start, stop = _read_rows(data, header, vertex, path)
+    fields = _decode(rows, vertex)
+    raw = PlyFile(header, rows, lines, data[header.size : start], data[stop:])
+    return finish(fields, path=path, kind="ply", file=raw, notes=_notes(header))
+
+
+def write_ply(gaussians: Gaussians, path: Path) -> None:
+    """Write a plain splat PLY; rows that come unchanged from one keep their bytes, others the columns unknown here."""
+    values = _columns(gaussians)
+    kept = source_file(gaussians, "ply")
+    if kept is None:
+        names = _standard_names(gaussians.shN.shape[1])
+        lines = ["ply", "format binary_little_endian 1.0", "element vertex 0"]
+        lines += [f"property float {name}" for name in names] + ["end_header"]
+        element = Element("vertex", 0, tuple((name, "f4") for name in names), {})
+        header = Header(tuple(lines), "binary_little_endian", (element,), 0)
+        raw = PlyFile(header, np.zeros(0, header.dtype(element)), None, b"", b"")
+        index = np.full(len(gaussians), -1)
+    else:
+        raw, index = kept
+        raw = _with_sh_columns(raw, gaussians.shN.shape[1])
+    rows = _encode_rows(raw, index, values)
+    kept_rows = untouched_altered(gaussians)
+    if kept is not None and len(kept_rows):
+        rows[kept_rows] = raw.rows[index[kept_rows]]
+    body = rows if raw.lines is None else _encode_text(raw, index, rows)
+    count = re.compile(r"^element\s+vertex\s+\d+")
+    lines = [count.sub(f"element vertex {len(gaussians)}", line) for line in raw.header.lines]
+    with atomic_write(path) as file:
+        file.write((raw.header.newline.join(lines) + raw.header.newline).encode("latin-1"))
+        file.write(raw.before)
+        file.write(body)
+        file.write(raw.after)
+
+
+def _check_columns(vertex: Element, path: Path) -> None:
+    names = set(vertex.names)
+    colour = _RGB if names.issuperset(_RGB) else _SH0
+    missing = [name for name in (*_MEANS, *colour, "opacity", *_SCALES[:2], *_QUATS) if name not in names]
+    if missing:
+        raise SceneFormatError(
+            what=f"{path} has no column {', '.join(missing)}",
+            expected="a Gaussian splat PLY: x y z, f_dc_0..2 (or red green blue), opacity, scale_0..2, rot_0..3",
+            fix="export it as a Gaussian splat, not as a point cloud or mesh",
+        )
+    rest = [name for name in vertex.names if re.fullmatch(r"f_rest_\d+", name)]
+    if len(rest) not in _DEGREES or set(rest) != {f"f_rest_{i}" for i in range(len(rest))}:
+        raise SceneFormatError(
+            what=f"{path} has {len(rest)} f_rest columns",
+            expected="0, 9, 24, 45 or 72 of them, f_rest_0 upwards (SH degree 0 to 4)",
+            fix="export the splat again with all coefficients of a degree",
+        )
+
+
+def _read_rows(
+    data: bytes, header: Header, vertex: Element, path: Path
+) -> tuple[np.ndarray, list[bytes] | None, int, int]:
+    """The vertex table as records (and lines of text), and where it starts and ends in the file."""
+    start = header.size
+    for element in header.elements:
+        if element is vertex:
+            break
+        start = _skip(data, start, element, header, path)
+    dtype = header.dtype(vertex)
+    if header.format != "ascii":
+        stop = start + vertex.count * dtype.itemsize
+        if stop > len(data):
+            _fail_short(path, (len(data) - start) // dtype.itemsize, vertex.count, stop, len(data))
+        return np.frombuffer(data, dtype, vertex.count, start), None, start, stop
+    lines = data[start:].split(b"\n", vertex.count)
+    lines, after = lines[: vertex.count], b"" if len(lines) <= vertex.count else lines[vertex.count]
+    if len(lines) < vertex.count or (lines and not lines[-1].strip()):
+        whole = sum(bool(line.strip()) for line in lines)
+        raise SceneFormatError(
+            what=f"{path} ends after {whole} of {vertex.count} Gaussians",
+            expected="as many rows as the header promises",
+            fix="copy or download the file again; it is cut short",
+        )
+    try:
+        numbers = np.array(b" ".join(lines).split(), dtype=np.float64).reshape(vertex.count, len(vertex.columns))
+    except ValueError as error:
+        raise SceneFormatError(
+            what=f"{path} has a row that is not {len(vertex.columns)} numbers",
+            expected="one number for every property of the vertex element",
+            fix="export the file again",
+        ) from error
+    rows = np.rec.fromarrays(numbers.T, dtype=[(name, "f8") for name in vertex.names]) if len(numbers) else None
+    rows = np.zeros(0, [(name, "f8") for name in vertex.names]) if rows is None else np.asarray(rows)
+    return rows, lines, start, len(data) - len(after)
+
+
+def _skip(data: bytes, start: int, element: Element, header: Header, path: Path) -> int:
+    """Where a table before ``vertex`` ends."""
+    if header.format == "ascii":
+        for _ in range(element.count):
+            start = data.find(b"\n", start) + 1
+        return start
+    if not element.lists:
+        return start + element.count * header.dtype(element).itemsize
+    order = "<" if header.format == "binary_little_endian" else ">"
+    for _ in range(element.count):
+        for name, kind in element.columns:
+            if name not in element.lists:
+                start += np.dtype(kind).itemsize
+                continue
+            count_type, item_type = element.lists[name]
+            size = np.dtype(count_type).itemsize
+            if start + size > len(data):
+                _fail_short(path, 0, header.element("vertex").count, start + size, len(data))
+            length = int(np.frombuffer(data, order + count_type, 1, start)[0])
+            start += size + length * np.dtype(item_type).itemsize
+    return start
+
+
+def _fail_short(path: Path, rows: int, promised: int, wanted: int, found: int) -> None:
+    raise SceneFormatError(
+        what=f"{path} ends after {max(rows, 0)} of {promised} Gaussians ({found} bytes)",
+        expected=f"{wanted} bytes, as the header promises",
+        fix="copy or download the file again; it is cut short",
+    )
+
+
+def _take(rows: np.ndarray, names: tuple[str, ...] | list[str]) -> Tensor:
+    """Columns of a table as float32, owned and contiguous."""
+    kinds = [rows.dtype[name] for name in rows.dtype.names]
+    if all(kind == np.dtype("<f4") for kind in kinds):
+        matrix = rows.view("<f4").reshape(len(rows), len(kinds))
+        places = [rows.dtype.names.index(name) for name in names]
+        if places and places == list(range(places[0], places[0] + len(places))):
+            return torch.from_numpy(np.array(matrix[:, places[0] : places[0] + len(places)], order="C"))
+        return torch.from_numpy(np.ascontiguousarray(matrix[:, places]))
+    columns = np.empty((len(rows), len(names)), np.float32)
+    for i, name in enumerate(names):
+        columns[:, i] = rows[name]
+    return torch.from_numpy(columns)
+
+
+def _decode(rows: np.ndarray, vertex: Element) -> dict[str, Tensor]:
+    names = vertex.names
+    num_rest = sum(name.startswith("f_rest_") for name in names)
+    if "f_dc_0" in names:
+        sh0 = _take(rows, _SH0)
+    else:
+        sh0 = torch.from_numpy(np.stack([_sh0_of_bytes(rows[name]) for name in _RGB], axis=1))
+    log_scales = _take(rows, [name for name in _SCALES if name in names])
+    if log_scales.shape[1] == 2:
+        log_scales = torch.nn.functional.pad(log_scales, (0, 1), value=FLAT_LOG_SCALE)
+    rest = _take(rows, [f"f_rest_{i}" for i in range(num_rest)])
+    return {
+        "means": _take(rows, _MEANS),
+        "log_scales": log_scales,
+        "raw_quats": _take(rows, _QUATS),
+        "logit_opacities": _take(rows, ("opacity",))[:, 0],
+        "sh0": sh0[:, None],
+        "shN": rest.reshape(len(rows), 3, num_rest // 3).transpose(1, 2).contiguous(),
+    }
+
+
+def _columns(gaussians: Gaussians) -> dict[str, np.ndarray]:
+    """Every column a splat PLY may have, as float32, from the parameters."""
+    arrays = as_arrays(gaussians)
+    columns = dict(zip(_MEANS, arrays["means"].T, strict=True))
+    columns |= dict(zip(_SH0, arrays["sh0"][:, 0].T, strict=True))
+    columns |= dict(zip(_SCALES, arrays["log_scales"].T, strict=True))
+    columns |= dict(zip(_QUATS, arrays["raw_quats"].T, strict=True))
+    columns["opacity"] = arrays["logit_opacities"]
+    num_rest = arrays["shN"].shape[1]
+    for channel in range(3):
+        for k in range(num_rest):
+            columns[f"f_rest_{channel * num_rest + k}"] = arrays["shN"][:, k, channel]
+    return columns
+
+
+def _standard_names(num_rest: int) -> list[str]:
+    rest = [f"f_rest_{i}" for i in range(3 * num_rest)]
+    return [*_MEANS, "nx", "ny", "nz", *_SH0, *rest, "opacity", *_SCALES, *_QUATS]
+
+
+def _with_sh_columns(raw: PlyFile, num_rest: int) -> PlyFile:
+    """The same file with as many f_rest columns as the Gaussians have now; unchanged if that is so already."""
+    vertex = raw.header.element("vertex")
+    has = sum(name.startswith("f_rest_") for name in vertex.names)
+    if has == 3 * num_rest:
+        return raw
+    anchor = "f_dc_2" if "f_dc_2" in vertex.names else "blue"
+    kind = "f8" if raw.lines is not None else vertex.columns[0][1]
+    columns, lines = [], []
+    for name, column_kind in vertex.columns:
+        if not name.startswith("f_rest_"):
+            columns.append((name, column_kind))
+        if name == anchor:
+            columns += [(f"f_rest_{i}", kind) for i in range(3 * num_rest)]
+    word = "double" if vertex.columns[0][1] == "f8" else "float"
+    for line in raw.header.lines:
+        if not re.match(r"property\s+\S+\s+f_rest_\d+$", line):
+            lines.append(line)
+        if re.match(rf"property\s+\S+\s+{anchor}$", line):
+            lines += [f"property {word} f_rest_{i}" for i in range(3 * num_rest)]
+    elements = tuple(
+        Element("vertex", e.count, tuple(columns), {}) if e is vertex else e for e in raw.header.elements
+    )
+    header = Header(tuple(lines), raw.header.format, elements, 0, raw.header.newline)
+    dtype = header.dtype(header.element("vertex"))
+    if raw.lines is not None:
+        dtype = np.dtype([(name, "f8") for name, _ in columns])
+    rows = np.zeros(len(raw.rows), dtype)
+    for name in dtype.names:
+        if name in raw.rows.dtype.names and not name.startswith("f_rest_"):
+            rows[name] = raw.rows[name]
+    lines_of_text = None if raw.lines is None else [_text_of(row) for row in rows]
+    return PlyFile(header, rows, lines_of_text, raw.before, raw.after)
+
+
+def _encode_rows(raw: PlyFile, index: np.ndarray, values: dict[str, np.ndarray]) -> np.ndarray:
+    """Rows to write: source rows with every changed value replaced; new rows have zeros in unknown columns."""
+    dtype = raw.rows.dtype
+    rows = np.zeros(len(index), dtype)
+    is_old = index >= 0
+    is_plain = all(dtype[name] == np.dtype("<f4") for name in dtype.names)
+    matrix = rows.view("<f4").reshape(len(rows), len(dtype.names)) if is_plain else None
+    has_bytes_only = "f_dc_0" not in dtype.names
+    for place, name in enumerate(dtype.names):
+        if matrix is not None and name in values:
+            matrix[:, place] = values[name]  # the same bits where nothing changed
+            continue
+        column = rows[name]
+        column[is_old] = raw.rows[name][index[is_old]]
+        if name in values:
+            changed = ~same_rows(column.astype(np.float32), values[name])
+            column[changed] = values[name][changed]
+        elif has_bytes_only and name in _RGB:
+            sh0 = values[f"f_dc_{_RGB.index(name)}"]
+            changed = ~same_rows(_sh0_of_bytes(column), sh0) | ~is_old
+            column[changed] = np.clip(np.rint((0.5 + C0 * sh0[changed]) * 255), 0, 255)
+    return rows
+
+
+def _sh0_of_bytes(column: np.ndarray) -> np.ndarray:
+    """Degree-0 coefficients of 8-bit colours."""
+    return (column.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(C0)
+
+
+def _encode_text(raw: PlyFile, index: np.ndarray, rows: np.ndarray) -> bytes:
+    """ASCII rows: the old text of every number that did not change."""
+    lines = []
+    for place, old in enumerate(index):
+        if old < 0:
+            lines.append(_text_of(rows[place]))
+        elif rows[place].tobytes() == raw.rows[old].tobytes():
+            lines.append(raw.lines[old])
+        else:
+            words = raw.lines[old].split()
+            for column, name in enumerate(rows.dtype.names):
+                if rows[name][place] != raw.rows[name][old]:
+                    words[column] = _number(rows[name][place])
+            lines.append(b" ".join(words))
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _text_of(row: np.void) -> bytes:
+    return b" ".join(_number(value) for value in row)
+
+
+def _number(value: float) -> bytes:
+    """Shortest text that reads back as the same float32, or as the same integer."""
+    return (b"%d" % int(value)) if value == int(value) and abs(value) < 1e9 else repr(float(np.float32(value))).encode()
+
+
+def _notes(header: Header) -> dict[str, str]:
+    """What comments say about the scene: its up axis, and the renderer setting it was trained with."""
+    notes = {}
+    for comment in header.comments:
+        match comment.replace(":", " ").split():
+            case ["Vertical", "Axis", axis]:
+                notes["up"] = axis if axis[0] in "+-" else f"+{axis}"
+            case ["SplatRenderMode", mode]:
+                notes["render_mode"] = mode
+            case ["antialiased", "1"]:
+                notes["render_mode"] = "antialiased"
+    return notes

@@ -1,0 +1,122 @@
+"""The header of a PLY file: which elements and columns follow, and how they are stored."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import SceneFormatError
+
+_TYPES = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
+          "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
+          "float32": "f4", "float64": "f8"}  # fmt: skip
+_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
+
+
+@dataclass(frozen=True)
+class Element:
+    """One table of a PLY file; a column of lists has the types of count and item in ``lists``."""
+
+    name: str
+    count: int
+    columns: tuple[tuple[str, str], ...]
+    lists: dict[str, tuple[str, str]]
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in file order."""
+        return [name for name, _ in self.columns]
+
+
+@dataclass(frozen=True)
+class Header:
+    """A parsed header.
+
+    Attributes:
+        lines: All lines without line ends, from ``ply`` to ``end_header``.
+        format: ``ascii``, ``binary_little_endian`` or ``binary_big_endian``.
+        elements: The tables in file order.
+        size: Bytes up to the first row.
+        newline: What ended the lines.
+    """
+
+    lines: tuple[str, ...]
+    format: str
+    elements: tuple[Element, ...]
+    size: int
+    newline: str = "\n"
+
+    def element(self, name: str) -> Element | None:
+        """The table of that name, if there is one."""
+        return next((element for element in self.elements if element.name == name), None)
+
+    def dtype(self, element: Element) -> np.dtype:
+        """Record type of one row of a table without lists."""
+        order = _ORDERS[self.format]
+        return np.dtype([(name, order + kind) for name, kind in element.columns])
+
+    @property
+    def comments(self) -> list[str]:
+        """The comment lines without the word."""
+        return [line[len("comment") :].strip() for line in self.lines if line.split(" ", 1)[0] == "comment"]
+
+
+def parse_header(data: bytes, path: Path) -> Header:
+    """Read the header at the start of a PLY file.
+
+    Raises:
+        SceneFormatError: If this is not a PLY file or its header is broken.
+    """
+    if data[:3] != b"ply":
+        start = data[:16]
+        raise SceneFormatError(
+            what=f"{path} starts with {start!r}",
+            expected="a PLY file, which starts with 'ply'",
+            fix="give the file the suffix of its real format, or download it again",
+        )
+    end = data.find(b"end_header", 0, 1 << 20)
+    stop = data.find(b"\n", end) + 1 if end > 0 else 0
+    if stop == 0:
+        raise SceneFormatError(
+            what=f"{path} has no end_header line in its header",
+            expected="a PLY header that ends with 'end_header'",
+            fix="export or download the file again",
+        )
+    newline = "\r\n" if data[3:5] == b"\r\n" else "\n"
+    lines = tuple(line.rstrip("\r") for line in data[:stop].decode("latin-1").split("\n")[:-1])
+    file_format, elements = _parse_lines(lines, path)
+    return Header(lines, file_format, elements, stop, newline)
+
+
+def _parse_lines(lines: tuple[str, ...], path: Path) -> tuple[str, tuple[Element, ...]]:
+    file_format, elements = "", []
+    for line in lines:
+        words = line.split()
+        try:
+            match words:
+                case ["format", name, _]:
+                    file_format = name
+                case ["element", name, count]:
+                    elements.append(Element(name, int(count), (), {}))
+                case ["property", "list", count_type, item_type, name]:
+                    last = elements[-1]
+                    lists = {**last.lists, name: (_TYPES[count_type], _TYPES[item_type])}
+                    elements[-1] = Element(last.name, last.count, (*last.columns, (name, "O")), lists)
+                case ["property", kind, name]:
+                    last = elements[-1]
+                    elements[-1] = Element(last.name, last.count, (*last.columns, (name, _TYPES[kind])), last.lists)
+                case ["property" | "element" | "format", *_]:
+                    raise ValueError(line)
+        except (KeyError, ValueError, IndexError) as error:
+            raise SceneFormatError(
+                what=f"{path} has the header line {line!r}",
+                expected="'element NAME COUNT' or 'property TYPE NAME' with a PLY type such as float, double, uchar",
+                fix="export the file again",
+            ) from error
+    if file_format not in _ORDERS:
+        raise SceneFormatError(
+            what=f"{path} has the PLY format {file_format!r}",
+            expected="ascii, binary_little_endian or binary_big_endian",
+            fix="export the file again",
+        )
+    return file_format, tuple(elements)
