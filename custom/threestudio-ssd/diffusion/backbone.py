@@ -1,0 +1,360 @@
+"""The diffusion model as the rest of the project sees it; the only code that tells models apart."""
+
+import gc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..errors import ConfigError
+from .freeu import FreeU, install_freeu
+from .models import Components, load_components
+from .noise import NoiseLevels, noise_levels
+from .precision import choose_dtype, choose_vae_dtype, place
+from .prompts import PromptEmbeds, TextEncoders
+
+LATENT_SCALES = {"sd": 0.18215, "sdxl": 0.13025, "sd3": 1.5305}
+"""Scaling factor of the models' own VAEs, which TAESD's latents have built in."""
+
+
+@dataclass
+class Counters:
+    """What a backbone has computed so far: the costs of a step, for tests and reports."""
+
+    network_calls: int = 0
+    """Forward passes of the U-Net or transformer."""
+    rows: int = 0
+    """Noise predictions: batch rows summed over the network calls."""
+    encodes: int = 0
+    """Forward passes of the VAE encoder."""
+    encoded_images: int = 0
+    """Images summed over the encodes."""
+    decodes: int = 0
+    """Forward passes of the VAE decoder."""
+    prompts: int = 0
+    """Prompts that went through the text encoder."""
+
+    def reset(self) -> None:
+        """Back to zero."""
+        self.__init__()
+
+
+class Backbone:
+    """A frozen latent diffusion model: encode, decode, add noise, predict epsilon, embed prompts.
+
+    Not an nn.Module on purpose: its weights belong in no checkpoint and to no optimiser. All tensors that go
+    in and out are float32; the networks run in their own dtypes.
+
+    Args:
+        components: The parts, see `load_components`; they are frozen and moved.
+        device: Where the networks run.
+        dtype: Precision of U-Net and text encoders.
+        vae_dtype: Precision of the VAE; float16 overflows in several and is refused.
+        freeu: FreeU settings; off by default.
+        channels_last: Whether convolution weights are laid out channels-last (faster on recent GPUs).
+        compile: Whether the U-Net goes through torch.compile (minutes at the first step).
+        vae_tiling: Whether large images are encoded and decoded in tiles (less memory, faint seams).
+        vae_checkpointing: Whether the encoder recomputes activations in the backward pass (less memory,
+            slower).
+    """
+
+    def __init__(
+        self,
+        components: Components,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | str | None = None,
+        vae_dtype: torch.dtype | str | None = None,
+        freeu: FreeU | Mapping[str, Any] | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+        vae_tiling: bool = False,
+        vae_checkpointing: bool = False,
+    ) -> None:
+        self.device = torch.device(device)
+        self.kind, self.model_id, self.revision = components.kind, components.model_id, components.revision
+        self.lora = tuple(components.lora)
+        self.dtype = choose_dtype(dtype, self.device, self.kind)
+        self.vae_dtype = choose_vae_dtype(vae_dtype, self.device)
+        self.network = place(components.network, self.device, self.dtype, channels_last)
+        self.vae = place(components.vae, self.device, self.vae_dtype, channels_last)
+        texts = [net and place(net, self.device, self.dtype) for net in components.text_networks]
+        self.text_encoders: TextEncoders | None = TextEncoders(
+            self.kind,
+            components.tokenizers,
+            texts,
+            components.zero_empty_prompts,
+            joint_dim=getattr(self.network.config, "joint_attention_dim", 0),
+        )
+        self.noise_levels: NoiseLevels = noise_levels(components.scheduler_config).to(self.device)
+        self.counters = Counters()
+        self.freeu = FreeU.of(freeu)
+        install_freeu(self.network, self.freeu)
+        if vae_tiling:
+            self.vae.enable_tiling()
+        if vae_checkpointing:
+            self.vae.enable_gradient_checkpointing()
+        self._network_call = torch.compile(self.network) if compile else self.network
+
+    # -- what the model is -----------------------------------------------------------------------------------
+    @property
+    def num_timesteps(self) -> int:
+        """T; timesteps are 0 .. T-1, more noise with each."""
+        return len(self.noise_levels)
+
+    @property
+    def alphas_cumprod(self) -> Float[Tensor, "t"]:
+        """Signal variance of each timestep, in [0, 1]; for a rectified flow, of its equivalent level."""
+        return self.noise_levels.alphas_cumprod
+
+    @property
+    def prediction_type(self) -> str:
+        """What the network predicts inside: epsilon, v_prediction, sample or flow. Callers get epsilon."""
+        return self.noise_levels.prediction_type
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent."""
+        return self.vae.config.latent_channels
+
+    @property
+    def has_image_condition(self) -> bool:
+        """Whether the network reads a second latent beside the noisy one (InstructPix2Pix)."""
+        return self.network.config.in_channels == 2 * self.latent_channels
+
+    @property
+    def downscale(self) -> int:
+        """Pixels per latent cell, along one side."""
+        config = self.vae.config
+        blocks = config.get("block_out_channels") or config.encoder_block_out_channels
+        return 2 ** (len(blocks) - 1)
+
+    @property
+    def size_multiple(self) -> int:
+        """Image sides must be multiples of this: the downscale, times the patch of a transformer."""
+        return self.downscale * self.network.config.get("patch_size", 1)
+
+    @property
+    def image_size(self) -> int:
+        """The side in pixels that the model was trained on."""
+        sample_size = self.network.config.sample_size
+        return (sample_size if isinstance(sample_size, int) else max(sample_size)) * self.downscale
+
+    def check_image_size(self, height: int, width: int) -> None:
+        """Accept any aspect ratio whose sides fit the latent grid.
+
+        Raises:
+            ConfigError: If a side is not a positive multiple of `size_multiple`.
+        """
+        step = self.size_multiple
+        if min(height, width) < step or height % step or width % step:
+            nearest = [max(step, round(side / step) * step) for side in (height, width)]
+            raise ConfigError(
+                what=f"image size {width}x{height} does not fit model '{self.model_id}'",
+                expected=f"width and height in multiples of {step}",
+                fix=f"use {nearest[1]}x{nearest[0]}",
+            )
+
+    # -- images and latents ----------------------------------------------------------------------------------
+    def encode(self, images_bchw: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c zh zw"]:
+        """Scaled posterior mean of images in [0, 1]; gradients flow to the images.
+
+        Raises:
+            ConfigError: If the size does not fit, see `check_image_size`.
+        """
+        output = self._encoder_output(images_bchw)
+        latents = output.latents if hasattr(output, "latents") else output.latent_dist.mean
+        return (latents.float() - self._shift) * self.vae.config.scaling_factor
+
+    def encode_condition(self, images_bchw: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c zh zw"]:
+        """The latents InstructPix2Pix is conditioned on: posterior mode, not scaled (Brooks et al. 2023)."""
+        output = self._encoder_output(images_bchw)
+        if hasattr(output, "latents"):  # a TAESD's latents come scaled
+            return output.latents.float() / LATENT_SCALES[self.kind]
+        return output.latent_dist.mode().float()
+
+    def decode(self, latents: Float[Tensor, "b c zh zw"]) -> Float[Tensor, "b 3 h w"]:
+        """Images in [0, 1] from scaled latents."""
+        self.counters.decodes += 1
+        unscaled = latents / self.vae.config.scaling_factor + self._shift
+        return (self.vae.decode(unscaled.to(self.vae_dtype)).sample.float() / 2 + 0.5).clamp(0, 1)
+
+    def _encoder_output(self, images_bchw: Float[Tensor, "b 3 h w"]) -> Any:
+        self.check_image_size(*images_bchw.shape[-2:])
+        self.counters.encodes += 1
+        self.counters.encoded_images += len(images_bchw)
+        return self.vae.encode((images_bchw * 2 - 1).to(self.vae_dtype))
+
+    @property
+    def _shift(self) -> float:
+        return self.vae.config.get("shift_factor") or 0.0
+
+    # -- noise -----------------------------------------------------------------------------------------------
+    def add_noise(
+        self,
+        latents: Float[Tensor, "b c zh zw"],
+        noise: Float[Tensor, "b c zh zw"],
+        timesteps: Int[Tensor, "..."] | int,
+    ) -> Float[Tensor, "b c zh zw"]:
+        """``sqrt(abar_t) z + sqrt(1 - abar_t) noise`` with this model's noise levels, whatever its kind."""
+        return self.noise_levels.add_noise(latents, noise, self._timesteps(timesteps, len(latents)))
+
+    def predict_noise(
+        self,
+        latents_noisy: Float[Tensor, "b c zh zw"],
+        timesteps: Int[Tensor, "..."] | int,
+        prompts: PromptEmbeds,
+        image_condition: Float[Tensor, "b c zh zw"] | None = None,
+        *,
+        with_grad: bool = False,
+    ) -> Float[Tensor, "b c zh zw"]:
+        """Epsilon for each row, in one network call, whatever the network itself predicts.
+
+        Args:
+            latents_noisy: From `add_noise`.
+            timesteps: One for all rows or one for each, in [0, T).
+            prompts: One row for each latent.
+            image_condition: From `encode_condition`; None stands for "no image" (zeros) in models that read
+                one.
+            with_grad: Whether gradients flow to `latents_noisy` (the contrastive loss of CDS needs it).
+
+        Raises:
+            ValueError: If the rows do not match, or a model that reads no image is given one.
+        """
+        num_rows = len(latents_noisy)
+        if len(prompts) != num_rows:
+            raise ValueError(
+                f"{num_rows} latents but {len(prompts)} prompts; give one prompt row for each latent"
+            )
+        timesteps = self._timesteps(timesteps, num_rows)
+        with torch.set_grad_enabled(with_grad and torch.is_grad_enabled()):
+            latents_in, times = self.noise_levels.network_input(latents_noisy, timesteps)
+            prediction = self._run_network(self._with_condition(latents_in, image_condition), times, prompts)
+            self.counters.network_calls += 1
+            self.counters.rows += num_rows
+            return self.noise_levels.to_epsilon(prediction.float(), latents_noisy, timesteps)
+
+    def _timesteps(self, timesteps: Tensor | int, num_rows: int) -> Int[Tensor, "b"]:
+        timesteps = torch.as_tensor(timesteps, device=self.device)
+        return timesteps.reshape(-1).expand(num_rows) if timesteps.numel() == 1 else timesteps
+
+    def _with_condition(self, latents: Tensor, image_condition: Tensor | None) -> Tensor:
+        if not self.has_image_condition:
+            if image_condition is not None:
+                raise ValueError(f"model '{self.model_id}' reads no image condition")
+            return latents
+        condition = torch.zeros_like(latents) if image_condition is None else image_condition
+        return torch.cat([latents, condition], dim=1)
+
+    def _run_network(self, latents: Tensor, times: Tensor, prompts: PromptEmbeds) -> Tensor:
+        """One forward pass with the conditioning this kind of network reads."""
+        latents, hidden = latents.to(self.dtype), prompts.hidden.to(self.dtype)
+        if self.kind == "sd3":
+            pooled = prompts.pooled.to(self.dtype)
+            return self._network_call(latents, hidden, pooled, times.to(self.dtype), return_dict=False)[0]
+        extra = {}
+        if self.kind == "sdxl":
+            extra["added_cond_kwargs"] = {
+                "text_embeds": prompts.pooled.to(self.dtype),
+                "time_ids": self._time_ids(latents),
+            }
+        if self.network.config.time_cond_proj_dim:
+            extra["timestep_cond"] = self._no_guidance(len(latents))
+        return self._network_call(latents, times, hidden, return_dict=False, **extra)[0]
+
+    def _time_ids(self, latents: Float[Tensor, "b c zh zw"]) -> Float[Tensor, "b 6"]:
+        """SDXL's size conditions: original, crop, target (Podell et al. 2023, arXiv:2307.01952)."""
+        height, width = (side * self.downscale for side in latents.shape[-2:])
+        ids = torch.tensor([[height, width, 0, 0, height, width]], device=latents.device, dtype=latents.dtype)
+        return ids.expand(len(latents), 6)
+
+    def _no_guidance(self, num_rows: int) -> Float[Tensor, "b d"]:
+        """A distilled LCM's embedding of guidance scale 1 (Luo et al. 2023): sin(0) and cos(0)."""
+        half = self.network.config.time_cond_proj_dim // 2
+        embedding = torch.cat([torch.zeros(half), torch.ones(half)]).to(self.device, self.dtype)
+        return embedding.expand(num_rows, 2 * half)
+
+    # -- prompts ---------------------------------------------------------------------------------------------
+    def encode_prompts(self, prompts: Sequence[str]) -> PromptEmbeds:
+        """Embed prompts, one row each; "" is the null prompt. Too long ones are cut with a warning.
+
+        Raises:
+            RuntimeError: After `free_text_encoder`.
+        """
+        if self.text_encoders is None:
+            raise RuntimeError("the text encoder was freed; embed all prompts before free_text_encoder()")
+        self.counters.prompts += len(prompts)
+        return self.text_encoders(prompts, self.device)
+
+    def free_text_encoder(self) -> None:
+        """Give the memory of the text encoders back; `encode_prompts` cannot be called any more."""
+        self.text_encoders = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def load_backbone(
+    model: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str | None = None,
+    vae_dtype: torch.dtype | str | None = None,
+    freeu: FreeU | Mapping[str, Any] | None = None,
+    vae: str | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+    offline: bool = False,
+    skip_t5: bool = False,
+    channels_last: bool = False,
+    compile: bool = False,
+    vae_tiling: bool = False,
+    vae_checkpointing: bool = False,
+) -> Backbone:
+    """Load a model by hub id or from a folder in diffusers layout.
+
+    Args:
+        model: Hub id or folder. Withdrawn ids (stabilityai/stable-diffusion-2-1-base) resolve to their
+            successors.
+        device: Where it runs.
+        dtype: "fp32", "fp16", "bf16" or a torch dtype; None chooses for the device, see `choose_dtype`.
+        vae_dtype: The same for the VAE; None is float32, or bfloat16 on a GPU that has it.
+        freeu: FreeU settings, keys kind b1 b2 s1 s2; off by default.
+        vae: Another VAE by folder or hub id; "taesd" is the tiny one that fits the model.
+        revision: Branch, tag or commit of a hub id; the commit used is kept in `Backbone.revision`.
+        variant: Weight files of this variant, such as "fp16".
+        offline: Whether to use the local hub cache only.
+        skip_t5: Whether to leave out SD 3's third text encoder (9.5 GB in float16).
+        channels_last, compile, vae_tiling, vae_checkpointing: See `Backbone`.
+
+    Raises:
+        ConfigError: If the model does not exist, cannot be fetched, or an option does not suit it.
+        SceneFormatError: If it is broken, or of a kind that is not supported.
+    """
+    device = torch.device(device)
+    components = load_components(
+        model,
+        device=device,
+        dtype=dtype,
+        vae_dtype=vae_dtype,
+        vae=vae,
+        revision=revision,
+        variant=variant,
+        is_offline=offline,
+        skip_t5=skip_t5,
+    )
+    return Backbone(
+        components,
+        device=device,
+        dtype=dtype,
+        vae_dtype=vae_dtype,
+        freeu=freeu,
+        channels_last=channels_last,
+        compile=compile,
+        vae_tiling=vae_tiling,
+        vae_checkpointing=vae_checkpointing,
+    )

@@ -1,0 +1,69 @@
+"""Which floating-point type each network runs in."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from ..errors import ConfigError
+
+DTYPES = {
+    "fp32": torch.float32,
+    "float32": torch.float32,
+    "fp16": torch.float16,
+    "float16": torch.float16,
+    "bf16": torch.bfloat16,
+    "bfloat16": torch.bfloat16,
+}
+
+
+def choose_dtype(dtype: torch.dtype | str | None, device: torch.device, kind: str = "sd") -> torch.dtype:
+    """The precision of the networks: as asked, else float32 on a CPU and half precision on CUDA.
+
+    U-Nets take float16, because scores are differences of predictions and it keeps three bits more than
+    bfloat16; SD 3's transformer takes bfloat16 where the GPU has it, because its activations are large.
+
+    Raises:
+        ConfigError: If `dtype` is not fp32, fp16 or bf16.
+    """
+    if dtype is not None:
+        return _named_dtype(dtype, "dtype", DTYPES)
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if kind == "sd3" and torch.cuda.is_bf16_supported() else torch.float16
+
+
+def choose_vae_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
+    """The precision of the VAE: as asked, else bfloat16 on a GPU that has it and float32 elsewhere.
+
+    Raises:
+        ConfigError: If `dtype` is not fp32 or bf16: several VAEs overflow in float16.
+    """
+    if dtype is not None:
+        safe = {name: value for name, value in DTYPES.items() if value != torch.float16}
+        return _named_dtype(dtype, "vae_dtype", safe)
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def place(
+    network: nn.Module, device: torch.device, dtype: torch.dtype, is_channels_last: bool = False
+) -> nn.Module:
+    """`network`, frozen, in evaluation mode, on `device` and in `dtype`."""
+    network = network.eval().requires_grad_(False).to(device)
+    if any(tensor.dtype != dtype for tensor in network.parameters()):
+        network = network.to(dtype)
+    return network.to(memory_format=torch.channels_last) if is_channels_last else network
+
+
+def _named_dtype(dtype: torch.dtype | str, key: str, known: Mapping[str, torch.dtype]) -> torch.dtype:
+    if dtype in known.values():
+        return dtype
+    if dtype not in known:
+        raise ConfigError(
+            what=f"{key} is {dtype}",
+            expected=" or ".join(name for name in known if len(name) == 4),
+            fix=f"set {key}=fp32, or leave it out",
+        )
+    return known[dtype]

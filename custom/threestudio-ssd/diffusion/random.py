@@ -1,0 +1,131 @@
+"""A tiny Stable-Diffusion-style model with random weights, made in memory: no files, no downloads."""
+
+from typing import Any
+
+import torch
+
+from .backbone import Backbone
+from .models import Components
+
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "epsilon": {"_class_name": "DDIMScheduler", "prediction_type": "epsilon", "steps_offset": 1},
+    "v_prediction": {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction", "steps_offset": 1},
+    "flow": {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "num_train_timesteps": 1000},
+}
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+SHORT_NAMES = {"eps": "epsilon", "v": "v_prediction"}
+
+
+def random_backbone(
+    prediction_type: str = "epsilon",
+    *,
+    in_channels: int = 4,
+    kind: str = "sd",
+    image_size: int = 32,
+    seed: int = 0,
+    **options: Any,
+) -> Backbone:
+    """A backbone of about 0.1 M random weights; the same `seed` gives the same weights.
+
+    Args:
+        prediction_type: "epsilon" ("eps"), "v_prediction" ("v") or "flow".
+        in_channels: 4, or 8 for a network with an image condition as InstructPix2Pix has.
+        kind: "sd" or "sdxl" (two text encoders, pooled embedding, size conditions).
+        image_size: Native side in pixels; latents are a quarter of it (VAE factor 4).
+        seed: Of the weights; the global random state is left alone.
+        options: Passed on to `Backbone` (device, dtype, freeu, ...).
+    """
+    components = random_components(
+        prediction_type, in_channels=in_channels, kind=kind, image_size=image_size, seed=seed
+    )
+    return Backbone(components, **options)
+
+
+def random_components(
+    prediction_type: str = "epsilon",
+    *,
+    in_channels: int = 4,
+    kind: str = "sd",
+    image_size: int = 32,
+    seed: int = 0,
+) -> Components:
+    """The parts of `random_backbone`, before they are frozen."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    prediction_type = SHORT_NAMES.get(prediction_type, prediction_type)
+    num_texts = {"sd": 1, "sdxl": 2}[kind]
+    width = 32
+    extra = {}
+    if kind == "sdxl":
+        extra = {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": width + 6 * 8,
+        }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet = UNet2DConditionModel(
+            sample_size=image_size // 4,
+            in_channels=in_channels,
+            out_channels=4,
+            block_out_channels=(16, 24, 32),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            layers_per_block=1,
+            norm_num_groups=8,
+            attention_head_dim=2,
+            cross_attention_dim=width * num_texts,
+            **extra,
+        )
+        vae = AutoencoderKL(
+            block_out_channels=(8, 16, 16),
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            layers_per_block=1,
+            norm_num_groups=4,
+            latent_channels=4,
+            sample_size=image_size,
+            scaling_factor=0.3,
+            mid_block_add_attention=False,
+        )
+        tokenizer = letter_tokenizer()
+        texts = [_text_network(tokenizer, width, has_projection=index == 1) for index in range(num_texts)]
+    scheduler = SCHEDULERS[prediction_type]
+    return Components(
+        kind=kind,
+        network=unet,
+        vae=vae,
+        tokenizers=[tokenizer] * num_texts,
+        text_networks=texts,
+        scheduler_config=scheduler if prediction_type == "flow" else scheduler | BETAS,
+        model_id=f"random-{kind}-{prediction_type}",
+    )
+
+
+def letter_tokenizer(model_max_length: int = 77) -> Any:
+    """A CLIPTokenizer without merges: every byte of a prompt is one token."""
+    from transformers import CLIPTokenizer
+
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [chr(byte) for byte in printable] + [chr(256 + index) for index in range(256 - len(printable))]
+    tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    vocab = {token: index for index, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=model_max_length)
+
+
+def _text_network(tokenizer: Any, width: int, has_projection: bool) -> torch.nn.Module:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        projection_dim=width,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return (CLIPTextModelWithProjection if has_projection else CLIPTextModel)(config)
