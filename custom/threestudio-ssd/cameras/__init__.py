@@ -2,6 +2,7 @@
 
 from .cameras import Cameras, concatenate
 from .lenses import Lens
+from .load import load_cameras
 from .orbit import Orbit, fit_orbit, look_at, orbit_cameras, parse_axis
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Orbit",
     "concatenate",
     "fit_orbit",
+    "load_cameras",
     "look_at",
     "orbit_cameras",
     "parse_axis",

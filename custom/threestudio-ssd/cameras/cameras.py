@@ -92,7 +92,7 @@ class Cameras:
         Ks[:, 1] *= (height / self.heights)[:, None]
         return self._with(Ks, torch.full_like(self.widths, width), torch.full_like(self.heights, height))
 
-    def scaled(self, factor: float) -> "Cameras":
+    def scaled(self, factor: int | float) -> "Cameras":
         """The same views at a multiple of their size, rounded to whole pixels, at least 1."""
         widths = (self.widths * factor).round().long().clamp_min(1)
         heights = (self.heights * factor).round().long().clamp_min(1)

@@ -4,6 +4,7 @@ A lens maps directions to pixels. The pinhole camera kept in ``Cameras`` has the
 the lens and no distortion; the photograph is resampled to it when it is read.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import SceneFormatError
+
+NARROW_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "SIMPLE_DIVISION",
+                 "DIVISION")  # fmt: skip
+"""Models that are a pinhole when all their coefficients are zero."""
+FISHEYE_MODELS = ("SIMPLE_FISHEYE", "FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE",
+                  "THIN_PRISM_FISHEYE", "RAD_TAN_THIN_PRISM_FISHEYE")  # fmt: skip
+MODELS = (*NARROW_MODELS, *FISHEYE_MODELS, "FOV", "EUCM")
+"""Every model that can be undone; an equirectangular panorama cannot become one pinhole picture."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class Lens:
     @property
     def is_pinhole(self) -> bool:
         """Whether there is nothing to undo."""
-        return not any(self.params)
+        return not any(self.params) and self.model in NARROW_MODELS
 
     @property
     def K(self) -> Float[Tensor, "3 3"]:
@@ -55,36 +64,44 @@ def distort(model: str, params: tuple[float, ...], xy: Float[Tensor, "*p 2"]) ->
     """
     x, y = xy.unbind(-1)
     r2 = x * x + y * y
+    if model in FISHEYE_MODELS:
+        return _distort_fisheye(model, params, x, y)
     match model:
         case "SIMPLE_RADIAL" | "RADIAL" | "OPENCV" | "FULL_OPENCV":
-            k1, k2, p1, p2, k3, k4, k5, k6 = _opencv_params(model, params)
+            k1, k2, p1, p2, k3, k4, k5, k6 = (*params, *[0.0] * (8 - len(params)))
             factor = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
             dx = 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
             dy = 2 * p2 * x * y + p1 * (r2 + 2 * y * y)
             return torch.stack([x * factor + dx, y * factor + dy], dim=-1)
-        case "SIMPLE_RADIAL_FISHEYE" | "RADIAL_FISHEYE" | "OPENCV_FISHEYE" | "THIN_PRISM_FISHEYE":
-            return _distort_fisheye(model, params, x, y)
+        case "SIMPLE_DIVISION" | "DIVISION":  # undistorted = distorted / (1 + k r_distorted^2), solved for distorted
+            (k,) = params
+            return xy * (2 / (1 + (1 - 4 * k * r2).clamp_min(0).sqrt()))[..., None]
         case "FOV":
             (omega,) = params
             radius = r2.sqrt().clamp_min(1e-12)
-            factor = torch.atan(2 * radius * np.tan(omega / 2)) / (radius * omega) if omega else 1.0
-            return xy * torch.as_tensor(factor, dtype=xy.dtype).expand_as(x)[..., None]
+            factor = torch.atan(radius * 2 * math.tan(omega / 2)) / (radius * omega) if omega else torch.ones_like(x)
+            return xy * factor[..., None]
+        case "EUCM":
+            alpha, beta = params
+            return xy / (alpha * (beta * r2 + 1).sqrt() + (1 - alpha))[..., None]
     return xy
 
 
-def _opencv_params(model: str, params: tuple[float, ...]) -> tuple[float, ...]:
-    """k1 k2 p1 p2 k3 k4 k5 k6."""
-    if model in ("SIMPLE_RADIAL", "RADIAL"):
-        params = (*params, 0.0)[:2]
-    return (*params, *[0.0] * (8 - len(params)))
-
-
 def _distort_fisheye(model: str, params: tuple[float, ...], x: Tensor, y: Tensor) -> Tensor:
+    """Equidistant projection, then polynomials of the angle."""
     radius = (x * x + y * y).sqrt().clamp_min(1e-12)
     theta = torch.atan(radius)
-    u, v = x * theta / radius, y * theta / radius  # equidistant projection
+    u, v = x * theta / radius, y * theta / radius
     r2 = theta * theta
     p1 = p2 = sx1 = sy1 = 0.0
+    if model == "RAD_TAN_THIN_PRISM_FISHEYE":
+        radial, (p0, p1, s0, s1, s2, s3) = params[:6], params[6:]
+        factor = 1 + sum(k * r2 ** (i + 1) for i, k in enumerate(radial))
+        u, v = u * factor, v * factor
+        r2 = u * u + v * v
+        du = p0 * (2 * u * u + r2) + 2 * p1 * u * v + s0 * r2 + s1 * r2 * r2
+        dv = p1 * (2 * v * v + r2) + 2 * p0 * u * v + s2 * r2 + s3 * r2 * r2
+        return torch.stack([u + du, v + dv], dim=-1)
     if model == "THIN_PRISM_FISHEYE":
         k1, k2, p1, p2, k3, k4, sx1, sy1 = params
     else:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from .cameras import Cameras
 
+Number = int | float
 DEFAULT_FOV_Y_DEG = 40.0
 USUAL_UP = "-y"
 """Up in most splats: COLMAP's y points down, and most trainers keep its world."""
@@ -39,7 +40,7 @@ class Orbit:
     extent: Float[Tensor, "3"]
 
 
-def parse_axis(axis: str | Sequence[float] | Tensor, *, key: str = "up") -> Float[Tensor, "3"]:
+def parse_axis(axis: str | Sequence[Number] | Tensor, *, key: str = "up") -> Float[Tensor, "3"]:
     """A unit vector from ``"+x" .. "-z"`` or three numbers, float64.
 
     Raises:
@@ -62,7 +63,7 @@ def parse_axis(axis: str | Sequence[float] | Tensor, *, key: str = "up") -> Floa
 
 
 def look_at(
-    eye: Float[Tensor, "*c 3"], target: Float[Tensor, "*c 3"], up: Float[Tensor, "*c 3"]
+    eye: Float[Tensor, "*#c 3"], target: Float[Tensor, "*#c 3"], up: Float[Tensor, "*#c 3"]
 ) -> Float[Tensor, "*c 4 4"]:
     """World-to-camera matrices (OpenCV axes) of cameras at ``eye`` that look at ``target``, float64.
 
@@ -88,7 +89,7 @@ def look_at(
     return viewmats
 
 
-def orbit_frame(up: Float[Tensor, "3"]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"], Float[Tensor, "3"]]:
+def orbit_frame(up: str | Sequence[Number] | Tensor) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"], Float[Tensor, "3"]]:
     """East, north and up of an orbit, float64: east is +x (or +z where up is along x), north is what azimuth 0 looks at.
 
     For up = -y (COLMAP) north is +z, for up = +z (Blender) it is +y.
@@ -100,14 +101,14 @@ def orbit_frame(up: Float[Tensor, "3"]) -> tuple[Float[Tensor, "3"], Float[Tenso
 
 
 def orbit_cameras(
-    center: Float[Tensor, "3"] | Sequence[float],
-    radius: float | Sequence[float] | Float[Tensor, "c"],
-    elevations_deg: float | Sequence[float] | Float[Tensor, "c"],
-    azimuths_deg: float | Sequence[float] | Float[Tensor, "c"],
-    fov_y_deg: float,
+    center: Float[Tensor, "3"] | Sequence[Number],
+    radius: Number | Sequence[Number] | Tensor,
+    elevations_deg: Number | Sequence[Number] | Tensor,
+    azimuths_deg: Number | Sequence[Number] | Tensor,
+    fov_y_deg: Number,
     width: int,
     height: int,
-    up: str | Sequence[float] | Float[Tensor, "3"] = USUAL_UP,
+    up: str | Sequence[Number] | Tensor = USUAL_UP,
 ) -> Cameras:
     """Cameras on a sphere around a point, looking at it.
 
@@ -148,12 +149,12 @@ def fit_orbit(
     means: Float[Tensor, "n 3"],
     opacities: Float[Tensor, "n"],
     *,
-    up: str | Sequence[float] | Tensor | None = None,
-    center: Sequence[float] | Tensor | None = None,
-    radius: float | None = None,
+    up: str | Sequence[Number] | Tensor | None = None,
+    center: Sequence[Number] | Tensor | None = None,
+    radius: Number | None = None,
     cameras: Cameras | None = None,
-    fov_y_deg: float = DEFAULT_FOV_Y_DEG,
-    margin: float = 1.0,
+    fov_y_deg: Number = DEFAULT_FOV_Y_DEG,
+    margin: Number = 1.0,
 ) -> Orbit:
     """An orbit from which all of a scene is seen.
 

@@ -1,8 +1,17 @@
 """Gaussians: shapes, derived values, and the source rows that follow every selection."""
 
+import jaxtyping
 import pytest
 import torch
 from threestudio_ssd.gaussians import Gaussians, Source
+
+
+@pytest.fixture
+def unchecked():
+    """Without the shape checks of the test run, as a user runs it."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def make(n: int = 5, degree: int = 2, source: bool = True) -> Gaussians:
@@ -31,7 +40,7 @@ def test_degrees(degree):
     assert make(degree=degree).sh_degree == degree
 
 
-def test_wrong_shapes_are_refused():
+def test_wrong_shapes_are_refused(unchecked):
     gaussians = make(source=False)
     with pytest.raises(ValueError, match=r"raw_quats has shape \(5, 3\), expected \(5, 4\) for 5 Gaussians"):
         gaussians.replace(raw_quats=torch.zeros(5, 3))

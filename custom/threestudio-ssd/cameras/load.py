@@ -1,0 +1,108 @@
+"""Find out what kind of cameras a file or folder holds, and read them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import SceneFormatError
+from .blender_json import load_blender_json
+from .cameras import Cameras, concatenate
+from .colmap import find_colmap_model, load_colmap
+from .inria_json import load_inria_json
+from .json_common import frames_of, read_json
+from .pictures import short_names
+from .transforms_json import World, load_transforms_json
+
+_EXPECTED = (
+    "a COLMAP model (cameras and images, .bin or .txt), transforms.json, transforms_train.json or INRIA's cameras.json"
+)
+
+
+def load_cameras(path: str | Path, *, world: World = "auto", dataparser: str | Path | None = None) -> Cameras:
+    """Read the cameras of a capture.
+
+    A folder is searched for: a nerfstudio training run's ``dataparser_transforms.json`` beside a ``transforms.json``; a
+    COLMAP model at any depth; ``transforms.json``; Blender's ``transforms_{train,val,test}.json`` (all of them);
+    ``cameras.json``. COLMAP goes before a bare ``transforms.json`` because most splats live in COLMAP's world.
+
+    Args:
+        path: A file or a folder; photographs are optional.
+        world: For ``transforms.json`` only: which world the cameras are to be in, see ``load_transforms_json``.
+        dataparser: nerfstudio's ``dataparser_transforms.json``, if it is not beside ``transforms.json``.
+
+    Returns:
+        Pinhole cameras with OpenCV axes; the distortion of photographs is undone when they are read.
+
+    Raises:
+        SceneFormatError: If there are no cameras or they cannot be used; names the file and what stood there.
+    """
+    path = Path(path)
+    dataparser = None if dataparser is None else Path(dataparser)
+    if not path.exists():
+        raise SceneFormatError(
+            what=f"{path} does not exist",
+            expected=_EXPECTED,
+            fix="check the path given as cameras; leave it empty for an orbit around the scene",
+        )
+    if dataparser is not None and not dataparser.is_file():
+        raise SceneFormatError(
+            what=f"{dataparser} does not exist",
+            expected="nerfstudio's dataparser_transforms.json",
+            fix="it lies in the folder of the training run, beside config.yml",
+        )
+    if path.is_dir():
+        return _load_folder(path, world, dataparser)
+    if path.suffix.lower() == ".json":
+        return _load_json(path, world, dataparser)
+    if path.suffix.lower() in (".bin", ".txt") and find_colmap_model(path.parent) is not None:
+        return load_colmap(path.parent)
+    raise SceneFormatError(what=f"{path} is no camera file", expected=_EXPECTED, fix="give the folder of the capture")
+
+
+def _load_folder(folder: Path, world: World, dataparser: Path | None) -> Cameras:
+    transforms = folder / "transforms.json"
+    has_training = dataparser is not None or (folder / "dataparser_transforms.json").is_file()
+    if transforms.is_file() and (has_training or world != "auto"):
+        return _load_json(transforms, world, dataparser)
+    model = find_colmap_model(folder)
+    if model is not None:
+        return load_colmap(model)
+    if transforms.is_file():
+        return _load_json(transforms, world, dataparser)
+    splits = [folder / f"transforms_{split}.json" for split in ("train", "val", "test")]
+    splits = [split for split in splits if split.is_file()]
+    if splits:
+        return _merge_splits([(split, load_blender_json(split)) for split in splits])
+    if (folder / "cameras.json").is_file():
+        return load_inria_json(folder / "cameras.json")
+    names = sorted(entry.name for entry in folder.iterdir())[:5]
+    raise SceneFormatError(
+        what=f"{folder} holds no cameras (it has {', '.join(names) or 'nothing'})",
+        expected=_EXPECTED,
+        fix="give the folder of the capture; leave cameras empty for an orbit around the scene",
+    )
+
+
+def _load_json(path: Path, world: World, dataparser: Path | None) -> Cameras:
+    document = read_json(path)
+    if isinstance(document, list):
+        return load_inria_json(path)
+    frames = frames_of(document, path)
+    has_focal = "fl_x" in document or "fl_y" in document or any("fl_x" in frame for frame in frames)
+    if isinstance(document, Mapping) and "camera_angle_x" in document and not has_focal and _is_bare(frames):
+        return load_blender_json(path)
+    return load_transforms_json(path, world=world, dataparser=dataparser)
+
+
+def _is_bare(frames: list[dict]) -> bool:
+    """Whether file paths have no suffix, as in Blender's files."""
+    return all(not Path(str(frame.get("file_path", ""))).suffix for frame in frames)
+
+
+def _merge_splits(splits: list[tuple[Path, Cameras]]) -> Cameras:
+    if len(splits) == 1:
+        return splits[0][1]
+    merged = concatenate([cameras for _, cameras in splits])
+    merged.names = short_names(
+        [f"{path.stem.removeprefix('transforms_')}/{name}" for path, cameras in splits for name in cameras.names]
+    )
+    return merged

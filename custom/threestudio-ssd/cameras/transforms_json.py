@@ -1,0 +1,156 @@
+"""nerfstudio's (and instant-ngp's) ``transforms.json``, and the turn a nerfstudio training run gave the world.
+
+Matrices are camera-to-world with OpenGL axes (x right, y up, z back). Three worlds meet here: the one COLMAP made, the one
+in the file (``applied_transform`` times COLMAP's), and the one a nerfstudio splat was trained in
+(``dataparser_transforms.json``: scale * transform * COLMAP's).
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ..errors import SceneFormatError
+from .cameras import Cameras
+from .json_common import frames_of, matrix_of, number_of, opencv_viewmats, read_json
+from .lenses import Lens
+from .pictures import find_picture, picture_size, short_names
+
+World = Literal["auto", "colmap", "file", "training"]
+_MODELS = {"OPENCV": "OPENCV", "PINHOLE": "OPENCV", "SIMPLE_PINHOLE": "OPENCV", "SIMPLE_RADIAL": "OPENCV",
+           "RADIAL": "OPENCV", "FULL_OPENCV": "FULL_OPENCV", "PERSPECTIVE": "OPENCV",
+           "OPENCV_FISHEYE": "OPENCV_FISHEYE"}  # fmt: skip
+
+
+def load_transforms_json(path: Path, *, world: World = "auto", dataparser: Path | None = None) -> Cameras:
+    """Read a ``transforms.json``.
+
+    Args:
+        path: The file.
+        world: Axes and scale of the result: ``colmap`` (``applied_transform`` undone), ``file`` (as written),
+            ``training`` (those of a nerfstudio splat; needs ``dataparser_transforms.json``), or ``auto``: training if that
+            file was given or lies beside ``path``, else colmap.
+        dataparser: ``dataparser_transforms.json`` of the training run.
+
+    Returns:
+        Cameras in the order of their file names.
+
+    Raises:
+        SceneFormatError: If a key is missing or cannot be used, or the camera model has no pinhole equivalent.
+    """
+    document = read_json(path)
+    frames = sorted(frames_of(document, path), key=lambda frame: str(frame.get("file_path", "")))
+    if dataparser is None and (path.parent / "dataparser_transforms.json").is_file():
+        dataparser = path.parent / "dataparser_transforms.json"
+    c2ws = np.stack([matrix_of(frame, "transform_matrix", path, frame) for frame in frames])
+    c2ws = _into_world(c2ws, document, path, world, dataparser)
+    names = [str(frame.get("file_path", f"{i:05d}")) for i, frame in enumerate(frames)]
+    pictures = [_picture(path, name) for name in names]
+    lenses = [_lens(document, frame, picture, path) for frame, picture in zip(frames, pictures, strict=True)]
+    return Cameras(
+        torch.from_numpy(opencv_viewmats(c2ws)),
+        torch.stack([lens.K for lens in lenses]),
+        torch.tensor([lens.size[0] for lens in lenses]),
+        torch.tensor([lens.size[1] for lens in lenses]),
+        short_names(names),
+        pictures,
+        list(lenses),
+    )
+
+
+def _picture(path: Path, name: str) -> Path | None:
+    """The picture itself, or its smaller copies in nerfstudio's ``images_2`` .. ``images_8``."""
+    found = find_picture(name, [path.parent])
+    for factor in (2, 4, 8):
+        found = found or find_picture(name.replace("images/", f"images_{factor}/", 1), [path.parent])
+    return found
+
+
+def _into_world(c2ws: np.ndarray, document: Mapping, path: Path, world: World, dataparser: Path | None) -> np.ndarray:
+    """Camera-to-world matrices in the world asked for; the translation is scaled, the rotation stays one."""
+    if world == "auto":
+        world = "training" if dataparser is not None else "colmap"
+    if world == "file":
+        return c2ws
+    if "applied_transform" in document:
+        c2ws = np.linalg.inv(matrix_of(document, "applied_transform", path)) @ c2ws
+    applied_scale = number_of(document, "applied_scale", path, default=1.0)
+    c2ws[:, :3, 3] /= applied_scale
+    if world == "colmap":
+        return c2ws
+    if dataparser is None:
+        raise SceneFormatError(
+            what=f"there is no dataparser_transforms.json beside {path}",
+            expected="the file that nerfstudio wrote into the folder of the training run",
+            fix="copy it beside transforms.json",
+        )
+    training = read_json(dataparser)
+    c2ws = matrix_of(training, "transform", dataparser) @ c2ws
+    c2ws[:, :3, 3] *= number_of(training, "scale", dataparser, default=1.0)
+    return c2ws
+
+
+def _lens(document: Mapping, frame: Mapping, picture: Path | None, path: Path) -> Lens:
+    """The camera of one frame; a key at the top level wins over the frame's own, as in nerfstudio."""
+    both: dict[str, Any] = {**frame, **document}
+    if "w" in both and "h" in both:
+        size = (int(number_of(both, "w", path)), int(number_of(both, "h", path)))
+    elif picture is not None:
+        size = picture_size(picture)
+    else:
+        raise SceneFormatError(
+            what=f"{path} gives no w and h, and {frame.get('file_path')} is not there to measure",
+            expected="w and h, or the pictures beside the file",
+            fix="add w and h in pixels at the top of the file",
+        )
+    model = str(both.get("camera_model", "OPENCV"))
+    if model not in _MODELS:
+        raise SceneFormatError(
+            what=f"{path} has camera_model {model!r}",
+            expected=", ".join(_MODELS),
+            fix="undistort the pictures first (ns-process-data or COLMAP's image_undistorter)",
+        )
+    fx = _focal(both, "x", size[0], path)
+    fy = _focal(both, "y", size[1], path)
+    if fx is None and fy is None:
+        raise SceneFormatError(
+            what=f"{path} gives no focal length", expected="fl_x or camera_angle_x", fix="add fl_x in pixels"
+        )
+    fx, fy = fx if fx is not None else fy, fy if fy is not None else fx
+    principal = (
+        number_of(both, "cx", path, default=size[0] / 2),
+        number_of(both, "cy", path, default=size[1] / 2),
+    )
+    return Lens(_MODELS[model], _distortion(both, _MODELS[model], path), (fx, fy), principal, size)
+
+
+def _focal(both: Mapping, axis: str, pixels: int, path: Path) -> float | None:
+    if f"fl_{axis}" in both:
+        return number_of(both, f"fl_{axis}", path)
+    if f"camera_angle_{axis}" in both:
+        return 0.5 * pixels / math.tan(0.5 * number_of(both, f"camera_angle_{axis}", path))
+    return None
+
+
+def _distortion(both: Mapping, model: str, path: Path) -> tuple[float, ...]:
+    """Coefficients in COLMAP's order; a list ``distortion_params`` is k1 k2 k3 k4 p1 p2."""
+    keys = ("k1", "k2", "k3", "k4", "p1", "p2")
+    listed = both.get("distortion_params")
+    if listed is not None:
+        both = {**both, **dict(zip(keys, listed, strict=False))}
+    k1, k2, k3, k4, p1, p2 = (number_of(both, key, path, default=0.0) for key in keys)
+    if model == "OPENCV_FISHEYE":
+        return (k1, k2, k3, k4)
+    if k4 and model != "FULL_OPENCV":
+        raise SceneFormatError(
+            what=f"{path} has k4 = {k4} for a camera that is no fisheye",
+            expected="k1, k2, k3, p1, p2",
+            fix="undistort the pictures first, or correct camera_model",
+        )
+    if model == "FULL_OPENCV" or k3:
+        k5, k6 = (number_of(both, key, path, default=0.0) for key in ("k5", "k6"))
+        return (k1, k2, p1, p2, k3, k4, k5, k6)
+    return (k1, k2, p1, p2)
