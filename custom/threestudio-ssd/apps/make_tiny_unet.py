@@ -1,0 +1,174 @@
+"""Trains the embedded U-Net and its text encoder on latents of the toy world."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from ..toyworld.captions import MAX_TOKENS, build_tokenizer, random_caption
+from ..toyworld.vocabulary import Attributes
+from .training import Trainer, Worker, batch_rng, load_shards
+
+SEED = 12
+WIDTH = 128
+EMPTY_CAPTIONS = 0.1
+MAX_WEIGHT = 6.0
+"""The v-loss is weighted by min(snr + 1, this) / (snr + 1): full weight where the image is decided."""
+UNET_CONFIG = {
+    "sample_size": 16,
+    "in_channels": 4,
+    "out_channels": 4,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (48, 96, 128),
+    "layers_per_block": 1,
+    "cross_attention_dim": WIDTH,
+    "attention_head_dim": 4,
+    "norm_num_groups": 8,
+}
+SCHEDULER_CONFIG = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+
+
+def make_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise levels, velocity prediction."""
+    return DDIMScheduler(**SCHEDULER_CONFIG)
+
+
+def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """CLIP's text transformer, two layers of width 128."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=MAX_TOKENS, projection_dim=WIDTH,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    return CLIPTextModel(config)
+
+
+@torch.no_grad()
+def encode_renders(worker: Worker, vae: AutoencoderKL, images: np.ndarray, batch: int = 64) -> tuple[Tensor, Tensor]:
+    """Posterior means and standard deviations (n 4 16 16), unscaled, float16; the processes share the work."""
+    means = torch.zeros(len(images), 4, 16, 16)
+    stds = torch.zeros_like(means)
+    for start in range(worker.rank * batch, len(images), worker.count * batch):
+        part = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        posterior = vae.encode(part.contiguous(memory_format=torch.channels_last)).latent_dist
+        means[start : start + batch], stds[start : start + batch] = posterior.mean, posterior.std
+    if worker.count > 1:
+        dist.all_reduce(means)
+        dist.all_reduce(stds)
+    return means.half(), stds.half()
+
+
+class LatentBatches:
+    """Latents with captions."""
+
+    def __init__(self, means: Tensor, stds: Tensor, attributes: np.ndarray, scale: float, tokenizer) -> None:
+        self.means, self.stds, self.scale, self.tokenizer = means, stds, scale, tokenizer
+        self.attributes = attributes
+
+    def batch(self, rng: np.random.Generator, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
+        """Scaled latents (size 4 16 16), drawn from their posteriors, and token ids (size 20)."""
+        rows = rng.integers(len(self.means), size=size)
+        noise = torch.randn((size, *self.means.shape[1:]), generator=generator)
+        latents = (self.means[rows].float() + self.stds[rows].float() * noise) * self.scale
+        return latents, self.tokens([self._caption(row, rng) for row in rows])
+
+    def tokens(self, captions: list[str]) -> Tensor:
+        """Token ids, padded to the model's length."""
+        return self.tokenizer(
+            captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+        ).input_ids
+
+    def _caption(self, row: int, rng: np.random.Generator) -> str:
+        if rng.uniform() < EMPTY_CAPTIONS:
+            return ""
+        return random_caption(Attributes.from_labels(self.attributes[row]), rng)
+
+
+def velocity_loss(unet, text_encoder, alphas: Tensor, latents: Tensor, tokens: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    """Weighted squared error of the predicted velocity (Salimans & Ho 2022, arXiv:2202.00512)."""
+    a = alphas[t].view(-1, 1, 1, 1)
+    noisy = a.sqrt() * latents + (1 - a).sqrt() * noise
+    velocity = a.sqrt() * noise - (1 - a).sqrt() * latents
+    predicted = unet(
+        noisy.contiguous(memory_format=torch.channels_last), t, text_encoder(tokens).last_hidden_state
+    ).sample
+    snr_plus_one = 1 / (1 - a)
+    weight = snr_plus_one.clamp(max=MAX_WEIGHT) / snr_plus_one
+    return (weight * (predicted - velocity).pow(2)).mean()
+
+
+def train(worker: Worker, data: Path, vae: AutoencoderKL, work: Path, num_steps: int, batch: int = 24) -> None:
+    """Train and write ``work/unet.ckpt``; ``work/unet.log`` has a line every 250 steps."""
+    images, attributes = load_shards(data, ("images", "attributes"), held_out=False)
+    held_images, held_attributes = load_shards(data, ("images", "attributes"), held_out=True)
+    tokenizer = build_tokenizer(work / "tokenizer") if worker.is_first else None
+    if worker.count > 1:
+        dist.barrier()
+    tokenizer = tokenizer or CLIPTokenizer.from_pretrained(work / "tokenizer")
+    means, stds = _cached_latents(worker, vae, images, work / "latents.pt")
+    scale = vae.config.scaling_factor
+    batches = LatentBatches(means, stds, attributes, scale, tokenizer)
+    held = LatentBatches(*encode_renders(worker, vae, held_images[:512]), held_attributes[:512], scale, tokenizer)
+    torch.manual_seed(SEED)
+    unet = UNet2DConditionModel(**UNET_CONFIG).to(memory_format=torch.channels_last)
+    text_encoder = make_text_encoder(tokenizer)
+    trainer = Trainer(
+        {"unet": unet, "text_encoder": text_encoder}, worker, learning_rate=1.2e-3, num_steps=num_steps,
+        ema_decay=0.999, checkpoint=work / "unet.ckpt", warm_up=300,
+    )  # fmt: skip
+    alphas = make_scheduler().alphas_cumprod
+    generator = torch.Generator()
+    for step in trainer.steps():
+        rng = batch_rng(SEED, step, worker.rank)
+        generator.manual_seed(int(rng.integers(2**62)))
+        latents, tokens = batches.batch(rng, generator, batch)
+        t = stratified_timesteps(rng, batch, len(alphas))
+        noise = torch.randn(latents.shape, generator=generator)
+        trainer.update(velocity_loss(unet, text_encoder, alphas, latents, tokens, t, noise))
+        if worker.is_first and step % 250 == 249:
+            with (work / "unet.log").open("a") as log:
+                log.write(f"{step + 1} {trainer.seconds:.0f}s held-out {_held_out_loss(trainer, alphas, held):.5f}\n")
+
+
+def stratified_timesteps(rng: np.random.Generator, size: int, num_timesteps: int) -> Tensor:
+    """One timestep from each of ``size`` equal parts of the range, shuffled."""
+    t = (rng.permutation(size) + rng.uniform(size=size)) / size * num_timesteps
+    return torch.from_numpy(t.astype(np.int64))
+
+
+@torch.no_grad()
+def _held_out_loss(trainer: Trainer, alphas: Tensor, held: LatentBatches) -> float:
+    rng, generator = np.random.default_rng(SEED), torch.Generator().manual_seed(SEED)
+    losses = []
+    for _ in range(8):
+        latents, tokens = held.batch(rng, generator, 64)
+        noise = torch.randn(latents.shape, generator=generator)
+        t = stratified_timesteps(rng, 64, len(alphas))
+        ema = trainer.ema
+        losses.append(velocity_loss(ema["unet"], ema["text_encoder"], alphas, latents, tokens, t, noise))
+    return float(torch.stack(losses).mean())
+
+
+def _cached_latents(worker: Worker, vae: AutoencoderKL, images: np.ndarray, cache: Path) -> tuple[Tensor, Tensor]:
+    if not cache.exists():
+        means, stds = encode_renders(worker, vae, images)
+        if worker.is_first:
+            torch.save((means, stds), cache.with_suffix(".tmp"))
+            cache.with_suffix(".tmp").replace(cache)
+        if worker.count > 1:
+            dist.barrier()
+    return torch.load(cache, weights_only=True)

@@ -1,0 +1,16 @@
+"""Network, score and timestep to a loss."""
+
+from .prompts import SSDPromptProcessor
+from .score_options import build_score
+from .ssd_guidance import GuidanceOutput, SSDGuidance, step_generator
+from .timesteps import SCHEDULES, timestep_at
+
+__all__ = [
+    "SCHEDULES",
+    "GuidanceOutput",
+    "SSDGuidance",
+    "SSDPromptProcessor",
+    "build_score",
+    "step_generator",
+    "timestep_at",
+]

@@ -1,0 +1,220 @@
+"""The guidance: a network, a score and a timestep schedule, turned into a loss on rendered images."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import threestudio
+from threestudio.utils.base import BaseObject
+
+from ..diffusion import Backbone, PromptEmbeds, load_backbone
+from ..errors import ConfigError
+from ..scores import predict_branches
+from .score_options import build_score
+from .timesteps import check_range, timestep_at
+
+
+@dataclass(frozen=True)
+class GuidanceOutput:
+    """What one guidance step gives.
+
+    Attributes:
+        loss: Scalar whose gradient on the latents is score / b; its value is no sign of progress.
+        score: (b c zh zw) what was fed back to the latents.
+        timestep: The timestep of all views of the step.
+    """
+
+    loss: Tensor
+    score: Tensor
+    timestep: int
+
+
+@threestudio.register("ssd-guidance")
+class SSDGuidance(BaseObject):
+    """Any score of the paper on any backbone: ``guidance(images, latents_src, prompts, step=..., num_steps=...)``."""
+
+    @dataclass
+    class Config(BaseObject.Config):
+        """Keys of the guidance."""
+
+        model: str = "data/tiny-ldm"
+        """Hub id or folder of the diffusion model, in diffusers layout."""
+        dtype: str | None = None
+        """Precision of the network: fp32, bf16, fp16; none chooses for the device."""
+        vae_dtype: str | None = None
+        """Precision of the VAE: fp32 or bf16; none chooses for the device."""
+        vae: str | None = None
+        """Another VAE, by folder or hub id; taesd is the tiny one that fits the model."""
+        lora: list[str] = field(default_factory=list)
+        """LoRA files, each path or path:strength."""
+        revision: str | None = None
+        """Commit or branch of a hub model."""
+        offline: bool = False
+        """Never ask the hub; use what is on disk."""
+        channels_last: bool = False
+        """Convolution weights channels-last: faster on recent GPUs, and on CPUs."""
+        compile: bool = False
+        """Put the U-Net through torch.compile: minutes at the first step, faster after it."""
+        vae_tiling: bool = False
+        """Encode and decode in tiles: less memory."""
+        vae_checkpointing: bool = False
+        """Recompute the encoder's activations in the backward pass: less memory, slower."""
+        freeu: dict = field(default_factory=lambda: {"kind": "none"})
+        """FreeU: kind none, paper or diffusers, and b1 b2 s1 s2; the released SSD code runs paper with 1.1 1.1 0.9 0.2."""
+        score: dict = field(default_factory=lambda: {"name": "ssd"})
+        """name of a score or preset, and any of its own fields."""
+        schedule: Literal["linear", "square-root", "cosine", "dream-time", "uniform"] = "linear"
+        """How the timestep falls over the run; linear is the paper's, uniform draws at random."""
+        t_min_frac: float = 0.02
+        """Smallest timestep over T, in (0, t_max_frac)."""
+        t_max_frac: float = 0.98
+        """Largest timestep over T, below 1."""
+        grad_clip: float | None = None
+        """Largest absolute value of an element of the score; none for no limit."""
+
+    cfg: Config
+
+    def configure(self, backbone: Backbone | None = None) -> None:
+        """Load the model unless one is handed in."""
+        check_range(self.cfg.t_min_frac, self.cfg.t_max_frac, self.cfg.schedule)
+        self.score = build_score(self.cfg.score)
+        self.backbone = backbone or load_backbone(
+            self.cfg.model,
+            device=self.device,
+            dtype=self.cfg.dtype,
+            vae_dtype=self.cfg.vae_dtype,
+            vae=self.cfg.vae,
+            lora=list(self.cfg.lora),
+            revision=self.cfg.revision,
+            offline=self.cfg.offline,
+            freeu=dict(self.cfg.freeu),
+            channels_last=self.cfg.channels_last,
+            compile=self.cfg.compile,
+            vae_tiling=self.cfg.vae_tiling,
+            vae_checkpointing=self.cfg.vae_checkpointing,
+        )
+        self._needs = set(inspect.signature(self.score.__call__).parameters) - {"eps"}
+        reads_picture = any(branch.image == "src" for branch in self.score.branches)
+        if reads_picture != self.backbone.has_image_condition:
+            kind = "is an InstructPix2Pix model" if self.backbone.has_image_condition else "reads no picture"
+            fix = "ssd-ip2p" if self.backbone.has_image_condition else "ssd"
+            raise ConfigError(
+                what=f"score {self.cfg.score.get('name', 'ssd')} does not fit model {self.backbone.model_id}, which {kind}",
+                expected="a score for this kind of model",
+                fix=f"set system.guidance.score.name={fix}, or another model",
+            )
+
+    @property
+    def prompt_names(self) -> set[str]:
+        """Which prompts the score asks for: src, tgt, null, neg."""
+        return {branch.prompt for branch in self.score.branches}
+
+    @property
+    def needs_picture(self) -> bool:
+        """Whether the model is conditioned on the source picture."""
+        return self.backbone.has_image_condition
+
+    def __call__(
+        self,
+        images_bchw: Float[Tensor, "b 3 h w"],
+        latents_src: Float[Tensor, "b c zh zw"],
+        prompts: Mapping[str, PromptEmbeds],
+        *,
+        step: int,
+        num_steps: int,
+        seed: int,
+        image_condition: Float[Tensor, "b c zh zw"] | None = None,
+        latent_mask: Float[Tensor, "b 1 zh zw"] | None = None,
+    ) -> GuidanceOutput:
+        """One step: encode with gradient, one batched noise prediction, the score as the latents' gradient.
+
+        Args:
+            images_bchw: Renders of the edited scene, in [0, 1]; gradients flow to them.
+            latents_src: Latents of the same views of the source scene.
+            prompts: One row each, by name.
+            step: Step of the run, 0 .. num_steps - 1.
+            num_steps: Length of the run.
+            seed: With the step, decides timestep and noise, so that a resumed run draws the same.
+            image_condition: For InstructPix2Pix, from ``backbone.encode_condition``.
+            latent_mask: Factor on the score in [0, 1], where the edit may act.
+        """
+        return self.latent_step(
+            self.backbone.encode(images_bchw), latents_src, prompts, step=step, num_steps=num_steps, seed=seed,
+            image_condition=image_condition, latent_mask=latent_mask,
+        )  # fmt: skip
+
+    def latent_step(
+        self,
+        latents: Float[Tensor, "b c zh zw"],
+        latents_src: Float[Tensor, "b c zh zw"],
+        prompts: Mapping[str, PromptEmbeds],
+        *,
+        step: int,
+        num_steps: int,
+        seed: int,
+        image_condition: Float[Tensor, "b c zh zw"] | None = None,
+        latent_mask: Float[Tensor, "b 1 zh zw"] | None = None,
+    ) -> GuidanceOutput:
+        """The same from latents; arguments as for a call."""
+        generator = step_generator(seed, step)
+        timestep = timestep_at(
+            self.cfg.schedule, step, num_steps, num_timesteps=self.backbone.num_timesteps,
+            t_min_frac=self.cfg.t_min_frac, t_max_frac=self.cfg.t_max_frac, generator=generator,
+        )  # fmt: skip
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        score = self.compute_score(latents.detach(), latents_src, prompts, timestep, noise, image_condition)
+        if latent_mask is not None:
+            score = score * latent_mask
+        if self.cfg.grad_clip is not None:
+            score = score.clamp(-self.cfg.grad_clip, self.cfg.grad_clip)
+        loss = 0.5 * (latents - (latents.detach() - score)).pow(2).sum() / len(latents)
+        return GuidanceOutput(loss, score, timestep)
+
+    @torch.no_grad()
+    def compute_score(
+        self,
+        latents: Float[Tensor, "b c zh zw"],
+        latents_src: Float[Tensor, "b c zh zw"],
+        prompts: Mapping[str, PromptEmbeds],
+        timestep: int,
+        noise: Float[Tensor, "b c zh zw"],
+        image_condition: Float[Tensor, "b c zh zw"] | None = None,
+    ) -> Float[Tensor, "b c zh zw"]:
+        """The score at one timestep; source and target latents share the noise."""
+        size = len(latents)
+        timesteps = torch.full((size,), timestep, device=latents.device)
+        alphas = self.backbone.alphas_cumprod.to(latents)
+        noisy_tgt = self.backbone.add_noise(latents, noise, timesteps)
+        noisy_src = self.backbone.add_noise(latents_src, noise, timesteps)
+        eps = predict_branches(
+            self.backbone.predict_noise,
+            self.score.branches,
+            latents_noisy={"tgt": noisy_tgt, "src": noisy_src},
+            timesteps=timesteps,
+            prompts={name: prompts[name].expand(size) for name in self.prompt_names},
+            image_condition=image_condition,
+        )
+        previous = max(timestep - getattr(self.score, "stride", 1), 0)
+        known = {
+            "noise": noise,
+            "timesteps": timesteps,
+            "t_frac": (timesteps.to(latents) / self.backbone.num_timesteps).view(-1, 1, 1, 1),
+            "latents_tgt": latents,
+            "latents_src": latents_src,
+            "latents_noisy_tgt": noisy_tgt,
+            "latents_noisy_src": noisy_src,
+            "alphas_cumprod": alphas[timesteps].view(-1, 1, 1, 1),
+            "alphas_cumprod_prev": alphas[previous].expand(size).view(-1, 1, 1, 1),
+            "betas": (1 - alphas[timesteps] / alphas[(timesteps - 1).clamp(min=0)]).view(-1, 1, 1, 1),
+        }
+        return self.score(eps, **{name: known[name] for name in self._needs})
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one step; the same for a resumed run, on any device."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)

@@ -1,0 +1,39 @@
+"""The published scores: pure functions over named noise predictions, one file each."""
+
+from .branches import Branch, guided, predict_branches
+from .csd import CSD
+from .dds import DDS
+from .dream_catalyst import DreamCatalyst
+from .nfsd import NFSD
+from .pds import PDS
+from .sds import SDS
+from .ssd import SSD, ssd_paper
+from .ssd_instruct_pix2pix import SSDInstructPix2Pix
+
+SCORES = {
+    "sds": SDS,
+    "dds": DDS,
+    "csd": CSD,
+    "nfsd": NFSD,
+    "pds": PDS,
+    "dream-catalyst": DreamCatalyst,
+    "ssd": SSD,
+    "ssd-ip2p": SSDInstructPix2Pix,
+}
+"""Score classes by the name configs use."""
+
+__all__ = [
+    "CSD",
+    "DDS",
+    "NFSD",
+    "PDS",
+    "SCORES",
+    "SDS",
+    "SSD",
+    "Branch",
+    "DreamCatalyst",
+    "SSDInstructPix2Pix",
+    "guided",
+    "predict_branches",
+    "ssd_paper",
+]

@@ -1,0 +1,73 @@
+"""Noise predictions by name, and the one place that evaluates them: each once, all in one batched network call."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class Branch(NamedTuple):
+    """One noise prediction: whose latents are denoised, under whose prompt, with whose picture as condition."""
+
+    latents: Literal["src", "tgt"]
+    prompt: Literal["src", "tgt", "null", "neg"]
+    image: Literal["none", "src"] = "none"
+    """Image condition of InstructPix2Pix-style networks; other networks know only "none"."""
+
+
+def guided(
+    eps_cond: Float[Tensor, "b c zh zw"], eps_null: Float[Tensor, "b c zh zw"], guidance_scale: float
+) -> Float[Tensor, "b c zh zw"]:
+    """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598); a scale of 1 is no guidance."""
+    return eps_null + guidance_scale * (eps_cond - eps_null)
+
+
+def weighted(eps: Mapping[Branch, Tensor], weights: Mapping[Branch, float]) -> Float[Tensor, "b c zh zw"]:
+    """Sum of weight times prediction over the branches whose weight is not zero."""
+    return sum(weight * eps[branch] for branch, weight in weights.items() if weight != 0)
+
+
+def needed(weights: Mapping[Branch, float]) -> tuple[Branch, ...]:
+    """The branches whose weight is not zero."""
+    return tuple(branch for branch, weight in weights.items() if weight != 0)
+
+
+def predict_branches(
+    predict_noise: Callable[..., Tensor],
+    branches: Iterable[Branch],
+    *,
+    latents_noisy: Mapping[str, Float[Tensor, "b c zh zw"]],
+    timesteps: Int[Tensor, "b"],
+    prompts: Mapping[str, Any],
+    image_condition: Float[Tensor, "b c zh zw"] | None = None,
+) -> dict[Branch, Float[Tensor, "b c zh zw"]]:
+    """Evaluate the distinct ``branches`` in one call of ``predict_noise``.
+
+    Args:
+        predict_noise: ``(latents_noisy, timesteps, prompts, image_condition) -> eps``, rows independent.
+        branches: What is needed; repetitions cost nothing.
+        latents_noisy: Noisy latents by name ("src", "tgt"), one row a view.
+        timesteps: One for each view.
+        prompts: Embeddings by name, rows that can be concatenated with ``type(rows).cat``; b rows each.
+        image_condition: Picture latents for branches with ``image="src"``; zeros stand for "none".
+
+    Returns:
+        The prediction of each branch.
+    """
+    distinct = tuple(dict.fromkeys(branches))
+    if not distinct:
+        return {}
+    rows = [prompts[branch.prompt] for branch in distinct]
+    condition = None
+    if image_condition is not None:
+        blank = torch.zeros_like(image_condition)
+        condition = torch.cat([image_condition if branch.image == "src" else blank for branch in distinct])
+    eps = predict_noise(
+        torch.cat([latents_noisy[branch.latents] for branch in distinct]),
+        timesteps.repeat(len(distinct)),
+        type(rows[0]).cat(rows),
+        condition,
+    )
+    return dict(zip(distinct, eps.chunk(len(distinct)), strict=True))

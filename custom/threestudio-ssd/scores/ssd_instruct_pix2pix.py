@@ -1,0 +1,51 @@
+"""Stable score distillation on InstructPix2Pix."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from .branches import Branch, weighted
+from .ssd import identity
+
+
+@dataclass(frozen=True)
+class SSDInstructPix2Pix:
+    """SSD on an instruction-following network (Zhu et al. 2025, arXiv:2507.09168, Eq. 10 minus the source's).
+
+    s_T (eps(z, c_I, c_T) - eps(z, c_I, null)) + s_I (eps(z, c_I, null) - eps(z)) + eps(z) - eps(z_src), plus the ID
+    term. Four predictions: of the source's three states only the unconditional one enters. Does not vanish on a
+    null edit: the two guidance terms remain.
+    """
+
+    text_scale: float = 7.5
+    """s_T."""
+    image_scale: float = 1.5
+    """s_I."""
+    id_weight: float = 0.075
+    """As in SSD."""
+
+    branches: ClassVar = (
+        Branch("tgt", "tgt", "src"),
+        Branch("tgt", "null", "src"),
+        Branch("tgt", "null"),
+        Branch("src", "null"),
+    )
+
+    @property
+    def weights(self) -> dict[Branch, float]:
+        """Coefficient of each prediction; they sum to zero."""
+        s_t, s_i = self.text_scale, self.image_scale
+        return dict(zip(self.branches, (s_t, s_i - s_t, 1 - s_i, -1.0), strict=True))
+
+    def __call__(
+        self,
+        eps: Mapping[Branch, Float[Tensor, "b c zh zw"]],
+        *,
+        latents_noisy_tgt: Float[Tensor, "b c zh zw"],
+        latents_noisy_src: Float[Tensor, "b c zh zw"],
+        t_frac: Float[Tensor, "b 1 1 1"],
+    ) -> Float[Tensor, "b c zh zw"]:
+        return weighted(eps, self.weights) + identity(self.id_weight, latents_noisy_tgt, latents_noisy_src, t_frac)

@@ -1,0 +1,173 @@
+"""The toy world: a parametric generator of scenes as 3D Gaussians, hence of the ground truth of an edit.
+
+Two scenes of the same seed that differ in one attribute share everything else, Gaussian by Gaussian
+(except where the shape of the object itself differs). Axes: z up, ground at z = 0, the object at the origin.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .shapes import object_surface
+from .vocabulary import ACCENT_RGB, ATTRIBUTES, COLOR_RGB, GROUND_RGB, TIME_LIGHT, Attributes
+
+NUM_OBJECT, NUM_GROUND, NUM_SKY = 3200, 3600, 500
+OBJECT_SIGMA, FLATNESS, OPACITY = 0.055, 0.2, 0.97
+GROUND_RADIUS, SKY_RADIUS, SKY_SIGMA = 8.5, 12.0, 1.0
+AMBIENT = 0.62
+PATTERN_CELL, DOT_RADIUS = 0.5, 0.13
+"""Length of a pattern cell and radius of a dot, texture units."""
+
+PART_OBJECT, PART_GROUND, PART_SKY = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class ToyScene:
+    """A toy scene as arrays, float32.
+
+    Attributes:
+        means: Centres, (n 3), world units.
+        scales: Standard deviations along the local axes, (n 3), world units.
+        quats: Rotations, wxyz, unit, (n 4).
+        opacities: (n), in [0, 1].
+        rgbs: (n 3), in [0, 1].
+        parts: (n), PART_OBJECT, PART_GROUND or PART_SKY.
+    """
+
+    means: np.ndarray
+    scales: np.ndarray
+    quats: np.ndarray
+    opacities: np.ndarray
+    rgbs: np.ndarray
+    parts: np.ndarray
+
+
+def build_scene(attributes: Attributes, seed: int) -> ToyScene:
+    """The scene that ``attributes`` describe; ``seed`` decides all that they leave open (size, yaw, sun, texture)."""
+    choices = np.random.default_rng([seed, 0])
+    yaw, size = choices.uniform(0, 2 * np.pi), choices.uniform(0.92, 1.08)
+    sun_azimuth, sun_height = choices.uniform(0, 2 * np.pi), choices.uniform(0.8, 1.2)
+    color_jitter = choices.normal(0, 0.02, 3)
+    sun = np.array([np.cos(sun_azimuth), np.sin(sun_azimuth), sun_height])
+    sun /= np.linalg.norm(sun)
+    light = TIME_LIGHT[attributes.time]
+
+    surface = object_surface(attributes.object, NUM_OBJECT, np.random.default_rng([seed, 1]))
+    rgbs = _object_rgbs(attributes, surface, color_jitter)
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    points, normals = size * surface.points @ turn.T, surface.normals @ turn.T
+    shade = AMBIENT + (1 - AMBIENT) * np.clip(normals @ sun, 0, 1)
+    rgbs = rgbs * shade[:, None] * light.light_rgb
+
+    ground, ground_sigma, ground_rgbs = _ground(attributes.ground, np.random.default_rng([seed, 2]), sun)
+    sky = _sky_points()
+    up = np.array([0.0, 0.0, 1.0])
+    means = np.concatenate([points, ground, sky])
+    all_normals = np.concatenate([normals, np.broadcast_to(up, ground.shape), sky / SKY_RADIUS])
+    sigma = np.concatenate([np.full(len(points), OBJECT_SIGMA * size), ground_sigma, np.full(len(sky), SKY_SIGMA)])
+    parts = np.repeat([PART_OBJECT, PART_GROUND, PART_SKY], [len(points), len(ground), len(sky)])
+    all_rgbs = np.concatenate([rgbs, ground_rgbs * light.light_rgb, np.broadcast_to(light.sky_rgb, sky.shape)])
+    return ToyScene(
+        means=means.astype(np.float32),
+        scales=(sigma[:, None] * [1, 1, FLATNESS]).astype(np.float32),
+        quats=_quats_from_normals(all_normals).astype(np.float32),
+        opacities=np.full(len(means), OPACITY, np.float32),
+        rgbs=np.clip(all_rgbs, 0.0, 1.0).astype(np.float32),
+        parts=parts.astype(np.int64),
+    )
+
+
+def sample_attributes(rng: np.random.Generator) -> Attributes:
+    """Every attribute uniformly at random."""
+    return Attributes(*(words[rng.integers(len(words))] for words in ATTRIBUTES.values()))
+
+
+@dataclass(frozen=True)
+class ToyCamera:
+    """An orbit camera: ``viewmat`` (4 4) world-to-camera in OpenCV axes, ``fov_y_deg``."""
+
+    viewmat: np.ndarray
+    fov_y_deg: float = 40.0
+
+    def intrinsics(self, width: int, height: int) -> np.ndarray:
+        """Pinhole matrix (3 3) in pixels, principal point in the middle."""
+        focal = 0.5 * height / np.tan(np.radians(self.fov_y_deg) / 2)
+        return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], np.float32)
+
+
+def orbit_camera(azimuth_deg: float, elevation_deg: float, radius: float = 5.4, target=(0.0, 0.0, 0.9)) -> ToyCamera:
+    """Camera on a sphere around ``target``, z up."""
+    azimuth, elevation = np.radians([azimuth_deg, elevation_deg])
+    away = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
+    eye = np.asarray(target, float) + radius * away
+    right = np.cross(-away, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    rotation = np.stack([right, np.cross(-away, right), -away])
+    viewmat = np.eye(4)
+    viewmat[:3, :3], viewmat[:3, 3] = rotation, -rotation @ eye
+    return ToyCamera(viewmat.astype(np.float32))
+
+
+def sample_camera(rng: np.random.Generator) -> ToyCamera:
+    """A camera as the training data has them: any azimuth, elevation 5 to 50 degrees, a little off centre."""
+    target = np.array([0, 0, 0.9]) + rng.uniform(-0.15, 0.15, 3)
+    return orbit_camera(rng.uniform(0, 360), rng.uniform(5, 50), rng.uniform(4.9, 6.0), target)
+
+
+def _object_rgbs(attributes: Attributes, surface, jitter: np.ndarray) -> np.ndarray:
+    u, v = surface.uv.T
+    half = PATTERN_CELL / 2
+    if attributes.pattern == "striped":
+        is_accent = np.floor(v / half) % 2 == 1
+    elif attributes.pattern == "checkered":
+        is_accent = (np.floor(u / PATTERN_CELL) + np.floor(v / PATTERN_CELL)) % 2 == 1
+    elif attributes.pattern == "dotted":
+        row = np.floor(v / PATTERN_CELL)
+        du = (u + PATTERN_CELL / 2 * (row % 2)) % PATTERN_CELL - half
+        is_accent = du**2 + ((v % PATTERN_CELL) - half) ** 2 < DOT_RADIUS**2
+    else:
+        is_accent = np.zeros(len(u), bool)
+    base = np.clip(np.asarray(COLOR_RGB[attributes.color]) + jitter, 0, 1)
+    body = np.where(is_accent[:, None], ACCENT_RGB[attributes.color], base)
+    return np.where(surface.rgbs < 0, body, surface.rgbs)
+
+
+def _ground(name: str, rng: np.random.Generator, sun: np.ndarray):
+    """Positions (n 3), standard deviations (n) and rgbs (n 3) of the ground disc, denser near the object."""
+    u, phi = rng.uniform(0, 1, NUM_GROUND), rng.uniform(0, 2 * np.pi, NUM_GROUND)
+    r = GROUND_RADIUS * u**0.8
+    x, y = r * np.cos(phi), r * np.sin(phi)
+    sigma = 0.085 + 0.095 * (r / 2) ** 0.95
+    phases = rng.uniform(0, 2 * np.pi, 6)
+    grain = rng.normal(0, 0.5, NUM_GROUND)
+    waves = np.sin(2.1 * x + phases[0]) * np.sin(1.7 * y + phases[1]) + np.sin(4.3 * x + 3.1 * y + phases[2])
+    texture = {
+        "grass": 0.5 + 0.18 * waves + 0.35 * grain,
+        "sand": 0.5 + 0.35 * np.sin(5.5 * x + 1.2 * np.sin(1.3 * y + phases[3]) + phases[4]) + 0.1 * grain,
+        "snow": 0.55 + 0.25 * waves + 0.1 * grain,
+        "wood": 0.5 + 0.45 * np.sign(np.sin(5.0 * y + phases[5])) + 0.12 * grain,
+    }[name]
+    dark, bright = np.asarray(GROUND_RGB[name])
+    rgbs = dark + (bright - dark) * np.clip(texture, 0, 1)[:, None]
+    foot = np.hypot(x + 0.25 * sun[0], y + 0.25 * sun[1])
+    shadow = 1 - 0.42 / (1 + np.exp((foot - 1.05) / 0.14))
+    return np.stack([x, y, np.zeros_like(x)], -1), sigma, rgbs * shadow[:, None]
+
+
+def _sky_points() -> np.ndarray:
+    """A dome of evenly spread points (Fibonacci lattice), from a little below the horizon to the zenith."""
+    index = np.arange(NUM_SKY) + 0.5
+    z = -0.25 + 1.25 * index / NUM_SKY
+    phi = index * np.pi * (3 - np.sqrt(5))
+    r = np.sqrt(np.clip(1 - z**2, 0, None))
+    return SKY_RADIUS * np.stack([r * np.cos(phi), r * np.sin(phi), z], -1)
+
+
+def _quats_from_normals(normals: np.ndarray) -> np.ndarray:
+    """Rotations that carry the z axis onto each normal, wxyz."""
+    x, y, z = normals.T
+    quats = np.stack([1 + z, -y, x, np.zeros_like(z)], -1)
+    flipped = z < -1 + 1e-6
+    quats[flipped] = (0, 1, 0, 0)
+    return quats / np.linalg.norm(quats, axis=-1, keepdims=True)
