@@ -1,0 +1,36 @@
+"""The host: registry, plugins, strict config, base classes, saving, callbacks. It knows no Gaussian and no score.
+
+Importing it is quick: torch and Lightning come in with the sub-modules that need them.
+"""
+
+import importlib
+from types import ModuleType
+
+from threestudio.log import debug, info, warn
+from threestudio.plugins import install_finder, load_plugins
+from threestudio.registry import __modules__, find, register
+
+__version__ = "0.1.0"
+__all__ = ["__modules__", "__version__", "debug", "find", "info", "load_plugins", "register", "warn"]
+
+_SUBMODULES = (
+    "apps",
+    "data",
+    "errors",
+    "log",
+    "models",
+    "plugins",
+    "registry",
+    "run",
+    "systems",
+    "trainer",
+    "utils",
+)
+
+install_finder()
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"threestudio.{name}")
+    raise AttributeError(f"module 'threestudio' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Base classes of guidance, prompt processors and exporters."""

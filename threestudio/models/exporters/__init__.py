@@ -1,0 +1,1 @@
+"""Exporters: the base class."""

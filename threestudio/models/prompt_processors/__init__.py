@@ -1,0 +1,1 @@
+"""Prompt processors: the base class."""

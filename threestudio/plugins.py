@@ -1,0 +1,131 @@
+"""Plugins: each sub-folder of ``custom/`` is a package, importable under its name with hyphens as underscores.
+
+``custom/threestudio-ssd`` is ``import threestudio_ssd``: relative imports, sub-modules and pickling work as for any
+package, because a finder on ``sys.meta_path`` answers for the name. The finder stands as soon as ``threestudio`` is
+imported, and the folders are handed to child processes in the environment, so a spawned worker finds them too.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+from threestudio import registry
+from threestudio.errors import PluginError, is_user_error
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+_FOLDERS_VARIABLE = "THREESTUDIO_PLUGIN_FOLDERS"
+
+
+def module_name(folder: Path) -> str:
+    """The name a plugin folder is imported under: ``threestudio-ssd`` gives ``threestudio_ssd``."""
+    return folder.name.replace("-", "_")
+
+
+def plugin_folders(folder: Path) -> list[Path]:
+    """The plugins in a folder, sorted: sub-folders with an ``__init__.py``, but no hidden or ``.disabled`` ones."""
+    if not folder.is_dir():
+        return []
+    found = (path for path in folder.iterdir() if (path / "__init__.py").is_file())
+    return sorted(path for path in found if path.name[0] not in "._" and path.suffix != ".disabled")
+
+
+def _known_folders() -> list[Path]:
+    listed = [Path(text) for text in os.environ.get(_FOLDERS_VARIABLE, "").split(os.pathsep) if text]
+    return [*listed, REPOSITORY / "custom"]
+
+
+class PluginFinder(MetaPathFinder):
+    """Finds the top package of a plugin; its sub-modules are then found by Python's own path finder."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """See ``importlib.abc.MetaPathFinder.find_spec``."""
+        if "." in fullname:
+            return None
+        for folder in _known_folders():
+            for plugin in plugin_folders(folder):
+                if module_name(plugin) == fullname:
+                    return importlib.util.spec_from_file_location(
+                        fullname, plugin / "__init__.py", submodule_search_locations=[str(plugin)]
+                    )
+        return None
+
+
+def install_finder() -> None:
+    """Put the finder at the end of ``sys.meta_path``, once."""
+    if not any(type(finder).__name__ == PluginFinder.__name__ for finder in sys.meta_path):
+        sys.meta_path.append(PluginFinder())
+
+
+def load_plugins(folder: str | Path | None = None) -> dict[str, ModuleType]:
+    """Import every plugin of a folder, so that it registers its classes; doing so again changes nothing.
+
+    Args:
+        folder: Holds one sub-folder per plugin. The default is ``custom`` beside the ``threestudio`` package, and
+            whatever folders were loaded before or stand in the variable ``THREESTUDIO_PLUGIN_FOLDERS``.
+
+    Returns:
+        The imported packages by module name.
+
+    Raises:
+        PluginError: If the folder is missing or a plugin cannot be imported; names the file and line of the cause.
+    """
+    install_finder()
+    roots = _known_folders() if folder is None else [Path(folder).resolve()]
+    for root in roots:
+        if not root.is_dir():
+            raise PluginError(
+                what=f"the plugin folder {root} does not exist",
+                expected="a folder with one sub-folder per plugin",
+                fix=f"check the path given to load_plugins, or the variable {_FOLDERS_VARIABLE}",
+            )
+        if root not in _known_folders():
+            listed = [text for text in os.environ.get(_FOLDERS_VARIABLE, "").split(os.pathsep) if text]
+            os.environ[_FOLDERS_VARIABLE] = os.pathsep.join([*listed, str(root)])
+    return {module_name(plugin): _load_one(plugin) for root in roots for plugin in plugin_folders(root)}
+
+
+def _load_one(plugin: Path) -> ModuleType:
+    name = module_name(plugin)
+    if not name.isidentifier():
+        raise PluginError(
+            what=f"the plugin folder {plugin.name!r} cannot be a module name",
+            expected="letters, digits, hyphens and underscores, not a digit first",
+            fix="rename the folder",
+        )
+    held = sys.modules.get(name)
+    if held is not None and Path(held.__file__ or "").parent.resolve() != plugin.resolve():
+        raise PluginError(
+            what=f"the plugin {plugin} would be imported as {name}, which is already {held.__file__}",
+            expected="one folder for each module name",
+            fix="rename one of the folders",
+        )
+    before = dict(registry.__modules__)
+    try:
+        return importlib.import_module(name)
+    except Exception as cause:
+        for loaded in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
+            del sys.modules[loaded]
+        registry.__modules__.clear()
+        registry.__modules__.update(before)
+        if is_user_error(cause):
+            raise
+        raise PluginError(
+            what=f"the plugin {plugin.name} cannot be loaded: {_place(cause, plugin)}: {type(cause).__name__}: {cause}",
+            expected="a package that imports without an error",
+            fix="mend that line, or take the folder out of the plugin folder",
+        ) from cause
+
+
+def _place(cause: Exception, plugin: Path) -> str:
+    """File and line of the innermost frame inside the plugin, or of the syntax error."""
+    if isinstance(cause, SyntaxError) and cause.filename:
+        return f"{cause.filename}:{cause.lineno}"
+    frames = traceback.extract_tb(cause.__traceback__)
+    inside = [frame for frame in frames if Path(frame.filename).is_relative_to(plugin)]
+    return f"{inside[-1].filename}:{inside[-1].lineno}" if inside else str(plugin / "__init__.py")

@@ -1,0 +1,165 @@
+"""The command line: ``launch.py --config X --train|--validate|--test|--export|--run NAME``, then dotted overrides."""
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+from threestudio import log
+from threestudio.errors import ConfigError, InterruptedRun, is_user_error, one_line
+from threestudio.plugins import load_plugins
+from threestudio.registry import did_you_mean
+
+DONE, OUR_BUG, USER_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+EPILOG = """\
+overrides are dotted keys: steps=500 system.guidance.score.enhance_weight=3
+exit codes: 0 done; 1 a bug of ours; 2 something in the input; 3 it ran, but there is no usable result; 130 interrupted
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of printing a usage text, so that a mistake costs one line."""
+
+    def error(self, message: str) -> None:
+        raise ConfigError(what=message, expected="the options that launch.py --help lists", fix="correct the command")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of ``launch.py``."""
+    parser = _Parser(
+        prog="launch.py",
+        usage="launch.py --config X [--train | --validate | --test | --export | --run NAME] [options] [key=value ...]",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="X", help="the experiment, a YAML file")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--train", action="store_true", help="train, then test, then export (the default)")
+    mode.add_argument("--validate", action="store_true", help="validate a checkpoint")
+    mode.add_argument("--test", action="store_true", help="test a checkpoint: render, measure, report")
+    mode.add_argument("--export", action="store_true", help="write the result of a checkpoint")
+    mode.add_argument("--run", metavar="NAME", help="start an app, such as a viewer or a sweep")
+    parser.add_argument("--resume", metavar="PATH|auto", help="go on from a checkpoint; auto: the run folder's last")
+    parser.add_argument("--gpu", nargs="?", const="0", metavar="IDS", help="GPUs to use, as 0 or 0,1 (default: the first, if any)")
+    parser.add_argument("--verbose", action="store_true", help="show detail, and tracebacks of errors in the input")
+    return parser
+
+
+def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options and the overrides.
+
+    Raises:
+        ConfigError: For an option that does not exist or does not fit.
+    """
+    parser = build_parser()
+    args, rest = parser.parse_known_args(list(argv))
+    overrides = []
+    if args.gpu is not None and "=" in args.gpu:
+        overrides, args.gpu = [args.gpu], "0"
+    for text in rest:
+        if text.startswith("-"):
+            known = [option for action in parser._actions for option in action.option_strings]
+            near = did_you_mean(text.split("=")[0], known)
+            raise ConfigError(
+                what=f"{text} is not an option",
+                expected=f"one of: {', '.join(known)}",
+                fix=f"did you mean {near}?" if near else "remove it",
+            )
+        overrides.append(text)
+    return args, overrides
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says.
+
+    Returns:
+        The exit code: 0 done, 1 a bug of ours, 2 the user's input, 3 no usable result, 130 interrupted.
+    """
+    is_verbose = "--verbose" in (sys.argv[1:] if argv is None else argv)
+    try:
+        args, overrides = parse_arguments(sys.argv[1:] if argv is None else argv)
+        log.show_messages(args.verbose)
+        if not args.verbose:
+            quiet_libraries()
+        return dispatch(args, overrides)
+    except (KeyboardInterrupt, InterruptedRun) as stop:
+        saved = getattr(stop, "checkpoint", None)
+        how = f"interrupted; go on with --resume {saved}" if saved else "interrupted; nothing was left to save"
+        sys.stderr.write(how + "\n")
+        return INTERRUPTED
+    except Exception as error:
+        if is_user_error(error):
+            if is_verbose:
+                traceback.print_exc()
+            sys.stderr.write(one_line(error) + "\n")
+            return USER_INPUT
+        traceback.print_exc()
+        return OUR_BUG
+
+
+def dispatch(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Load plugins and config, then train, test, export or start an app; returns the exit code."""
+    if args.gpu is not None:
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        os.environ["CUDA_VISIBLE_DEVICES"] = args.gpu
+    load_plugins()
+    if args.run is not None:
+        return _run_app(args, overrides)
+    if args.config is None:
+        raise ConfigError(
+            what="--config is missing", expected="--config and a YAML file", fix="add --config configs/<name>.yaml"
+        )
+    cfg = _load(args, overrides)
+    from threestudio.trainer import run_experiment
+
+    if not args.verbose:
+        quiet_lightning()
+    stages = [name for name in ("validate", "test", "export") if getattr(args, name)]
+    return run_experiment(cfg, stages or ["train", "test", "export"], wants_gpu=args.gpu is not None)
+
+
+def _run_app(args: argparse.Namespace, overrides: list[str]) -> int:
+    from threestudio import apps
+
+    app = apps.find_app(args.run)
+    if args.config is None and apps.needs_config(app):
+        raise ConfigError(
+            what=f"--run {args.run} needs --config", expected="--config and a YAML file", fix="add --config"
+        )
+    of_experiment, of_app = apps.split_overrides(overrides, args.config is not None)
+    cfg = _load(args, of_experiment) if args.config is not None else None
+    return apps.start(args.run, cfg, of_app)
+
+
+def _load(args: argparse.Namespace, overrides: list[str]):
+    from threestudio.utils.config import load_config
+    from threestudio.utils.config_tree import complete
+
+    if args.resume is not None:
+        overrides = [*overrides, f"resume={args.resume}"]
+    n_gpus = len(args.gpu.split(",")) if args.gpu is not None else 1
+    return complete(load_config(args.config, cli_args=overrides, n_gpus=n_gpus))
+
+
+def quiet_libraries() -> None:
+    """Silence what libraries say on their own account, before they are imported."""
+    warnings.filterwarnings("ignore")
+    for name, value in {
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "DIFFUSERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "OPENCV_LOG_LEVEL": "ERROR",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def quiet_lightning() -> None:
+    """Silence Lightning's tips and notes; it sets its own levels while it is imported, so this comes after."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)

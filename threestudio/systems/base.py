@@ -1,0 +1,147 @@
+"""The base of every system: config, step, schedules, optimiser, resume, and how a run ended."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+
+from threestudio.systems.utils import parse_optimizer, parse_scheduler
+from threestudio.utils.base import Updateable, update_end_if_possible, update_if_possible
+from threestudio.utils.config import parse_structured
+from threestudio.utils.misc import C, cleanup, load_module_weights
+from threestudio.utils.saving import SaverMixin
+
+
+class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
+    """What a run optimises: subclasses build in ``configure`` and say the loss in ``training_step``.
+
+    Args:
+        cfg: Keys of ``Config``; unknown ones raise ``ConfigError``.
+        resumed: Whether a checkpoint will be loaded into this system.
+    """
+
+    @dataclass
+    class Config:
+        """Keys every system has."""
+
+        optimizer: dict = field(default_factory=dict)
+        """``name`` of a ``torch.optim`` class, ``args``, and ``params: {member: {lr: ...}}``."""
+        scheduler: dict | None = None
+        """Learning-rate scheduler: ``name``, ``args``, ``interval`` (``epoch`` or ``step``)."""
+        weights: str | None = None
+        """Checkpoint whose weights are loaded after ``configure``; the run still starts at step 0."""
+        weights_ignore_modules: list[str] | None = None
+        """Modules whose weights are then left alone."""
+        cleanup_after_validation_step: bool = False
+        """Free unused GPU memory after each validation step."""
+        cleanup_after_test_step: bool = False
+        """Free unused GPU memory after each test step."""
+
+    cfg: Config
+
+    def __init__(self, cfg: dict | DictConfig | None = None, resumed: bool = False) -> None:
+        super().__init__()
+        self.cfg = parse_structured(self.Config, cfg)
+        self._resumed = resumed
+        self._resumed_eval: tuple[int, int] | None = None
+        self.exit_code = 0
+        self.result_path: str | None = None
+        self.configure()
+        if self.cfg.weights is not None:
+            self.load_weights(self.cfg.weights, self.cfg.weights_ignore_modules)
+        self.post_configure()
+
+    def configure(self) -> None:
+        """Override to build the system's members from ``self.cfg``."""
+
+    def post_configure(self) -> None:
+        """Override for what must follow loading weights."""
+
+    def outcome(self) -> tuple[int, str | None]:
+        """How the run ended: the exit code (0, or 3 for a run without a usable result) and the last line printed.
+
+        By default the attributes ``exit_code`` and ``result_path``, which a system sets as it exports.
+        """
+        return self.exit_code, self.result_path
+
+    def load_weights(self, weights: str, ignore_modules: list[str] | None = None) -> None:
+        """Load the weights of a checkpoint and bring members to its step; keys it lacks stay as they are."""
+        state, epoch, global_step = load_module_weights(weights, ignore_modules=ignore_modules, map_location="cpu")
+        self.load_state_dict(state, strict=False)
+        self.do_update_step(epoch, global_step, on_load_weights=True)
+
+    def set_resume_status(self, current_epoch: int, global_step: int) -> None:
+        """Say where the loaded checkpoint stood; the trainer itself starts at 0 when it only tests or exports."""
+        self._resumed_eval = (current_epoch, global_step)
+
+    @property
+    def resumed(self) -> bool:
+        """Whether this run continues a checkpoint."""
+        return self._resumed
+
+    @property
+    def true_global_step(self) -> int:
+        """Optimisation steps done, also when only testing or exporting a checkpoint."""
+        return self._resumed_eval[1] if self._resumed_eval is not None else self.global_step
+
+    @property
+    def true_current_epoch(self) -> int:
+        """Epochs done, also when only testing or exporting a checkpoint."""
+        return self._resumed_eval[0] if self._resumed_eval is not None else self.current_epoch
+
+    def C(self, value: Any, interpolation: str = "linear") -> float:
+        """The value of a number or schedule at this step; forms in :mod:`threestudio.utils.schedule`."""
+        return C(value, self.true_current_epoch, self.true_global_step, interpolation)
+
+    def configure_optimizers(self) -> dict:
+        """The optimiser and scheduler that the config says; override to build others."""
+        optimizer = parse_optimizer(self.cfg.optimizer, self)
+        if self.cfg.scheduler is None:
+            return {"optimizer": optimizer}
+        return {"optimizer": optimizer, "lr_scheduler": parse_scheduler(self.cfg.scheduler, optimizer)}
+
+    def preprocess_data(self, batch: Any, stage: str) -> None:
+        """Override to change a batch in place before its step; ``stage`` is train, validation, test or predict."""
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int, unused: int = 0) -> None:
+        """Lightning hook: bring data and members to this step."""
+        self._start_step(self.trainer.train_dataloader, batch, "train")
+
+    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Lightning hook: bring data and members to this step."""
+        self._start_step(self.trainer.val_dataloaders, batch, "validation")
+
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Lightning hook: bring data and members to this step."""
+        self._start_step(self.trainer.test_dataloaders, batch, "test")
+
+    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Lightning hook: bring data and members to this step."""
+        self._start_step(self.trainer.predict_dataloaders, batch, "predict")
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Lightning hook: tell data and members that the step is over."""
+        self._end_step(self.trainer.train_dataloader)
+
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Lightning hook: tell data and members that the step is over."""
+        self._end_step(self.trainer.val_dataloaders)
+        if self.cfg.cleanup_after_validation_step:
+            cleanup()
+
+    def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Lightning hook: tell data and members that the step is over."""
+        self._end_step(self.trainer.test_dataloaders)
+        if self.cfg.cleanup_after_test_step:
+            cleanup()
+
+    def _start_step(self, loader: Any, batch: Any, stage: str) -> None:
+        self.preprocess_data(batch, stage)
+        dataset = getattr(loader, "dataset", None)
+        update_if_possible(dataset, self.true_current_epoch, self.true_global_step)
+        self.do_update_step(self.true_current_epoch, self.true_global_step)
+
+    def _end_step(self, loader: Any) -> None:
+        update_end_if_possible(getattr(loader, "dataset", None), self.true_current_epoch, self.true_global_step)
+        self.do_update_step_end(self.true_current_epoch, self.true_global_step)

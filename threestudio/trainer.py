@@ -1,0 +1,211 @@
+"""One experiment, from its config to its exit code: data, system, Lightning's trainer, run folder."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.utilities.model_helpers import is_overridden
+
+from threestudio import registry
+from threestudio.errors import CheckpointError, ConfigError, is_user_error
+from threestudio.log import info
+from threestudio.systems.base import BaseSystem
+from threestudio.utils.callbacks import (
+    ConfigSnapshotCallback,
+    CustomProgressBar,
+    GracefulInterrupt,
+    LastCheckpoint,
+    RngState,
+)
+from threestudio.utils.config import file_name
+from threestudio.utils.misc import force_device, load_checkpoint
+
+TRAINER_DEFAULTS = {
+    "accelerator": "auto",
+    "devices": 1,
+    "max_epochs": -1,
+    "inference_mode": False,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "log_every_n_steps": 10,
+}
+CHECKPOINT_DEFAULTS = {"save_last": True, "save_top_k": 0, "every_n_train_steps": 100, "save_on_train_epoch_end": False}
+
+
+def run_experiment(cfg: DictConfig, stages: list[str], wants_gpu: bool = False) -> int:
+    """Build data and system and go through the stages.
+
+    Args:
+        cfg: A completed ``ExperimentConfig``.
+        stages: Of ``train``, ``validate``, ``test``, ``export``, in order.
+        wants_gpu: Whether the command line asked for a GPU.
+
+    Returns:
+        The exit code the system gives. The last line on standard output is its result's path.
+
+    Raises:
+        ConfigError: For input that cannot be used; no run folder is left behind then.
+    """
+    _choose_device(cfg, wants_gpu)
+    checkpoint = resolve_resume(cfg, is_training="train" in stages)
+    status = load_checkpoint(checkpoint) if checkpoint is not None else None
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    run_dir = Path(cfg.trial_dir)
+    interrupt = GracefulInterrupt(run_dir / "ckpts" / "last.ckpt")
+    interrupt.install()
+    was_there = run_dir.exists()
+    trainer = None
+    try:
+        datamodule = registry.find(cfg.data_type)(cfg.data)
+        system: BaseSystem = registry.find(cfg.system_type)(cfg.system, resumed=checkpoint is not None)
+        system.set_save_dir(run_dir / "save")
+        trainer = build_trainer(cfg, interrupt, is_training="train" in stages)
+        _go_through(stages, trainer, system, datamodule, checkpoint, status)
+    except Exception as error:
+        if is_user_error(error) and not was_there and (trainer is None or trainer.global_step == 0):
+            _remove_run_folder(run_dir)
+        raise
+    finally:
+        interrupt.remove()
+    exit_code, last_line = system.outcome()
+    if last_line:
+        sys.stdout.write(f"{last_line}\n")
+        sys.stdout.flush()
+    return exit_code
+
+
+def build_trainer(cfg: DictConfig, interrupt: GracefulInterrupt, is_training: bool) -> pl.Trainer:
+    """Lightning's trainer with our callbacks; keys under ``trainer`` and ``checkpoint`` win over the defaults."""
+    run_dir = Path(cfg.trial_dir)
+    keys = {**TRAINER_DEFAULTS, **OmegaConf.to_container(cfg.trainer)}
+    if cfg.n_gpus > 1:
+        keys.setdefault("strategy", "ddp")
+        keys["devices"] = cfg.n_gpus
+    callbacks = [RngState(), CustomProgressBar()] if keys.get("enable_progress_bar", True) else [RngState()]
+    loggers: list | bool = False
+    if is_training:
+        checkpoint = {**CHECKPOINT_DEFAULTS, **OmegaConf.to_container(cfg.checkpoint)}
+        callbacks += [
+            ConfigSnapshotCallback(cfg, run_dir / "configs" / "parsed.yaml"),
+            ModelCheckpoint(dirpath=str(run_dir / "ckpts"), enable_version_counter=False, **checkpoint),
+            LastCheckpoint(run_dir / "ckpts" / "last.ckpt"),
+            interrupt,
+        ]
+        loggers = [TensorBoardLogger(str(run_dir), name="tb_logs"), CSVLogger(str(run_dir), name="csv_logs")]
+    return pl.Trainer(callbacks=callbacks, logger=loggers, default_root_dir=str(run_dir), **keys)
+
+
+def resolve_resume(cfg: DictConfig, is_training: bool) -> str | None:
+    """The checkpoint to load, or None to start anew; sets the run folder of ``cfg`` to where the results belong.
+
+    ``auto`` is the run folder's ``last.ckpt``; with a timestamp, that of the newest folder of this name and tag.
+    Training without any starts anew; the other stages need one.
+
+    Raises:
+        CheckpointError: If the named checkpoint does not exist, or one is needed and there is none.
+    """
+    wanted = cfg.resume if cfg.resume is not None or is_training else "auto"
+    if wanted is None:
+        return None
+    if wanted != "auto":
+        path = Path(wanted)
+        load_checkpoint(path)
+        if not is_training and path.parent.name == "ckpts":
+            _set_run_folder(cfg, path.parents[1])
+        return str(path)
+    runs = [Path(cfg.trial_dir)]
+    if cfg.use_timestamp:
+        runs += Path(cfg.exp_dir).glob(f"{file_name(cfg.tag)}@*")
+    found = sorted((run / "ckpts" / "last.ckpt" for run in runs if (run / "ckpts" / "last.ckpt").is_file()), key=_age)
+    if found:
+        _set_run_folder(cfg, found[-1].parents[1])
+        info(f"going on from {found[-1]}")
+        return str(found[-1])
+    if is_training:
+        info(f"no checkpoint in {cfg.trial_dir} yet: starting anew")
+        return None
+    raise CheckpointError(
+        what=f"there is no checkpoint in {cfg.trial_dir}",
+        expected="a run that was trained before",
+        fix="train first, or name a checkpoint with --resume PATH",
+    )
+
+
+def _go_through(
+    stages: list[str],
+    trainer: pl.Trainer,
+    system: BaseSystem,
+    datamodule: pl.LightningDataModule,
+    checkpoint: str | None,
+    status: dict | None,
+) -> None:
+    """Run the stages that system and data have; a stage that was asked for by name must be there."""
+    if "train" in stages:
+        try:
+            trainer.fit(system, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+        except RuntimeError as cause:
+            if checkpoint is None or "loading state_dict" not in str(cause):
+                raise
+            raise CheckpointError(
+                what=f"{checkpoint} does not fit this config: {str(cause).splitlines()[-1].strip()}",
+                expected="a checkpoint of the same scene and system",
+                fix="resume with the config of that run (configs/parsed.yaml in its folder)",
+            ) from cause
+        checkpoint = None
+    elif status is not None:
+        system.set_resume_status(status["epoch"], status["global_step"])
+    for stage, loader, step, start in (
+        ("validate", "val_dataloader", "validation_step", trainer.validate),
+        ("test", "test_dataloader", "test_step", trainer.test),
+        ("export", "predict_dataloader", "predict_step", trainer.predict),
+    ):
+        if stage not in stages:
+            continue
+        if _has(datamodule, loader, pl.LightningDataModule) and _has(system, step, pl.LightningModule):
+            extra = {"verbose": False} if stage != "export" else {"return_predictions": False}
+            start(system, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True, **extra)
+        elif len(stages) == 1:
+            raise ConfigError(
+                what=f"{type(system).__name__} with {type(datamodule).__name__} cannot {stage}",
+                expected=f"a system with {step} and data with {loader}",
+                fix="choose another stage",
+            )
+
+
+def _has(obj: object, method: str, parent: type) -> bool:
+    return is_overridden(method, obj, parent=parent)
+
+
+def _choose_device(cfg: DictConfig, wants_gpu: bool) -> None:
+    accelerator = cfg.trainer.get("accelerator", "auto")
+    if accelerator == "cpu":
+        force_device("cpu")
+    elif (wants_gpu or accelerator in ("gpu", "cuda")) and not torch.cuda.is_available():
+        raise ConfigError(
+            what="a GPU was asked for, and torch finds none",
+            expected="a CUDA device and a torch built for it",
+            fix="leave --gpu out to run on the CPU",
+        )
+    else:
+        force_device(None)
+
+
+def _set_run_folder(cfg: DictConfig, run_dir: Path) -> None:
+    cfg.trial_dir, cfg.trial_name, cfg.exp_dir = str(run_dir), run_dir.name, str(run_dir.parent)
+
+
+def _age(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _remove_run_folder(run_dir: Path) -> None:
+    """Remove the folder that this run made, and the folders above it that are empty without it."""
+    shutil.rmtree(run_dir, ignore_errors=True)
+    for parent in list(run_dir.parents)[:2]:
+        if parent != Path() and parent.is_dir() and not any(parent.iterdir()):
+            parent.rmdir()

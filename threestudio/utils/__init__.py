@@ -1,0 +1,1 @@
+"""Modules shared by systems, data and models."""

@@ -1,0 +1,231 @@
+"""What happens around the steps of a run: progress, random state, the saved config, Ctrl-C, the last checkpoint."""
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback, ProgressBar
+from tqdm import tqdm
+
+from threestudio.errors import InterruptedRun
+from threestudio.utils.config import dump_config
+from threestudio.utils.rng import get_rng_state, set_rng_state
+
+
+class RngState(Callback):
+    """Keeps a resumed run on the random numbers of the uninterrupted one.
+
+    The generators' state goes into each checkpoint, and comes back right before the first step after a resume, when
+    nothing else draws any more. Validation gets its own stretch of numbers, so that it never shifts the training.
+    """
+
+    def __init__(self) -> None:
+        self._to_restore: dict | None = None
+        self._before_validation: dict | None = None
+
+    def state_dict(self) -> dict:
+        """What a checkpoint keeps."""
+        return get_rng_state()
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take the state of a checkpoint; it is set when the first step starts."""
+        self._to_restore = state_dict
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Lightning hook."""
+        if self._to_restore is not None:
+            set_rng_state(self._to_restore)
+            self._to_restore = None
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning hook."""
+        self._before_validation = get_rng_state()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning hook."""
+        if self._before_validation is not None:
+            set_rng_state(self._before_validation)
+            self._before_validation = None
+
+
+class LastCheckpoint(Callback):
+    """Writes ``last.ckpt`` at the last step, whatever the interval of the other checkpoints is.
+
+    Args:
+        path: The checkpoint file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(path)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Lightning hook."""
+        if trainer.global_step == trainer.max_steps:
+            trainer.save_checkpoint(self.path)
+
+
+class GracefulInterrupt(Callback):
+    """Ctrl-C during training: the step is finished, a checkpoint written, and ``InterruptedRun`` raised.
+
+    A second Ctrl-C stops at once, without a checkpoint.
+
+    Args:
+        path: The checkpoint file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(path)
+        self._is_asked = False
+        self._is_training = False
+        self._previous: Any = None
+
+    def handle(self, signum: int, frame: object) -> None:
+        """The signal handler."""
+        if self._is_asked or not self._is_training:
+            raise InterruptedRun
+        self._is_asked = True
+
+    def install(self) -> None:
+        """Take over Ctrl-C; only the main thread may, elsewhere nothing changes."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self.handle)
+
+    def remove(self) -> None:
+        """Give Ctrl-C back to who had it."""
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning hook."""
+        self._is_training = True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Lightning hook."""
+        if self._is_asked:
+            trainer.save_checkpoint(self.path)
+            raise InterruptedRun(self.path)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning hook."""
+        self._is_training = False
+
+
+class ConfigSnapshotCallback(Callback):
+    """Writes the resolved config into the run folder when training starts.
+
+    Args:
+        cfg: The whole experiment.
+        path: The file.
+    """
+
+    def __init__(self, cfg: DictConfig, path: str | Path) -> None:
+        self.cfg, self.path = cfg, path
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning hook."""
+        dump_config(self.path, self.cfg)
+
+
+class CustomProgressBar(ProgressBar):
+    """Steps done of all, time left, rate, memory, and what the system logs with ``prog_bar=True``.
+
+    In a file or pipe the bar is printed every quarter of a minute, not at every step.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: tqdm | None = None
+        self._is_enabled = True
+        self._process = psutil.Process()
+
+    def disable(self) -> None:
+        """Lightning hook: show nothing."""
+        self._is_enabled = False
+
+    def enable(self) -> None:
+        """Lightning hook: show the bar."""
+        self._is_enabled = True
+
+    def memory(self) -> str:
+        """Memory in use: reserved on the GPU if there is one, else resident in this process."""
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            return f"{torch.cuda.memory_reserved() / 1e9:.1f} GB GPU"
+        return f"{self._process.memory_info().rss / 1e9:.1f} GB"
+
+    def _open(self, what: str, total: int | float | None, done: int = 0) -> None:
+        is_terminal = sys.stdout.isatty()
+        known = total if isinstance(total, int) and total > 0 else None
+        self._close()
+        self._bar = tqdm(
+            desc=what,
+            total=known,
+            initial=done,
+            file=sys.stdout,
+            mininterval=0.2 if is_terminal else 15.0,
+            dynamic_ncols=is_terminal,
+            ncols=None if is_terminal else 100,
+            disable=not self._is_enabled,
+            leave=True,
+        )
+
+    def _advance(self, to: int) -> None:
+        if self._bar is not None and not self._bar.disable:
+            metrics = self.get_metrics(self.trainer, self.trainer.lightning_module)
+            metrics.pop("v_num", None)
+            self._bar.set_postfix({**metrics, "memory": self.memory()}, refresh=False)
+            self._bar.update(to - self._bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning hook."""
+        total = trainer.max_steps if trainer.max_steps > 0 else None
+        self._open("train", total, trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Lightning hook."""
+        self._advance(trainer.global_step)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning hook."""
+        self._close()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning hook."""
+        self._open("test", sum(trainer.num_test_batches))
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Lightning hook."""
+        self._advance(batch_idx + 1)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning hook."""
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Lightning hook: leave the terminal on a fresh line."""
+        self._close()

@@ -1,0 +1,166 @@
+"""Configs: YAML files with includes, overrides and interpolation, merged strictly into dataclasses."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from threestudio.errors import ConfigError
+from threestudio.utils.config_files import apply_overrides, check_words, read_file
+from threestudio.utils.config_strict import merge_structured, path_of
+from threestudio.utils.resolvers import C_max, register_resolvers
+
+register_resolvers()
+
+__all__ = [
+    "C_max",
+    "ExperimentConfig",
+    "config_to_primitive",
+    "dump_config",
+    "load_config",
+    "parse_structured",
+    "read_config",
+]
+
+
+@dataclass
+class ExperimentConfig:
+    """The top level of a config file."""
+
+    name: str = "default"
+    """First folder below ``exp_root_dir``."""
+    description: str = ""
+    """Free text, kept with the run."""
+    tag: str = ""
+    """Second folder; characters that do not belong in a file name become ``_``."""
+    seed: int = 0
+    """Seed of every random number generator of the run."""
+    use_timestamp: bool = True
+    """Append the time to the tag, so that no run overwrites another."""
+    timestamp: str | None = None
+    """The appended text; made when the run starts."""
+    exp_root_dir: str = "outputs"
+    """Where runs are written, relative to the current directory."""
+
+    exp_dir: str = ""
+    """Derived: ``exp_root_dir/name``."""
+    trial_name: str = ""
+    """Derived: tag and timestamp."""
+    trial_dir: str = ""
+    """Derived: the run folder."""
+    n_gpus: int = 1
+    """Derived: how many GPUs the command line named."""
+
+    resume: str | None = None
+    """Checkpoint to go on from, or ``auto`` for the run folder's last one."""
+
+    data_type: str = ""
+    """Registered name of the data module."""
+    data: dict = field(default_factory=dict)
+    """Its keys."""
+    system_type: str = ""
+    """Registered name of the system."""
+    system: dict = field(default_factory=dict)
+    """Its keys."""
+    trainer: dict = field(default_factory=dict)
+    """Keyword arguments of Lightning's ``Trainer``."""
+    checkpoint: dict = field(default_factory=dict)
+    """Keyword arguments of Lightning's ``ModelCheckpoint``."""
+
+    def __post_init__(self) -> None:
+        if not self.tag and not self.use_timestamp and not self.timestamp:
+            raise ConfigError(
+                what="tag is empty and use_timestamp is false",
+                expected="a name for the run folder",
+                fix="set tag=..., or use_timestamp=true",
+            )
+        if self.timestamp is None:
+            self.timestamp = datetime.now().strftime("@%Y%m%d-%H%M%S") if self.use_timestamp else ""
+        self.trial_name = f"{file_name(self.tag)}{self.timestamp}"
+        self.exp_dir = str(Path(self.exp_root_dir) / file_name(self.name))
+        self.trial_dir = str(Path(self.exp_dir) / self.trial_name)
+
+
+def file_name(text: str, longest: int = 120) -> str:
+    """A text as one folder name: other characters than letters, digits and ``. _ - + = , @`` become ``_``."""
+    return re.sub(r"[^\w.+=,@-]+", "_", text).strip(".")[:longest]
+
+
+def read_config(path: str | Path, overrides: Iterable[str] = ()) -> DictConfig:
+    """The keys of a file, its includes and overrides, with interpolations still as written.
+
+    Raises:
+        ConfigError: If a file or an override cannot be used; the message says which.
+    """
+    known = [spec.name for spec in fields(ExperimentConfig)]
+    tree = apply_overrides(read_file(path), overrides, known)
+    check_words(tree, known)
+    return tree
+
+
+def load_config(*yamls: str | Path, cli_args: Iterable[str] = (), from_string: bool = False, **kwargs) -> DictConfig:
+    """Load an experiment.
+
+    Args:
+        *yamls: Config files, or YAML texts when ``from_string``; later ones win.
+        cli_args: Dotted overrides, ``key=value``; they win over the files.
+        from_string: Take ``yamls`` as texts.
+        **kwargs: Top-level keys that win over everything.
+
+    Returns:
+        A resolved ``ExperimentConfig``; the keys below ``data`` and ``system`` are checked by
+        :func:`threestudio.utils.config_tree.complete`.
+
+    Raises:
+        ConfigError: For a missing file, an unknown key, a value of the wrong type, or a dangling interpolation.
+    """
+    known = [spec.name for spec in fields(ExperimentConfig)]
+    trees = [OmegaConf.create(text) if from_string else read_file(text) for text in yamls]
+    tree = apply_overrides(OmegaConf.merge(*trees), cli_args, known)
+    check_words(tree, known)
+    tree = OmegaConf.merge(tree, kwargs)
+    resolved = _resolve(tree)
+    return merge_structured(ExperimentConfig, {key: resolved[key] for key in resolved if key in known})
+
+
+def _resolve(tree: DictConfig) -> DictConfig:
+    try:
+        OmegaConf.resolve(tree)
+    except OmegaConfBaseException as cause:
+        raise ConfigError(
+            what=f"{cause.full_key or 'the config'} cannot be resolved: {str(cause).splitlines()[0]}",
+            expected="references to keys that exist, and resolvers that fit their values",
+            fix="check the ${...} there",
+        ) from cause
+    return tree
+
+
+def config_to_primitive(config: object, resolve: bool = True) -> object:
+    """A config as plain dicts, lists and values."""
+    return OmegaConf.to_container(config, resolve=resolve)
+
+
+def dump_config(path: str | Path, config: object) -> None:
+    """Write a config as YAML, whole or not at all."""
+    from threestudio.utils.saving import atomic_path
+
+    with atomic_path(path) as temporary:
+        OmegaConf.save(config=config, f=temporary)
+
+
+def parse_structured(fields: type, cfg: dict | DictConfig | None = None) -> DictConfig:
+    """Merge keys into a dataclass, strictly.
+
+    Args:
+        fields: The dataclass.
+        cfg: The keys; None for the defaults.
+
+    Raises:
+        ConfigError: For an unknown key, a value of the wrong type or a required key that is not set, with its path
+            in the whole config.
+    """
+    return merge_structured(fields, cfg, path_of(cfg))

@@ -1,0 +1,211 @@
+"""Reading config files and command-line overrides into one unresolved tree.
+
+A file may ``include`` others, by paths relative to itself; what comes later wins, the file itself last. A top-level
+key that is no field of the experiment is a *word*: a short name that the rest of the file refers to by interpolation
+(``${scene}``). A word is accepted only where a file declares it and something refers to it.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from threestudio.errors import ConfigError
+from threestudio.registry import did_you_mean
+from threestudio.utils.config_strict import unknown_key, wrong_value
+
+_REFERENCE = re.compile(r"\$\{\s*([A-Za-z_][\w.\[\]]*)\s*(?=[}])")
+_KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+|\[\d+\])*")
+
+
+def read_file(path: str | Path, stack: tuple[Path, ...] = ()) -> DictConfig:
+    """One config file with everything it includes; nothing is resolved yet.
+
+    Raises:
+        ConfigError: If a file is missing, is not YAML, is not a group of keys, or includes itself.
+    """
+    file = Path(path)
+    if file.resolve() in stack:
+        chain = " includes ".join(_short(step) for step in (*stack, file.resolve()))
+        raise ConfigError(what=f"{chain}: a circle", expected="includes that end", fix="remove one include")
+    tree = _parse_file(file, stack)
+    included = tree.pop("include", None)
+    names = [included] if isinstance(included, str) else included
+    if names is None:
+        return tree
+    if not isinstance(names, ListConfig | list) or not all(isinstance(name, str) for name in names):
+        raise wrong_value(f"include in {file}", included, "a file name or a list of them", "name files to include")
+    parents = [read_file(file.parent / name, (*stack, file.resolve())) for name in names]
+    return OmegaConf.merge(*parents, tree)
+
+
+def _parse_file(file: Path, stack: tuple[Path, ...]) -> DictConfig:
+    if not file.is_file():
+        where = f", included by {_short(stack[-1])}," if stack else ""
+        folder = file.parent
+        names = [entry.name for entry in folder.glob("*.y*ml")] if folder.is_dir() else []
+        near = did_you_mean(file.name, names)
+        fix = f"did you mean {folder / near}?" if near else "check the path"
+        raise ConfigError(what=f"the config {file}{where} does not exist", expected="a YAML file", fix=fix)
+    try:
+        tree = OmegaConf.load(file)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as cause:
+        mark = getattr(cause, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(cause, "problem", None) or str(cause)
+        raise ConfigError(
+            what=f"{file}{place} is not valid YAML: {problem}",
+            expected="keys and values as 'key: value'",
+            fix="mend that line",
+        ) from cause
+    if not isinstance(tree, DictConfig):
+        raise ConfigError(what=f"{file} is not a group of keys", expected="'key: value' lines", fix="mend the file")
+    return tree
+
+
+def parse_override(text: str) -> tuple[str, str]:
+    """Split ``key=value``.
+
+    Raises:
+        ConfigError: If it is not of that form.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not _KEY.fullmatch(key):
+        raise ConfigError(what=f"{text!r} is not an override", expected="key=value", fix="write it as key=value")
+    return key, value
+
+
+def parse_value(text: str, declared: object = None) -> object:
+    """The value of an override: as the declared value's type says, else as YAML says.
+
+    A text stays a text, whatever it looks like, where a text is declared: prompts may hold colons and digits.
+    """
+    if isinstance(declared, str):
+        return text
+    try:
+        value = OmegaConf.create(f"value: {text}")["value"] if text.strip() else None
+    except (yaml.YAMLError, OmegaConfBaseException):
+        return text
+    if isinstance(value, DictConfig) and not text.lstrip().startswith(("{", "$")):
+        return text
+    return value
+
+
+def apply_overrides(tree: DictConfig, overrides: Iterable[str], fields: Iterable[str]) -> DictConfig:
+    """Set keys from the command line.
+
+    Args:
+        tree: The keys of the files, unresolved; changed in place.
+        overrides: ``key=value`` texts.
+        fields: The experiment's own top-level keys; anything below them is checked later, by its own dataclass.
+
+    Raises:
+        ConfigError: For a top-level key that neither the experiment nor a file declares, a sub-key of a word that no
+            file declares, or a word given a value of another type than its declared one.
+    """
+    fields = list(fields)
+    for text in overrides:
+        key, raw = parse_override(text)
+        top = key.split(".")[0].split("[")[0]
+        if top not in fields:
+            _check_declared(tree, key, fields)
+        declared = OmegaConf.select(tree, key) if not _is_reference(tree, key) else None
+        value = parse_value(raw, declared)
+        if top not in fields:
+            _check_word_type(key, value, declared)
+        try:
+            OmegaConf.update(tree, key, value, merge=False)
+        except OmegaConfBaseException as cause:
+            raise ConfigError(
+                what=f"{key} cannot be set: {str(cause).splitlines()[0]}", expected="a path of keys", fix="check the key"
+            ) from cause
+    return tree
+
+
+def check_words(tree: DictConfig, fields: Iterable[str]) -> None:
+    """Refuse words that nothing refers to: they are misspelt keys.
+
+    Raises:
+        ConfigError: With the nearest known key.
+    """
+    fields = list(fields)
+    references = set(_references(OmegaConf.to_container(tree, resolve=False)))
+    words = [key for key in tree if key not in fields]
+    for word in words:
+        for leaf in _leaves(tree, str(word)):
+            if any(leaf == ref or leaf.startswith((f"{ref}.", f"{ref}[")) for ref in references):
+                continue
+            known = [*fields, *(str(other) for other in words if other != word)]
+            near = did_you_mean(str(word), known)
+            raise ConfigError(
+                what=f"unknown key {leaf}",
+                expected="a key of the experiment, or a word that something refers to as ${" + leaf + "}",
+                fix=f"did you mean {near}?" if near else "remove it, or refer to it",
+            )
+
+
+def _check_declared(tree: DictConfig, key: str, fields: list[str]) -> None:
+    parts, node = key.replace("[", ".[").split("."), tree
+    for depth, part in enumerate(parts):
+        if isinstance(node, ListConfig):
+            return
+        known = [str(name) for name in node] + (fields if depth == 0 else [])
+        if part not in known:
+            raise unknown_key(".".join(parts[: depth + 1]), known)
+        node = node._get_node(part)
+        if not isinstance(node, DictConfig | ListConfig) and depth + 1 < len(parts):
+            raise unknown_key(key, [".".join(parts[: depth + 1])])
+
+
+def _check_word_type(key: str, value: object, declared: object) -> None:
+    if isinstance(value, str) and "${" in value:
+        return
+    names = {bool: "true or false", int: "a whole number", float: "a number"}
+    kind = type(declared)
+    allowed = {bool: (bool,), int: (int,), float: (int, float)}.get(kind)
+    if allowed is None:
+        if OmegaConf.is_list(declared) and not (OmegaConf.is_list(value) or value is None):
+            raise wrong_value(key, value, "a list", f"write it as {key}=[...]")
+        if OmegaConf.is_dict(declared) and not OmegaConf.is_dict(value):
+            known = ", ".join(f"{key}.{name}" for name in declared)
+            raise wrong_value(key, value, f"one of its keys: {known}", f"set {known.split(', ')[0]}=...")
+        return
+    if not isinstance(value, allowed) or (kind is not bool and isinstance(value, bool)):
+        raise wrong_value(key, value, names[kind], f"set {key}={declared}, for example")
+
+
+def _is_reference(tree: DictConfig, key: str) -> bool:
+    try:
+        parent, _, last = key.rpartition(".")
+        node = OmegaConf.select(tree, parent) if parent else tree
+        return OmegaConf.is_dict(node) and last in node and OmegaConf.is_interpolation(node, last)
+    except OmegaConfBaseException:
+        return True
+
+
+def _references(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _references(inner)
+    elif isinstance(value, str):
+        yield from (match.group(1) for match in _REFERENCE.finditer(value))
+
+
+def _leaves(tree: DictConfig, path: str) -> Iterator[str]:
+    parent, _, last = path.rpartition(".")
+    node = OmegaConf.select(tree, parent) if parent else tree
+    if OmegaConf.is_interpolation(node, last) or not OmegaConf.is_dict(node._get_node(last)):
+        yield path
+        return
+    for key in node._get_node(last):
+        yield from _leaves(tree, f"{path}.{key}")
+
+
+def _short(path: Path) -> str:
+    return path.name
