@@ -1,0 +1,157 @@
+"""The views of a splat scene: training pool, held-out views, video path, from a capture or an orbit."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+import threestudio
+from threestudio.utils.config import parse_structured
+
+from ..cameras import Cameras, Orbit, fit_orbit, load_cameras
+from ..errors import ConfigError
+from ..gaussians import Gaussians
+from .views import OrbitRange, capture_orbit, even_orbit, random_orbit, spread_subset, turntable
+
+
+@dataclass
+class GSViewsConfig:
+    """Keys of the views."""
+
+    cameras: str = ""
+    """File or folder of the capture's cameras; empty: an orbit around the scene."""
+    batch_size: int = 1
+    """Views a step, >= 1."""
+    size: int = 0
+    """Shorter side of the training views in pixels; 0: what the diffusion model was trained on."""
+    num_train_views: int = 96
+    """Views drawn once, each used again and again, so that what is known of them is computed once."""
+    num_test_views: int = 8
+    """Held-out views of the report."""
+    test_size: int = 512
+    """Shorter side of pictures and video, pixels."""
+    video_frames: int = 90
+    """Frames of the before/after video; 0: no video."""
+    views: Literal["auto", "orbit", "capture"] = "auto"
+    """orbit: random views around the scene; capture: the capture's own cameras; auto: capture if there is one."""
+    up: str | None = None
+    """Up axis of the orbit, +x .. -z; none finds it."""
+    center: list[float] | None = None
+    """World point the orbit looks at; none finds it."""
+    radius: float | None = None
+    """Orbit radius in world units; none fits the scene into the picture."""
+    elevation_deg: list[float] = field(default_factory=lambda: [5.0, 45.0])
+    """Lowest and highest elevation of orbit views, degrees."""
+    radius_scale: list[float] = field(default_factory=lambda: [0.92, 1.1])
+    """Nearest and farthest orbit view, in orbit radii."""
+    fov_y_deg: float = 40.0
+    """Vertical opening angle of orbit views, degrees."""
+    seed: int = 0
+    """Decides which views are drawn."""
+
+
+@dataclass(frozen=True)
+class SceneViews:
+    """All cameras of a run: ``train`` and ``test`` at their sizes, ``video`` a path (empty for no video)."""
+
+    train: Cameras
+    test: Cameras
+    video: Cameras
+    orbit: Orbit
+
+
+class Steps(IterableDataset):
+    """One empty item a step; which views a step shows follows from the step itself, so that resuming is exact."""
+
+    def __iter__(self) -> Iterator[dict]:
+        while True:
+            yield {}
+
+
+@threestudio.register("gs-views")
+class GSViews(pl.LightningDataModule):
+    """Data module of the views; a system asks it once: ``views(gaussians, model_size)``."""
+
+    Config = GSViewsConfig
+
+    def __init__(self, cfg: dict | None = None) -> None:
+        super().__init__()
+        self.cfg = parse_structured(GSViewsConfig, cfg)
+        self._check()
+        self.capture = load_cameras(self.cfg.cameras) if self.cfg.cameras else None
+
+    def views(self, gaussians: Gaussians, model_size: int, size_multiple: int) -> SceneViews:
+        """The cameras of a run.
+
+        Args:
+            gaussians: The source scene, for an orbit; a capture that goes all the way round says its own.
+            model_size: Shorter side of training views if the config leaves it open, pixels.
+            size_multiple: Sides of training views are rounded to multiples of this.
+        """
+        cfg = self.cfg
+        size = cfg.size or model_size
+        test_size = (cfg.test_size, cfg.test_size)
+        around = capture_orbit(self.capture) if self.capture is not None else None
+        orbit, where = around or self._fitted_orbit(gaussians)
+        if self.capture is None or cfg.views == "orbit":
+            train = random_orbit(orbit, where, cfg.num_train_views, (size, size), cfg.seed)
+        else:
+            train = _sized(spread_subset(self.capture, cfg.num_train_views, cfg.seed), size, size_multiple)
+        if self.capture is None or around is not None:
+            test = even_orbit(orbit, where, cfg.num_test_views, test_size)
+            return SceneViews(train, test, turntable(orbit, where, cfg.video_frames, test_size), orbit)
+        seen = _sized(self.capture, cfg.test_size, 2)
+        return SceneViews(
+            train, spread_subset(seen, cfg.num_test_views), spread_subset(seen, max(cfg.video_frames, 1))[: cfg.video_frames], orbit
+        )
+
+    def _fitted_orbit(self, gaussians: Gaussians) -> tuple[Orbit, OrbitRange]:
+        cfg = self.cfg
+        orbit = fit_orbit(
+            gaussians.means, gaussians.opacities, up=cfg.up, center=cfg.center, radius=cfg.radius,
+            cameras=self.capture, fov_y_deg=cfg.fov_y_deg,
+        )  # fmt: skip
+        return orbit, OrbitRange(tuple(cfg.elevation_deg), tuple(cfg.radius_scale), cfg.fov_y_deg)
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(Steps(), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader([{}], batch_size=None)
+
+    test_dataloader = val_dataloader
+    predict_dataloader = val_dataloader
+
+    def _check(self) -> None:
+        cfg = self.cfg
+        if cfg.views == "capture" and not cfg.cameras:
+            raise ConfigError(
+                what="data.views is capture but there are no cameras", expected="a file or folder of cameras",
+                fix="set cameras=PATH, or data.views=orbit",
+            )  # fmt: skip
+        if cfg.cameras and not Path(cfg.cameras).exists():
+            raise ConfigError(
+                what=f"cameras {cfg.cameras} do not exist", expected="a COLMAP folder, transforms.json or cameras.json",
+                fix="check the path, or leave cameras empty for an orbit",
+            )  # fmt: skip
+        for name in ("batch_size", "num_train_views", "num_test_views", "test_size"):
+            if getattr(cfg, name) < 1:
+                raise ConfigError(what=f"data.{name} is {getattr(cfg, name)}", expected="at least 1", fix=f"set data.{name}=1")
+        for name in ("elevation_deg", "radius_scale"):
+            values = list(getattr(cfg, name))
+            if len(values) != 2 or values[0] > values[1]:
+                raise ConfigError(
+                    what=f"data.{name} is {values}", expected="two numbers, low then high", fix=f"set data.{name}=[low,high]"
+                )
+
+
+def _sized(cameras: Cameras, shorter: int, multiple: int) -> Cameras:
+    """Every view with its shorter side at ``shorter`` pixels, sides rounded to ``multiple``; one size for all."""
+    sizes = torch.stack([cameras.widths, cameras.heights], -1).double()
+    scale = shorter / sizes.min(dim=1).values
+    width, height = ((sizes * scale[:, None]).median(dim=0).values / multiple).round().long() * multiple
+    return cameras.resized(max(int(width), multiple), max(int(height), multiple))

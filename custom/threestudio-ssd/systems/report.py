@@ -1,0 +1,126 @@
+"""What an edit did: pictures before and after, numbers, one JSON file and one page."""
+
+import html
+import importlib.metadata
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from threestudio.utils.saving import SaverMixin
+
+from ..cameras import Cameras
+from ..gaussians import Gaussians
+from ..metrics import clip_directional_similarity, clip_similarity, psnr
+from ..rendering import coverage, render_each
+
+OUTSIDE_COVERAGE = 0.02
+"""A pixel of which the selection made up less than this before the edit is outside."""
+VISIBLE_CHANGE = 1.0 / 255
+"""Mean change over the pixels that show the selection below which an edit counts as none."""
+IDENTICAL_PSNR = 100.0
+"""Reported where nothing differs: dB of an infinite ratio cannot be written as JSON."""
+PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "lightning", "numba")
+
+
+@dataclass(frozen=True)
+class EditReport:
+    """What is compared: the two scenes, the selection, held-out cameras of one size, and the two prompts."""
+
+    source: Gaussians
+    edited: Gaussians
+    is_selected: Bool[Tensor, "n"]
+    cameras: Cameras
+    background: Float[Tensor, "3"]
+    source_prompt: str
+    target_prompt: str
+    clip_model: str
+
+
+def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> dict[str, Any]:
+    """Render held-out views, measure, and write ``grid.png``, ``report.json`` and ``report.html``.
+
+    Args:
+        edit: What is compared.
+        saver: Where the files go.
+        facts: More keys of the report: model, steps, seconds, ...
+
+    Returns:
+        The content of ``report.json``.
+    """
+    before = torch.stack(list(render_each(edit.source, edit.cameras, edit.background)))
+    after = torch.stack(list(render_each(edit.edited, edit.cameras, edit.background)))
+    report = {
+        "source_prompt": edit.source_prompt,
+        "target_prompt": edit.target_prompt,
+        **facts,
+        "num_gaussians_before": len(edit.source),
+        "num_gaussians_after": len(edit.edited),
+        "num_selected": int(edit.is_selected.sum()),
+        **measure_change(edit, before, after),
+        **_clip_scores(edit, before, after),
+        "clip_model": edit.clip_model,
+        "platform": platform.platform(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+    saver.save_image_grid("grid.png", [[image.cpu() for image in before], [image.cpu() for image in after]])
+    saver.save_json("report.json", report)
+    saver.save_text("report.html", _page(report))
+    return report
+
+
+def measure_change(
+    edit: EditReport, before: Float[Tensor, "c h w 3"], after: Float[Tensor, "c h w 3"]
+) -> dict[str, Any]:
+    """Mean absolute change inside and outside the selection's pixels, and PSNR outside; None where there are none."""
+    shown = coverage(edit.source, edit.is_selected, edit.cameras)
+    is_inside, is_outside = shown > 0.5, shown < OUTSIDE_COVERAGE
+    change = (after - before).abs().mean(dim=-1)
+    inside = float(change[is_inside].mean()) if is_inside.any() else None
+    has_outside = bool(is_outside.any())
+    return {
+        "change_inside": inside,
+        "change_outside": float(change[is_outside].mean()) if has_outside else None,
+        "psnr_outside": _mean_psnr(before, after, is_outside) if has_outside else None,
+        "changed_visibly": inside is not None and inside > VISIBLE_CHANGE,
+    }
+
+
+def _mean_psnr(before: Tensor, after: Tensor, where: Tensor) -> float:
+    some = where.flatten(1).any(dim=1)
+    values = psnr(after[some].permute(0, 3, 1, 2), before[some].permute(0, 3, 1, 2), where[some])
+    return float(values.clamp(max=IDENTICAL_PSNR).mean())
+
+
+def _clip_scores(edit: EditReport, before: Tensor, after: Tensor) -> dict[str, float]:
+    before, after = before.permute(0, 3, 1, 2), after.permute(0, 3, 1, 2)
+    direction = clip_directional_similarity(before, after, edit.source_prompt, edit.target_prompt, edit.clip_model)
+    return {
+        "clip_similarity": float(clip_similarity(after, edit.target_prompt, edit.clip_model).mean()),
+        "clip_similarity_before": float(clip_similarity(before, edit.target_prompt, edit.clip_model).mean()),
+        "clip_directional_similarity": float(direction.mean()),
+    }
+
+
+def _page(report: dict[str, Any]) -> str:
+    rows = "\n".join(
+        f"<tr><th>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>" for key, value in report.items()
+    )
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{html.escape(report["target_prompt"])}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+img {{ width: 100%; border-radius: 6px }}
+table {{ border-collapse: collapse; margin-top: 1rem }}
+th {{ text-align: left; font-weight: 500; padding: .15rem 1.5rem .15rem 0; color: #666; vertical-align: top }}
+td {{ font-variant-numeric: tabular-nums; overflow-wrap: anywhere }}
+</style>
+<h1>{html.escape(report["source_prompt"])} &rarr; {html.escape(report["target_prompt"])}</h1>
+<p>Held-out views: before (top), after (bottom). Turntable: <a href="before_after.mp4">before_after.mp4</a>.</p>
+<img src="grid.png" alt="Held-out views before and after the edit">
+<table>{rows}</table>
+</html>
+"""

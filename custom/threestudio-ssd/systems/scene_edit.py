@@ -1,0 +1,313 @@
+"""The 3DGS system: render random views, encode, score, optimise the selection."""
+
+import resource
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import threestudio
+from threestudio.systems.base import BaseSystem
+
+from ..data import view_order
+from ..errors import ConfigError
+from ..gaussians.io import load_gaussians, save_gaussians
+from ..guidance import SSDGuidance, SSDPromptProcessor
+from ..masks import MaskConfig, select
+from ..rendering import render, render_each
+from .editable import EditableGaussians
+from .inward import inward_clamp
+from .report import EditReport, make_report
+
+PRECOMPUTE_BATCH = 8
+
+
+@dataclass
+class LearningRates:
+    """Adam's learning rate per attribute, a number or schedule [step, value, value, step]; 0 keeps the attribute."""
+
+    means: Any = 1.6e-4
+    """Times the orbit's radius."""
+    log_scales: Any = 5e-3
+    """Of the natural logs."""
+    raw_quats: Any = 1e-3
+    """Of the quaternions as stored."""
+    logit_opacities: Any = 0.05
+    """Of the logits."""
+    sh0: Any = 0.0125
+    """Of the degree 0 coefficients; times 0.28 in colour."""
+    shN: Any = 0.000625
+    """Of the higher degrees."""
+
+
+@dataclass
+class Anchors:
+    """Weights of the mean squared change of each attribute from the source, >= 0."""
+
+    means: float = 0.0
+    log_scales: float = 0.0
+    raw_quats: float = 0.0
+    logit_opacities: float = 0.0
+    sh0: float = 0.0
+    shN: float = 0.0
+
+
+@threestudio.register("ssd-gs-system")
+class SceneEditSystem(BaseSystem):
+    """Edits a splat scene by words; ``save/edited.<suffix of the scene>`` is the result."""
+
+    @dataclass
+    class Config(BaseSystem.Config):
+        """Keys of the edit."""
+
+        scene: str = ""
+        """Splat file to edit."""
+        num_steps: int = 1500
+        """Optimisation steps, >= 1."""
+        seed: int = 0
+        """Decides views, timesteps and noise."""
+        background: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+        """Colour behind the scene, RGB in [0, 1]."""
+        mask: MaskConfig = field(default_factory=MaskConfig)
+        """What may change; empty: everything."""
+        guidance_type: str = "ssd-guidance"
+        """Registered guidance."""
+        guidance: dict = field(default_factory=dict)
+        """Its keys."""
+        prompt_processor_type: str = "ssd-prompt-processor"
+        """Registered prompt processor."""
+        prompt_processor: dict = field(default_factory=dict)
+        """Its keys."""
+        learning_rates: LearningRates = field(default_factory=LearningRates)
+        """Per attribute."""
+        adam_betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+        """Adam's betas."""
+        lambda_guidance: Any = 1.0
+        """Weight of the guidance loss, number or schedule."""
+        lambda_anchor: Anchors = field(default_factory=Anchors)
+        """Weights of the anchors."""
+        mask_latents: bool = False
+        """Also drop the score where no selected Gaussian is visible."""
+        clip_model: str = "tiny-clip"
+        """CLIP of the report, see docs/metrics.md."""
+        preview_every: int = 250
+        """Steps between pictures of the progress in save/progress; 0: none."""
+
+    cfg: Config
+
+    def configure(self) -> None:
+        """Read the scene and load the model; everything that can be wrong is found here, before any work."""
+        if self.cfg.num_steps < 1:
+            raise ConfigError(what=f"steps is {self.cfg.num_steps}", expected="at least 1", fix="set steps=1500")
+        self._source = load_gaussians(self.cfg.scene)
+        if len(self._source) == 0:
+            raise ConfigError(what=f"scene {self.cfg.scene} holds no Gaussians", expected="at least one", fix="check the file")
+        self.prompt_processor: SSDPromptProcessor = threestudio.find(self.cfg.prompt_processor_type)(
+            self.cfg.prompt_processor
+        )
+        self.guidance: SSDGuidance = threestudio.find(self.cfg.guidance_type)(self.cfg.guidance)
+        self._prompts = self.prompt_processor(self.guidance.backbone, self.guidance.prompt_names)
+        self.editable: EditableGaussians | None = None
+        self.train_seconds = 0.0
+
+    def setup(self, stage: str) -> None:
+        """Lightning hook: choose the views and the selection, once."""
+        if self.editable is not None:
+            return
+        backbone = self.guidance.backbone
+        data = self.trainer.datamodule
+        self.views = data.views(self._source, backbone.image_size, backbone.size_multiple)
+        background = self._background
+        is_selected = select(self.cfg.mask, self._source, self.views.train, data.capture, background)
+        self.editable = EditableGaussians(self._source, is_selected)
+
+    def on_fit_start(self) -> None:
+        """Lightning hook: everything known before the loop is computed before the loop."""
+        self.views_on_device = self.views.train.to(self.device)
+        self._precompute()
+        self._begin = time.monotonic()
+
+    @torch.no_grad()
+    def _precompute(self) -> None:
+        """Source latents of every training view (and the condition an InstructPix2Pix model reads)."""
+        backbone, source = self.guidance.backbone, self.editable.source
+        latents, conditions = [], []
+        for start in range(0, len(self.views_on_device), PRECOMPUTE_BATCH):
+            cameras = self.views_on_device[slice(start, start + PRECOMPUTE_BATCH)]
+            images = render(source, cameras, self._background)[0].permute(0, 3, 1, 2).clamp(0, 1)
+            latents.append(backbone.encode(images))
+            if self.guidance.needs_picture:
+                conditions.append(backbone.encode_condition(images))
+        self._latents_src = torch.cat(latents)
+        self._conditions = torch.cat(conditions) if conditions else None
+        self._latent_masks = self._visible_masks() if self.cfg.mask_latents else None
+
+    def _visible_masks(self) -> Tensor:
+        """(v 1 zh zw) 1 where the selection shows in a latent's pixels."""
+        scale = self.guidance.backbone.downscale
+        colors = self.editable.is_selected.float()[:, None]
+        masks = []
+        for index in range(len(self.views_on_device)):
+            shown = render(self.editable.source, self.views_on_device[index], torch.zeros(1), colors)[0]
+            masks.append(torch.nn.functional.max_pool2d(shown.permute(0, 3, 1, 2), scale) > 0.05)
+        return torch.cat(masks).float()
+
+    def training_step(self, batch: dict, batch_idx: int) -> Tensor:
+        """Render, encode, one batched prediction, one backward."""
+        step = self.true_global_step
+        size = self.trainer.datamodule.cfg.batch_size
+        rows = view_order(len(self.views_on_device), step, size, self.cfg.seed).to(self.device)
+        images, _ = render(self.editable.scene(), self.views_on_device[rows], self._background)
+        output = self.guidance(
+            inward_clamp(images).permute(0, 3, 1, 2),
+            self._latents_src[rows],
+            self._prompts,
+            step=step,
+            num_steps=self.cfg.num_steps,
+            seed=self.cfg.seed,
+            image_condition=None if self._conditions is None else self._conditions[rows],
+            latent_mask=None if self._latent_masks is None else self._latent_masks[rows],
+        )
+        loss = self.C(self.cfg.lambda_guidance) * output.loss
+        for name, parameter in self.editable.selected.items():
+            weight = self.cfg.lambda_anchor[name]
+            if weight > 0 and parameter.numel():
+                loss = loss + weight * self.editable.drift(name)
+        self.log("train/timestep", float(output.timestep))
+        self.log("train/score", output.score.pow(2).mean().sqrt(), prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam with one group per attribute that moves."""
+        groups = [
+            {"params": [parameter], "name": name, "lr": 0.0}
+            for name, parameter in self.editable.selected.items()
+            if parameter.numel() and self.cfg.learning_rates[name] != 0
+        ]
+        return torch.optim.Adam(groups, betas=tuple(self.cfg.adam_betas), eps=1e-15)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Lightning hook: the learning rates of this step."""
+        for group in optimizer.param_groups:
+            rate = self.C(self.cfg.learning_rates[group["name"]])
+            group["lr"] = rate * (self.views.orbit.radius if group["name"] == "means" else 1.0)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Lightning hook: pictures of the progress; stop at once when a parameter is no longer finite."""
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        every = self.cfg.preview_every
+        if every and self.global_step % every == 0:
+            self._save_progress()
+        if self.global_step % 50 == 0 and not self.editable.is_finite():
+            threestudio.warn(f"Step {self.global_step}: parameters are not finite; stopping. Lower the learning rates.")
+            self.exit_code = 3
+            self.trainer.should_stop = True
+
+    def on_fit_end(self) -> None:
+        """Lightning hook: how long the steps took."""
+        self.train_seconds += time.monotonic() - self._begin
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Lightning hook: the time spent so far goes on in a resumed run."""
+        elapsed = time.monotonic() - self._begin if hasattr(self, "_begin") else 0.0
+        checkpoint["train_seconds"] = self.train_seconds + elapsed
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Lightning hook: see on_save_checkpoint."""
+        self.train_seconds = checkpoint.get("train_seconds", 0.0)
+
+    def validation_step(self, batch: dict, batch_idx: int) -> None:
+        """One picture of where the edit stands."""
+        self._save_progress()
+
+    @torch.no_grad()
+    def _save_progress(self) -> None:
+        cameras = self.views.test[slice(0, 4)].scaled(0.5)
+        after = list(render_each(self.editable.scene(), cameras, self._background))
+        self.save_image_grid(f"progress/step-{self.true_global_step:05d}.png", [[image.cpu() for image in after]])
+
+    @torch.no_grad()
+    def test_step(self, batch: dict, batch_idx: int) -> None:
+        """Before/after grid and video, report."""
+        report = make_report(
+            EditReport(
+                source=self.editable.source,
+                edited=self.editable.result(),
+                is_selected=self.editable.is_selected,
+                cameras=self.views.test,
+                background=self._background,
+                source_prompt=self.prompt_processor.cfg.source_prompt,
+                target_prompt=self.prompt_processor.cfg.target_prompt,
+                clip_model=self.cfg.clip_model,
+            ),
+            self,
+            self._run_facts(),
+        )
+        if not report["changed_visibly"]:
+            threestudio.warn("The edit changed nothing visible: give it more steps, or a prompt further from the source.")
+            self.exit_code = 3
+        self._save_video()
+
+    @torch.no_grad()
+    def predict_step(self, batch: dict, batch_idx: int) -> None:
+        """Write the edited splat, in the format of the scene."""
+        if not self.editable.is_finite():
+            self.exit_code = 3
+            threestudio.warn("The edited splat is not written: some of its parameters are not finite.")
+            return
+        path = Path(self.get_save_path(f"edited{splat_suffix(self.cfg.scene)}"))
+        save_gaussians(self.editable.result().to("cpu"), path)
+        self.result_path = str(path)
+
+    def _save_video(self) -> None:
+        if len(self.views.video) == 0:
+            return
+        result = self.editable.result()
+        before = render_each(self.editable.source, self.views.video, self._background)
+        after = render_each(result, self.views.video, self._background)
+        frames = (torch.cat([b, a], dim=1).cpu() for b, a in zip(before, after, strict=True))
+        self.save_video("before_after.mp4", frames)
+
+    def _run_facts(self) -> dict[str, Any]:
+        guidance = self.guidance
+        return {
+            "scene": self.cfg.scene,
+            "score": dict(guidance.cfg.score),
+            "model": guidance.backbone.model_id,
+            "revision": guidance.backbone.revision,
+            "seed": self.cfg.seed,
+            "steps": self.true_global_step,
+            "seconds": round(self.train_seconds, 2),
+            "peak_memory_bytes": peak_memory(self.device),
+            "device": str(self.device),
+            "network_calls": guidance.backbone.counters.network_calls,
+            "noise_predictions": guidance.backbone.counters.rows,
+            "encodes": guidance.backbone.counters.encodes,
+        }
+
+    @property
+    def _background(self) -> Tensor:
+        return torch.tensor(list(self.cfg.background), dtype=torch.float32, device=self.device)
+
+
+def splat_suffix(path: str) -> str:
+    """Suffix of a splat file, ``.compressed.ply`` whole; formats that cannot be written become ``.ply``."""
+    name = Path(path).name.lower()
+    if name.endswith(".compressed.ply"):
+        return ".compressed.ply"
+    suffix = Path(name).suffix
+    return suffix if suffix in (".ply", ".splat", ".spz", ".sog") else ".ply"
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most memory used so far: of the GPU where one is used, else of the process, bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+

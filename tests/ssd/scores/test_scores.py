@@ -1,0 +1,236 @@
+"""What every score must be: its coefficients, its fixed point, nothing evaluated that it does not need."""
+
+import dataclasses
+
+import pytest
+import torch
+from threestudio_ssd.scores import (
+    CSD,
+    DDS,
+    NFSD,
+    PDS,
+    SCORES,
+    SDS,
+    SSD,
+    Branch,
+    DreamCatalyst,
+    SSDInstructPix2Pix,
+    guided,
+    predict_branches,
+    ssd_paper,
+)
+
+SHAPE = (2, 4, 5, 3)
+PROMPTS = ("src", "tgt", "null", "neg")
+
+
+def values(shape=SHAPE, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class Prompts:
+    """Stands in for embeddings: one number a row."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    @classmethod
+    def cat(cls, parts):
+        return cls(torch.cat([part.rows for part in parts]))
+
+
+def denoiser(latents, timesteps, prompts, condition=None):
+    """Any smooth function of latents, timestep, prompt and condition."""
+    number = prompts.rows.view(-1, 1, 1, 1)
+    base = torch.sin(latents * 1.3 + number) + 0.1 * number * latents + timesteps.view(-1, 1, 1, 1) / 1000
+    return base if condition is None else base + torch.cos(condition * 2)
+
+
+PROMPT_ROWS = {name: Prompts(torch.full((2,), 0.7 * index + 0.1, dtype=torch.float64)) for index, name in enumerate(PROMPTS)}
+T = torch.tensor([400, 700])
+ALPHAS = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)
+
+
+def inputs(score, z_tgt, z_src, prompts=PROMPT_ROWS, network=denoiser):
+    """Everything a score may ask for, on latents with shared noise."""
+    a = ALPHAS[T].view(-1, 1, 1, 1)
+    noise = values(seed=9)
+    noisy = {"tgt": a.sqrt() * z_tgt + (1 - a).sqrt() * noise, "src": a.sqrt() * z_src + (1 - a).sqrt() * noise}
+    condition = values(seed=5) if any(branch.image == "src" for branch in score.branches) else None
+    eps = predict_branches(
+        network, score.branches, latents_noisy=noisy, timesteps=T, prompts=prompts, image_condition=condition
+    )
+    known = {
+        "noise": noise,
+        "timesteps": T,
+        "t_frac": (T / 1000).view(-1, 1, 1, 1).double(),
+        "latents_tgt": z_tgt,
+        "latents_src": z_src,
+        "latents_noisy_tgt": noisy["tgt"],
+        "latents_noisy_src": noisy["src"],
+        "alphas_cumprod": a,
+        "alphas_cumprod_prev": ALPHAS[T - getattr(score, "stride", 1)].view(-1, 1, 1, 1),
+        "betas": (1 - ALPHAS[T] / ALPHAS[T - 1]).view(-1, 1, 1, 1),
+    }
+    import inspect
+
+    wanted = set(inspect.signature(score.__call__).parameters) - {"eps"}
+    return eps, {name: known[name] for name in wanted}
+
+
+def compute(score, z_tgt, z_src, **kwargs):
+    eps, extra = inputs(score, z_tgt, z_src, **kwargs)
+    return score(eps, **extra)
+
+
+def test_ssd_coefficients():
+    weights = SSD().weights
+    assert weights[Branch("tgt", "tgt")] == 9.25
+    assert weights[Branch("tgt", "src")] == -2.75
+    assert weights[Branch("tgt", "null")] == -5.5
+    assert weights[Branch("src", "null")] == -1.0
+    assert list(ssd_paper().weights.values()) == [13.0, -5.5, -5.5, -2.0]
+
+
+@pytest.mark.parametrize("score", [SSD(), ssd_paper(), CSD(5.0, 3.0), SSDInstructPix2Pix()])
+def test_weights_sum_to_zero(score):
+    assert sum(score.weights.values()) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("score", [SSD(), CSD(5.0, 3.0), DDS(), SSDInstructPix2Pix(), PDS(), DreamCatalyst()])
+def test_a_constant_added_to_the_network_changes_nothing(score):
+    z, z_src = values(seed=1), values(seed=2)
+    shifted = compute(score, z, z_src, network=lambda *args: denoiser(*args) + 3.0)
+    torch.testing.assert_close(shifted, compute(score, z, z_src))
+
+
+def test_ssd_is_csd_plus_null_delta():
+    w_p, w_t, w_e = 3.0, 1.3, 2.0
+    score = SSD(w_p, w_t, w_e, id_weight=0.0)
+    eps, _ = inputs(score, values(seed=1), values(seed=2))
+    null_delta = eps[Branch("tgt", "null")] - eps[Branch("src", "null")]
+    torch.testing.assert_close(score(eps), CSD(w_p + w_e, w_p - w_t)(eps) + w_t * null_delta)
+
+
+def test_ssd_without_trajectory_and_enhancement_is_the_prompt_difference():
+    score = SSD(3.0, 0.0, 0.0, id_weight=0.0)
+    assert set(score.branches) == {Branch("tgt", "tgt"), Branch("tgt", "src")}
+    eps, _ = inputs(score, values(seed=1), values(seed=2))
+    torch.testing.assert_close(score(eps), CSD(3.0, 3.0)(eps))
+
+
+def test_zero_enhancement_needs_one_branch_less():
+    assert len(SSD().branches) == 4
+    assert set(SSD(enhance_weight=0.0).branches) == {Branch("tgt", "tgt"), Branch("tgt", "src"), Branch("src", "null")}
+    assert len(CSD(7.5, 7.5).branches) == 2
+    assert len(CSD(7.5, 2.5).branches) == 3
+
+
+def test_null_edit():
+    same = dict(PROMPT_ROWS, tgt=PROMPT_ROWS["src"])
+    z = values(seed=3)
+    for score in (DDS(), CSD(4.0, 4.0), PDS(), DreamCatalyst()):
+        assert compute(score, z, z, prompts=same).abs().max() < 1e-12, score
+    score = SSD()
+    eps, extra = inputs(score, z, z, prompts=same)
+    left = (1.0 + 5.5) * (eps[Branch("tgt", "src")] - eps[Branch("tgt", "null")])
+    torch.testing.assert_close(score(eps, **extra), left)
+    all_null = dict.fromkeys(PROMPTS, PROMPT_ROWS["null"])
+    assert compute(score, z, z, prompts=all_null).abs().max() < 1e-12
+
+
+def test_id_term_acts_on_noisy_latents():
+    z, z_src = values(seed=1), values(seed=2)
+    difference = compute(SSD(), z, z_src) - compute(SSD(id_weight=0.0), z, z_src)
+    a, t_frac = ALPHAS[T].view(-1, 1, 1, 1), (T / 1000).view(-1, 1, 1, 1)
+    torch.testing.assert_close(difference, 0.075 * t_frac.exp() * a.sqrt() * (z - z_src))
+
+
+def test_pds_identity_is_zero_for_consecutive_timesteps_only():
+    for stride, expected in ((1, 0.0), (2, 0.31)):
+        score = PDS(stride=stride)
+        t = torch.tensor([101])
+        rows = [values.view(1, 1, 1, 1) for values in (ALPHAS[t], ALPHAS[t - stride], 1 - ALPHAS[t] / ALPHAS[t - 1])]
+        psi, chi = score.coefficients(*rows)
+        assert float(psi) == pytest.approx(expected, abs=0.01)
+        assert 0.05 < float(chi) < 0.3
+
+
+def test_pds_equals_the_posterior_difference_it_comes_from():
+    """psi and chi against Eq. 8: the difference of stochastic latents, computed with noise and all."""
+    score, z, z_src = PDS(guidance_scale=3.0), values(seed=1), values(seed=2)
+    eps, extra = inputs(score, z, z_src)
+    a, a_prev, beta = extra["alphas_cumprod"], extra["alphas_cumprod_prev"], extra["betas"]
+    noise, other = values(seed=9), values(seed=8)
+
+    def stochastic_latent(latents, cond, null):
+        x_t = a.sqrt() * latents + (1 - a).sqrt() * noise
+        x_prev = a_prev.sqrt() * latents + (1 - a_prev).sqrt() * other
+        x_0 = (x_t - (1 - a).sqrt() * guided(eps[cond], eps[null], 3.0)) / a.sqrt()
+        mean = a_prev.sqrt() * beta / (1 - a) * x_0 + (1 - beta).sqrt() * (1 - a_prev) / (1 - a) * x_t
+        return (x_prev - mean) / ((1 - a_prev) * beta / (1 - a)).sqrt()
+
+    tgt = stochastic_latent(z, Branch("tgt", "tgt"), Branch("tgt", "null"))
+    src = stochastic_latent(z_src, Branch("src", "src"), Branch("src", "null"))
+    torch.testing.assert_close(score(eps, **extra), tgt - src)
+
+
+def test_sds_subtracts_the_noise():
+    score, z = SDS(guidance_scale=2.0), values(seed=1)
+    eps, extra = inputs(score, z, z)
+    guided_eps = eps[Branch("tgt", "null")] + 2 * (eps[Branch("tgt", "tgt")] - eps[Branch("tgt", "null")])
+    variance = 1 - ALPHAS[T].view(-1, 1, 1, 1)
+    torch.testing.assert_close(score(eps, **extra), variance * (guided_eps - extra["noise"]))
+    uniform = dataclasses.replace(score, weighting="uniform")
+    torch.testing.assert_close(uniform(eps, **extra), guided_eps - extra["noise"])
+
+
+def test_nfsd_changes_its_domain_term_at_200():
+    score = NFSD(guidance_scale=0.0)
+    eps, _ = inputs(score, values(seed=1), values(seed=2))
+    null, neg = eps[Branch("tgt", "null")], eps[Branch("tgt", "neg")]
+    result = score(eps, timesteps=torch.tensor([199, 200]))
+    torch.testing.assert_close(result[0], null[0])
+    torch.testing.assert_close(result[1], (null - neg)[1])
+
+
+def test_instruct_pix2pix_evaluates_four_rows():
+    score = SSDInstructPix2Pix()
+    assert len(score.branches) == 4
+    eps, extra = inputs(score, values(seed=1), values(seed=2))
+    full, picture, plain, source = (eps[branch] for branch in score.branches)
+    expected = plain + 7.5 * (full - picture) + 1.5 * (picture - plain) - source
+    extra["latents_noisy_src"] = extra["latents_noisy_tgt"]
+    torch.testing.assert_close(score(eps, **extra), expected)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_one_network_call_and_no_branch_twice(name):
+    score, calls = SCORES[name](), []
+
+    def counting(latents, timesteps, prompts, condition=None):
+        calls.append(len(latents))
+        return denoiser(latents, timesteps, prompts, condition)
+
+    compute(score, values(seed=1), values(seed=2), network=counting)
+    assert calls == [2 * len(set(score.branches))]
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_views_do_not_mix(name):
+    """A batch of two views equals the two views one at a time."""
+    score = SCORES[name]()
+    z, z_src = values(seed=1), values(seed=2)
+    changed = z.clone()
+    changed[1] += 1.0
+    torch.testing.assert_close(compute(score, changed, z_src)[0], compute(score, z, z_src)[0])
+
+
+def test_predict_branches_asks_for_each_row_with_its_own_prompt():
+    branches = (Branch("tgt", "tgt"), Branch("src", "null"), Branch("tgt", "tgt"))
+    noisy = {"tgt": values(seed=1), "src": values(seed=2)}
+    eps = predict_branches(denoiser, branches, latents_noisy=noisy, timesteps=T, prompts=PROMPT_ROWS)
+    assert set(eps) == set(branches)
+    torch.testing.assert_close(eps[Branch("src", "null")], denoiser(noisy["src"], T, PROMPT_ROWS["null"]))
+    torch.testing.assert_close(eps[Branch("tgt", "tgt")], denoiser(noisy["tgt"], T, PROMPT_ROWS["tgt"]))
+    assert predict_branches(denoiser, (), latents_noisy=noisy, timesteps=T, prompts=PROMPT_ROWS) == {}
