@@ -1,5 +1,5 @@
 """Stable score distillation for 3D Gaussian splatting: registers its data, systems, guidance, prompts and apps."""
 
-from . import data, guidance, systems
+from . import apps, data, guidance, systems
 
-__all__ = ["data", "guidance", "systems"]
+__all__ = ["apps", "data", "guidance", "systems"]

@@ -3,6 +3,8 @@
 import html
 import importlib.metadata
 import platform
+import resource
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +66,7 @@ def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> d
         **_clip_scores(edit, before, after),
         "clip_model": edit.clip_model,
         "platform": platform.platform(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": package_versions(),
     }
     saver.save_image_grid("grid.png", [[image.cpu() for image in before], [image.cpu() for image in after]])
     saver.save_json("report.json", report)
@@ -87,6 +89,19 @@ def measure_change(
         "psnr_outside": _mean_psnr(before, after, is_outside) if has_outside else None,
         "changed_visibly": inside is not None and inside > VISIBLE_CHANGE,
     }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide a result."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most memory used so far: of the GPU where one is used, else of the process, bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _mean_psnr(before: Tensor, after: Tensor, where: Tensor) -> float:

@@ -1,7 +1,5 @@
 """The 3DGS system: render random views, encode, score, optimise the selection."""
 
-import resource
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +19,7 @@ from ..masks import MaskConfig, select
 from ..rendering import render, render_each
 from .editable import EditableGaussians
 from .inward import inward_clamp
-from .report import EditReport, make_report
+from .report import EditReport, make_report, peak_memory
 
 PRECOMPUTE_BATCH = 8
 
@@ -301,13 +299,3 @@ def splat_suffix(path: str) -> str:
         return ".compressed.ply"
     suffix = Path(name).suffix
     return suffix if suffix in (".ply", ".splat", ".spz", ".sog") else ".ply"
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most memory used so far: of the GPU where one is used, else of the process, bytes."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-

@@ -1,0 +1,57 @@
+"""Renders the training pictures of the embedded models: shards of toy scenes with masks and labels."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..cameras import Cameras
+from ..gaussians import Gaussians
+from ..rendering import render
+from ..toyworld import PART_OBJECT, build_scene, sample_attributes, sample_camera
+from ..toyworld.splat import to_cameras, to_gaussians
+from .training import Worker
+
+SCENES_A_SHARD, CAMERAS_A_SCENE, SIZE = 1000, 3, 64
+CHOICE_STREAM = 9
+"""Which random stream of a scene's seed draws its attributes and cameras."""
+
+
+def write_shards(worker: Worker, folder: Path, num_shards: int) -> None:
+    """Write ``shard_000.npz`` ... : images uint8 (n 64 64 3), object_masks (n 64 64), attributes (n 5), seeds (n).
+
+    Shards that are there already are kept. The processes share the work.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in range(worker.rank, num_shards, worker.count):
+        path = folder / f"shard_{shard:03d}.npz"
+        if not path.exists():
+            first = shard * SCENES_A_SHARD
+            views = [_scene_views(seed) for seed in range(first, first + SCENES_A_SHARD)]
+            temporary = folder / f".shard_{shard:03d}.tmp.npz"
+            np.savez(temporary, **{name: np.concatenate([view[name] for view in views]) for name in views[0]})
+            os.replace(temporary, path)
+
+
+def _scene_views(seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng([seed, CHOICE_STREAM])
+    attributes = sample_attributes(rng)
+    scene = build_scene(attributes, seed)
+    cameras = to_cameras([sample_camera(rng) for _ in range(CAMERAS_A_SCENE)], SIZE, SIZE)
+    images, masks = _render(to_gaussians(scene), torch.from_numpy(scene.parts == PART_OBJECT), cameras)
+    return {
+        "images": images,
+        "object_masks": masks,
+        "attributes": np.tile(attributes.labels(), (CAMERAS_A_SCENE, 1)).astype(np.int64),
+        "seeds": np.full(CAMERAS_A_SCENE, seed),
+    }
+
+
+@torch.no_grad()
+def _render(gaussians: Gaussians, is_object: torch.Tensor, cameras: Cameras) -> tuple[np.ndarray, np.ndarray]:
+    rgbs = gaussians.sh0[:, 0] * 0.28209479177387814 + 0.5
+    colors = torch.cat([rgbs, is_object[:, None].float()], dim=1)
+    blended = render(gaussians, cameras, torch.zeros(4), colors)[0]
+    images = (blended[..., :3].clamp(0, 1) * 255 + 0.5).to(torch.uint8)
+    return images.numpy(), (blended[..., 3] > 0.5).numpy()

@@ -1,0 +1,229 @@
+"""The 2D system: the same guidance on one picture."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+import threestudio
+from threestudio.systems.base import BaseSystem
+from threestudio.utils.config import parse_structured
+
+from ..data.gs_views import Steps
+from ..errors import ConfigError, SceneFormatError
+from ..guidance import SSDGuidance, SSDPromptProcessor
+from ..metrics import clip_directional_similarity, clip_similarity, psnr
+from .inward import inward_clamp
+from .report import IDENTICAL_PSNR, VISIBLE_CHANGE, package_versions, peak_memory
+
+
+@dataclass
+class SinglePictureConfig:
+    """Keys of the picture."""
+
+    picture: str = ""
+    """File to edit, any size and aspect."""
+    size: int = 0
+    """Shorter side in pixels it is edited at; 0: what the diffusion model was trained on."""
+
+
+@threestudio.register("ssd-picture")
+class SinglePicture(pl.LightningDataModule):
+    """Data module of one picture."""
+
+    Config = SinglePictureConfig
+
+    def __init__(self, cfg: dict | None = None) -> None:
+        super().__init__()
+        self.cfg = parse_structured(SinglePictureConfig, cfg)
+
+    def image(self, model_size: int, size_multiple: int) -> Float[Tensor, "1 3 h w"]:
+        """The picture in [0, 1], its shorter side at the size of the config or the model, sides in whole multiples."""
+        picture = read_rgb(self.cfg.picture, "picture")
+        scale = (self.cfg.size or model_size) / min(picture.size)
+        sides = [max(size_multiple, round(side * scale / size_multiple) * size_multiple) for side in picture.size]
+        return as_tensor(picture.resize(sides, Image.LANCZOS))
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(Steps(), batch_size=None)
+
+    def test_dataloader(self) -> DataLoader:
+        return DataLoader([{}], batch_size=None)
+
+    predict_dataloader = test_dataloader
+
+
+@threestudio.register("ssd-image-system")
+class ImageEditSystem(BaseSystem):
+    """Edits one picture by words; ``save/edited.png`` is the result."""
+
+    @dataclass
+    class Config(BaseSystem.Config):
+        """Keys of the edit."""
+
+        num_steps: int = 200
+        """Optimisation steps, >= 1."""
+        seed: int = 0
+        """Decides timesteps and noise."""
+        parametrisation: Literal["latent", "pixel"] = "latent"
+        """What is optimised: the latent (as DDS does), or the pixels through the encoder."""
+        learning_rate: Any = 0.02
+        """Of SGD on a latent, of Adam on pixels; number or schedule."""
+        mask_picture: str | None = None
+        """White may change; the rest is put back after the edit and masked in latent space during it."""
+        guidance_type: str = "ssd-guidance"
+        """Registered guidance."""
+        guidance: dict = field(default_factory=dict)
+        """Its keys."""
+        prompt_processor_type: str = "ssd-prompt-processor"
+        """Registered prompt processor."""
+        prompt_processor: dict = field(default_factory=dict)
+        """Its keys."""
+        clip_model: str = "tiny-clip"
+        """CLIP of the report."""
+
+    cfg: Config
+
+    def configure(self) -> None:
+        """Load the model and embed the prompts."""
+        if self.cfg.num_steps < 1:
+            raise ConfigError(what=f"steps is {self.cfg.num_steps}", expected="at least 1", fix="set steps=200")
+        self.prompt_processor: SSDPromptProcessor = threestudio.find(self.cfg.prompt_processor_type)(
+            self.cfg.prompt_processor
+        )
+        self.guidance: SSDGuidance = threestudio.find(self.cfg.guidance_type)(self.cfg.guidance)
+        self._prompts = self.prompt_processor(self.guidance.backbone, self.guidance.prompt_names)
+        self.edited: nn.ParameterDict | None = None
+        self._seconds = 0.0
+
+    def setup(self, stage: str) -> None:
+        """Lightning hook: read the picture, compute its latents, once."""
+        if self.edited is not None:
+            return
+        backbone = self.guidance.backbone
+        self._image_src = self.trainer.datamodule.image(backbone.image_size, backbone.size_multiple).to(backbone.device)
+        with torch.no_grad():
+            self._latents_src = backbone.encode(self._image_src)
+            self._condition = backbone.encode_condition(self._image_src) if self.guidance.needs_picture else None
+            self._reconstruction = backbone.decode(self._latents_src)
+        start = self._latents_src if self.cfg.parametrisation == "latent" else self._image_src
+        self.edited = nn.ParameterDict({self.cfg.parametrisation: nn.Parameter(start.clone())})
+        self._mask = self._read_mask()
+        self._begin = time.monotonic()
+
+    def _read_mask(self) -> Float[Tensor, "1 1 h w"] | None:
+        if self.cfg.mask_picture is None:
+            return None
+        height, width = self._image_src.shape[-2:]
+        mask = read_rgb(self.cfg.mask_picture, "system.mask_picture").convert("L").resize((width, height), Image.BILINEAR)
+        values = torch.from_numpy(np.asarray(mask, np.float32) / 255)[None, None].to(self._image_src)
+        if not (values > 0.5).any():
+            raise ConfigError(
+                what=f"mask {self.cfg.mask_picture} is black", expected="white where the picture may change", fix="invert it"
+            )
+        return values
+
+    def training_step(self, batch: dict, batch_idx: int) -> Tensor:
+        """One batched prediction; for pixels, one encode with gradient before it."""
+        parameter = self.edited[self.cfg.parametrisation]
+        latents = parameter if self.cfg.parametrisation == "latent" else self._encode(parameter)
+        mask = None
+        if self._mask is not None:
+            mask = nn.functional.max_pool2d(self._mask, self.guidance.backbone.downscale)
+        output = self.guidance.latent_step(
+            latents, self._latents_src, self._prompts, step=self.true_global_step, num_steps=self.cfg.num_steps,
+            seed=self.cfg.seed, image_condition=self._condition, latent_mask=mask,
+        )  # fmt: skip
+        self.log("train/score", output.score.pow(2).mean().sqrt(), prog_bar=True)
+        return output.loss
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        return self.guidance.backbone.encode(inward_clamp(pixels))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """SGD for a latent (the score is its gradient), Adam for pixels."""
+        rate = self.C(self.cfg.learning_rate)
+        if self.cfg.parametrisation == "latent":
+            return torch.optim.SGD(self.edited.parameters(), lr=rate)
+        return torch.optim.Adam(self.edited.parameters(), lr=rate)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Lightning hook: the learning rate of this step."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.C(self.cfg.learning_rate)
+
+    def on_fit_end(self) -> None:
+        """Lightning hook: how long it took."""
+        self._seconds = time.monotonic() - self._begin
+
+    @torch.no_grad()
+    def result(self) -> Float[Tensor, "1 3 h w"]:
+        """The edited picture in [0, 1]; outside the mask it is the source."""
+        parameter = self.edited[self.cfg.parametrisation].detach()
+        image = self.guidance.backbone.decode(parameter) if self.cfg.parametrisation == "latent" else parameter.clamp(0, 1)
+        return image if self._mask is None else self._image_src.lerp(image, self._mask)
+
+    def test_step(self, batch: dict, batch_idx: int) -> None:
+        """Before/after picture and report."""
+        edited, source = self.result(), self._image_src
+        prompts = self.prompt_processor.cfg
+        change = (edited - source).abs().mean(1)
+        inside = torch.ones_like(change, dtype=torch.bool) if self._mask is None else self._mask[:, 0] > 0.5
+        texts = (prompts.source_prompt, prompts.target_prompt)
+        report = {
+            "source_prompt": texts[0],
+            "target_prompt": texts[1],
+            "score": dict(self.guidance.cfg.score),
+            "model": self.guidance.backbone.model_id,
+            "seed": self.cfg.seed,
+            "steps": self.true_global_step,
+            "seconds": round(self._seconds, 2),
+            "peak_memory_bytes": peak_memory(self.device),
+            "device": str(self.device),
+            "change_inside": float(change[inside].mean()),
+            "change_outside": float(change[~inside].mean()) if (~inside).any() else None,
+            "psnr_outside": float(psnr(edited, source, ~inside).clamp(max=IDENTICAL_PSNR)) if (~inside).any() else None,
+            "clip_similarity": float(clip_similarity(edited, texts[1], self.cfg.clip_model)),
+            "clip_directional_similarity": float(
+                clip_directional_similarity(source, edited, *texts, model=self.cfg.clip_model)
+            ),
+            "versions": package_versions(),
+        }
+        self.save_json("report.json", report)
+        pictures = [image[0].permute(1, 2, 0).cpu() for image in (source, self._reconstruction, edited)]
+        self.save_image_grid("grid.png", [pictures])
+        if report["change_inside"] <= VISIBLE_CHANGE:
+            threestudio.warn("The edit changed nothing visible: give it more steps, or a prompt further from the source.")
+            self.exit_code = 3
+
+    def predict_step(self, batch: dict, batch_idx: int) -> None:
+        """Write the edited picture."""
+        self.result_path = self.save_rgb_image("edited.png", self.result()[0].permute(1, 2, 0).cpu())
+
+
+def read_rgb(path: str | Path, key: str) -> Image.Image:
+    """A picture file as RGB.
+
+    Raises:
+        SceneFormatError: If it does not exist or is no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, UnidentifiedImageError) as cause:
+        raise SceneFormatError(
+            what=f"{key} {path} cannot be read", expected="a PNG or JPEG file", fix=f"set {key} to a picture"
+        ) from cause
+
+
+def as_tensor(picture: Image.Image) -> Float[Tensor, "1 3 h w"]:
+    """A picture as a batch of one, in [0, 1]."""
+    return torch.from_numpy(np.asarray(picture, np.float32) / 255).permute(2, 0, 1)[None]
