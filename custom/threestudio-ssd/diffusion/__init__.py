@@ -1,9 +1,19 @@
 """Diffusion backbones: one interface for every latent diffusion model the project can use."""
 
 from .backbone import Backbone, Counters, load_backbone
+from .features import AttentionTaps
 from .freeu import FreeU
 from .noise import NoiseLevels
 from .prompts import PromptEmbeds
 from .random import random_backbone
 
-__all__ = ["Backbone", "Counters", "FreeU", "NoiseLevels", "PromptEmbeds", "load_backbone", "random_backbone"]
+__all__ = [
+    "AttentionTaps",
+    "Backbone",
+    "Counters",
+    "FreeU",
+    "NoiseLevels",
+    "PromptEmbeds",
+    "load_backbone",
+    "random_backbone",
+]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .freeu import FreeU, install_freeu
+from .lora import merge_loras
 from .models import Components, load_components
 from .noise import NoiseLevels, noise_levels
 from .precision import choose_dtype, choose_vae_dtype, place
@@ -227,9 +228,7 @@ class Backbone:
         """
         num_rows = len(latents_noisy)
         if len(prompts) != num_rows:
-            raise ValueError(
-                f"{num_rows} latents but {len(prompts)} prompts; give one prompt row for each latent"
-            )
+            raise ValueError(f"{num_rows} latents but {len(prompts)} prompts; give one prompt row for each latent")
         timesteps = self._timesteps(timesteps, num_rows)
         with torch.set_grad_enabled(with_grad and torch.is_grad_enabled()):
             latents_in, times = self.noise_levels.network_input(latents_noisy, timesteps)
@@ -306,6 +305,7 @@ def load_backbone(
     vae_dtype: torch.dtype | str | None = None,
     freeu: FreeU | Mapping[str, Any] | None = None,
     vae: str | None = None,
+    lora: str | Sequence[str] = (),
     revision: str | None = None,
     variant: str | None = None,
     offline: bool = False,
@@ -325,6 +325,7 @@ def load_backbone(
         vae_dtype: The same for the VAE; None is float32, or bfloat16 on a GPU that has it.
         freeu: FreeU settings, keys kind b1 b2 s1 s2; off by default.
         vae: Another VAE by folder or hub id; "taesd" is the tiny one that fits the model.
+        lora: LoRA files, each ``path`` or ``path:strength``, merged into the weights.
         revision: Branch, tag or commit of a hub id; the commit used is kept in `Backbone.revision`.
         variant: Weight files of this variant, such as "fp16".
         offline: Whether to use the local hub cache only.
@@ -347,6 +348,7 @@ def load_backbone(
         is_offline=offline,
         skip_t5=skip_t5,
     )
+    merge_loras(components, [lora] if isinstance(lora, str) else lora)
     return Backbone(
         components,
         device=device,

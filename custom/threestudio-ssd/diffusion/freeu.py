@@ -33,32 +33,29 @@ class FreeU:
     s2: float = 0.2
     """The same at the second widest layers."""
 
-    def __post_init__(self) -> None:
-        if self.kind not in ("none", "paper", "diffusers"):
-            raise ConfigError(
-                what=f"freeu.kind is {self.kind!r}",
-                expected="none, paper or diffusers",
-                fix="set freeu.kind=none",
-            )
-
     @classmethod
     def of(cls, value: "FreeU | Mapping[str, Any] | None") -> "FreeU":
         """A FreeU from itself, from a mapping with the same keys, or (None) switched off.
 
         Raises:
-            ConfigError: If the mapping has a key that FreeU has not.
+            ConfigError: If the mapping has a key or a kind that FreeU has not.
         """
         if value is None or isinstance(value, cls):
             return value or cls()
         known = [field.name for field in fields(cls)]
-        unknown = [key for key in value if key not in known]
-        if unknown:
+        for key in value:
+            if key not in known:
+                raise ConfigError(
+                    what=f"freeu.{key} is not a FreeU setting",
+                    expected=f"some of {', '.join(known)}",
+                    fix=f"remove freeu.{key}",
+                )
+        kind = value.get("kind", "none")
+        if kind not in ("none", "paper", "diffusers"):
             raise ConfigError(
-                what=f"freeu.{unknown[0]} is not a FreeU setting",
-                expected=f"some of {', '.join(known)}",
-                fix=f"remove freeu.{unknown[0]}",
+                what=f"freeu.kind is {kind!r}", expected="none, paper or diffusers", fix="set freeu.kind=none"
             )
-        return cls(**value)
+        return cls(kind, **{key: float(number) for key, number in value.items() if key != "kind"})
 
 
 def low_frequencies(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import SceneFormatError
 from .hub import fetch_file, resolve_model
+from .noise import noise_levels
 from .precision import choose_dtype, choose_vae_dtype
 
 Kind = Literal["sd", "sdxl", "sd3"]
@@ -36,9 +37,7 @@ TAESD: dict[Kind, str] = {
     "sdxl": "madebyollin/taesdxl",
     "sd3": "madebyollin/taesd3",
 }
-FOLDER_LAYOUT = (
-    "a folder in diffusers layout (model_index.json, unet/, vae/, text_encoder/, tokenizer/, scheduler/)"
-)
+FOLDER_LAYOUT = "a folder in diffusers layout (model_index.json, unet/, vae/, text_encoder/, tokenizer/, scheduler/)"
 
 
 @dataclass
@@ -99,9 +98,7 @@ class Source:
         try:
             with _quiet_libraries():
                 loaded = loader.from_pretrained(self.location, **options)
-        except (
-            Exception
-        ) as error:  # the libraries raise a dozen kinds for a broken folder; all become one message
+        except Exception as error:  # the libraries raise a dozen kinds for a broken folder; all become one message
             raise self.broken(part, f"{type(error).__name__}: {first_line(error)}") from error
         if not has_weights:
             return loaded
@@ -148,24 +145,27 @@ def load_components(
     dtype, vae_dtype = choose_dtype(dtype, device, kind), choose_vae_dtype(vae_dtype, device)
     network_name = "transformer" if kind == "sd3" else "unet"
     network = source.read_part(_class_of(source, index, network_name), network_name, dtype)
+    _check_channels(source, network)
     if vae is None:
         autoencoder = source.read_part(_class_of(source, index, "vae"), "vae", vae_dtype)
     else:
         autoencoder = _load_other_vae(TAESD[kind] if vae == "taesd" else vae, vae_dtype, is_offline)
-    text_parts = [part for part in TEXT_PARTS[kind] if not (skip_t5 and part == "text_encoder_3")]
-    networks = [_read_optional(source, index, part, dtype) for part in text_parts]
-    tokenizers = [
-        _read_optional(source, index, part.replace("text_encoder", "tokenizer")) for part in text_parts
+    texts = [
+        (None, None) if skip_t5 and part.endswith("_3") else _read_text(source, index, part, dtype)
+        for part in TEXT_PARTS[kind]
     ]
-    if kind == "sd3":
-        networks, tokenizers = (networks + [None])[:3], (tokenizers + [None])[:3]
+    scheduler_config = _read_json(source, "scheduler/scheduler_config.json")
+    try:
+        noise_levels(scheduler_config)
+    except ValueError as error:
+        raise source.broken("scheduler", first_line(error)) from error
     return Components(
         kind=kind,
         network=network,
         vae=autoencoder,
-        tokenizers=tokenizers,
-        text_networks=networks,
-        scheduler_config=_read_json(source, "scheduler/scheduler_config.json"),
+        tokenizers=[tokenizer for tokenizer, _ in texts],
+        text_networks=[text for _, text in texts],
+        scheduler_config=scheduler_config,
         zero_empty_prompts=bool(index.get("force_zeros_for_empty_prompt", False)),
         model_id=location,
         revision=commit,
@@ -226,6 +226,16 @@ def _kind_of(source: Source, index: Mapping[str, Any]) -> Kind:
     return PIPELINE_KINDS[pipeline]
 
 
+def _check_channels(source: Source, network: nn.Module) -> None:
+    num_read, num_written = network.config.in_channels, network.config.out_channels or network.config.in_channels
+    if num_read not in (num_written, 2 * num_written):
+        raise SceneFormatError(
+            what=f"model '{source.location}' reads {num_read} channels",
+            expected=f"{num_written} (text to image) or {2 * num_written} (InstructPix2Pix)",
+            fix="choose a text-to-image model, not one for inpainting, depth or upscaling",
+        )
+
+
 def _class_of(source: Source, index: Mapping[str, Any], part: str) -> type:
     """The class that model_index.json names for a part, looked up in the library it names."""
     import diffusers
@@ -234,19 +244,23 @@ def _class_of(source: Source, index: Mapping[str, Any], part: str) -> type:
     library, name = index.get(part) or (None, None)
     module = {"diffusers": diffusers, "transformers": transformers}.get(library)
     if module is None or not hasattr(module, name):
-        raise source.broken(
-            part, f"model_index.json says {library}.{name}" if name else "model_index.json lacks it"
-        )
+        raise source.broken(part, f"model_index.json says {library}.{name}" if name else "model_index.json lacks it")
     return getattr(module, name)
 
 
-def _read_optional(
-    source: Source, index: Mapping[str, Any], part: str, dtype: torch.dtype | None = None
-) -> Any:
-    """A text part; None for SD 3's T5 where the model comes without it."""
+def _read_text(source: Source, index: Mapping[str, Any], part: str, dtype: torch.dtype) -> tuple[Any, nn.Module | None]:
+    """One tokenizer and its text network; (None, None) for SD 3's T5 where the model comes without it."""
     if part.endswith("_3") and not (index.get(part) or [None])[0]:
-        return None
-    return source.read_part(_class_of(source, index, part), part, dtype)
+        return None, None
+    network = source.read_part(_class_of(source, index, part), part, dtype)
+    token_part = part.replace("text_encoder", "tokenizer")
+    tokenizer = source.read_part(_class_of(source, index, token_part), token_part)
+    if len(tokenizer) < 256:  # the library makes an empty one where the files are missing
+        raise source.broken(token_part, "it has no vocabulary")
+    if len(tokenizer) > network.config.vocab_size:
+        why = f"it has {len(tokenizer)} tokens, but the text encoder was made for {network.config.vocab_size}"
+        raise source.broken(token_part, why)
+    return tokenizer, network
 
 
 def _load_other_vae(vae: str, dtype: torch.dtype, is_offline: bool) -> nn.Module:
@@ -285,9 +299,7 @@ def _missing_index(source: Source, name: str) -> SceneFormatError:
     if name == "model_index.json" and config.is_file():
         with contextlib.suppress(ValueError, OSError, AttributeError):
             content = json.loads(config.read_text(encoding="utf-8"))
-            architecture = (
-                content.get("_class_name") or (content.get("architectures") or ["an unknown network"])[0]
-            )
+            architecture = content.get("_class_name") or (content.get("architectures") or ["an unknown network"])[0]
             found = f"one network ({architecture}), not a whole model"
     return SceneFormatError(
         what=f"model '{source.location}' holds {found}",

@@ -49,9 +49,7 @@ class NoiseLevels:
         sigmas = None if self.sigmas is None else self.sigmas.to(device)
         return NoiseLevels(self.alphas_cumprod.to(device), self.prediction_type, sigmas)
 
-    def coefficients(
-        self, timesteps: Int[Tensor, "b"]
-    ) -> tuple[Float[Tensor, "b 1 1 1"], Float[Tensor, "b 1 1 1"]]:
+    def coefficients(self, timesteps: Int[Tensor, "b"]) -> tuple[Float[Tensor, "b 1 1 1"], Float[Tensor, "b 1 1 1"]]:
         """``sqrt(abar_t)`` and ``sqrt(1 - abar_t)``, shaped to multiply latents."""
         abar = self.alphas_cumprod[timesteps][:, None, None, None]
         return abar.sqrt(), (1 - abar).sqrt()

@@ -47,9 +47,7 @@ def choose_vae_dtype(dtype: torch.dtype | str | None, device: torch.device) -> t
     return torch.float32
 
 
-def place(
-    network: nn.Module, device: torch.device, dtype: torch.dtype, is_channels_last: bool = False
-) -> nn.Module:
+def place(network: nn.Module, device: torch.device, dtype: torch.dtype, is_channels_last: bool = False) -> nn.Module:
     """`network`, frozen, in evaluation mode, on `device` and in `dtype`."""
     network = network.eval().requires_grad_(False).to(device)
     if any(tensor.dtype != dtype for tensor in network.parameters()):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_backbone, random_components
 

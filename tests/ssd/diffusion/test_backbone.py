@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 import torch
+
 from threestudio_ssd.diffusion import Backbone, PromptEmbeds, random_backbone
 from threestudio_ssd.diffusion.noise import NoiseLevels
 from threestudio_ssd.errors import ConfigError
@@ -134,12 +135,8 @@ def test_no_image_means_zeros_and_an_image_matters(generator):
     latents, timesteps = noisy_batch(backbone, 1, generator)
     prompts = backbone.encode_prompts(["make it red"])
     without = backbone.predict_noise(latents, timesteps, prompts)
-    assert torch.equal(
-        without, backbone.predict_noise(latents, timesteps, prompts, torch.zeros_like(latents))
-    )
-    assert not torch.allclose(
-        without, backbone.predict_noise(latents, timesteps, prompts, torch.ones_like(latents))
-    )
+    assert torch.equal(without, backbone.predict_noise(latents, timesteps, prompts, torch.zeros_like(latents)))
+    assert not torch.allclose(without, backbone.predict_noise(latents, timesteps, prompts, torch.ones_like(latents)))
 
 
 def test_misfitting_rows_are_refused(backbone, generator):

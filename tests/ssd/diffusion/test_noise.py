@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from threestudio_ssd.diffusion.noise import NoiseLevels, noise_levels
 
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from threestudio_ssd.diffusion import PromptEmbeds, random_backbone
 from threestudio_ssd.diffusion.prompts import dropped_words
 from threestudio_ssd.diffusion.random import letter_tokenizer
@@ -40,9 +41,7 @@ def test_rows_are_concatenated_repeated_and_expanded(embeds):
 
 def test_one_clip_gives_its_last_layer(backbone):
     embeds = backbone.encode_prompts(["", "a red ball"])
-    ids = backbone.text_encoders.tokenizers[0](
-        ["", "a red ball"], padding="max_length", return_tensors="pt"
-    ).input_ids
+    ids = backbone.text_encoders.tokenizers[0](["", "a red ball"], padding="max_length", return_tensors="pt").input_ids
     assert torch.equal(embeds.hidden, backbone.text_encoders.networks[0](ids).last_hidden_state)
     assert embeds.pooled is None
     assert not torch.allclose(embeds.hidden[0], embeds.hidden[1])
@@ -52,9 +51,7 @@ def test_two_clips_give_their_last_layers_but_one_and_the_second_pooled():
     backbone = random_backbone(kind="sdxl")
     embeds = backbone.encode_prompts(["", "a red ball"])
     first, second = backbone.text_encoders.networks
-    ids = backbone.text_encoders.tokenizers[0](
-        ["", "a red ball"], padding="max_length", return_tensors="pt"
-    ).input_ids
+    ids = backbone.text_encoders.tokenizers[0](["", "a red ball"], padding="max_length", return_tensors="pt").input_ids
     outputs = [network(ids, output_hidden_states=True) for network in (first, second)]
     assert torch.equal(embeds.hidden, torch.cat([output.hidden_states[-2] for output in outputs], dim=-1))
     assert torch.equal(embeds.pooled, outputs[1].text_embeds)
@@ -76,8 +73,7 @@ def test_words_that_do_not_fit_are_named(backbone, warnings_seen):
     embeds = backbone.encode_prompts([f"{fits[:70]} red ball on snow"])
     assert embeds.hidden.shape == (1, 77, 32)
     assert warnings_seen == [
-        f'The prompt "{fits[:70]} red ball on snow" has 85 tokens but the model reads 77: '
-        '"ball on snow" is dropped.'
+        f'The prompt "{fits[:70]} red ball on snow" has 85 tokens but the model reads 77: "ball on snow" is dropped.'
     ]
 
 
