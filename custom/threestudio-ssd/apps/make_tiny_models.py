@@ -1,22 +1,13 @@
 """Trains every embedded model again: data, autoencoder, U-Net with text encoder, and the judges. Resumable."""
 
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 import torch.multiprocessing as mp
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTokenizer
 
 import threestudio
 from threestudio.utils.base import Configurable
-
-from . import make_tiny_unet, make_tiny_vae
-from .make_toy_data import write_shards
-from .training import Worker, load_shards, start_worker
 
 
 @threestudio.register("app-make-tiny-models")
@@ -46,65 +37,13 @@ class MakeTinyModels(Configurable):
 
     def __call__(self, experiment: object) -> int:
         """Run the steps that are not done yet."""
+        from . import tiny_ldm_steps as steps
+
         work = Path(self.cfg.work)
         work.mkdir(parents=True, exist_ok=True)
-        for step in (_data_step, _vae_step, _unet_step):
+        for step in (steps.data_step, steps.vae_step, steps.unet_step):
             with tempfile.TemporaryDirectory() as meeting:
                 mp.spawn(step, (self.cfg.num_processes, Path(meeting) / "meet", dict(self.cfg)), self.cfg.num_processes)
-        save_pipeline(work, Path(self.cfg.out))
+        steps.save_pipeline(work, Path(self.cfg.out))
         threestudio.info(f"The embedded model is in {self.cfg.out}.")
         return 0
-
-
-def _data_step(rank: int, count: int, meeting: Path, cfg: dict) -> None:
-    torch.set_num_threads(1)
-    write_shards(Worker(rank, count), Path(cfg["work"]) / "data", cfg["num_shards"])
-
-
-def _vae_step(rank: int, count: int, meeting: Path, cfg: dict) -> None:
-    work = Path(cfg["work"])
-    worker = start_worker(rank, count, meeting)
-    make_tiny_vae.train(worker, work / "data", Path(cfg["photos"]), work, cfg["vae_steps"])
-    if worker.is_first:
-        finish_vae(work)
-
-
-def _unet_step(rank: int, count: int, meeting: Path, cfg: dict) -> None:
-    work = Path(cfg["work"])
-    worker = start_worker(rank, count, meeting)
-    vae = AutoencoderKL.from_pretrained(work / "vae").requires_grad_(False).eval()
-    make_tiny_unet.train(worker, work / "data", vae, work, cfg["unet_steps"])
-
-
-def finish_vae(work: Path) -> AutoencoderKL:
-    """The averaged autoencoder with the scaling factor that gives its latents unit variance, in ``work/vae``."""
-    vae = AutoencoderKL(**make_tiny_vae.VAE_CONFIG)
-    vae.load_state_dict(torch.load(work / "vae.ckpt", weights_only=True)["ema"]["vae"])
-    (images,) = load_shards(work / "data", ("images",), held_out=False)
-    pick = np.linspace(0, len(images) - 1, 1024).astype(int)
-    means, _ = make_tiny_unet.encode_renders(Worker(0, 1), vae, images[pick])
-    vae.register_to_config(scaling_factor=round(1 / float(means.float().std()), 4))
-    vae.save_pretrained(work / "vae")
-    return vae
-
-
-def save_pipeline(work: Path, out: Path) -> None:
-    """The whole model in diffusers layout, float16 safetensors, ``StableDiffusionPipeline.from_pretrained`` reads it."""
-    state = torch.load(work / "unet.ckpt", weights_only=True)
-    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    unet = UNet2DConditionModel(**make_tiny_unet.UNET_CONFIG)
-    unet.load_state_dict(state["ema"]["unet"])
-    text_encoder = make_tiny_unet.make_text_encoder(tokenizer)
-    text_encoder.load_state_dict(state["ema"]["text_encoder"])
-    pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(work / "vae"), text_encoder=text_encoder, tokenizer=tokenizer, unet=unet,
-        scheduler=make_tiny_unet.make_scheduler(), safety_checker=None, feature_extractor=None,
-        requires_safety_checker=False,
-    ).to(torch.float16)  # fmt: skip
-    staging = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    pipeline.save_pretrained(staging, safe_serialization=True)
-    for kept in out.glob("*.md") if out.exists() else ():
-        shutil.copy(kept, staging / kept.name)
-    shutil.rmtree(out, ignore_errors=True)
-    staging.rename(out)

@@ -9,7 +9,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..toyworld.captions import MAX_TOKENS, build_tokenizer, random_caption
+from ..toyworld.captions import MAX_TOKENS, random_caption
+from ..toyworld.tokenizer import build_tokenizer
 from ..toyworld.vocabulary import Attributes
 from .training import Trainer, Worker, batch_rng, load_shards
 

@@ -16,12 +16,13 @@ from threestudio.utils.base import Configurable
 
 from ..diffusion import Backbone, load_backbone
 from ..metrics import psnr
+from ..rendering import render_each
 from ..scores import guided
 from ..toyworld import ATTRIBUTES, Attributes, build_scene, sample_attributes, sample_camera
 from ..toyworld.captions import describe
 from ..toyworld.classifier import load_classifier
 from ..toyworld.splat import to_cameras, to_gaussians
-from .make_tiny_vae import jitter_colors
+from .color_jitter import jitter_colors
 
 HELD_OUT_SEED = 10_000_000
 """Scenes from this seed on were never trained on."""
@@ -76,8 +77,6 @@ class TinyQuality(Configurable):
 
 def held_out_renders(count: int, size: int) -> Float[Tensor, "b 3 h w"]:
     """Renders of scenes no model was trained on, in [0, 1]."""
-    from ..rendering import render_each
-
     images = []
     for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + count):
         rng = np.random.default_rng([seed, 9])

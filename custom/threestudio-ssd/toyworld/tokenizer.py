@@ -1,0 +1,49 @@
+"""The tokenizer of the toy captions' words."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPTokenizer
+
+from .captions import MAX_TOKENS, random_caption
+from .vocabulary import ATTRIBUTES, Attributes
+
+CAPTION_SEED = 20
+_START, _END = "<|startoftext|>", "<|endoftext|>"
+
+
+def build_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Train the byte-pair tokenizer of the toy captions and save it; every word of the grammar becomes one token.
+
+    Args:
+        folder: Where the files go, in the layout ``CLIPTokenizer.from_pretrained`` reads.
+    """
+    rng = np.random.default_rng(CAPTION_SEED)
+    words = [values[rng.integers(len(values))] for _ in range(8000) for values in ATTRIBUTES.values()]
+    captions = [random_caption(Attributes(*words[i : i + 5]), rng) for i in range(0, len(words), 5)]
+    bpe = Tokenizer(models.BPE(unk_token=_END, end_of_word_suffix="</w>", continuing_subword_prefix=""))
+    bpe.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    words_and_signs = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(words_and_signs), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000, min_frequency=1, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+    )
+    bpe.train_from_iterator(captions, trainer)
+    merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
+    symbols = sorted(alphabet) + [f"{char}</w>" for char in sorted(alphabet)]
+    symbols += [left + right for left, right in merges]
+    vocab = {symbol: index for index, symbol in enumerate(dict.fromkeys([*symbols, _START, _END]))}
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
