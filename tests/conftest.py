@@ -4,11 +4,20 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
+import sys
+import types
+
+from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-install_import_hook(["threestudio", "threestudio_ssd", "toy_fit"], "beartype.beartype")
+# The hook wants a name to import, and a whole number should do where a float is asked for.
+checker = types.ModuleType("shape_checker")
+checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+sys.modules[checker.__name__] = checker
+install_import_hook(["threestudio", "threestudio_ssd", "toy_fit"], "shape_checker.check")
 
 import pytest
+
 import threestudio
 
 threestudio.load_plugins()
@@ -18,6 +27,7 @@ threestudio.load_plugins()
 def _deterministic():
     """Every test starts from the same random numbers and leaves no forced device behind."""
     import torch
+
     from threestudio.utils.misc import force_device
 
     torch.manual_seed(0)

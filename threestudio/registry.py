@@ -39,8 +39,6 @@ def find(name: str):
     Raises:
         ConfigError: If nothing holds the name; carries the nearest names.
     """
-    if not isinstance(name, str):
-        raise ConfigError(what=f"{name!r} is not a registered name", expected="a text", fix="name a module")
     if ":" not in name:
         return _find_one(name)
     main_name, _, sub_names = name.partition(":")

@@ -45,7 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     mode.add_argument("--export", action="store_true", help="write the result of a checkpoint")
     mode.add_argument("--run", metavar="NAME", help="start an app, such as a viewer or a sweep")
     parser.add_argument("--resume", metavar="PATH|auto", help="go on from a checkpoint; auto: the run folder's last")
-    parser.add_argument("--gpu", nargs="?", const="0", metavar="IDS", help="GPUs to use, as 0 or 0,1 (default: the first, if any)")
+    parser.add_argument(
+        "--gpu", nargs="?", const="0", metavar="IDS", help="GPUs to use, as 0 or 0,1 (default: the first, if any)"
+    )
     parser.add_argument("--verbose", action="store_true", help="show detail, and tracebacks of errors in the input")
     return parser
 

@@ -70,7 +70,11 @@ def _plain(args: Any) -> dict:
 
 
 def _build(module: Any, base: type, config: DictConfig, path: str, *args: Any) -> Any:
-    known = [key for key, held in vars(module).items() if isinstance(held, type) and issubclass(held, base)]
+    known = [
+        key
+        for key, held in vars(module).items()
+        if isinstance(held, type) and issubclass(held, base) and held is not base
+    ]
     if config.name not in known:
         near = did_you_mean(config.name, known)
         raise ConfigError(

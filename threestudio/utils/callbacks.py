@@ -27,7 +27,7 @@ class RngState(Callback):
 
     def __init__(self) -> None:
         self._to_restore: dict | None = None
-        self._before_validation: dict | None = None
+        self._after_step: dict | None = None
 
     def state_dict(self) -> dict:
         """What a checkpoint keeps."""
@@ -37,21 +37,25 @@ class RngState(Callback):
         """Take the state of a checkpoint; it is set when the first step starts."""
         self._to_restore = state_dict
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Lightning hook."""
         if self._to_restore is not None:
             set_rng_state(self._to_restore)
             self._to_restore = None
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lightning hook."""
-        self._before_validation = get_rng_state()
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Lightning hook; by the time validation announces itself, its data loader has drawn already."""
+        if trainer.enable_validation:
+            self._after_step = get_rng_state()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Lightning hook."""
-        if self._before_validation is not None:
-            set_rng_state(self._before_validation)
-            self._before_validation = None
+        if self._after_step is not None:
+            set_rng_state(self._after_step)
 
 
 class LastCheckpoint(Callback):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from threestudio.errors import ConfigError
 from threestudio.utils.config_files import apply_overrides, check_words, read_file
-from threestudio.utils.config_strict import merge_structured, path_of
+from threestudio.utils.config_strict import field_hints, merge_structured, path_of
 from threestudio.utils.resolvers import C_max, register_resolvers
 
 register_resolvers()
@@ -96,10 +96,10 @@ def read_config(path: str | Path, overrides: Iterable[str] = ()) -> DictConfig:
     Raises:
         ConfigError: If a file or an override cannot be used; the message says which.
     """
-    known = [spec.name for spec in fields(ExperimentConfig)]
-    tree = apply_overrides(read_file(path), overrides, known)
+    known = field_hints(ExperimentConfig)
+    tree = read_file(path)
     check_words(tree, known)
-    return tree
+    return apply_overrides(tree, overrides, known)
 
 
 def load_config(*yamls: str | Path, cli_args: Iterable[str] = (), from_string: bool = False, **kwargs) -> DictConfig:
@@ -118,11 +118,11 @@ def load_config(*yamls: str | Path, cli_args: Iterable[str] = (), from_string: b
     Raises:
         ConfigError: For a missing file, an unknown key, a value of the wrong type, or a dangling interpolation.
     """
-    known = [spec.name for spec in fields(ExperimentConfig)]
+    known = field_hints(ExperimentConfig)
     trees = [OmegaConf.create(text) if from_string else read_file(text) for text in yamls]
-    tree = apply_overrides(OmegaConf.merge(*trees), cli_args, known)
+    tree = OmegaConf.merge(*trees)
     check_words(tree, known)
-    tree = OmegaConf.merge(tree, kwargs)
+    tree = OmegaConf.merge(apply_overrides(tree, cli_args, known), kwargs)
     resolved = _resolve(tree)
     return merge_structured(ExperimentConfig, {key: resolved[key] for key in resolved if key in known})
 

@@ -6,7 +6,7 @@ key that is no field of the experiment is a *word*: a short name that the rest o
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -46,9 +46,9 @@ def _parse_file(file: Path, stack: tuple[Path, ...]) -> DictConfig:
     if not file.is_file():
         where = f", included by {_short(stack[-1])}," if stack else ""
         folder = file.parent
-        names = [entry.name for entry in folder.glob("*.y*ml")] if folder.is_dir() else []
-        near = did_you_mean(file.name, names)
-        fix = f"did you mean {folder / near}?" if near else "check the path"
+        stems = {entry.stem: entry for entry in folder.glob("*.y*ml")} if folder.is_dir() else {}
+        near = did_you_mean(file.stem, stems)
+        fix = f"did you mean {stems[near]}?" if near else "check the path"
         raise ConfigError(what=f"the config {file}{where} does not exist", expected="a YAML file", fix=fix)
     try:
         tree = OmegaConf.load(file)
@@ -86,7 +86,7 @@ def parse_value(text: str, declared: object = None) -> object:
     if isinstance(declared, str):
         return text
     try:
-        value = OmegaConf.create(f"value: {text}")["value"] if text.strip() else None
+        value = OmegaConf.create(f"value: {text}")["value"] if text.strip() else text
     except (yaml.YAMLError, OmegaConfBaseException):
         return text
     if isinstance(value, DictConfig) and not text.lstrip().startswith(("{", "$")):
@@ -94,33 +94,35 @@ def parse_value(text: str, declared: object = None) -> object:
     return value
 
 
-def apply_overrides(tree: DictConfig, overrides: Iterable[str], fields: Iterable[str]) -> DictConfig:
+def apply_overrides(tree: DictConfig, overrides: Iterable[str], fields: Mapping[str, object]) -> DictConfig:
     """Set keys from the command line.
 
     Args:
         tree: The keys of the files, unresolved; changed in place.
         overrides: ``key=value`` texts.
-        fields: The experiment's own top-level keys; anything below them is checked later, by its own dataclass.
+        fields: The experiment's own top-level keys and their annotations; anything below them is checked later, by
+            its own dataclass.
 
     Raises:
         ConfigError: For a top-level key that neither the experiment nor a file declares, a sub-key of a word that no
             file declares, or a word given a value of another type than its declared one.
     """
-    fields = list(fields)
     for text in overrides:
         key, raw = parse_override(text)
         top = key.split(".")[0].split("[")[0]
         if top not in fields:
-            _check_declared(tree, key, fields)
+            _check_declared(tree, key, list(fields))
         declared = OmegaConf.select(tree, key) if not _is_reference(tree, key) else None
-        value = parse_value(raw, declared)
+        value = parse_value(raw, "" if fields.get(key) is str else declared)
         if top not in fields:
             _check_word_type(key, value, declared)
         try:
             OmegaConf.update(tree, key, value, merge=False)
         except OmegaConfBaseException as cause:
             raise ConfigError(
-                what=f"{key} cannot be set: {str(cause).splitlines()[0]}", expected="a path of keys", fix="check the key"
+                what=f"{key} cannot be set: {str(cause).splitlines()[0]}",
+                expected="a path of keys",
+                fix="check the key",
             ) from cause
     return tree
 

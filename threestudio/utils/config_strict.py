@@ -6,7 +6,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from threestudio.errors import ConfigError, is_user_error
@@ -23,6 +23,7 @@ def join(path: str, key: object) -> str:
 def unknown_key(path: str, known: list[str]) -> ConfigError:
     """The error for a key that nothing knows; ``path`` is its full dotted path."""
     parent, _, key = path.rpartition(".")
+    known = list(dict.fromkeys(known))
     near = did_you_mean(key, known)
     return ConfigError(
         what=f"unknown key {path}",
@@ -33,7 +34,7 @@ def unknown_key(path: str, known: list[str]) -> ConfigError:
 
 def wrong_value(path: str, value: object, expected: str, fix: str | None = None) -> ConfigError:
     """The error for a value of the wrong type or outside its choices."""
-    return ConfigError(what=f"{path} is {value!r}", expected=expected, fix=fix or f"set {path}=...")
+    return ConfigError(what=f"{path} is {value!r}", expected=expected, fix=fix or f"change {path}")
 
 
 def type_in_words(hint: object) -> str:
@@ -154,7 +155,10 @@ def _explain(cause: OmegaConfBaseException, config_class: type, keys: DictConfig
             hint = field_hints(hint).get(part, Any)
     value = OmegaConf.select(keys, full_key) if full_key else keys
     value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-    return wrong_value(join(path, full_key), value, type_in_words(hint))
+    choices = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+    near = did_you_mean(str(value), map(str, choices))
+    fix = f"did you mean {near}?" if near else None
+    return wrong_value(join(path, full_key), value, type_in_words(hint), fix)
 
 
 def _find_refused(config_class: type, keys: DictConfig) -> str:
@@ -165,15 +169,3 @@ def _find_refused(config_class: type, keys: DictConfig) -> str:
         except OmegaConfBaseException:
             return str(key)
     return ""
-
-
-__all__ = [
-    "MISSING",
-    "field_hints",
-    "join",
-    "merge_structured",
-    "path_of",
-    "type_in_words",
-    "unknown_key",
-    "wrong_value",
-]

@@ -6,6 +6,7 @@ default, so that the saved config says all that was used.
 """
 
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable
@@ -15,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from threestudio import registry
 from threestudio.errors import ConfigError
 from threestudio.utils.config_strict import (
-    field_hints,
     join,
     merge_structured,
     path_of,
@@ -48,16 +48,21 @@ def _complete_modules(cfg: DictConfig) -> None:
     """Complete every ``thing`` that stands beside a ``thing_type``, and what is inside it."""
     path = path_of(cfg)
     for key in list(cfg):
-        group = key.removesuffix("_type")
-        if group == key or group not in cfg or not OmegaConf.is_dict(cfg[group]) or not cfg[key]:
-            if OmegaConf.is_dict(cfg._get_node(key)) and f"{key}_type" not in cfg and not cfg._get_node(key)._is_none():
-                _complete_modules(cfg[key])
+        group = cfg._get_node(key)
+        if not isinstance(group, DictConfig) or group._is_none():
             continue
-        config_class = getattr(_find(cfg[key], join(path, key)), "Config", None)
-        if config_class is not None:
-            merged = merge_structured(config_class, cfg[group], join(path, group))
-            cfg[group] = OmegaConf.to_container(merged)
-            _complete_modules(cfg[group])
+        named = cfg[f"{key}_type"] if f"{key}_type" in cfg else None
+        if named:
+            config_class = config_class_of(_find(named, join(path, f"{key}_type")))
+            if config_class is not None:
+                cfg[key] = OmegaConf.to_container(merge_structured(config_class, group, join(path, key)))
+        _complete_modules(cfg[key])
+
+
+def config_class_of(registered: object) -> type | None:
+    """The dataclass of a registered class's keys: its ``Config``, or ``<its name>Config`` beside it in its module."""
+    beside = vars(sys.modules.get(getattr(registered, "__module__", ""), object))
+    return getattr(registered, "Config", None) or beside.get(f"{getattr(registered, '__name__', '')}Config")
 
 
 def _find(name: str, path: str) -> type:
@@ -105,6 +110,3 @@ def _accepts(hint: object, value: object) -> bool:
     if typing.get_origin(hint) is typing.Literal:
         return value in typing.get_args(hint)
     return not isinstance(value, str | int | float) if hint is not typing.Any else True
-
-
-__all__ = ["check_arguments", "complete", "field_hints"]

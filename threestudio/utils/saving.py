@@ -74,9 +74,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float = 30)
         raise ValueError(f"{path.name} has no suffix of a video; expected .mp4, .webm or .gif")
     height, width = (side // 2 * 2 for side in frames[0].shape[:2])
     with atomic_path(path) as temporary:
-        writer = cv2.VideoWriter(
-            str(temporary), cv2.VideoWriter_fourcc(*CODECS[path.suffix[1:]]), fps, (width, height)
-        )
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*CODECS[path.suffix[1:]]), fps, (width, height))
         if not writer.isOpened():
             raise OSError(f"opencv cannot open its {CODECS[path.suffix[1:]]} encoder for {path}")
         for frame in frames:
@@ -263,7 +261,9 @@ class SaverMixin:
             self._log_to("add_text", name, path, step)
         return path
 
-    def _save_picture(self, filename: str, picture: np.ndarray, name: str | None = None, step: int | None = None) -> str:
+    def _save_picture(
+        self, filename: str, picture: np.ndarray, name: str | None = None, step: int | None = None
+    ) -> str:
         path = self.get_save_path(filename)
         write_picture(path, picture)
         if name is not None:

@@ -1,0 +1,53 @@
+# Needs Python 3.11, git and make; everything else goes into .venv. PYTHON=... chooses another interpreter.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+
+.PHONY: setup setup-dev edit test test-slow lint format models bench-raster bench-edits clean
+
+setup: $(VENV)/.installed
+
+$(RUN):
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 found: set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt | $(RUN)
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+setup-dev: $(VENV)/.installed-dev
+
+# The default edit: embedded model, embedded scene, no download.
+edit: setup
+	$(RUN) launch.py --config configs/ssd-gs.yaml
+
+test: setup-dev
+	$(RUN) -m pytest -m "not slow"
+
+test-slow: setup-dev
+	$(RUN) -m pytest -m slow
+
+lint: setup-dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+format: setup-dev
+	$(RUN) -m ruff format .
+
+# Trains the embedded models again; each step goes on where it was interrupted.
+models: setup
+	$(RUN) launch.py --run make-tiny-models
+
+bench-raster: setup
+	$(RUN) launch.py --run bench-raster
+
+bench-edits: setup
+	$(RUN) launch.py --run bench-edits
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache
