@@ -16,7 +16,7 @@ $(VENV)/.installed: requirements.txt | $(RUN)
 	$(PIP) -r requirements.txt
 	@touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+$(VENV)/.installed-dev: requirements-dev.txt requirements-extra.txt $(VENV)/.installed
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 

@@ -1,0 +1,237 @@
+"""What the source itself promises: layers, known names, keys that are read, configs that parse, no machine's paths."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from threestudio.plugins import REPOSITORY
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
+
+HOST, PLUGIN = REPOSITORY / "threestudio", REPOSITORY / "custom" / "threestudio-ssd"
+GROUND = {"errors"}
+SPACE = GROUND | {"gaussians", "cameras", "rasterizers"}
+MAY_IMPORT = {
+    "errors": set(),
+    "scores": GROUND,
+    "metrics": GROUND,
+    "gaussians": GROUND,
+    "cameras": GROUND,
+    "rasterizers": GROUND,
+    "diffusion": GROUND,
+    "rendering": SPACE,
+    "toyworld": SPACE | {"rendering"},
+    "masks": SPACE | {"rendering"},
+    "data": SPACE | {"rendering"},
+    "guidance": GROUND | {"scores", "diffusion"},
+    "systems": SPACE | {"rendering", "scores", "diffusion", "guidance", "masks", "data", "metrics"},
+}
+"""Plugin part -> the other parts it may import. Apps stand on top and may import all."""
+WITHOUT_HOST = {"errors", "scores", "metrics", "gaussians", "cameras", "rasterizers"}
+PLAIN_ONLY = {"scores", "gaussians", "cameras", "rasterizers"}
+PLAIN = {"torch", "numpy", "numba", "llvmlite", "jaxtyping", "PIL", "cv2", "zstandard", "gsplat"}
+
+
+def sources(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+@cache
+def imports(path: Path) -> list[tuple[str, str | None]]:
+    """Module and imported name of every import; relative ones start with as many dots as written."""
+    found: list[tuple[str, str | None]] = []
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, None) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [(f"{'.' * node.level}{node.module or ''}", alias.name) for alias in node.names]
+    return found
+
+
+def part_of(path: Path) -> str:
+    """The plugin part a file belongs to: its top folder, or its own name."""
+    return path.relative_to(PLUGIN).parts[0].removesuffix(".py")
+
+
+def imported_parts(path: Path) -> set[str]:
+    """The plugin parts a file imports."""
+    package = path.relative_to(PLUGIN).parts[:-1]
+    found = set()
+    for module, name in imports(path):
+        if module.startswith("."):
+            level = len(module) - len(module.lstrip("."))
+            target = [*package[: len(package) - (level - 1)], *filter(None, module.lstrip(".").split("."))]
+            found.add(target[0] if target else name)
+        elif module.split(".")[0] == "threestudio_ssd":
+            found.add((module.split(".") + [name or ""])[1])
+    return found
+
+
+def top_level(path: Path) -> set[str]:
+    return {module.split(".")[0] for module, _ in imports(path) if not module.startswith(".")}
+
+
+def listed_names(heading: str | None) -> set[tuple[str, str]]:
+    """Names listed in docs/plugin-api.md: those of upstream (None) or those below a heading."""
+    text = (REPOSITORY / "docs" / "plugin-api.md").read_text(encoding="utf-8")
+    first, _, rest = text.partition("## Names of this host only")
+    section = first if heading is None else rest.partition("\n## ")[0]
+    rows = re.findall(r"^- `([\w.]+)`: (.*)$", section, re.MULTILINE)
+    return {(module, name) for module, names in rows for name in re.findall(r"`(\w+)`", names)}
+
+
+def used_names(path: Path) -> set[tuple[str, str]]:
+    """Host names a file uses, as (module, name)."""
+    used = set()
+    for module, name in imports(path):
+        if module.split(".")[0] == "threestudio" and name is not None:
+            used.add((module, name))
+        elif module.startswith("threestudio."):
+            used.add((module, "*"))
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "threestudio":
+            used.add(("threestudio", node.attr))
+    return used
+
+
+@pytest.mark.parametrize("path", sources(PLUGIN), ids=lambda path: str(path.relative_to(PLUGIN)))
+def test_arrows_point_down(path):
+    part = part_of(path)
+    if part in ("__init__", "apps"):
+        return
+    assert part in MAY_IMPORT, f"{part} is a new part: say in MAY_IMPORT what it may import"
+    upwards = imported_parts(path) - MAY_IMPORT[part] - {part}
+    assert not upwards, f"{part} must not import {sorted(upwards)}"
+    if part in WITHOUT_HOST:
+        assert "threestudio" not in top_level(path), f"{part} must not import the host"
+    if part in PLAIN_ONLY:
+        extra = top_level(path) - set(sys.stdlib_module_names) - PLAIN
+        assert not extra, f"{part} must not import {sorted(extra)}"
+
+
+def test_the_host_knows_no_plugin_no_gaussian_and_no_score():
+    forbidden = {"threestudio_ssd", "gsplat", "diffusers", "transformers", "numba"}
+    found = {str(path): top_level(path) & forbidden for path in [*sources(HOST), REPOSITORY / "launch.py"]}
+    assert not {path: names for path, names in found.items() if names}
+
+
+def test_the_plugin_uses_listed_names_only():
+    upstream, of_this_host = listed_names(None), listed_names("this host")
+    assert ("threestudio.systems.base", "BaseSystem") in upstream
+    for path in sources(PLUGIN):
+        allowed = upstream | of_this_host if part_of(path) == "apps" else upstream
+        assert not used_names(path) - allowed, f"{path.relative_to(PLUGIN)}: not in docs/plugin-api.md"
+
+
+def test_listed_names_exist():
+    for module, name in listed_names(None) | listed_names("this host"):
+        assert hasattr(__import__(module, fromlist=[name]), name), f"{module} has no {name}"
+
+
+def config_fields(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Class and field of every dataclass whose name ends in Config."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Config"):
+            for statement in node.body:
+                if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                    yield node.name, statement.target.id
+
+
+def read_words(tree: ast.Module) -> set[str]:
+    """Attributes that are read, and texts, which may name one."""
+    words = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            words.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            words.add(node.value)
+    return words
+
+
+def test_every_config_field_is_read_somewhere():
+    trees = {path: parse(path) for path in [*sources(HOST), *sources(PLUGIN)]}
+    read = set().union(*map(read_words, trees.values()))
+    # Free text of the user, and what launch.py hands to Lightning whole.
+    read |= {"description"}
+    unread = [
+        f"{path.name}: {owner}.{name}"
+        for path, tree in trees.items()
+        for owner, name in config_fields(tree)
+        if name not in read
+    ]
+    assert not unread
+
+
+CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+
+
+def test_there_is_a_default_config():
+    assert REPOSITORY / "configs" / "ssd-gs.yaml" in CONFIGS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(REPOSITORY / "configs")))
+def test_every_config_parses_strictly(path, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    cfg = complete(load_config(path))
+    assert cfg.system_type
+    assert path.read_text(encoding="utf-8").startswith("#"), "a config opens with what it is for"
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    return [REPOSITORY / name for name in listed.split("\0") if name and (REPOSITORY / name).is_file()]
+
+
+def test_no_machine_paths_in_tracked_files():
+    roots = "|".join(["wo" + "rk", "ro" + "ot", "fa" + "rm", "ho" + "me", "tm" + "p"])
+    pattern = re.compile(rf"(?<![\w.~/])/(?:{roots})/[A-Za-z.]|\.lib" + "rary")
+    found = []
+    for path in tracked_files():
+        data = path.read_bytes()
+        if b"\0" in data[:8192] or path.suffix in (".ply", ".spz", ".sog"):
+            continue
+        for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
+            if pattern.search(line) and not line.startswith("#!"):
+                found.append(f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()[:100]}")
+    assert not found
+
+
+def test_tracked_files_are_small():
+    large = {str(path): path.stat().st_size for path in tracked_files() if path.stat().st_size > 40e6}
+    assert not large
+
+
+def test_every_imported_package_is_required():
+    """Whatever the packages import is named in a requirements file, under its distribution's name."""
+    required = set()
+    for path in REPOSITORY.glob("requirements*.txt"):
+        rows = re.findall(r"^([A-Za-z][\w.-]*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        required |= {row.lower().replace("_", "-") for row in rows}
+    bundled = {
+        "llvmlite": "numba",
+        "huggingface-hub": "transformers",
+        "tokenizers": "transformers",
+        "pyyaml": "omegaconf",
+    }
+    distributions = packages_distributions()
+    for path in [*sources(HOST), *sources(PLUGIN)]:
+        for module in top_level(path) - set(sys.stdlib_module_names) - {"threestudio", "threestudio_ssd"}:
+            names = {name.lower().replace("_", "-") for name in distributions.get(module, [module])}
+            names |= {bundled[name] for name in names & set(bundled)}
+            assert names & required, (
+                f"{path.relative_to(REPOSITORY)} imports {module}, which no requirements file names"
+            )
