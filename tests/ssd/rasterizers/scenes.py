@@ -139,6 +139,6 @@ HARD_SCENES = {
     scene.__name__: scene
     for scene in (
         behind_and_near, larger_than_the_image, thinner_than_a_pixel, extreme_opacities, one_depth, depth_ties,
-        no_gaussians, one_pixel, odd_size,
+        no_gaussians, one_pixel, odd_size, deep,
     )
 }  # fmt: skip

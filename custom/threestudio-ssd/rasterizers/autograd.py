@@ -1,0 +1,221 @@
+"""The two differentiable stages, as torch functions over the kernels: project, then blend.
+
+They are two so that ``meta["means2d"]`` is a tensor in between, whose gradient densification reads.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import tiles
+from .blending import NUM_MOMENTS, blending_kernels, sum_pairs
+from .compiling import call, even_bounds, run
+from .projection import CHUNK, NUM_GEOMETRY, Options, gather_visible, project_forward
+from .projection_backward import project_backward
+
+_RANGES_PER_CALL = 16
+
+
+def _array(tensor: Tensor | None, *shape: int) -> np.ndarray:
+    """The tensor's memory as a C-contiguous float32 array; an empty one where there is none."""
+    if tensor is None:
+        return np.empty(shape, np.float32)
+    return tensor.detach().contiguous().numpy()
+
+
+def _rows(gradient: Tensor, ids: np.ndarray) -> Tensor:
+    """The rows of visible Gaussians as a sparse tensor."""
+    rows = torch.from_numpy(np.unique(ids))
+    return torch.sparse_coo_tensor(rows[None], gradient[rows], gradient.shape, is_coalesced=True)
+
+
+class Project(torch.autograd.Function):
+    """3D Gaussians to 2D: means2d, depths, conics, geometry, opacities, colors; then the integer results."""
+
+    @staticmethod
+    def forward(
+        ctx, means, quats, scales, covars, opacities, colors, viewmats, Ks, centers, options, is_packed, has_sparse_grad
+    ):  # fmt: skip
+        """See ``project_forward`` for the arguments, all flattened over batch dimensions."""
+        ctx.set_materialize_grads(False)
+        num_images, num_gaussians = viewmats.shape[0], means.shape[0] * options.num_cameras // viewmats.shape[0]
+        num_batches = num_images // options.num_cameras
+        num_chunks = max(1, -(-num_gaussians // CHUNK))
+        num_channels = colors.shape[1] if options.sh_degree < 0 else 3
+        arrays = (
+            _array(means), _array(quats, 0, 4), _array(scales, 0, 3), _array(covars, 0, 3, 3), _array(opacities),
+            _array(colors), _array(viewmats), _array(Ks), _array(centers),
+        )  # fmt: skip
+        capacity = num_images * num_gaussians
+        rows = np.empty((capacity, NUM_GEOMETRY + num_channels), np.float32)
+        ids, radii = np.empty(capacity, np.int32), np.empty((capacity, 2), np.int32)
+        counts = np.empty((num_images, num_chunks), np.int64)
+        num_skipped = np.empty(num_batches * num_chunks, np.int64)
+        bounds = even_bounds(num_batches * num_chunks, _RANGES_PER_CALL)
+        run(project_forward, bounds, options, *arrays, rows, ids, radii, counts, num_skipped)
+
+        starts = np.zeros(counts.size + 1, np.int64)
+        np.cumsum(counts.reshape(-1), out=starts[1:])
+        num_visible = int(starts[-1])
+        num_slots, new = (num_visible, torch.empty) if is_packed else (capacity, torch.zeros)
+        slots, images = np.empty(num_visible, np.int32), np.empty(num_visible, np.int32)
+        visible_ids, out_radii = torch.empty(num_visible, dtype=torch.int64), new(num_slots, 2, dtype=torch.int32)
+        results = [new(num_slots, *shape) for shape in ((2,), (), (3,), (4,), (), (num_channels,))]
+        run(
+            gather_visible, even_bounds(counts.size, _RANGES_PER_CALL), num_gaussians, is_packed, starts, counts, rows,
+            ids, radii, slots, images, visible_ids.numpy(), out_radii.numpy(), *(r.numpy() for r in results),
+        )  # fmt: skip
+        integers = (out_radii, torch.from_numpy(slots), torch.from_numpy(images), visible_ids)
+        ctx.mark_non_differentiable(*integers)
+        ctx.save_for_backward(means, quats, scales, covars, opacities, colors, viewmats, Ks, centers)
+        ctx.options, ctx.segments, ctx.num_chunks = options, starts, num_chunks
+        ctx.visible, ctx.has_sparse_grad = (slots, visible_ids.numpy()), has_sparse_grad
+        return *results, *integers, int(num_skipped.sum())
+
+    @staticmethod
+    def backward(ctx, v_means2d, v_depths, v_conics, v_geometry, v_opacities, v_colors, *_):
+        """Gradients of the tensors of ``forward``, in its order."""
+        means, quats, scales, covars, opacities, colors, viewmats, Ks, centers = ctx.saved_tensors
+        options, (slots, visible_ids) = ctx.options, ctx.visible
+        num_images, num_chunks = viewmats.shape[0], ctx.num_chunks
+        inputs = (
+            _array(means), _array(quats, 0, 4), _array(scales, 0, 3), _array(covars, 0, 3, 3), _array(opacities),
+            _array(colors), _array(viewmats), _array(Ks), _array(centers),
+        )  # fmt: skip
+        v_inputs = [np.zeros_like(array) for array in inputs[:6]]
+        v_views, v_centers = np.zeros((num_images, num_chunks, 12)), np.zeros((num_images, num_chunks, 3))
+        num_slots = max((int(slots.max()) + 1) if slots.size else 0, 0)
+        num_channels = colors.shape[1] if options.sh_degree < 0 else 3
+        zeros = [
+            np.zeros((num_slots, *shape), np.float32) if v is None else _array(v)
+            for v, shape in ((v_means2d, (2,)), (v_geometry, (4,)), (v_opacities, ()), (v_colors, (num_channels,)))
+        ]
+        run(
+            project_backward, even_bounds(num_images // options.num_cameras * num_chunks, _RANGES_PER_CALL), options,
+            *inputs, ctx.segments, slots, visible_ids,
+            zeros[0], _array(v_depths, 0), _array(v_conics, 0, 3), *zeros[1:], *v_inputs, v_views, v_centers,
+        )  # fmt: skip
+        gradients = [
+            torch.from_numpy(v) if needed else None
+            for v, needed in zip(v_inputs, ctx.needs_input_grad[:6], strict=True)
+        ]
+        if ctx.has_sparse_grad:
+            gradients[:3] = [None if v is None else _rows(v, visible_ids) for v in gradients[:3]]
+        v_viewmats = None
+        if ctx.needs_input_grad[6]:
+            v_viewmats = torch.zeros_like(viewmats)
+            v_viewmats[:, :3] = torch.from_numpy(v_views.sum(axis=1).reshape(num_images, 3, 4))
+        v_camera = torch.from_numpy(v_centers.sum(axis=1)).to(centers) if ctx.needs_input_grad[8] else None
+        return *gradients, v_viewmats, None, v_camera, None, None, None
+
+
+class TileLists:
+    """Each tile's Gaussians from front to back, over all images of a call.
+
+    Attributes:
+        num_tiles: (slots) tiles each Gaussian touches.
+        starts: (visible + 1) each visible Gaussian's range among the unsorted pairs.
+        offsets: (i * tiles + 1) each tile's range among the sorted pairs.
+        pairs: Slots, sorted by tile and depth; sources: their index among the unsorted pairs.
+        keys: (pairs) gsplat's ``isect_ids``.
+    """
+
+    def __init__(self, slots, images, geometry, means2d, depths, num_images, tile_size, tiles_wide, tiles_high) -> None:
+        num_visible = slots.size
+        self.tile_size, self.tiles_wide, self.tiles_high = tile_size, tiles_wide, tiles_high
+        self.slots = slots
+        self.num_tiles = np.zeros(means2d.shape[0], np.int32)
+        bounds = even_bounds(num_visible, min(_RANGES_PER_CALL, 1 + num_visible // CHUNK))
+        grid = (tile_size, tiles_wide, tiles_high)
+        run(tiles.count_tiles, bounds, slots, geometry, means2d, *grid, self.num_tiles)
+        self.starts = np.zeros(num_visible + 1, np.int64)
+        np.cumsum(self.num_tiles[slots], out=self.starts[1:])
+        num_pairs = int(self.starts[-1])
+        unsorted = np.empty(num_pairs, np.int32)
+        run(tiles.list_tiles, bounds, slots, images, geometry, means2d, *grid, self.starts, unsorted)
+        order = np.empty(num_visible, np.int32)
+        call(tiles.sort_by_depth, slots, depths, order)
+        self.offsets = np.empty(num_images * tiles_wide * tiles_high + 1, np.int64)
+        self.pairs, self.sources = np.empty(num_pairs, np.int32), np.empty(num_pairs, np.int32)
+        self.keys = np.empty(num_pairs, np.int64)
+        call(
+            tiles.sort_by_tile, order, slots, self.starts, unsorted, depths, tiles_wide * tiles_high,
+            (tiles_wide * tiles_high).bit_length(), self.offsets, self.pairs, self.sources, self.keys,
+        )  # fmt: skip
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Tile size in pixels, tiles across, tiles down."""
+        return self.tile_size, self.tiles_wide, self.tiles_high
+
+    def bounds(self) -> list[int]:
+        """Ranges of tiles that hold about as many pairs each."""
+        num_tiles = self.offsets.size - 1
+        num_ranges = min(_RANGES_PER_CALL, num_tiles)
+        targets = np.linspace(0, self.offsets[-1] + num_tiles, num_ranges + 1)
+        inner = np.searchsorted(self.offsets + np.arange(num_tiles + 1), targets[1:-1])
+        return [0, *inner.tolist(), num_tiles]
+
+
+class Blend(torch.autograd.Function):
+    """2D Gaussians to images (i h w d) and alphas (i h w 1)."""
+
+    @staticmethod
+    def forward(ctx, means2d, geometry, opacities, colors, backgrounds, lists, num_images, width, height, absgrad_of):
+        """``absgrad_of``: the tensor that gets an attribute ``absgrad`` in the backward pass, or None."""
+        ctx.set_materialize_grads(False)
+        num_channels = colors.shape[1]
+        images, alphas = torch.empty(num_images, height, width, num_channels), torch.empty(num_images, height, width, 1)
+        transmittances, lasts = np.empty((2, num_images, height, width), np.float32)
+        ends = np.empty(lists.offsets.size - 1, np.int64)
+        forward, _ = blending_kernels(num_channels)
+        run(
+            forward, lists.bounds(), *lists.grid, lists.offsets, lists.pairs, _array(geometry), _array(means2d),
+            _array(colors), _array(backgrounds, 0, num_channels), images.numpy(), alphas.numpy(), transmittances, lasts,
+            ends,
+        )  # fmt: skip
+        ctx.save_for_backward(means2d, geometry, opacities, colors, backgrounds)
+        ctx.lists, ctx.rest, ctx.absgrad_of = lists, (transmittances, lasts, ends), absgrad_of
+        return images, alphas
+
+    @staticmethod
+    def backward(ctx, v_images, v_alphas):
+        """Gradients of means2d, of the geometry as whitened moments, of opacities, colors and backgrounds."""
+        means2d, geometry, opacities, colors, backgrounds = ctx.saved_tensors
+        lists, (transmittances, lasts, ends), has_absgrad = ctx.lists, ctx.rest, ctx.absgrad_of is not None
+        num_channels, shape = colors.shape[1], transmittances.shape
+        v_images = np.zeros((*shape, num_channels), np.float32) if v_images is None else _array(v_images)
+        v_alphas = np.zeros((*shape, 1), np.float32) if v_alphas is None else _array(v_alphas)
+        row = NUM_MOMENTS + num_channels + (2 if has_absgrad else 0)
+        pair_gradients = np.empty((lists.pairs.size, row), np.float32)
+        _, backward = blending_kernels(num_channels)
+        run(
+            backward, lists.bounds(), *lists.grid, lists.offsets, lists.pairs, lists.sources, _array(geometry),
+            _array(means2d), _array(colors), _array(backgrounds, 0, num_channels), transmittances, lasts, ends,
+            v_images, v_alphas, has_absgrad, pair_gradients,
+        )  # fmt: skip
+        new = torch.empty if lists.slots.size == means2d.shape[0] else torch.zeros
+        results = [new(t.shape) for t in (means2d, geometry, opacities, colors)]
+        v_abs = new(means2d.shape if has_absgrad else (0, 2))
+        bounds = even_bounds(lists.slots.size, min(_RANGES_PER_CALL, 1 + lists.slots.size // CHUNK))
+        run(
+            sum_pairs, bounds, lists.slots, lists.starts, pair_gradients, _array(geometry), _array(opacities),
+            *(r.numpy() for r in results), v_abs.numpy(),
+        )  # fmt: skip
+        if has_absgrad:
+            ctx.absgrad_of.absgrad = v_abs.view(ctx.absgrad_of.shape)
+        v_backgrounds = None
+        if ctx.needs_input_grad[4]:
+            sums = (v_images * transmittances[..., None]).sum(axis=(1, 2), dtype=np.float64)
+            v_backgrounds = torch.from_numpy(sums.astype(np.float32))
+        return *results, v_backgrounds, None, None, None, None, None
+
+
+def tile_grid(width: int, height: int, tile_size: int) -> tuple[int, int]:
+    """Tiles across and down."""
+    return math.ceil(width / tile_size), math.ceil(height / tile_size)
+
+
+__all__ = ["Blend", "Options", "Project", "TileLists", "tile_grid"]

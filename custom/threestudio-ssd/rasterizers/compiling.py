@@ -1,0 +1,143 @@
+"""How kernels are compiled, cached and spread over threads.
+
+Kernels are numba functions that release the GIL and work on a range ``[first, last)`` of independent units (Gaussian
+chunks or tiles). A range is cut among plain Python threads, as many as ``torch.get_num_threads()`` says when the
+rasteriser is called. Which thread takes which range never changes what is computed, so results have the same bits
+for any number of threads. Numba's own parallel back ends are avoided: they cost compile time, ``workqueue`` aborts
+when two threads render at once, and GNU OpenMP aborts in a forked data loader.
+"""
+
+import hashlib
+import inspect
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numba
+import torch
+
+from .stages import stage
+
+logger = logging.getLogger("threestudio_ssd.rasterizers")
+
+_FOLDER = Path(__file__).parent
+_SOURCES = ("blending", "camera_models", "compiling", "projection", "projection_backward", "simd", "spherical_harmonics", "tiles")
+_state: dict = {"pool": None, "pool_size": 0, "announced": False}
+
+
+def _cache_folder() -> str:
+    """A writable folder named after the kernels' sources: editing any of them recompiles what it is inlined into."""
+    digest = hashlib.sha256()
+    for source in _SOURCES:
+        digest.update((_FOLDER / f"{source}.py").read_bytes())
+    name = f"numba-{digest.hexdigest()[:16]}"
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "threestudio-ssd"
+    for parent in (_FOLDER / "__pycache__", user_cache, Path(tempfile.gettempdir()) / "threestudio-ssd"):
+        try:
+            (parent / name).mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(parent / name, os.W_OK):
+            return str(parent / name)
+    raise OSError("found no writable folder for compiled kernels; set NUMBA_CACHE_DIR to one")
+
+
+_CACHE = numba.config.CACHE_DIR or _cache_folder()
+
+
+def kernel(function: Callable) -> Callable:
+    """Compile with numba: cached on disk, no GIL, no float reordering, IEEE division.
+
+    The function is unwrapped first: numba cannot compile a type checker's wrapper.
+    """
+    previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _CACHE
+    try:
+        return numba.njit(inspect.unwrap(function), cache=True, nogil=True, error_model="numpy")
+    finally:
+        numba.config.CACHE_DIR = previous
+
+
+def inline(function: Callable) -> Callable:
+    """Compile a helper that kernels call; it is compiled into them."""
+    return numba.njit(inspect.unwrap(function), error_model="numpy")
+
+
+class announce:  # noqa: N801 - used as a statement: `with announce(kernel):`
+    """Says once per process that kernels are being compiled, if a call compiles rather than loads from the cache."""
+
+    def __init__(self, function: Callable) -> None:
+        self.function = function
+
+    def __enter__(self) -> None:
+        self.is_first = not self.function.signatures
+        if self.is_first and not _state["announced"] and not any(Path(_CACHE).rglob("*.nbi")):
+            _state["announced"] = True
+            logger.warning("compiling the CPU rasteriser (once; about 20 seconds; kept in %s)", _CACHE)
+        self.start = time.perf_counter()
+
+    def __exit__(self, *exception) -> None:
+        if self.is_first:
+            seconds = time.perf_counter() - self.start
+            logger.debug("%s ready after %.2f s", self.function.py_func.__name__, seconds)
+
+
+def _reset_after_fork() -> None:
+    _state["pool"] = None
+
+
+os.register_at_fork(after_in_child=_reset_after_fork)
+
+
+def _pool(size: int) -> ThreadPoolExecutor:
+    if _state["pool"] is None or _state["pool_size"] < size:
+        _state["pool"], _state["pool_size"] = ThreadPoolExecutor(size, "rasterizer"), size
+    return _state["pool"]
+
+
+def run(function: Callable, bounds: list[int], *args) -> None:
+    """Run ``function(first, last, *args)`` over consecutive ranges, on as many threads as torch uses.
+
+    Args:
+        function: A kernel whose units are independent of one another.
+        bounds: Range limits, increasing; ``len(bounds) - 1`` ranges, taken in order by whichever thread is free.
+        args: What every call gets.
+    """
+    num_ranges = len(bounds) - 1
+    num_threads = min(torch.get_num_threads(), num_ranges)
+    if not function.signatures:
+        with announce(function):
+            function(bounds[0], bounds[0], *args)
+    with stage(function.__name__):
+        if num_threads <= 1:
+            function(bounds[0], bounds[-1], *args)
+        else:
+            _share(function, bounds, num_threads, args)
+
+
+def call(function: Callable, *args) -> None:
+    """Call a kernel that is not cut into ranges."""
+    with announce(function), stage(function.__name__):
+        function(*args)
+
+
+def _share(function: Callable, bounds: list[int], num_threads: int, args: tuple) -> None:
+    ranges = iter(range(len(bounds) - 1))
+
+    def work() -> None:
+        for i in ranges:  # a range iterator hands out each index once: next() holds the GIL
+            function(bounds[i], bounds[i + 1], *args)
+
+    pending = [_pool(num_threads - 1).submit(work) for _ in range(num_threads - 1)]
+    work()
+    for future in pending:
+        future.result()
+
+
+def even_bounds(num_units: int, num_ranges: int) -> list[int]:
+    """Cut ``num_units`` into ranges of nearly equal length."""
+    num_ranges = max(1, min(num_ranges, num_units))
+    return [num_units * i // num_ranges for i in range(num_ranges + 1)]
