@@ -1,4 +1,4 @@
-"""Blender / NeRF-synthetic ``transforms_{train,val,test}.json``: one opening angle, OpenGL camera-to-world, RGBA pictures."""
+"""Blender / NeRF-synthetic ``transforms_{train,val,test}.json``: one opening angle, OpenGL axes, RGBA pictures."""
 
 import math
 from pathlib import Path
@@ -19,8 +19,8 @@ DEFAULT_SIZE = (800, 800)
 def load_blender_json(path: Path) -> Cameras:
     """Read the cameras of one split, in the order of the file.
 
-    The focal length is 0.5 w / tan(camera_angle_x / 2) in both directions, the principal point the picture's centre, the
-    size that of the first picture found (or ``w`` and ``h``, or 800 x 800).
+    The focal length is 0.5 w / tan(camera_angle_x / 2) in both directions, the principal point the picture's centre,
+    the size that of the first picture found (or ``w`` and ``h``, or 800 x 800).
 
     Raises:
         SceneFormatError: If a key is missing or cannot be used.

@@ -22,7 +22,7 @@ class Cameras:
         heights: (c) int64, pixels.
         names: (c) one name per view, as the capture calls it.
         image_paths: (c) the photograph of each view, or None.
-        lenses: (c) how the photograph on disk relates to the pinhole camera: its lens, size and intrinsics; None without.
+        lenses: (c) how the photograph on disk was taken: its lens, size and intrinsics; None without.
     """
 
     viewmats: Float[Tensor, "c 4 4"]

@@ -1,8 +1,8 @@
 """COLMAP sparse models, binary or text, at any nesting below a folder.
 
-``images`` holds world-to-camera poses with OpenCV axes and pixel centres at +0.5, which is the convention here, so poses
-and intrinsics go in unchanged. Newer models add ``rigs`` and ``frames``; the full pose of every picture is still in
-``images``.
+``images`` holds world-to-camera poses with OpenCV axes and pixel centres at +0.5, which is the convention here, so
+poses and intrinsics go in unchanged. Newer models add ``rigs`` and ``frames``; the full pose of every picture is
+still in ``images``.
 """
 
 import os

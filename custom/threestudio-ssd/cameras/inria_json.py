@@ -17,8 +17,8 @@ from .pictures import find_picture, short_names
 def load_inria_json(path: Path) -> Cameras:
     """Read a ``cameras.json``, in the order of the names.
 
-    Sizes are those used in training; a picture of another size is scaled when it is read. There is no principal point in
-    the file: it is the centre.
+    Sizes are those used in training; a picture of another size is scaled when it is read. There is no principal point
+    in the file: it is the centre.
 
     Raises:
         SceneFormatError: If the file is no list of cameras, or a key is missing or cannot be used.

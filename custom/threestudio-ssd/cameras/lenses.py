@@ -1,7 +1,7 @@
 """Lenses: how the photograph on disk differs from the pinhole camera that a splat is drawn with, and undoing it.
 
-A lens maps directions to pixels. The pinhole camera kept in ``Cameras`` has the focal lengths and the principal point of
-the lens and no distortion; the photograph is resampled to it when it is read.
+A lens maps directions to pixels. The pinhole camera kept in ``Cameras`` has the focal lengths and the principal point
+of the lens and no distortion; the photograph is resampled to it when it is read.
 """
 
 import math

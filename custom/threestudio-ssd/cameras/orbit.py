@@ -89,8 +89,10 @@ def look_at(
     return viewmats
 
 
-def orbit_frame(up: str | Sequence[Number] | Tensor) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"], Float[Tensor, "3"]]:
-    """East, north and up of an orbit, float64: east is +x (or +z where up is along x), north is what azimuth 0 looks at.
+def orbit_frame(
+    up: str | Sequence[Number] | Tensor,
+) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"], Float[Tensor, "3"]]:
+    """East, north and up of an orbit, float64: east is +x (+z where up is along x), north is what azimuth 0 sees.
 
     For up = -y (COLMAP) north is +z, for up = +z (Blender) it is +y.
     """
@@ -125,7 +127,10 @@ def orbit_cameras(
     """
     center = torch.as_tensor(center, dtype=torch.float64).cpu()
     radii, elevations, azimuths = torch.broadcast_tensors(
-        *(torch.atleast_1d(torch.as_tensor(v, dtype=torch.float64)).cpu() for v in (radius, elevations_deg, azimuths_deg))
+        *(
+            torch.atleast_1d(torch.as_tensor(v, dtype=torch.float64)).cpu()
+            for v in (radius, elevations_deg, azimuths_deg)
+        )
     )
     east, north, up = orbit_frame(up)
     elevations, azimuths = elevations.deg2rad()[:, None], azimuths.deg2rad()[:, None]
@@ -226,9 +231,7 @@ def find_up(means: Float[Tensor, "n 3"], weights: Float[Tensor, "n"]) -> str:
     return best
 
 
-def weighted_quantiles(
-    values: Float[Tensor, "n d"], weights: Float[Tensor, "n"], share: float
-) -> Float[Tensor, "d"]:
+def weighted_quantiles(values: Float[Tensor, "n d"], weights: Float[Tensor, "n"], share: float) -> Float[Tensor, "d"]:
     """Per column, the value below which this share (0..1) of the weight lies."""
     ordered, order = values.sort(dim=0)
     totals = weights[order].cumsum(dim=0)

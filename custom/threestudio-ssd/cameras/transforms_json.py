@@ -1,7 +1,7 @@
 """nerfstudio's (and instant-ngp's) ``transforms.json``, and the turn a nerfstudio training run gave the world.
 
-Matrices are camera-to-world with OpenGL axes (x right, y up, z back). Three worlds meet here: the one COLMAP made, the one
-in the file (``applied_transform`` times COLMAP's), and the one a nerfstudio splat was trained in
+Matrices are camera-to-world with OpenGL axes (x right, y up, z back). Three worlds meet here: the one COLMAP made, the
+one in the file (``applied_transform`` times COLMAP's), and the one a nerfstudio splat was trained in
 (``dataparser_transforms.json``: scale * transform * COLMAP's).
 """
 
@@ -31,8 +31,8 @@ def load_transforms_json(path: Path, *, world: World = "auto", dataparser: Path 
     Args:
         path: The file.
         world: Axes and scale of the result: ``colmap`` (``applied_transform`` undone), ``file`` (as written),
-            ``training`` (those of a nerfstudio splat; needs ``dataparser_transforms.json``), or ``auto``: training if that
-            file was given or lies beside ``path``, else colmap.
+            ``training`` (those of a nerfstudio splat; needs ``dataparser_transforms.json``), or ``auto``: training if
+            that file was given or lies beside ``path``, else colmap.
         dataparser: ``dataparser_transforms.json`` of the training run.
 
     Returns:

@@ -20,11 +20,11 @@ class Source:
 
     Attributes:
         path: The file, for messages.
-        format: Name of the format: ``ply``, ``compressed.ply``, ``splat``, ``spz``, ``sog``, ``ksplat``, ``checkpoint``.
+        format: One of ``ply``, ``compressed.ply``, ``splat``, ``spz``, ``sog``, ``ksplat``, ``checkpoint``.
         file: What the format's own module needs to write untouched rows: raw rows, header, comments. Shared by all
             copies and never changed.
-        index: (n) int64 on the CPU: the row of ``file`` a Gaussian stems from, -1 for one that is new. A Gaussian cloned
-            or split from another keeps its parent's row, and so inherits the columns this program does not know.
+        index: (n) int64 on the CPU: the row of ``file`` a Gaussian stems from, -1 for one that is new. A Gaussian
+            cloned or split from another keeps its parent's row, and so inherits the columns this program does not know.
         notes: What the file says about itself: ``up`` ("+z"), ``render_mode`` ("mip", "2dgs", "antialiased").
         altered: (m) rows whose stored values cannot be drawn (NaN, infinity, zero rotation).
         altered_values: The six tensors that stand for those rows instead.
@@ -65,7 +65,7 @@ class Gaussians:
     raw_quats: Float[Tensor, "n 4"]
     logit_opacities: Float[Tensor, "n"]
     sh0: Float[Tensor, "n 1 3"]
-    shN: Float[Tensor, "n rest 3"]
+    shN: Float[Tensor, "n rest 3"]  # noqa: N815 (the name gsplat gives it)
     source: Source | None = None
 
     def __post_init__(self) -> None:
@@ -153,8 +153,8 @@ class Gaussians:
         """Other values for the same Gaussians, or another set that descends from them.
 
         Args:
-            source_index: (n) the row of the source file each new Gaussian stems from, -1 for none. Needed when the count
-                changes; after pruning and growth it is ``gaussians.source_index[parent]``.
+            source_index: (n) the row of the source file each new Gaussian stems from, -1 for none. Needed when the
+                count changes; after pruning and growth it is ``gaussians.source_index[parent]``.
             **fields: Tensors to put in place of ``means``, ``log_scales``, ...
 
         Raises:

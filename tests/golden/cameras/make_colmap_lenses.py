@@ -1,4 +1,4 @@
-"""Write colmap_lenses.json: where pycolmap 4.2 (BSD) puts directions for every camera model. Run: python make_colmap_lenses.py"""
+"""Write colmap_lenses.json: where pycolmap 4.2 (BSD) puts directions for every camera model."""
 
 import json
 import random
@@ -13,7 +13,8 @@ extra = {
     "FOV": [0.8], "SIMPLE_DIVISION": [-0.08], "DIVISION": [0.06], "SIMPLE_FISHEYE": [], "FISHEYE": [],
     "SIMPLE_RADIAL_FISHEYE": [0.05], "RADIAL_FISHEYE": [0.05, -0.02], "OPENCV_FISHEYE": [0.05, -0.02, 0.01, -0.004],
     "THIN_PRISM_FISHEYE": [0.05, -0.02, 0.003, -0.002, 0.01, -0.004, 0.002, 0.001],
-    "RAD_TAN_THIN_PRISM_FISHEYE": [0.05, -0.02, 0.01, -0.004, 0.002, -0.001, 0.003, -0.002, 0.001, 0.002, -0.001, 0.002],
+    "RAD_TAN_THIN_PRISM_FISHEYE": [0.05, -0.02, 0.01, -0.004, 0.002, -0.001,
+                                   0.003, -0.002, 0.001, 0.002, -0.001, 0.002],
     "EUCM": [0.6, 1.1],
 }  # fmt: skip
 directions = [[draw.uniform(-0.9, 0.9), draw.uniform(-0.7, 0.7), 1.0] for _ in range(40)]

@@ -3,6 +3,7 @@
 import jaxtyping
 import pytest
 import torch
+
 from threestudio_ssd.cameras import Cameras, concatenate, orbit_cameras
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from threestudio_ssd.cameras import Cameras, Lens
 from threestudio_ssd.cameras.lenses import MODELS, distort, undistort
 from threestudio_ssd.errors import SceneFormatError

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from threestudio_ssd.cameras import load_cameras
 from threestudio_ssd.errors import SceneFormatError
 
@@ -92,7 +93,9 @@ def test_worlds_of_a_transforms_json(banana, transforms):
 
 
 def test_intrinsics_per_frame_and_at_the_top(transforms):
-    per_frame = transforms({"fl_x": 500.0, "fl_y": 510.0, "cx": 300.0, "cy": 200.0}, fl_x=None, fl_y=None, cx=None, cy=None)
+    per_frame = transforms(
+        {"fl_x": 500.0, "fl_y": 510.0, "cx": 300.0, "cy": 200.0}, fl_x=None, fl_y=None, cx=None, cy=None
+    )
     assert load_cameras(per_frame).Ks[3].tolist() == [[500, 0, 300], [0, 510, 200], [0, 0, 1]]
     top_wins = transforms({"fl_x": 500.0}, fl_x=900.0)
     assert load_cameras(top_wins).Ks[0, 0, 0] == 900
@@ -210,12 +213,14 @@ COLMAP_MESSAGES = [
     ),
     (
         {"params": "100 110 33"},
-        "{folder}/cameras.txt cannot be read (ValueError: 3 parameters for camera model PINHOLE, which has 4); "
+        "{folder}/cameras.txt cannot be read (ValueError: 3 parameters for camera model PINHOLE, "
+        "which has 4); "
         "expected a whole COLMAP file; copy the folder again, or export the model anew from COLMAP",
     ),
     (
         {"images": "1 1 0 0 0 0 0 0 9 a.png\n\n"},
-        "{folder}/images.txt has pictures by camera 9; expected pictures taken by the cameras in cameras.txt; "
+        "{folder}/images.txt has pictures by camera 9; expected pictures taken by the cameras in "
+        "cameras.txt; "
         "check that the files belong to the same model",
     ),
     (
@@ -254,7 +259,8 @@ JSON_MESSAGES = [
     ({"fl_x": "wide"}, "{path}: fl_x is 'wide'; expected a number; correct fl_x"),
     (
         {"camera_model": "EQUIRECTANGULAR"},
-        "{path} has camera_model 'EQUIRECTANGULAR'; expected OPENCV, PINHOLE, SIMPLE_PINHOLE, SIMPLE_RADIAL, RADIAL, "
+        "{path} has camera_model 'EQUIRECTANGULAR'; expected OPENCV, PINHOLE, SIMPLE_PINHOLE, "
+        "SIMPLE_RADIAL, RADIAL, "
         "FULL_OPENCV, PERSPECTIVE, OPENCV_FISHEYE; undistort the pictures first (ns-process-data or COLMAP's "
         "image_undistorter)",
     ),
@@ -265,12 +271,14 @@ JSON_MESSAGES = [
     ),
     (
         {"frames": []},
-        "{path} has no frames; expected a transforms.json with a list of frames, or an INRIA cameras.json, which is a "
+        "{path} has no frames; expected a transforms.json with a list of frames, or an INRIA "
+        "cameras.json, which is a "
         "list; give another camera file",
     ),
     (
         {"applied_transform": [[1, 2], [3, 4]]},
-        "{path}: applied_transform is not a matrix of 3x4 or 4x4 finite numbers; expected four columns: three axes and a "
+        "{path}: applied_transform is not a matrix of 3x4 or 4x4 finite numbers; expected four "
+        "columns: three axes and a "
         "position; correct or remove it",
     ),
 ]
@@ -306,11 +314,13 @@ def test_other_messages(tmp_path, transforms):
     )
     path = transforms({"transform_matrix": [[1, 0, 0, float("nan")]] * 4})
     assert message_of(path) == (
-        f"{path}: transform_matrix of images/DSC_0423.jpg is not a matrix of 3x4 or 4x4 finite numbers; expected four "
+        f"{path}: transform_matrix of images/DSC_0423.jpg is not a matrix of 3x4 or 4x4 finite "
+        "numbers; expected four "
         "columns: three axes and a position; correct or remove it"
     )
     assert message_of(transforms(), world="training") == (
-        f"there is no dataparser_transforms.json beside {path}; expected the file that nerfstudio wrote into the folder "
+        f"there is no dataparser_transforms.json beside {path}; expected the file that nerfstudio "
+        "wrote into the folder "
         "of the training run; copy it beside transforms.json"
     )
     assert message_of(transforms(), dataparser=tmp_path / "no.json") == (
@@ -319,7 +329,8 @@ def test_other_messages(tmp_path, transforms):
     )
     (tmp_path / "images").unlink()
     assert message_of(transforms(w=None)) == (
-        f"{path} gives no w and h, and images/DSC_0423.jpg is not there to measure; expected w and h, or the pictures "
+        f"{path} gives no w and h, and images/DSC_0423.jpg is not there to measure; expected w and "
+        "h, or the pictures "
         "beside the file; add w and h in pixels at the top of the file"
     )
     broken = tmp_path / "cameras.json"
@@ -327,16 +338,21 @@ def test_other_messages(tmp_path, transforms):
     assert message_of(broken).startswith(f"{broken} is not valid JSON (")
     broken.write_text("[]")
     assert message_of(broken) == (
-        f"{broken} is not a list of cameras; expected INRIA's cameras.json: id, img_name, width, height, position, "
+        f"{broken} is not a list of cameras; expected INRIA's cameras.json: id, img_name, width, "
+        "height, position, "
         "rotation, fx, fy; give another camera file"
     )
     entry = json.loads((BANANA / "cameras.json").read_text())[0]
     broken.write_text(json.dumps([{**entry, "rotation": [1, 2, 3]}]))
     assert message_of(broken) == (
-        f"{broken}: camera DSC_0423 has no usable rotation and position; expected rotation: 3x3 finite numbers, "
+        f"{broken}: camera DSC_0423 has no usable rotation and position; expected rotation: 3x3 "
+        "finite numbers, "
         "position: 3; correct or remove it"
     )
     broken.write_text(json.dumps([{**entry, "fx": None}]))
     assert message_of(broken) == f"{broken}: fx is None; expected a number; correct fx"
     broken.write_text(json.dumps({"camera_angle_x": 9.0, "frames": [{"transform_matrix": np.eye(4).tolist()}]}))
-    assert message_of(broken) == f"{broken}: camera_angle_x is 9.0; expected radians between 0 and pi; correct camera_angle_x"
+    assert (
+        message_of(broken)
+        == f"{broken}: camera_angle_x is 9.0; expected radians between 0 and pi; correct camera_angle_x"
+    )

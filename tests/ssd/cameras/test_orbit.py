@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from threestudio_ssd.cameras import fit_orbit, look_at, orbit_cameras, parse_axis
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians import load_gaussians

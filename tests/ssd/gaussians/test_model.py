@@ -3,6 +3,7 @@
 import jaxtyping
 import pytest
 import torch
+
 from threestudio_ssd.gaussians import Gaussians, Source
 
 

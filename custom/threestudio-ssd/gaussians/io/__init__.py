@@ -8,11 +8,42 @@ from pathlib import Path
 
 from ...errors import SceneFormatError
 from ..model import Gaussians
+from .checkpoint import read_checkpoint
 from .common import SceneFormatWarning, read_bytes
+from .compressed_ply import is_compressed, read_compressed_ply, write_compressed_ply
+from .ksplat import read_ksplat
 from .ply import read_ply, write_ply
+from .ply_header import parse_header
+from .sog import read_sog, write_sog
+from .splat import read_splat, write_splat
+from .spz import read_spz, write_spz
 
-READERS = {".ply": read_ply}
-WRITERS = {".ply": write_ply}
+
+def _read_any_ply(path: Path) -> Gaussians:
+    """Plain or compressed: the header tells, whatever the name says."""
+    data = read_bytes(path)
+    header = parse_header(data, path)
+    return read_compressed_ply(path, data, header) if is_compressed(header) else read_ply(path, data)
+
+
+READERS = {
+    ".ply": _read_any_ply,
+    ".splat": read_splat,
+    ".spz": read_spz,
+    ".sog": read_sog,
+    "meta.json": read_sog,
+    ".ksplat": read_ksplat,
+    ".pt": read_checkpoint,
+    ".pth": read_checkpoint,
+    ".ckpt": read_checkpoint,
+}
+WRITERS = {
+    ".ply": write_ply,
+    ".compressed.ply": write_compressed_ply,
+    ".splat": write_splat,
+    ".spz": write_spz,
+    ".sog": write_sog,
+}
 
 
 def load_gaussians(path: str | Path) -> Gaussians:
@@ -32,6 +63,8 @@ def load_gaussians(path: str | Path) -> Gaussians:
         MissingPackageError: If the format needs a package that is not installed.
     """
     path = Path(path)
+    if path.is_dir():
+        return read_sog(path)
     return _handler(READERS, path, "read")(path)
 
 

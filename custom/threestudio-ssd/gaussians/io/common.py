@@ -132,9 +132,7 @@ def as_fields(
 
 def as_arrays(gaussians: Gaussians) -> dict[str, np.ndarray]:
     """The six tensors as float32 arrays on the CPU."""
-    return {
-        name: tensor.detach().to("cpu", torch.float32).numpy() for name, tensor in gaussians.parameters().items()
-    }
+    return {name: tensor.detach().to("cpu", torch.float32).numpy() for name, tensor in gaussians.parameters().items()}
 
 
 def same_rows(values: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -153,7 +151,7 @@ def source_file(gaussians: Gaussians, kind: str) -> tuple[Any, np.ndarray] | Non
 
 
 def untouched_altered(gaussians: Gaussians) -> np.ndarray:
-    """(m) places of Gaussians that were made harmless on reading and not edited since: their raw row is written back."""
+    """(m) places of Gaussians made harmless on reading and not edited since: their raw row is written back."""
     source = gaussians.source
     if source is None or not len(source.altered):
         return np.zeros(0, np.int64)

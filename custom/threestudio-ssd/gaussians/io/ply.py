@@ -1,4 +1,4 @@
-"""Plain 3D Gaussian splatting PLY (INRIA, nerfstudio, gsplat): read by column name, untouched rows written as they were.
+"""Plain 3D Gaussian splatting PLY (INRIA, nerfstudio, gsplat): read by column name, untouched rows kept.
 
 Stored are log scales, opacity logits, raw quaternions wxyz, and SH coefficients with all of one channel together
 (``f_rest_{c * K + k}``). Columns this program does not know, comments, column order, number types, ASCII text and other
@@ -6,6 +6,7 @@ elements are kept. Files with 8-bit colours instead of ``f_dc`` (nerfstudio's rg
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from .ply_header import Element, Header, parse_header
 
 FLAT_LOG_SCALE = float(np.log(1e-6))
 """Log of the third scale of 2D Gaussians (files without scale_2): thin enough to be a disk."""
+_BLOCK = 8192
 _DEGREES = {0: 0, 9: 1, 24: 2, 45: 3, 72: 4}
 _MEANS, _SH0, _RGB = ("x", "y", "z"), ("f_dc_0", "f_dc_1", "f_dc_2"), ("red", "green", "blue")
 _SCALES, _QUATS = ("scale_0", "scale_1", "scale_2"), ("rot_0", "rot_1", "rot_2", "rot_3")
@@ -73,7 +75,6 @@ def read_ply(path: Path, data: bytes | None = None) -> Gaussians:
 
 def write_ply(gaussians: Gaussians, path: Path) -> None:
     """Write a plain splat PLY; rows that come unchanged from one keep their bytes, others the columns unknown here."""
-    values = _columns(gaussians)
     kept = source_file(gaussians, "ply")
     if kept is None:
         names = _standard_names(gaussians.shN.shape[1])
@@ -86,17 +87,14 @@ def write_ply(gaussians: Gaussians, path: Path) -> None:
     else:
         raw, index = kept
         raw = _with_sh_columns(raw, gaussians.shN.shape[1])
-    rows = _encode_rows(raw, index, values)
-    kept_rows = untouched_altered(gaussians)
-    if kept is not None and len(kept_rows):
-        rows[kept_rows] = raw.rows[index[kept_rows]]
-    body = rows if raw.lines is None else _encode_text(raw, index, rows)
+    body = _encode_blocks(raw, index, gaussians, untouched_altered(gaussians) if kept else np.zeros(0, np.int64))
     count = re.compile(r"^element\s+vertex\s+\d+")
     lines = [count.sub(f"element vertex {len(gaussians)}", line) for line in raw.header.lines]
     with atomic_write(path) as file:
         file.write((raw.header.newline.join(lines) + raw.header.newline).encode("latin-1"))
         file.write(raw.before)
-        file.write(body)
+        for block in body:
+            file.write(block)
         file.write(raw.after)
 
 
@@ -189,17 +187,24 @@ def _fail_short(path: Path, rows: int, promised: int, wanted: int, found: int) -
 
 def _take(rows: np.ndarray, names: tuple[str, ...] | list[str]) -> Tensor:
     """Columns of a table as float32, owned and contiguous."""
-    kinds = [rows.dtype[name] for name in rows.dtype.names]
-    if all(kind == np.dtype("<f4") for kind in kinds):
-        matrix = rows.view("<f4").reshape(len(rows), len(kinds))
-        places = [rows.dtype.names.index(name) for name in names]
-        if places and places == list(range(places[0], places[0] + len(places))):
-            return torch.from_numpy(np.array(matrix[:, places[0] : places[0] + len(places)], order="C"))
-        return torch.from_numpy(np.ascontiguousarray(matrix[:, places]))
+    if names and _is_plain(rows.dtype):
+        matrix = rows.view("<f4").reshape(len(rows), len(rows.dtype.names))
+        places = _as_slice([rows.dtype.names.index(name) for name in names])
+        return torch.from_numpy(np.array(matrix[:, places], order="C"))
     columns = np.empty((len(rows), len(names)), np.float32)
     for i, name in enumerate(names):
         columns[:, i] = rows[name]
     return torch.from_numpy(columns)
+
+
+def _take_rest(rows: np.ndarray, num_columns: int) -> Tensor:
+    """(n K 3) higher coefficients from channel-major columns; block by block, so that a block stays in the cache."""
+    shN = torch.empty(len(rows), num_columns // 3, 3)
+    names = [f"f_rest_{i}" for i in range(num_columns)]
+    for start in range(0, len(rows) if names else 0, _BLOCK):
+        block = _take(rows[start : start + _BLOCK], names)
+        shN[start : start + _BLOCK] = block.reshape(len(block), 3, num_columns // 3).transpose(1, 2)
+    return shN
 
 
 def _decode(rows: np.ndarray, vertex: Element) -> dict[str, Tensor]:
@@ -212,14 +217,13 @@ def _decode(rows: np.ndarray, vertex: Element) -> dict[str, Tensor]:
     log_scales = _take(rows, [name for name in _SCALES if name in names])
     if log_scales.shape[1] == 2:
         log_scales = torch.nn.functional.pad(log_scales, (0, 1), value=FLAT_LOG_SCALE)
-    rest = _take(rows, [f"f_rest_{i}" for i in range(num_rest)])
     return {
         "means": _take(rows, _MEANS),
         "log_scales": log_scales,
         "raw_quats": _take(rows, _QUATS),
         "logit_opacities": _take(rows, ("opacity",))[:, 0],
         "sh0": sh0[:, None],
-        "shN": rest.reshape(len(rows), 3, num_rest // 3).transpose(1, 2).contiguous(),
+        "shN": _take_rest(rows, num_rest),
     }
 
 
@@ -263,9 +267,7 @@ def _with_sh_columns(raw: PlyFile, num_rest: int) -> PlyFile:
             lines.append(line)
         if re.match(rf"property\s+\S+\s+{anchor}$", line):
             lines += [f"property {word} f_rest_{i}" for i in range(3 * num_rest)]
-    elements = tuple(
-        Element("vertex", e.count, tuple(columns), {}) if e is vertex else e for e in raw.header.elements
-    )
+    elements = tuple(Element("vertex", e.count, tuple(columns), {}) if e is vertex else e for e in raw.header.elements)
     header = Header(tuple(lines), raw.header.format, elements, 0, raw.header.newline)
     dtype = header.dtype(header.element("vertex"))
     if raw.lines is not None:
@@ -278,28 +280,67 @@ def _with_sh_columns(raw: PlyFile, num_rest: int) -> PlyFile:
     return PlyFile(header, rows, lines_of_text, raw.before, raw.after)
 
 
-def _encode_rows(raw: PlyFile, index: np.ndarray, values: dict[str, np.ndarray]) -> np.ndarray:
-    """Rows to write: source rows with every changed value replaced; new rows have zeros in unknown columns."""
-    dtype = raw.rows.dtype
-    rows = np.zeros(len(index), dtype)
-    is_old = index >= 0
-    is_plain = all(dtype[name] == np.dtype("<f4") for name in dtype.names)
-    matrix = rows.view("<f4").reshape(len(rows), len(dtype.names)) if is_plain else None
-    has_bytes_only = "f_dc_0" not in dtype.names
-    for place, name in enumerate(dtype.names):
-        if matrix is not None and name in values:
-            matrix[:, place] = values[name]  # the same bits where nothing changed
-            continue
+def _encode_blocks(raw: PlyFile, index: np.ndarray, gaussians: Gaussians, kept: np.ndarray) -> Iterator[bytes]:
+    """The rows to write, piece by piece; those at ``kept`` are the raw rows of the file read."""
+    if _is_plain(raw.rows.dtype):
+        yield from _encode_plain(raw.rows, index, gaussians, kept)
+        return
+    rows = _encode_rows(raw, index, gaussians)
+    rows[kept] = raw.rows[index[kept]]
+    yield rows.tobytes() if raw.lines is None else _encode_text(raw, index, rows)
+
+
+def _encode_rows(raw: PlyFile, index: np.ndarray, gaussians: Gaussians) -> np.ndarray:
+    """Rows of any number types: source rows with every changed value replaced, zeros in unknown columns of new rows."""
+    values, rows, is_old = _columns(gaussians), np.zeros(len(index), raw.rows.dtype), index >= 0
+    names = rows.dtype.names
+    for name in names:
         column = rows[name]
         column[is_old] = raw.rows[name][index[is_old]]
         if name in values:
             changed = ~same_rows(column.astype(np.float32), values[name])
             column[changed] = values[name][changed]
-        elif has_bytes_only and name in _RGB:
+        elif "f_dc_0" not in names and name in _RGB:
             sh0 = values[f"f_dc_{_RGB.index(name)}"]
             changed = ~same_rows(_sh0_of_bytes(column), sh0) | ~is_old
             column[changed] = np.clip(np.rint((0.5 + C0 * sh0[changed]) * 255), 0, 255)
     return rows
+
+
+def _is_plain(dtype: np.dtype) -> bool:
+    """Whether a row is nothing but little-endian floats, as in nearly every file."""
+    return all(dtype[name] == np.dtype("<f4") for name in dtype.names)
+
+
+def _encode_plain(old: np.ndarray, index: np.ndarray, gaussians: Gaussians, kept: np.ndarray) -> Iterator[bytes]:
+    """Rows of floats: the same bits where nothing changed. Block by block, so that a block stays in the cache."""
+    names, arrays = old.dtype.names, as_arrays(gaussians)
+    num_rest = arrays["shN"].shape[1]
+    groups = [(_MEANS, "means"), (_SCALES, "log_scales"), (_QUATS, "raw_quats"), (("opacity",), "logit_opacities"),
+              (_SH0, "sh0"), (tuple(f"f_rest_{i}" for i in range(3 * num_rest)), "shN")]  # fmt: skip
+    places = [([names.index(name) for name in group if name in names], field) for group, field in groups]
+    extra = sorted(set(range(len(names))) - {place for group, _ in places for place in group})
+    stored = old.view("<f4").reshape(len(old), len(names))
+    block = np.zeros((min(_BLOCK, len(index)), len(names)), "<f4")
+    for start in range(0, len(index), _BLOCK):
+        rows = index[start : start + _BLOCK]
+        block = block[: len(rows)]
+        for group, field in places:
+            part = arrays[field][start : start + _BLOCK]
+            part = part.transpose(0, 2, 1) if field == "shN" else part
+            if group:
+                block[:, _as_slice(group)] = part.reshape(len(rows), part.size // len(rows))[:, : len(group)]
+        if extra and len(old):
+            block[:, extra] = np.where(rows[:, None] >= 0, stored[np.maximum(rows, 0)[:, None], extra], 0)
+        for place in kept[(kept >= start) & (kept < start + _BLOCK)]:
+            block[place - start] = stored[index[place]]
+        yield block.tobytes()
+
+
+def _as_slice(places: list[int]) -> slice | list[int]:
+    """Neighbouring columns as a slice, which copies faster."""
+    is_run = places == list(range(places[0], places[0] + len(places)))
+    return slice(places[0], places[0] + len(places)) if is_run else places
 
 
 def _sh0_of_bytes(column: np.ndarray) -> np.ndarray:

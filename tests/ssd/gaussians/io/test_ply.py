@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from threestudio_ssd.errors import SceneFormatError
 from threestudio_ssd.gaussians import Gaussians, load_gaussians, save_gaussians
 from threestudio_ssd.gaussians.io import SceneFormatWarning
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "formats"
-PLAIN = ["sh0_40", "sh1_40", "sh2_40", "sh3", "quirk_ascii", "quirk_big_endian", "quirk_comments", "quirk_extra_element",
-         "quirk_extra_uchar", "quirk_float64", "quirk_shuffled"]  # fmt: skip
+PLAIN = ["sh0_40", "sh1_40", "sh2_40", "sh3", "quirk_ascii", "quirk_big_endian", "quirk_comments",
+         "quirk_extra_element", "quirk_extra_uchar", "quirk_float64", "quirk_shuffled"]  # fmt: skip
 DEGREES = {"sh0_40": 0, "sh1_40": 1, "sh2_40": 2}
 
 
@@ -103,7 +104,8 @@ def test_undrawable_rows_are_counted_hidden_and_kept(tmp_path):
         gaussians = load_gaussians(GOLDEN / "bad_nan_inf_zeroquat.ply")
     path = GOLDEN / "bad_nan_inf_zeroquat.ply"
     assert [str(record.message) for record in records] == [
-        f"{path}: 2 of 40 Gaussians hold NaN or infinite values (first: row 3); they stay in the file and are not drawn",
+        f"{path}: 2 of 40 Gaussians hold NaN or infinite values (first: row 3); they stay in the "
+        "file and are not drawn",
         f"{path}: 1 of 40 Gaussians have a rotation of length zero; taken as none",
     ]
     assert all(torch.isfinite(tensor).all() for tensor in gaussians.parameters().values())
@@ -153,35 +155,40 @@ def test_messages(tmp_path):
     with pytest.raises(SceneFormatError) as error:
         load_gaussians(path)
     assert str(error.value) == (
-        f"{path} ends after 18 of 1000 Gaussians (6000 bytes); expected 249529 bytes, as the header promises; "
+        f"{path} ends after 18 of 1000 Gaussians (6000 bytes); expected 249529 bytes, as the header "
+        "promises; "
         "copy or download the file again; it is cut short"
     )
     path = edited_header(tmp_path, b"f_rest_8", b"f_tset_8")
     with pytest.raises(SceneFormatError) as error:
         load_gaussians(path)
     assert str(error.value) == (
-        f"{path} has 8 f_rest columns; expected 0, 9, 24, 45 or 72 of them, f_rest_0 upwards (SH degree 0 to 4); "
+        f"{path} has 8 f_rest columns; expected 0, 9, 24, 45 or 72 of them, f_rest_0 upwards (SH "
+        "degree 0 to 4); "
         "export the splat again with all coefficients of a degree"
     )
     path = edited_header(tmp_path, b"property float opacity", b"property float opaqueness")
     with pytest.raises(SceneFormatError) as error:
         load_gaussians(path)
     assert str(error.value) == (
-        f"{path} has no column opacity; expected a Gaussian splat PLY: x y z, f_dc_0..2 (or red green blue), opacity, "
+        f"{path} has no column opacity; expected a Gaussian splat PLY: x y z, f_dc_0..2 (or red "
+        "green blue), opacity, "
         "scale_0..2, rot_0..3; export it as a Gaussian splat, not as a point cloud or mesh"
     )
     path = edited_header(tmp_path, b"property float opacity", b"property half opacity")
     with pytest.raises(SceneFormatError) as error:
         load_gaussians(path)
     assert str(error.value) == (
-        f"{path} has the header line 'property half opacity'; expected 'element NAME COUNT' or 'property TYPE NAME' "
+        f"{path} has the header line 'property half opacity'; expected 'element NAME COUNT' or "
+        "'property TYPE NAME' "
         "with a PLY type such as float, double, uchar; export the file again"
     )
     path = edited_header(tmp_path, b"binary_little_endian", b"binary_middle_endian")
     with pytest.raises(SceneFormatError) as error:
         load_gaussians(path)
     assert str(error.value) == (
-        f"{path} has the PLY format 'binary_middle_endian'; expected ascii, binary_little_endian or binary_big_endian; "
+        f"{path} has the PLY format 'binary_middle_endian'; expected ascii, binary_little_endian or "
+        "binary_big_endian; "
         "export the file again"
     )
     path = edited_header(tmp_path, b"end_header", b"fin_header")
@@ -195,7 +202,8 @@ def test_messages(tmp_path):
     with pytest.raises(SceneFormatError) as error:
         load_gaussians(path)
     assert str(error.value) == (
-        f"{path} has no vertex element; expected one row of numbers per Gaussian in an element called vertex; "
+        f"{path} has no vertex element; expected one row of numbers per Gaussian in an element "
+        "called vertex; "
         "export it as a Gaussian splat, not as a mesh"
     )
     path = edited_header(tmp_path, b"property float nx", b"property list uchar float nx")
@@ -219,14 +227,16 @@ def test_messages_of_text_files(tmp_path):
     with pytest.raises(SceneFormatError) as error:
         load_gaussians(path)
     assert str(error.value).endswith(
-        "of 40 Gaussians; expected as many rows as the header promises; copy or download the file again; it is cut short"
+        "of 40 Gaussians; expected as many rows as the header promises; copy or download the file "
+        "again; it is cut short"
     )
     header, body = text.split(b"end_header\n")
     path.write_bytes(header + b"end_header\n" + body.replace(b" ", b" x ", 1))
     with pytest.raises(SceneFormatError) as error:
         load_gaussians(path)
     assert str(error.value) == (
-        f"{path} has a row that is not 62 numbers; expected one number for every property of the vertex element; "
+        f"{path} has a row that is not 62 numbers; expected one number for every property of the "
+        "vertex element; "
         "export the file again"
     )
 

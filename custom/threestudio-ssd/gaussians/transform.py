@@ -1,0 +1,102 @@
+"""Turn, scale, move and re-order Gaussians as a whole; view-dependent colour turns along."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .model import Gaussians
+from .sh import rotate_sh
+
+# Signs that y -> -y, z -> -z (a half turn about x) gives to the SH coefficients of degree 1 to 4: -1 where the harmonic
+# is odd in y and z together.
+_HALF_TURN_SIGNS = (-1, -1, 1, -1, 1, 1, -1, 1, -1, 1, -1, -1, 1, -1, 1, -1, 1, -1, 1, 1, -1, 1, -1, 1)
+
+
+def rotated(gaussians: Gaussians, rotation: Float[Tensor, "3 3"]) -> Gaussians:
+    """The scene after a rotation of the world about the origin.
+
+    Args:
+        gaussians: Any scene.
+        rotation: det +1; new position = rotation @ old position.
+
+    Raises:
+        ValueError: If it is no rotation.
+    """
+    turn = rotation.to("cpu", torch.float64)
+    if not torch.allclose(turn @ turn.T, torch.eye(3, dtype=torch.float64), atol=1e-5) or torch.linalg.det(turn) < 0:
+        raise ValueError("rotation must be orthonormal with determinant +1; a mirrored scene has no rotations for it")
+    quat = matrix_to_quat(turn)
+    return gaussians.replace(
+        means=(gaussians.means.double() @ turn.T.to(gaussians.device)).to(gaussians.means),
+        raw_quats=quat_product(quat.to(gaussians.raw_quats), gaussians.raw_quats),
+        shN=rotate_sh(gaussians.shN, turn),
+    )
+
+
+def half_turn_x(gaussians: Gaussians) -> Gaussians:
+    """The scene after half a turn about x (y and z negated): from RDF to RUB axes and back; exact, its own inverse."""
+    w, x, y, z = gaussians.raw_quats.unbind(-1)
+    signs = gaussians.shN.new_tensor(_HALF_TURN_SIGNS[: gaussians.shN.shape[1]])
+    return gaussians.replace(
+        means=gaussians.means * gaussians.means.new_tensor([1.0, -1.0, -1.0]),
+        raw_quats=torch.stack([w, x, -y, -z], dim=-1),
+        shN=gaussians.shN * signs[:, None],
+    )
+
+
+def scaled(gaussians: Gaussians, factor: int | float) -> Gaussians:
+    """The scene enlarged about the origin.
+
+    Args:
+        gaussians: Any scene.
+        factor: > 0.
+    """
+    if not factor > 0:
+        raise ValueError(f"factor must be > 0, got {factor}")
+    log_factor = torch.tensor(float(factor)).log().to(gaussians.log_scales)
+    return gaussians.replace(means=gaussians.means * factor, log_scales=gaussians.log_scales + log_factor)
+
+
+def translated(gaussians: Gaussians, offset: Float[Tensor, "3"]) -> Gaussians:
+    """The scene moved by a world vector."""
+    return gaussians.replace(means=gaussians.means + offset.to(gaussians.means))
+
+
+def matrix_to_quat(rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "4"]:
+    """Unit quaternion wxyz of a rotation matrix: the eigenvector of Bar-Itzhack's symmetric matrix (2000), float64."""
+    r = rotation.double()
+    trace = r.trace()
+    matrix = torch.zeros(4, 4, dtype=torch.float64)
+    matrix[0, 0] = trace
+    matrix[0, 1:] = matrix[1:, 0] = torch.stack([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]])
+    matrix[1:, 1:] = r + r.T - trace * torch.eye(3, dtype=torch.float64)
+    quat = torch.linalg.eigh(matrix)[1][:, -1]
+    return quat if quat[0] >= 0 else -quat
+
+
+def quat_product(left: Float[Tensor, "*#n 4"], right: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n 4"]:
+    """Hamilton product wxyz: the rotation that does ``right`` first, then ``left``."""
+    a, b, c, d = left.unbind(-1)
+    e, f, g, h = right.unbind(-1)
+    return torch.stack(
+        [
+            a * e - b * f - c * g - d * h,
+            a * f + b * e + c * h - d * g,
+            a * g - b * h + c * e + d * f,
+            a * h + b * g - c * f + d * e,
+        ],
+        dim=-1,
+    )
+
+
+def morton_order(means: Float[Tensor, "n 3"]) -> Int[Tensor, "n"]:
+    """An order in which neighbours in the list are neighbours in space: 10 bits of x, y, z, interleaved."""
+    if not len(means):
+        return torch.zeros(0, dtype=torch.int64)
+    low, high = means.min(dim=0).values, means.max(dim=0).values
+    cells = ((means - low) / (high - low).clamp_min(1e-12) * 1023).round().long().clamp(0, 1023)
+    codes = torch.zeros(len(means), dtype=torch.int64, device=means.device)
+    for bit in range(10):
+        for axis in range(3):
+            codes |= (cells[:, axis] >> bit & 1) << (3 * bit + axis)
+    return codes.argsort(stable=True)
