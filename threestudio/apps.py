@@ -3,7 +3,8 @@
 A class is built with the overrides that start with ``run.`` (``run.port=8080``; without ``--config`` the prefix may be
 left out), checked against its ``Config``, and then called with the experiment. A function is called with the
 experiment. The result is the exit code, None for 0. An app whose attribute ``needs_config`` is False may be started
-without ``--config``, and is then called with None. The first line of its docstring is its help.
+without ``--config``, and is then called with None. An app with an attribute ``positional``, a tuple of its keys, takes
+options without ``key=`` in that order. The first line of its docstring is its help.
 """
 
 import inspect
@@ -67,8 +68,10 @@ def start(name: str, cfg: DictConfig | None, options: Sequence[str] = ()) -> int
     """
     app = find_app(name)
     keys = OmegaConf.create({})
+    positional = iter(getattr(app, "positional", ()))
     for text in options:
-        key, value = parse_override(text)
+        word = None if "=" in text else next(positional, None)
+        key, value = parse_override(text) if word is None else (word, text)
         OmegaConf.update(keys, key, parse_value(value))
     if inspect.isclass(app):
         return int(app(keys)(cfg) or 0)

@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return dispatch(args, overrides)
     except (KeyboardInterrupt, InterruptedRun) as stop:
         saved = getattr(stop, "checkpoint", None)
-        how = f"interrupted; go on with --resume {saved}" if saved else "interrupted; nothing was left to save"
+        how = f"interrupted; go on with --resume {saved}" if saved else "interrupted before there was a checkpoint"
         sys.stderr.write(how + "\n")
         return INTERRUPTED
     except Exception as error:

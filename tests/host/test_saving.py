@@ -139,8 +139,10 @@ def test_data_json_text_and_files(saver, tmp_path):
     payload = {"psnr": np.float32(1.5), "list": values, "path": tmp_path}
     with open(saver.save_json("c.json", payload)) as file:
         assert json.load(file) == {"psnr": 1.5, "list": [0, 1, 2], "path": str(tmp_path)}
-    with pytest.raises(ValueError, match="JSON"):
-        saver.save_json("d.json", {"psnr": float("nan")})
+    with open(
+        saver.save_json("n.json", {1: float("nan"), "inf": np.float64("inf"), "deep": [torch.tensor(np.inf)]})
+    ) as file:
+        assert json.load(file) == {"1": None, "inf": None, "deep": [None]}
     with pytest.raises(TypeError, match="set cannot be written"):
         saver.save_json("d.json", {"psnr": {1}})
     assert not os.path.exists(saver.get_save_path("d.json"))

@@ -1,5 +1,6 @@
 """The base of every system: config, step, schedules, optimiser, resume, and how a run ended."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +32,7 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
         """Learning-rate scheduler: ``name``, ``args``, ``interval`` (``epoch`` or ``step``)."""
         weights: str | None = None
         """Checkpoint whose weights are loaded after ``configure``; the run still starts at step 0."""
-        weights_ignore_modules: list[str] | None = None
+        weights_ignore_modules: Iterable[str] | None = None
         """Modules whose weights are then left alone."""
         cleanup_after_validation_step: bool = False
         """Free unused GPU memory after each validation step."""
@@ -65,7 +66,7 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
         """
         return self.exit_code, self.result_path
 
-    def load_weights(self, weights: str, ignore_modules: list[str] | None = None) -> None:
+    def load_weights(self, weights: str, ignore_modules: Iterable[str] | None = None) -> None:
         """Load the weights of a checkpoint and bring members to its step; keys it lacks stay as they are."""
         state, epoch, global_step = load_module_weights(weights, ignore_modules=ignore_modules, map_location="cpu")
         self.load_state_dict(state, strict=False)

@@ -79,7 +79,7 @@ class LastCheckpoint(Callback):
 class GracefulInterrupt(Callback):
     """Ctrl-C during training: the step is finished, a checkpoint written, and ``InterruptedRun`` raised.
 
-    A second Ctrl-C stops at once, without a checkpoint.
+    Outside training, and when it is pressed twice, it stops at once; an earlier checkpoint is then the one named.
 
     Args:
         path: The checkpoint file.
@@ -94,7 +94,7 @@ class GracefulInterrupt(Callback):
     def handle(self, signum: int, frame: object) -> None:
         """The signal handler."""
         if self._is_asked or not self._is_training:
-            raise InterruptedRun
+            raise InterruptedRun(self.path if Path(self.path).is_file() else None)
         self._is_asked = True
 
     def install(self) -> None:

@@ -3,7 +3,7 @@
 import gc
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
 def load_module_weights(
     path: str | Path,
     module_name: str | None = None,
-    ignore_modules: list[str] | None = None,
+    ignore_modules: Iterable[str] | None = None,
     map_location: str | torch.device | None = None,
 ) -> tuple[dict, int, int]:
     """Weights out of a checkpoint.

@@ -1,11 +1,12 @@
 """Writing results: every file is written under a temporary name and renamed, so none is ever half there."""
 
 import json
+import math
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -198,12 +199,9 @@ class SaverMixin:
         return path
 
     def save_json(self, filename: str, payload: Any) -> str:
-        """Save as readable JSON; tensors and arrays become lists, and a NaN is refused.
-
-        Raises:
-            ValueError: If a number is not finite: JSON has no word for it.
-        """
-        return self.save_text(filename, json.dumps(payload, indent=2, default=_jsonable, allow_nan=False) + "\n")
+        """Save as readable JSON; tensors and arrays become lists, numbers that are not finite null."""
+        text = json.dumps(_jsonable(payload), indent=2, allow_nan=False)
+        return self.save_text(filename, f"{text}\n")
 
     def save_text(self, filename: str, text: str) -> str:
         """Save a text, UTF-8."""
@@ -278,8 +276,21 @@ class SaverMixin:
 
 
 def _jsonable(value: Any) -> Any:
+    """Plain values for JSON, which has no word for infinity and NaN.
+
+    Raises:
+        TypeError: For a type that has no plain form.
+    """
     if isinstance(value, torch.Tensor | np.ndarray | np.generic):
-        return value.tolist()
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int | bool):
+        return value
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
