@@ -14,7 +14,7 @@ from .rasterizers import rasterization
 def render(
     gaussians: Gaussians,
     cameras: Cameras,
-    background: Float[Tensor, "3"],
+    background: Float[Tensor, "d"],
     colors: Float[Tensor, "n d"] | None = None,
 ) -> tuple[Float[Tensor, "c h w d"], Float[Tensor, "c h w 1"]]:
     """Render all cameras at once; they must share one size.
@@ -22,7 +22,7 @@ def render(
     Args:
         gaussians: The scene.
         cameras: Views; their first one's size holds for all.
-        background: Colour behind the scene, RGB in [0, 1]; zeros of d channels when ``colors`` are given.
+        background: Colour behind the scene, RGB in [0, 1]; d values when ``colors`` are given.
         colors: Values to blend in place of the scene's spherical harmonics.
 
     Returns:
@@ -30,15 +30,11 @@ def render(
     """
     width, height = int(cameras.widths[0]), int(cameras.heights[0])
     count, device = len(cameras), gaussians.device
-    if colors is None:
-        values, sh_degree = gaussians.sh, gaussians.sh_degree
-        backgrounds = background.to(device).expand(count, 3)
-    else:
-        values, sh_degree, backgrounds = colors, None, None
+    values, sh_degree = (gaussians.sh, gaussians.sh_degree) if colors is None else (colors, None)
     images, alphas, _ = rasterization(
         gaussians.means, gaussians.raw_quats, gaussians.scales, gaussians.opacities, values,
         cameras.viewmats.to(device), cameras.Ks.to(device), width, height,
-        sh_degree=sh_degree, backgrounds=backgrounds,
+        sh_degree=sh_degree, backgrounds=background.to(device).expand(count, -1),
     )  # fmt: skip
     return images, alphas
 

@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 
 import threestudio
-from threestudio.trainer import run_experiment
 from threestudio.utils.base import Configurable
 
 from ..cameras import Cameras
@@ -103,6 +102,8 @@ class ToyEdits(Configurable):
 
 def run_toy_edit(edit: ToyEdit, cfg: DictConfig, folder: Path, seed: int) -> dict[str, Any]:
     """Edit one toy scene with the given experiment and judge it; pictures and the row stay in ``folder``."""
+    from threestudio.trainer import run_experiment
+
     write_scene(folder / "scene", edit.source, seed)
     words = {"source_prompt": describe(edit.source), "target_prompt": describe(edit.target)}
     cfg.system.prompt_processor.update(words)
