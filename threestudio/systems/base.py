@@ -32,7 +32,7 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
         """Learning-rate scheduler: ``name``, ``args``, ``interval`` (``epoch`` or ``step``)."""
         weights: str | None = None
         """Checkpoint whose weights are loaded after ``configure``; the run still starts at step 0."""
-        weights_ignore_modules: Iterable[str] | None = None
+        weights_ignore_modules: list[str] | None = None
         """Modules whose weights are then left alone."""
         cleanup_after_validation_step: bool = False
         """Free unused GPU memory after each validation step."""

@@ -78,8 +78,9 @@ def merge_structured(config_class: type, cfg: object, path: str = "") -> DictCon
     """
     keys = _as_mapping(cfg, path)
     _check_keys(config_class, keys, path)
+    schema = OmegaConf.structured(config_class)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(config_class), keys)
+        merged = OmegaConf.merge(schema, keys)
         if hasattr(config_class, "__post_init__"):
             _check_required(merged, path)
             merged = OmegaConf.structured(OmegaConf.to_object(merged))
@@ -102,9 +103,9 @@ def path_of(cfg: object) -> str:
     return ""
 
 
-def _as_mapping(cfg: object, path: str) -> dict | DictConfig:
+def _as_mapping(cfg: object, path: str) -> DictConfig:
     if cfg is None or (isinstance(cfg, DictConfig) and cfg._is_none()):
-        return {}
+        return OmegaConf.create({})
     if isinstance(cfg, DictConfig):
         return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     if isinstance(cfg, Mapping):
@@ -112,7 +113,7 @@ def _as_mapping(cfg: object, path: str) -> dict | DictConfig:
     raise wrong_value(path or "the config", cfg, "a group of keys")
 
 
-def _check_keys(config_class: type, keys: DictConfig | dict, path: str) -> None:
+def _check_keys(config_class: type, keys: DictConfig, path: str) -> None:
     hints = field_hints(config_class)
     for key in keys:
         if key not in hints:
