@@ -1,0 +1,33 @@
+"""Metrics: pure functions on pictures (b 3 h w) in [0, 1] and on texts; one value per picture."""
+
+from .clip_directional_similarity import clip_direction_consistency, clip_directional_similarity
+from .clip_model import ClipModel, load_clip
+from .clip_protocols import ClipScores, clip_scores, edited_region_similarity
+from .clip_similarity import clip_similarity
+from .lpips import Lpips, load_lpips, lpips
+from .mse import mse
+from .psnr import psnr
+from .ssim import ssim
+from .structure_distance import StructureModel, load_structure_model, structure_distance
+from .tiny_perceptual import tiny_perceptual_distance
+
+__all__ = [
+    "ClipModel",
+    "ClipScores",
+    "Lpips",
+    "StructureModel",
+    "clip_direction_consistency",
+    "clip_directional_similarity",
+    "clip_scores",
+    "clip_similarity",
+    "edited_region_similarity",
+    "load_clip",
+    "load_lpips",
+    "load_structure_model",
+    "lpips",
+    "mse",
+    "psnr",
+    "ssim",
+    "structure_distance",
+    "tiny_perceptual_distance",
+]

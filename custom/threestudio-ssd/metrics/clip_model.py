@@ -1,0 +1,123 @@
+"""CLIP as the metrics use it: unit feature vectors of pictures in [0, 1] and of texts."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate, normalize
+
+from .pretrained import load_pretrained, resolve_model
+from .regions import check_images
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+ALIASES = {"ViT-L/14": "openai/clip-vit-large-patch14", "ViT-B/32": "openai/clip-vit-base-patch32"}
+"""OpenAI's own names."""
+
+TINY_LABEL = "tiny-clip (64 px, toy world: its scores compare runs with each other, not with papers)"
+
+
+@dataclass(frozen=True)
+class ClipModel:
+    """A CLIP network with its tokenizer and the picture preparation of the published 3D-editing protocol.
+
+    Pictures are resized bicubically, ``align_corners=False``, straight to the network's square (no crop), then
+    normalised with OpenAI's mean and deviation, as in Instruct-NeRF2NeRF's metric (Haque et al. 2023).
+    """
+
+    network: Any
+    tokenizer: Any
+    image_size: int
+    antialias: bool
+    """The published protocol does not; a 64-pixel network needs it to look at a 512-pixel render."""
+    label: str
+    """Name for tables; says so when the scores are not comparable with published ones."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def prepare(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
+        """Resize and normalise; no range check, so that the released script's defect can be reproduced."""
+        images = images.to(self.device, torch.float32)
+        size = (self.image_size, self.image_size)
+        if images.shape[-2:] != size:
+            images = interpolate(images, size, mode="bicubic", align_corners=False, antialias=self.antialias)
+        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (OPENAI_MEAN, OPENAI_STD))
+        return (images - mean) / std
+
+    def embed_prepared(self, pixels: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
+        """Unit features of prepared pictures."""
+        return normalize(self.network.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
+
+    def embed_images(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Unit features of pictures in [0, 1], any size.
+
+        Raises:
+            ValueError: If the pictures are not (b 3 h w) in [0, 1].
+        """
+        check_images(images)
+        return self.embed_prepared(self.prepare(images))
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
+        """Unit features of texts, cut at the network's number of tokens."""
+        max_length = self.network.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
+        ).to(self.device)
+        features = self.network.get_text_features(
+            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
+        ).pooler_output
+        return normalize(features, dim=-1)
+
+
+@lru_cache(maxsize=2)
+def load_clip(model: str = "tiny-clip", device: str = "cpu") -> ClipModel:
+    """Load a CLIP for the metrics; the last two loaded stay in memory.
+
+    Args:
+        model: ``tiny-clip`` (embedded, offline), ``ViT-L/14`` or a hub id such as
+            ``openai/clip-vit-large-patch14`` (the published metric), or a local folder.
+        device: Where to put it.
+
+    Returns:
+        The network in float32, frozen, in evaluation mode.
+
+    Raises:
+        ConfigError: If the model cannot be found or loaded.
+    """
+    from transformers import AutoTokenizer, CLIPModel
+
+    model = ALIASES.get(model, model)
+    network = load_pretrained(CLIPModel.from_pretrained, model, "CLIP metrics")
+    tokenizer = load_pretrained(AutoTokenizer.from_pretrained, model, "CLIP metrics")
+    network.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
+    settings = Path(resolve_model(model)) / "preprocessor_config.json"
+    antialias = settings.is_file() and bool(json.loads(settings.read_text()).get("antialias", False))
+    label = TINY_LABEL if model.rstrip("/").endswith("tiny-clip") else model
+    return ClipModel(network, tokenizer, network.config.vision_config.image_size, antialias, label)
+
+
+def as_clip(model: str | ClipModel, images: Tensor) -> ClipModel:
+    """A loaded CLIP as it is; a name is loaded to where the pictures are."""
+    return model if isinstance(model, ClipModel) else load_clip(model, str(images.device))
+
+
+def as_texts(prompts: str | Sequence[str], count: int) -> list[str]:
+    """One text per picture.
+
+    Raises:
+        ValueError: If there is neither one text nor one for each picture.
+    """
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if len(texts) not in (1, count):
+        raise ValueError(f"{len(texts)} prompts for {count} pictures; give one, or one for each")
+    return texts

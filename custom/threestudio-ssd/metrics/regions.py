@@ -1,0 +1,84 @@
+"""What every image metric shares: the check of its input, and what a mask means."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+MaskMode = Literal["region", "zeroed"]
+
+RANGE_TOLERANCE = 1e-3
+"""How far beyond [0, 1] a value may lie before it is taken for a picture in another range."""
+
+
+def check_images(images: Tensor, name: str = "images") -> None:
+    """Refuse pictures that are not (b 3 h w) in [0, 1].
+
+    Args:
+        images: Pictures as a user hands them in.
+        name: What the message calls them.
+
+    Raises:
+        ValueError: If the shape, the type or the range is another one; 0-255 pictures are the usual case.
+    """
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+        raise ValueError(f"{name} must be (b, 3, h, w) and not empty, got {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise ValueError(f"{name} must be float in [0, 1], got {images.dtype}; divide by 255")
+    low, high = images.detach().aminmax()
+    if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
+        raise ValueError(f"{name} must lie in [0, 1], got {low:.4g} to {high:.4g}; clamp, or divide by 255")
+
+
+def check_pair(images: Tensor, references: Tensor) -> None:
+    """Refuse a pair of picture stacks that cannot be compared pixel by pixel.
+
+    Raises:
+        ValueError: If one of them is not (b 3 h w) in [0, 1], or their shapes differ.
+    """
+    check_images(images, "images")
+    check_images(references, "references")
+    if images.shape != references.shape:
+        raise ValueError(f"images and references differ in shape: {tuple(images.shape)}, {tuple(references.shape)}")
+
+
+def masked_pair(
+    images: Float[Tensor, "b 3 h w"],
+    references: Float[Tensor, "b 3 h w"],
+    masks: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"] | None,
+    mask_mode: MaskMode = "region",
+) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 h w"], Float[Tensor, "b h w"]]:
+    """The two pictures as a metric sees them under a mask, and the weight of each pixel in its mean.
+
+    Args:
+        images: Pictures to be judged, [0, 1].
+        references: What they are compared with, [0, 1].
+        masks: 1 (or True) where the metric looks; None looks everywhere.
+        mask_mode: ``region`` hides differences elsewhere (the image takes the reference's pixels there) and
+            averages over the masked pixels alone. ``zeroed`` is PIE-Bench's definition (Ju et al. 2024,
+            arXiv:2310.01506): both pictures are multiplied by the mask and the mean runs over all pixels.
+
+    Returns:
+        Images, references and weights.
+
+    Raises:
+        ValueError: If the pictures or masks do not fit one another.
+    """
+    check_pair(images, references)
+    weights = torch.ones_like(images[:, 0])
+    if masks is None:
+        return images, references, weights
+    if masks.shape != weights.shape:
+        raise ValueError(f"masks must be (b, h, w) = {tuple(weights.shape)}, got {tuple(masks.shape)}")
+    masks = masks.to(images)
+    if mask_mode == "zeroed":
+        return images * masks[:, None], references * masks[:, None], weights
+    if mask_mode == "region":
+        return torch.where(masks[:, None] > 0, images, references), references, masks
+    raise ValueError(f"mask_mode must be 'region' or 'zeroed', got {mask_mode!r}")
+
+
+def weighted_mean(values: Float[Tensor, "b h w"], weights: Float[Tensor, "b h w"]) -> Float[Tensor, " b"]:
+    """Mean of a map per picture; NaN where no pixel has weight, so that an empty region is never a score."""
+    return (values * weights).sum((1, 2)) / weights.sum((1, 2))
