@@ -9,12 +9,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ..toyworld.classifier import DEFAULT_FOLDER, WEIGHTS_NAME, AttributeClassifier, load_classifier
+from ..toyworld.classifier import WEIGHTS_NAME, AttributeClassifier, load_classifier
 from ..toyworld.vocabulary import ATTRIBUTES
 from .tiny_augment import blur, damage, mirror, quantise_blocks, shift
 from .tiny_training import Recipe, ToyData, load_toy_data, train, weights_table, write_text
 
-RECIPE = Recipe(steps=1500, batch_size=64, learning_rate=2e-3)
+RECIPE = Recipe(steps=800, batch_size=64, learning_rate=2e-3, horizon=1500)
 
 
 def classifier_loss(data: ToyData, batch_size: int) -> Callable[[nn.Module, torch.Generator], Tensor]:
@@ -62,8 +62,8 @@ def held_out_figures(read: Callable, data: ToyData) -> dict[str, dict[str, float
 
 def make_tiny_classifier(
     data_folder: Path,
-    output: Path = DEFAULT_FOLDER,
-    work: Path = Path("build/tiny-classifier"),
+    output: Path,
+    work: Path,
     recipe: Recipe = RECIPE,
     *,
     info: Callable[[str], None],
@@ -106,16 +106,15 @@ def _readme(figures: dict, recipe: Recipe, folder: Path, num_training: int, num_
     return "\n".join([
         "# tiny-classifier",
         "",
-        "Reads object, colour, pattern, ground and time of day from a 64x64 picture of the toy world. It judges edits",
-        "and samples; no other model is trained with it.",
+        "Reads object, colour, pattern, ground and time of day from a 64x64 picture of the toy world. It judges",
+        "edits and samples; no other model is trained with it.",
         "",
         "Origin: trained from random weights by `custom/threestudio-ssd/apps/make_tiny_classifier.py` on renders of",
-        "the toy world alone (`make_toy_data`). Licence: Apache-2.0, as the repository.",
+        "the toy world alone (`make_toy_data`). Licence: Apache-2.0.",
         "",
         weights_table(folder),
         "",
-        f"Recipe: {num_training} renders, {recipe.steps} steps of {recipe.batch_size}, AdamW {recipe.learning_rate:g}",
-        f"cosine, weight decay {recipe.weight_decay:g}, EMA {recipe.ema_decay:g}, seed {recipe.seed},",
+        f"Recipe: {num_training} renders, {recipe.describe()},",
         f"{seconds / 60:.1f} min of one core. Augmented by mirror, shift, blur, resampling, 8x8 block quantisation,",
         "brightness, contrast and noise; never by hue.",
         "",

@@ -18,7 +18,7 @@ from .tiny_augment import damage, mirror, shift
 from .tiny_training import Recipe, ToyData, load_toy_data, train, weights_table, write_text
 
 DEFAULT_FOLDER = Path(__file__).resolve().parents[3] / "data" / "tiny-clip"
-RECIPE = Recipe(steps=850, batch_size=96, learning_rate=1e-3, weight_decay=0.05)
+RECIPE = Recipe(steps=550, batch_size=96, learning_rate=1.2e-3, weight_decay=0.05)
 IMAGE_SIZE, PATCH_SIZE, WIDTH, IMAGE_LAYERS, TEXT_LAYERS, HEADS = 64, 8, 128, 4, 2, 4
 MAX_LOGIT_SCALE = 4.6
 
@@ -134,7 +134,8 @@ def held_out_figures(clip: nn.Module, tokenizer, data: ToyData, num_retrieval: i
     ])  # fmt: skip
     best = torch.tensor(scenes)[(images @ texts.T).argmax(1)]
     right = best == data.labels
-    figures = {f"zero-shot {name}": share for name, share in zip(ATTRIBUTES, right.float().mean(0).tolist(), strict=True)}
+    shares = right.float().mean(0).tolist()
+    figures = {f"zero-shot {name}": share for name, share in zip(ATTRIBUTES, shares, strict=True)}
     figures["zero-shot all five"] = right.all(1).float().mean().item()
 
     index = {labels: place for place, labels in enumerate(scenes)}
@@ -151,8 +152,8 @@ def held_out_figures(clip: nn.Module, tokenizer, data: ToyData, num_retrieval: i
 
 def make_tiny_clip(
     data_folder: Path,
-    output: Path = DEFAULT_FOLDER,
-    work: Path = Path("build/tiny-clip"),
+    output: Path,
+    work: Path,
     recipe: Recipe = RECIPE,
     *,
     info: Callable[[str], None],
@@ -175,8 +176,8 @@ def make_tiny_clip(
     from transformers import CLIPConfig, CLIPModel
 
     training, held_out = load_toy_data(data_folder).split()
-    output.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer(output)
+    work.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_tokenizer(work)
     torch.manual_seed(recipe.seed)
     # Plain attention: at 65 tokens on a CPU its backward is no slower than the fused one.
     clip = CLIPModel._from_config(CLIPConfig(**clip_settings(tokenizer)), attn_implementation="eager")
@@ -184,6 +185,7 @@ def make_tiny_clip(
     loss = clip_loss(training, tokenizer, recipe.batch_size)
     seconds = train(network, loss, recipe, work / "last.pt", info=info)
     clip.half().save_pretrained(output)
+    tokenizer.save_pretrained(output)
     settings = {"image_mean": OPENAI_MEAN, "image_std": OPENAI_STD, "antialias": True, "size": IMAGE_SIZE}
     write_text(output / "preprocessor_config.json", json.dumps(settings, indent=2) + "\n")
     clip = CLIPModel.from_pretrained(output).float().eval()
@@ -197,18 +199,17 @@ def _readme(figures: dict, recipe: Recipe, folder: Path, num_training: int, num_
     return "\n".join([
         "# tiny-clip",
         "",
-        "A CLIP of the toy world, for the metrics of the demo. **Its scores compare runs with each other only.** They",
-        "are not comparable with scores of OpenAI's CLIP in papers, and they mean nothing on real pictures.",
+        "A CLIP of the toy world, for the metrics of the demo. **Its scores compare runs with each other only.**",
+        "They are not comparable with scores of OpenAI's CLIP in papers and mean nothing on real pictures.",
         "",
-        "Origin: trained from random weights by `custom/threestudio-ssd/apps/make_tiny_clip.py` on renders and captions",
-        "of the toy world alone (`make_toy_data`). Licence: Apache-2.0, as the repository.",
+        "Origin: trained from random weights by `custom/threestudio-ssd/apps/make_tiny_clip.py` on renders and",
+        "captions of the toy world alone (`make_toy_data`). Licence: Apache-2.0.",
         "Loads by `CLIPModel.from_pretrained` and `CLIPTokenizer.from_pretrained`; pictures are 64x64 (larger ones are",
         "resized bicubically with antialiasing), normalised with OpenAI's mean and deviation.",
         "",
         weights_table(folder),
         "",
-        f"Recipe: {num_training} renders, {recipe.steps} steps of {recipe.batch_size}, AdamW {recipe.learning_rate:g}",
-        f"cosine, weight decay {recipe.weight_decay:g}, EMA {recipe.ema_decay:g}, seed {recipe.seed},",
+        f"Recipe: {num_training} renders, {recipe.describe()},",
         f"{seconds / 60:.1f} min of one core. Contrastive loss in which every caption that is true of a picture counts",
         "as right; each caption has a twin that differs in one attribute. Linear attribute heads on the picture",
         "features helped the training and are not kept. The attribute classifier had no part in it.",

@@ -1,7 +1,7 @@
 """Train the embedded text-prompted segmenter of the toy world, a small CLIPSeg that starts from tiny-clip."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from .tiny_augment import damage, mirror, shift
 from .tiny_training import Recipe, ToyData, load_toy_data, train, weights_table, write_text
 
 DEFAULT_FOLDER = CLIP_FOLDER.parent / "tiny-seg"
-RECIPE = Recipe(steps=1000, batch_size=64, learning_rate=7e-4)
+RECIPE = Recipe(steps=600, batch_size=64, learning_rate=8e-4)
 PHRASES_PER_IMAGE = 3
 SKY_TOLERANCE = 16
 """A pixel this near to the sky's colour (Euclidean, 0-255) and not on the object is sky."""
@@ -81,7 +81,9 @@ def random_phrase(attributes: Attributes, rng: np.random.Generator) -> Phrase:
     return Phrase(article + " ".join(word for word in (*words, names[rng.integers(len(names))]) if word), "nothing")
 
 
-def decode(network: nn.Module, images: Float[Tensor, "b 3 h w"], tokens: dict, repeats: int) -> Float[Tensor, "m h w"]:
+def decode(
+    network: nn.Module, images: Float[Tensor, "b 3 h w"], tokens: Mapping, repeats: int
+) -> Float[Tensor, "m h w"]:
     """Logits of ``repeats`` phrases for each picture, with gradient (the library's forward holds the towers fixed)."""
     towers = network.clip
     states = towers.vision_model(pixel_values=normalise_pixels(images), output_hidden_states=True).hidden_states
@@ -183,8 +185,8 @@ def start_network(clip_folder: Path, tokenizer) -> nn.Module:
 
 def make_tiny_seg(
     data_folder: Path,
-    output: Path = DEFAULT_FOLDER,
-    work: Path = Path("build/tiny-seg"),
+    output: Path,
+    work: Path,
     recipe: Recipe = RECIPE,
     *,
     clip_folder: Path = CLIP_FOLDER,
@@ -209,12 +211,13 @@ def make_tiny_seg(
     from transformers import CLIPSegForImageSegmentation
 
     training, held_out = load_toy_data(data_folder).split()
-    output.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer(output)
+    work.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_tokenizer(work)
     torch.manual_seed(recipe.seed)
     network = start_network(clip_folder, tokenizer)
     seconds = train(network, seg_loss(training, tokenizer, recipe.batch_size), recipe, work / "last.pt", info=info)
     network.half().save_pretrained(output)
+    tokenizer.save_pretrained(output)
     settings = {"image_mean": OPENAI_MEAN, "image_std": OPENAI_STD, "size": IMAGE_SIZE}
     write_text(output / "preprocessor_config.json", json.dumps(settings, indent=2) + "\n")
     network = CLIPSegForImageSegmentation.from_pretrained(output).float().eval()
@@ -238,9 +241,8 @@ def _readme(figures: dict, recipe: Recipe, folder: Path, num_training: int, num_
         "",
         weights_table(folder),
         "",
-        f"Recipe: {num_training} renders, {recipe.steps} steps of {recipe.batch_size} pictures with",
-        f"{PHRASES_PER_IMAGE} phrases each, AdamW {recipe.learning_rate:g} cosine, weight decay {recipe.weight_decay:g},",
-        f"EMA {recipe.ema_decay:g}, seed {recipe.seed}, {seconds / 60:.1f} min of one core. Cross-entropy per pixel plus",
+        f"Recipe: {num_training} renders, {recipe.describe()},",
+        f"{PHRASES_PER_IMAGE} phrases for each, {seconds / 60:.1f} min of one core. Cross-entropy per pixel plus",
         "Dice; about a fifth of the phrases name something that is not there. Object masks come from the renderer;",
         f"the sky is what is within {SKY_TOLERANCE} of the sky's colour (0-255), the ground is the rest.",
         "",

@@ -20,11 +20,11 @@ class TrainingApp(BaseObject):
     class Config(BaseObject.Config):
         """Where things are; the recipe's other numbers stand in the script."""
 
-        data: str = "build/toy-data"
+        data: str = "outputs/tiny-models/data"
         """Folder that the data step wrote."""
         output: str = ""
         """Folder of the trained model; empty: the one that the repository ships."""
-        work: str = "build"
+        work: str = "outputs/tiny-models"
         """Folder of the resumable state."""
         steps: int = 0
         """Training steps; 0: the recipe's."""

@@ -80,7 +80,11 @@ def load_toy_data(folder: Path) -> ToyData:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast a network is trained: AdamW, warm-up then cosine to zero, EMA of the weights."""
+    """How long and how fast a network is trained: AdamW, warm-up then cosine, EMA of the weights.
+
+    The cosine reaches zero at ``horizon`` (0: at the last step); with a nearer end, the last ``cooldown_steps`` lead
+    linearly to zero from where the cosine then is.
+    """
 
     steps: int
     batch_size: int
@@ -90,11 +94,24 @@ class Recipe:
     ema_decay: float = 0.995
     clip_norm: float = 1.0
     seed: int = 0
+    horizon: int = 0
+    cooldown_steps: int = 0
+
+    def describe(self) -> str:
+        """The recipe in words, two lines of a README."""
+        end = f", then linear to zero over {self.cooldown_steps}" if self.cooldown_steps else ""
+        return (
+            f"{self.steps} steps of {self.batch_size} pictures, AdamW {self.learning_rate:g} with a cosine over "
+            f"{self.horizon or self.steps} steps{end},\nweight decay {self.weight_decay:g}, EMA {self.ema_decay:g}, "
+            f"seed {self.seed}"
+        )
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
         warm = min(1.0, (step + 1) / self.warmup_steps)
-        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        cooldown = min(1.0, (self.steps - step) / self.cooldown_steps) if self.cooldown_steps else 1.0
+        place = min(step, self.steps - self.cooldown_steps) / (self.horizon or self.steps)
+        return self.learning_rate * warm * cooldown * 0.5 * (1 + math.cos(math.pi * place))
 
 
 def step_generator(recipe: Recipe, step: int) -> torch.Generator:
@@ -109,7 +126,7 @@ def train(
     checkpoint: Path,
     *,
     info: Callable[[str], None],
-    save_every: int = 200,
+    save_every: int = 50,
 ) -> float:
     """Train in place and leave the averaged weights in the network; picks up from the checkpoint if there is one.
 

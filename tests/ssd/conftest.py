@@ -1,0 +1,57 @@
+"""Toy pictures with known contents."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+
+
+@pytest.fixture(scope="session")
+def toy_pairs():
+    """Six edits of toy scenes at one camera each: source, the scene of the target prompt, a wrong edit."""
+    from threestudio_ssd.apps.tiny_training import ToyData
+    from threestudio_ssd.toyworld import Attributes
+    from threestudio_ssd.toyworld.captions import describe
+
+    stored = np.load(GOLDEN / "toy_pairs" / "toy_pairs.npz")
+    images = torch.from_numpy(stored["images"]).permute(0, 1, 4, 2, 3)
+    labels = torch.from_numpy(stored["labels"])
+    masks = torch.from_numpy(stored["source_masks"])
+    prompts = [[describe(Attributes.from_labels(row)) for row in rows] for rows in labels[:, :2].tolist()]
+    unit = images.float() / 255
+    return SimpleNamespace(
+        sources=unit[:, 0],
+        targets=unit[:, 1],
+        wrongs=unit[:, 2],
+        source_masks=masks,
+        source_prompts=[source for source, _ in prompts],
+        target_prompts=[target for _, target in prompts],
+        source_labels=labels[:, 0],
+        all_images=unit.flatten(0, 1),
+        all_labels=labels.flatten(0, 1),
+        data=ToyData(images[:, 0].contiguous(), masks, labels[:, 0], torch.arange(len(images))),
+    )
+
+
+@pytest.fixture(scope="session")
+def toy_shards(tmp_path_factory):
+    """Two shards as the data step writes them: 24 scenes, two pictures each, contents at random."""
+    from threestudio_ssd.toyworld import sample_attributes
+
+    folder = tmp_path_factory.mktemp("toy-shards")
+    rng = np.random.default_rng(0)
+    labels = np.array([sample_attributes(rng).labels() for _ in range(24)]).repeat(2, 0)
+    images = rng.integers(0, 256, (48, 64, 64, 3), dtype=np.uint8)
+    masks = np.zeros((48, 64, 64), bool)
+    masks[:, 20:50, 20:44] = True
+    seeds = np.arange(24).repeat(2)
+    for shard, rows in enumerate((slice(0, 24), slice(24, 48))):
+        np.savez(
+            folder / f"shard_{shard:03d}.npz", images=images[rows], object_masks=masks[rows], attributes=labels[rows],
+            seeds=seeds[rows],
+        )  # fmt: skip
+    return folder
