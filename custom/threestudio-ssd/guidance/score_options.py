@@ -2,8 +2,10 @@
 
 import dataclasses
 import difflib
+import math
+import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import ConfigError
 from ..scores import SCORES, SSD, ssd_paper
@@ -27,7 +29,9 @@ def build_score(options: Mapping[str, Any], key: str = "system.guidance.score"):
     names = [*SCORES, *PRESETS]
     if name not in names:
         raise ConfigError(
-            what=f"{key}.name is {name!r}", expected=f"one of {', '.join(names)}", fix=_suggest(f"{key}.name", name, names)
+            what=f"{key}.name is {name!r}",
+            expected=f"one of {', '.join(names)}",
+            fix=_suggest(f"{key}.name", name, names),
         )
     base = PRESETS[name] if name in PRESETS else SCORES[name]()
     known = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
@@ -38,18 +42,28 @@ def build_score(options: Mapping[str, Any], key: str = "system.guidance.score"):
                 expected=f"one of {', '.join(known)}",
                 fix=_suggest(key, field, list(known)),
             )
-        fields[field] = _checked(f"{key}.{field}", value, known[field])
+        hint = typing.get_type_hints(type(base))[field]
+        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+        fields[field] = _checked(f"{key}.{field}", value, known[field], choices)
     return dataclasses.replace(base, **fields)
 
 
-def _checked(key: str, value: Any, default: Any) -> Any:
+def _checked(key: str, value: Any, default: Any, choices: tuple[str, ...]) -> Any:
+    """The value in the type of the score's own, which is a word out of ``choices``, a whole number or a number."""
+    if choices:
+        if value in choices:
+            return value
+        raise ConfigError(
+            what=f"{key} is {value!r}", expected=f"one of {', '.join(choices)}", fix=_suggest(key, value, list(choices))
+        )
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(default, str) if isinstance(value, str) else is_number:
-        return value if isinstance(value, str) else type(default)(value)
-    kind = "a word" if isinstance(default, str) else "a number"
+    is_finite = is_number and math.isfinite(value)
+    if is_finite and (isinstance(default, float) or value == int(value)):
+        return type(default)(value)
+    kind = "a number" if not is_number else "a whole number" if is_finite else "a finite number"
     raise ConfigError(what=f"{key} is {value!r}", expected=kind, fix=f"set {key}={default}")
 
 
 def _suggest(key: str, wrong: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(str(wrong), known, n=1, cutoff=0.4)
+    close = difflib.get_close_matches(str(wrong), known, n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else f"choose one of those for {key}"
