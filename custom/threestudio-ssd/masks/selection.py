@@ -55,7 +55,7 @@ def select(
     is_selected = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
     if cfg.box is not None:
         is_selected &= in_box(gaussians.means, cfg.box)
-    if cfg.picture is not None:
+    if cfg.picture:
         if capture is None:
             raise ConfigError(
                 what=f"mask.picture is {cfg.picture} but there are no cameras",
@@ -63,7 +63,7 @@ def select(
                 fix="set cameras=PATH, or use mask.box",
             )
         is_selected &= trace(gaussians, *load_masks(cfg.picture, capture), cfg.threshold)
-    if cfg.text is not None:
+    if cfg.text:
         from .text import segment
 
         some = views[torch.linspace(0, len(views) - 1, min(cfg.num_views, len(views))).round().long()]
