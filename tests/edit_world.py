@@ -1,0 +1,109 @@
+"""A whole small edit on disk: a toy scene, its cameras and mask pictures, a random diffusion model, a random CLIP."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+
+SIZE, NUM_CAMERAS = 32, 12
+REPOSITORY = Path(__file__).resolve().parents[1]
+SMOKE = REPOSITORY / "configs" / "smoke" / "edit.yaml"
+
+
+def toy_parts(keep_every: int = 3):
+    """A toy scene thinned out, as Gaussians, and which of them are the object."""
+    from threestudio_ssd.toyworld import PART_OBJECT, Attributes, build_scene
+    from threestudio_ssd.toyworld.splat import to_gaussians
+
+    scene = build_scene(Attributes(), seed=0)
+    some = torch.arange(0, len(scene.parts), keep_every)
+    return to_gaussians(scene).select(some), torch.from_numpy(scene.parts == PART_OBJECT)[some]
+
+
+def toy_cameras(count: int = NUM_CAMERAS, size: int = SIZE):
+    """Cameras all around the toy object, as a capture has them."""
+    from threestudio_ssd.toyworld import orbit_camera
+    from threestudio_ssd.toyworld.splat import to_cameras
+
+    azimuths = np.arange(count) * 360 / count
+    return to_cameras([orbit_camera(azimuth, 15 + 20 * (i % 2)) for i, azimuth in enumerate(azimuths)], size, size)
+
+
+def object_masks(gaussians, is_object, cameras) -> torch.Tensor:
+    """(c h w) 1 where the object makes up more than half of a pixel."""
+    from threestudio_ssd.rendering import coverage
+
+    return (coverage(gaussians, is_object, cameras) > 0.5).float()
+
+
+def write_world(folder: Path) -> Path:
+    """Everything an edit reads: ``scene.ply cameras.json masks/ model/ clip/`` in ``folder``."""
+    from threestudio_ssd.diffusion.models import save_components
+    from threestudio_ssd.diffusion.random import random_components
+    from threestudio_ssd.gaussians.io import save_gaussians
+    from threestudio_ssd.toyworld.splat import save_cameras_json
+
+    gaussians, is_object = toy_parts()
+    cameras = toy_cameras()
+    save_gaussians(gaussians, folder / "scene.ply")
+    save_cameras_json(cameras, folder / "cameras.json")
+    (folder / "masks").mkdir()
+    some = cameras[::3]
+    for name, mask in zip(some.names, object_masks(gaussians, is_object, some), strict=True):
+        Image.fromarray((mask.numpy() * 255).astype(np.uint8)).save(folder / "masks" / f"{name}.png")
+    save_components(random_components(image_size=SIZE), folder / "model")
+    write_clip(folder / "clip")
+    return folder
+
+
+def write_clip(folder: Path) -> None:
+    """A CLIP of random weights with a tokenizer, as transformers saves one."""
+    from transformers import CLIPConfig, CLIPModel
+
+    from threestudio_ssd.toyworld.tokenizer import build_tokenizer
+
+    folder.mkdir()
+    tokenizer = build_tokenizer(folder)
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+    text = tower | {
+        "vocab_size": len(tokenizer), "max_position_embeddings": 20, "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id,
+    }  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        clip = CLIPModel(CLIPConfig(text_config=text, vision_config=tower | {"image_size": 32, "patch_size": 8}))
+    clip.save_pretrained(folder)
+
+
+def overrides(world: Path, out: Path, **more: object) -> list[str]:
+    """Command-line words that run the smoke config on a world."""
+    words = {
+        "scene": world / "scene.ply",
+        "cameras": world / "cameras.json",
+        "mask.picture": world / "masks",
+        "model": world / "model",
+        "system.clip_model": world / "clip",
+        "exp_root_dir": out,
+        "trainer.accelerator": "cpu",
+    }
+    return [f"{key}={value}" for key, value in {**words, **more}.items()]
+
+
+def experiment(world: Path, out: Path, **more: object) -> DictConfig:
+    """The smoke config on a world, checked and complete; ``more`` holds dotted overrides."""
+    from threestudio.utils.config import load_config
+    from threestudio.utils.config_tree import complete
+
+    return complete(load_config(SMOKE, cli_args=overrides(world, out, **more)))
+
+
+def vertex_rows(path: Path) -> list[bytes]:
+    """The raw rows of a binary PLY file, one bytes object a vertex."""
+    content = path.read_bytes()
+    header, _, body = content.partition(b"end_header\n")
+    count = int(header.split(b"element vertex ")[1].split(b"\n")[0])
+    width = len(body) // count
+    assert width * count == len(body)
+    return [body[row * width : (row + 1) * width] for row in range(count)]

@@ -1,0 +1,115 @@
+"""Everything an edit can refuse, word for word: what is wrong, what was expected, the one thing to do."""
+
+import pytest
+import torch
+
+from tests.edit_world import toy_cameras, toy_parts
+from threestudio_ssd.data import GSViews
+from threestudio_ssd.diffusion import random_backbone
+from threestudio_ssd.errors import ConfigError
+from threestudio_ssd.guidance import SSDGuidance, SSDPromptProcessor
+from threestudio_ssd.guidance.timesteps import check_range
+from threestudio_ssd.masks import MaskConfig, in_box, select
+
+
+def select_on_toy(**keys):
+    gaussians, _ = toy_parts(keep_every=40)
+    return select(MaskConfig(**keys), gaussians, toy_cameras(2, 8), None, torch.zeros(3))
+
+
+MESSAGES = {
+    "fractions": (
+        lambda: check_range(0.5, 0.2, "linear"),
+        "t_min_frac is 0.5 and t_max_frac is 0.2",
+        "0 < t_min_frac < t_max_frac < 1",
+        "set t_min_frac=0.02 and t_max_frac=0.98, the paper's values",
+    ),
+    "schedule": (
+        lambda: check_range(0.02, 0.98, "lineal"),
+        "schedule is 'lineal'",
+        "one of linear, square-root, cosine, dream-time, uniform",
+        "set schedule=linear",
+    ),
+    "target prompt": (
+        lambda: SSDPromptProcessor({"source_prompt": "a ball", "target_prompt": "  "}),
+        "target_prompt is empty",
+        "a sentence for what should be there",
+        'set target_prompt="a photo of ..."',
+    ),
+    "source prompt": (
+        lambda: SSDPromptProcessor({"target_prompt": "a ball"})(random_backbone(), {"src", "tgt"}),
+        "source_prompt is empty",
+        "a sentence for what is there; this score compares the two prompts",
+        'set source_prompt="a photo of ..."',
+    ),
+    "score and model": (
+        lambda: SSDGuidance({"score": {"name": "ssd-ip2p"}}, backbone=random_backbone()),
+        "score ssd-ip2p does not fit model random-sd-epsilon, which reads no picture",
+        "a score for this kind of model",
+        "set system.guidance.score.name=ssd, or another model",
+    ),
+    "box": (
+        lambda: in_box(torch.zeros(1, 3), [0, 0, 0, 0, 1, 1]),
+        "mask.box is [0, 0, 0, 0, 1, 1]",
+        "x_min, y_min, z_min, x_max, y_max, z_max with each minimum below its maximum",
+        "set mask.box=[-1,-1,0,1,1,2]",
+    ),
+    "threshold": (
+        lambda: select_on_toy(threshold=1.0),
+        "mask.threshold is 1.0",
+        "between 0 and 1",
+        "set mask.threshold=0.5",
+    ),
+    "picture without cameras": (
+        lambda: select_on_toy(picture="masks"),
+        "mask.picture is masks but there are no cameras",
+        "the cameras of the views that the masks were drawn on",
+        "set cameras=PATH, or use mask.box",
+    ),
+    "empty selection": (
+        lambda: select_on_toy(box=[50.0, 50.0, 50.0, 51.0, 51.0, 51.0]),
+        "the mask (text None, picture None, box [50.0, 50.0, 50.0, 51.0, 51.0, 51.0]) selects none of 183 Gaussians",
+        "at least one",
+        "lower mask.threshold, or check the box and the pictures",
+    ),
+    "capture without cameras": (
+        lambda: GSViews({"views": "capture"}),
+        "data.views is capture but there are no cameras",
+        "a file or folder of cameras",
+        "set cameras=PATH, or data.views=orbit",
+    ),
+    "missing cameras": (
+        lambda: GSViews({"cameras": "no/such/cameras.json"}),
+        "cameras no/such/cameras.json do not exist",
+        "a COLMAP folder, transforms.json or cameras.json",
+        "check the path, or leave cameras empty for an orbit",
+    ),
+    "batch size": (lambda: GSViews({"batch_size": 0}), "data.batch_size is 0", "at least 1", "set data.batch_size=1"),
+    "training views": (
+        lambda: GSViews({"num_train_views": -1}),
+        "data.num_train_views is -1",
+        "at least 1",
+        "set data.num_train_views=1",
+    ),
+    "elevations": (
+        lambda: GSViews({"elevation_deg": [40.0, 10.0]}),
+        "data.elevation_deg is [40.0, 10.0]",
+        "two numbers, low then high",
+        "set data.elevation_deg=[low,high]",
+    ),
+    "distances": (
+        lambda: GSViews({"radius_scale": [1.0]}),
+        "data.radius_scale is [1.0]",
+        "two numbers, low then high",
+        "set data.radius_scale=[low,high]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_message(name):
+    cause, what, expected, fix = MESSAGES[name]
+    with pytest.raises(ConfigError) as error:
+        cause()
+    assert (error.value.what, error.value.expected, error.value.fix) == (what, expected, fix)
+    assert str(error.value) == f"{what}; expected {expected}; {fix}"

@@ -1,0 +1,91 @@
+"""The data module: pools, sizes, and where the views come from."""
+
+import pytest
+import torch
+
+from tests.edit_world import toy_cameras, toy_parts
+from threestudio_ssd.data import GSViews
+from threestudio_ssd.toyworld.splat import save_cameras_json
+
+
+@pytest.fixture(scope="module")
+def gaussians():
+    return toy_parts(keep_every=10)[0]
+
+
+@pytest.fixture
+def capture(tmp_path):
+    save_cameras_json(toy_cameras(16, 100).resized(120, 80), tmp_path / "cameras.json")
+    return str(tmp_path / "cameras.json")
+
+
+def test_an_orbit_where_there_are_no_cameras(gaussians):
+    data = GSViews({"num_train_views": 10, "num_test_views": 3, "test_size": 40, "video_frames": 5})
+    views = data.views(gaussians, model_size=64, size_multiple=8)
+    assert data.capture is None
+    assert (len(views.train), len(views.test), len(views.video)) == (10, 3, 5)
+    assert views.train.widths.tolist() == views.train.heights.tolist() == [64] * 10
+    assert views.test.widths.tolist() == views.video.heights.tolist()[:3] == [40] * 3
+    assert (views.train.centers - views.orbit.center).norm(dim=1).min() > 0.9 * views.orbit.radius
+
+
+def test_the_orbit_s_keys_are_followed(gaussians):
+    keys = {"center": [0.0, 0.0, 1.0], "radius": 4.0, "up": "+z", "elevation_deg": [30.0, 30.0], "fov_y_deg": 60.0}
+    views = GSViews({**keys, "radius_scale": [1.0, 1.0], "size": 32}).views(gaussians, 64, 8)
+    away = views.train.centers - torch.tensor([0.0, 0.0, 1.0])
+    torch.testing.assert_close(away.norm(dim=1), torch.full((96,), 4.0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(away[:, 2], torch.full((96,), 2.0), atol=1e-4, rtol=0)
+    assert views.train.widths[0] == 32
+    assert float(2 * torch.atan(16 / views.train.Ks[0, 1, 1]).rad2deg()) == pytest.approx(60, abs=1e-3)
+
+
+def test_a_capture_s_own_cameras_train_and_its_orbit_is_held_out(gaussians, capture):
+    data = GSViews({"cameras": capture, "num_train_views": 6, "num_test_views": 4, "test_size": 48, "video_frames": 0})
+    views = data.views(gaussians, model_size=32, size_multiple=8)
+    assert set(views.train.names) <= set(data.capture.names)
+    assert len(views.train) == 6
+    assert (int(views.train.widths[0]), int(views.train.heights[0])) == (48, 32)
+    assert len(views.test) == 4
+    assert len(views.video) == 0
+    distances = torch.cdist(views.test.centers, data.capture.centers)
+    assert distances.min() > 0.05
+    assert (views.test.centers - torch.tensor([0.0, 0.0, 0.9])).norm(dim=1).sub(5.4).abs().max() < 0.05
+
+
+def test_sides_are_rounded_to_what_the_model_takes(gaussians, capture):
+    views = GSViews({"cameras": capture, "size": 50}).views(gaussians, 64, 16)
+    assert (int(views.train.widths[0]), int(views.train.heights[0])) == (80, 48)
+
+
+def test_an_orbit_beside_a_capture(gaussians, capture):
+    views = GSViews({"cameras": capture, "views": "orbit", "num_train_views": 5}).views(gaussians, 32, 8)
+    assert views.train.names[0].startswith("orbit")
+    assert views.train.widths[0] == views.train.heights[0] == 32
+
+
+def test_a_capture_from_one_side_is_tested_on_itself(gaussians, tmp_path):
+    save_cameras_json(toy_cameras(24)[:9], tmp_path / "cameras.json")
+    data = GSViews({"cameras": str(tmp_path / "cameras.json"), "num_test_views": 3, "test_size": 40, "video_frames": 4})
+    views = data.views(gaussians, 32, 8)
+    assert views.test.names == ["view_000", "view_004", "view_008"]
+    assert len(views.video) == 4
+    assert set(views.video.names) <= set(data.capture.names)
+    no_video = GSViews({"cameras": str(tmp_path / "cameras.json"), "video_frames": 0})
+    assert len(no_video.views(gaussians, 32, 8).video) == 0
+
+
+def test_the_same_seed_gives_the_same_views(gaussians, capture):
+    first, same, other = (
+        GSViews({"cameras": capture, "num_train_views": 6, "seed": seed}).views(gaussians, 32, 8).train.names
+        for seed in (0, 0, 1)
+    )
+    assert first == same
+    assert first != other
+
+
+def test_loaders_never_end_or_hold_one_item():
+    data = GSViews({})
+    steps = iter(data.train_dataloader())
+    assert [next(steps) for _ in range(3)] == [{}, {}, {}]
+    for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
+        assert list(loader) == [{}]
