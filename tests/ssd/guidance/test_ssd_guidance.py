@@ -1,0 +1,288 @@
+"""Guidance: what a step costs, what it feeds back, and that models of one denoiser agree whatever they predict."""
+
+import pytest
+import torch
+
+from threestudio_ssd.diffusion import random_backbone
+from threestudio_ssd.errors import ConfigError
+from threestudio_ssd.guidance import SSDGuidance, SSDPromptProcessor, step_generator
+from threestudio_ssd.scores import DDS, SCORES, SSD
+
+TEXTS = {"src": "a red ball", "tgt": "a blue ball", "null": "", "neg": "blurry"}
+RUN = {"step": 2, "num_steps": 10, "seed": 3}
+
+
+def make(score="ssd", backbone=None, **keys):
+    """Guidance on a random backbone, its prompts by name, and that backbone."""
+    options = {"name": score} if isinstance(score, str) else score
+    backbone = backbone or random_backbone(in_channels=8 if options["name"] == "ssd-ip2p" else 4)
+    guidance = SSDGuidance({"score": options, **keys}, backbone=backbone)
+    rows = backbone.encode_prompts(list(TEXTS.values()))
+    return guidance, {name: rows[index] for index, name in enumerate(TEXTS)}, backbone
+
+
+def pictures(count=2, seed=0):
+    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def latents_of(count=2, seed=0, size=8):
+    return torch.randn(count, 4, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def condition_for(backbone, images):
+    return backbone.encode_condition(images) if backbone.has_image_condition else None
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_loss_s_gradient_is_the_score_over_the_batch(count):
+    guidance, prompts, _ = make()
+    latents = latents_of(count, seed=1).requires_grad_()
+    output = guidance.latent_step(latents, latents_of(count, seed=2), prompts, **RUN)
+    (gradient,) = torch.autograd.grad(output.loss, latents)
+    torch.testing.assert_close(gradient, output.score / count, rtol=1e-5, atol=1e-5)
+    assert output.score.abs().mean() > 1e-3
+    assert output.loss.item() == pytest.approx(0.5 * output.score.pow(2).sum().item() / count, rel=1e-4)
+
+
+def test_gradients_reach_the_pictures_and_nothing_else():
+    guidance, prompts, backbone = make()
+    images = pictures().requires_grad_()
+    guidance(images, latents_of(), prompts, **RUN).loss.backward()
+    assert images.grad.abs().max() > 0
+    assert all(p.grad is None for net in (backbone.network, backbone.vae) for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("score", "rows"),
+    [
+        ("ssd", 4), ({"name": "ssd", "enhance_weight": 0}, 3), ("ssd-ip2p", 4), ("dds", 4), ("sds", 2), ("pds", 4),
+        ({"name": "csd"}, 2), ({"name": "csd", "source_weight": 2.5}, 3), ("nfsd", 3), ("dream-catalyst", 4),
+        ({"name": "ssd", "cross_trajectory_weight": 0, "enhance_weight": 0}, 2),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_step_costs_one_encode_and_one_network_call(score, rows, count):
+    guidance, prompts, backbone = make(score)
+    images = pictures(count)
+    condition = condition_for(backbone, images)
+    backbone.counters.reset()
+    guidance(images, latents_of(count), prompts, image_condition=condition, **RUN)
+    counted = backbone.counters
+    assert (counted.network_calls, counted.rows) == (1, rows * count)
+    assert (counted.encodes, counted.encoded_images) == (1, count)
+    assert (counted.decodes, counted.prompts) == (0, 0)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_every_score_runs_and_gives_a_finite_gradient(name):
+    guidance, prompts, backbone = make(name)
+    images = pictures().requires_grad_()
+    output = guidance(images, latents_of(), prompts, image_condition=condition_for(backbone, images.detach()), **RUN)
+    output.loss.backward()
+    assert torch.isfinite(images.grad).all()
+    assert output.score.abs().max() > 0
+    assert output.timestep == 980 - 960 * 2 // 10
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_batch_of_views_is_the_views_one_by_one(name):
+    guidance, prompts, backbone = make(name)
+    tgt, src, noise = latents_of(3, 1), latents_of(3, 2), latents_of(3, 3)
+    condition = latents_of(3, 4) if backbone.has_image_condition else None
+    whole = guidance.compute_score(tgt, src, prompts, 400, noise, condition)
+    for row in range(3):
+        one = slice(row, row + 1)
+        single = guidance.compute_score(
+            tgt[one], src[one], prompts, 400, noise[one], None if condition is None else condition[one]
+        )
+        torch.testing.assert_close(whole[one], single, rtol=1e-3, atol=1e-3)
+
+
+def test_the_score_is_the_paper_s_equation():
+    """SSD and DDS written out by hand over separate network calls."""
+    tgt, src, noise = latents_of(2, 1), latents_of(2, 2), latents_of(2, 3)
+    guidance, prompts, backbone = make()
+    a = backbone.alphas_cumprod[400]
+    noisy = {name: a.sqrt() * z + (1 - a).sqrt() * noise for name, z in (("tgt", tgt), ("src", src))}
+
+    def e(latents, prompt):
+        rows = type(prompts[prompt]).cat([prompts[prompt]] * 2)
+        return backbone.predict_noise(noisy[latents], torch.tensor([400, 400]), rows)
+
+    expected = (
+        3.75 * (e("tgt", "tgt") - e("tgt", "src"))
+        + (e("tgt", "src") - e("src", "null"))
+        + 5.5 * (e("tgt", "tgt") - e("tgt", "null"))
+        + 0.075 * torch.exp(torch.tensor(0.4)) * (noisy["tgt"] - noisy["src"])
+    )
+    found = guidance.compute_score(tgt, src, prompts, 400, noise)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+    def cfg(latents, prompt):
+        return e(latents, "null") + 7.5 * (e(latents, prompt) - e(latents, "null"))
+
+    dds, _, _ = make("dds", backbone)
+    found = dds.compute_score(tgt, src, prompts, 400, noise)
+    torch.testing.assert_close(found, cfg("tgt", "tgt") - cfg("src", "src"), rtol=1e-4, atol=1e-4)
+
+
+def test_the_picture_condition_goes_to_the_branches_that_read_it():
+    """InstructPix2Pix: s_T, s_I and the two predictions without picture, by hand."""
+    guidance, prompts, backbone = make("ssd-ip2p")
+    tgt, src, noise, picture = (latents_of(1, seed) for seed in (1, 2, 3, 4))
+    a = backbone.alphas_cumprod[300]
+    noisy_tgt, noisy_src = (a.sqrt() * z + (1 - a).sqrt() * noise for z in (tgt, src))
+
+    def e(latents, condition, prompt):
+        return backbone.predict_noise(latents, 300, prompts[prompt], condition)
+
+    blank = torch.zeros_like(picture)
+    expected = (
+        7.5 * (e(noisy_tgt, picture, "tgt") - e(noisy_tgt, picture, "null"))
+        + 1.5 * (e(noisy_tgt, picture, "null") - e(noisy_tgt, blank, "null"))
+        + e(noisy_tgt, blank, "null") - e(noisy_src, blank, "null")
+        + 0.075 * torch.exp(torch.tensor(0.3)) * (noisy_tgt - noisy_src)
+    )  # fmt: skip
+    found = guidance.compute_score(tgt, src, prompts, 300, noise, picture)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_seed_and_step_decide_the_noise_and_nothing_else_does():
+    guidance, prompts, _ = make(schedule="uniform")
+    tgt, src = latents_of(2, 1), latents_of(2, 2)
+    torch.manual_seed(1)
+    first = guidance.latent_step(tgt, src, prompts, **RUN)
+    torch.manual_seed(2)
+    torch.rand(5)
+    again = guidance.latent_step(tgt, src, prompts, **RUN)
+    assert torch.equal(first.score, again.score)
+    assert first.timestep == again.timestep
+    for change in ({"step": 3}, {"seed": 4}):
+        other = guidance.latent_step(tgt, src, prompts, **{**RUN, **change})
+        assert not torch.equal(first.score, other.score)
+    a, b = (torch.randn(4, generator=step_generator(seed, step)) for seed, step in ((0, 5), (0, 6)))
+    assert not torch.equal(a, b)
+
+
+def same_denoiser(latents, abar, prompts):
+    """Epsilon of a made-up denoiser that knows the noise level and the prompt."""
+    number = 3 * prompts.float()[:, :12, 0].mean(dim=1).view(-1, 1, 1, 1)
+    return torch.tanh(latents + number) * (1 - abar).sqrt() + number
+
+
+def with_denoiser(prediction):
+    """A random backbone whose network predicts, in its own way, what ``same_denoiser`` says."""
+    backbone = random_backbone(prediction)
+    levels = backbone.noise_levels
+
+    def network(latents, times, hidden, return_dict, **extra):
+        if prediction == "flow":
+            s = (times / len(levels)).view(-1, 1, 1, 1)
+            scale = ((1 - s) ** 2 + s**2).sqrt()
+            eps = same_denoiser(latents / scale, ((1 - s) / scale) ** 2, hidden)
+            return ((eps - (latents - s * eps) / (1 - s)),)
+        abar = levels.alphas_cumprod[times].view(-1, 1, 1, 1)
+        eps = same_denoiser(latents, abar, hidden)
+        if prediction == "eps":
+            return (eps,)
+        clean = (latents - (1 - abar).sqrt() * eps) / abar.sqrt()
+        return (abar.sqrt() * eps - (1 - abar).sqrt() * clean,)
+
+    backbone._network_call = network
+    return backbone
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v", "flow"])
+@pytest.mark.parametrize("timestep", [60, 400, 900])
+def test_models_of_one_denoiser_agree_whatever_they_predict(prediction, timestep):
+    guidance, prompts, backbone = make(backbone=with_denoiser(prediction))
+    tgt, src, noise = latents_of(2, 1), latents_of(2, 2), latents_of(2, 3)
+    abar = backbone.alphas_cumprod[timestep]
+    noisy_tgt, noisy_src = (abar.sqrt() * z + (1 - abar).sqrt() * noise for z in (tgt, src))
+    hidden = {name: rows.hidden.expand(2, -1, -1) for name, rows in prompts.items()}
+    y, y_src, null = (same_denoiser(noisy_tgt, abar, hidden[name]) for name in ("tgt", "src", "null"))
+    src_null = same_denoiser(noisy_src, abar, hidden["null"])
+    expected = 9.25 * y - 2.75 * y_src - 5.5 * null - src_null
+    expected += 0.075 * torch.exp(torch.tensor(timestep / 1000)) * (noisy_tgt - noisy_src)
+    found = guidance.compute_score(tgt, src, prompts, timestep, noise)
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_eps_and_v_give_the_same_score_to_rounding():
+    tgt, src, noise = latents_of(2, 1), latents_of(2, 2), latents_of(2, 3)
+    scores = []
+    for prediction in ("eps", "v"):
+        guidance, prompts, _ = make(backbone=with_denoiser(prediction))
+        scores.append(guidance.compute_score(tgt, src, prompts, 500, noise))
+    torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-4)
+
+
+def test_a_null_edit_of_dds_feeds_nothing_back():
+    guidance, prompts, _ = make("dds")
+    same = {**prompts, "tgt": prompts["src"]}
+    latents = latents_of(2, 1)
+    assert guidance.compute_score(latents, latents, same, 500, latents_of(2, 2)).abs().max() < 1e-4
+
+
+def test_mask_and_clip_limit_the_score():
+    guidance, prompts, _ = make(grad_clip=0.01)
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[:, :, 2:5, 3:6] = 1
+    output = guidance.latent_step(latents_of(2, 1), latents_of(2, 2), prompts, latent_mask=mask, **RUN)
+    assert output.score.abs().max() == pytest.approx(0.01)
+    assert (output.score * (1 - mask)).abs().max() == 0
+    assert (output.score * mask).abs().max() > 0
+
+
+def test_configured_score_and_prompt_names():
+    guidance, _, _ = make({"name": "ssd", "enhance_weight": 0})
+    assert guidance.score == SSD(enhance_weight=0.0)
+    assert guidance.prompt_names == {"src", "tgt", "null"}
+    guidance, _, _ = make("dds")
+    assert guidance.score == DDS()
+    assert make("nfsd")[0].prompt_names == {"tgt", "null", "neg"}
+    assert not guidance.needs_picture
+    assert make("ssd-ip2p")[0].needs_picture
+
+
+@pytest.mark.parametrize(
+    ("score", "channels", "what", "fix"),
+    [
+        ("ssd", 8, "score ssd does not fit model random-sd-epsilon, which is an InstructPix2Pix model",
+         "set system.guidance.score.name=ssd-ip2p, or another model"),
+        ("ssd-ip2p", 4, "score ssd-ip2p does not fit model random-sd-epsilon, which reads no picture",
+         "set system.guidance.score.name=ssd, or another model"),
+    ],
+)  # fmt: skip
+def test_a_score_for_another_kind_of_model_is_refused(score, channels, what, fix):
+    with pytest.raises(ConfigError) as error:
+        make(score, random_backbone(in_channels=channels))
+    assert (error.value.what, error.value.expected, error.value.fix) == (what, "a score for this kind of model", fix)
+
+
+def test_bad_schedules_and_scores_fail_before_a_model_is_loaded():
+    with pytest.raises(ConfigError, match=r"score.name is 'sdd'"):
+        SSDGuidance({"model": "no/such/model/anywhere", "score": {"name": "sdd"}})
+    with pytest.raises(ConfigError, match="t_min_frac is 0.9"):
+        SSDGuidance({"model": "no/such/model/anywhere", "t_min_frac": 0.9, "t_max_frac": 0.5})
+
+
+def test_prompts_are_embedded_once_and_the_encoder_is_freed():
+    backbone = random_backbone()
+    processor = SSDPromptProcessor({"source_prompt": "a red ball", "target_prompt": "a blue ball"})
+    plain = backbone.encode_prompts(["a red ball", "a blue ball", ""])
+    backbone.counters.reset()
+    prompts = processor(backbone, {"src", "tgt", "null"})
+    assert backbone.counters.prompts == 3
+    assert backbone.text_encoders is None
+    for index, name in enumerate(("src", "tgt", "null")):
+        torch.testing.assert_close(prompts[name].hidden[0], plain.hidden[index], rtol=1e-4, atol=1e-5)
+        assert len(prompts[name]) == 1
+
+
+def test_a_score_that_reads_no_source_prompt_needs_none():
+    backbone = random_backbone()
+    processor = SSDPromptProcessor({"target_prompt": "a blue ball"})
+    assert set(processor(backbone, {"tgt", "null"})) == {"tgt", "null"}
+    with pytest.raises(ConfigError, match="source_prompt is empty"):
+        SSDPromptProcessor({"target_prompt": "a blue ball"})(random_backbone(), {"src", "tgt"})

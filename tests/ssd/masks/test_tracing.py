@@ -1,0 +1,139 @@
+"""Tracing: visible weights against a dense blending written out here, and the object of a scene found again."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.edit_world import object_masks, toy_cameras, toy_parts
+from threestudio_ssd.gaussians import Gaussians
+from threestudio_ssd.masks import trace, visible_weights
+from threestudio_ssd.masks.selection import MaskConfig, select
+from threestudio_ssd.rendering import coverage
+
+SIZE = 20
+
+
+def few_gaussians(count=14, seed=0):
+    """Overlapping blobs around the point the toy cameras look at."""
+    draw = torch.Generator().manual_seed(seed)
+    return Gaussians(
+        means=torch.randn(count, 3, generator=draw) * 0.6 + torch.tensor([0.0, 0.0, 0.9]),
+        log_scales=torch.rand(count, 3, generator=draw) - 2.0,
+        raw_quats=torch.randn(count, 4, generator=draw),
+        logit_opacities=torch.randn(count, generator=draw),
+        sh0=torch.randn(count, 1, 3, generator=draw),
+        shN=torch.zeros(count, 0, 3),
+    )
+
+
+def dense_weights(gaussians, cameras, index):
+    """(n h w) blending weights alpha * T of one view in float64, pixel by pixel, front to back."""
+    means, scales, quats = (tensor.double().numpy() for tensor in (gaussians.means, gaussians.scales, gaussians.quats))
+    opacities = gaussians.opacities.double().numpy()
+    viewmat, K = cameras.viewmats[index].double().numpy(), cameras.Ks[index].double().numpy()
+    height, width = int(cameras.heights[index]), int(cameras.widths[index])
+    v, u = np.meshgrid(np.arange(height) + 0.5, np.arange(width) + 0.5, indexing="ij")
+    places = means @ viewmat[:3, :3].T + viewmat[:3, 3]
+    weights, light = np.zeros((len(means), height, width)), np.ones((height, width))
+    for n in np.argsort(places[:, 2]):
+        x, y, z = places[n]
+        w, i, j, k = quats[n]
+        rotation = np.array([
+            [1 - 2 * (j * j + k * k), 2 * (i * j - w * k), 2 * (i * k + w * j)],
+            [2 * (i * j + w * k), 1 - 2 * (i * i + k * k), 2 * (j * k - w * i)],
+            [2 * (i * k - w * j), 2 * (j * k + w * i), 1 - 2 * (i * i + j * j)],
+        ])  # fmt: skip
+        spread = rotation * scales[n]
+        jacobian = np.array([[K[0, 0] / z, 0, -K[0, 0] * x / z**2], [0, K[1, 1] / z, -K[1, 1] * y / z**2]])
+        half = jacobian @ viewmat[:3, :3] @ spread
+        conic = np.linalg.inv(half @ half.T + 0.3 * np.eye(2))
+        offset = np.stack([u - (K[0, 0] * x / z + K[0, 2]), v - (K[1, 1] * y / z + K[1, 2])], -1)
+        power = np.einsum("hwi,ij,hwj->hw", offset, conic, offset)
+        alpha = np.minimum(0.999, opacities[n] * np.exp(-0.5 * power))
+        alpha[alpha < 1 / 255] = 0
+        weights[n] = alpha * light
+        light = light * (1 - alpha)
+    return weights
+
+
+def test_weights_equal_a_dense_blending():
+    gaussians, cameras = few_gaussians(), toy_cameras(3, SIZE)
+    masks = torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    masked, total = visible_weights(gaussians, cameras, masks)
+    dense = [dense_weights(gaussians, cameras, index) for index in range(3)]
+    expected_total = sum(weights.sum(axis=(1, 2)) for weights in dense)
+    expected = sum((w * mask.double().numpy()).sum(axis=(1, 2)) for w, mask in zip(dense, masks, strict=True))
+    assert expected_total.max() > 10
+    np.testing.assert_allclose(total.numpy(), expected_total, rtol=2e-3, atol=0.05)
+    np.testing.assert_allclose(masked.numpy(), expected, rtol=2e-3, atol=0.05)
+
+
+def test_weights_leave_no_gradient_behind():
+    gaussians = few_gaussians()
+    gaussians.means.requires_grad_()
+    visible_weights(gaussians, toy_cameras(1, SIZE), torch.ones(1, SIZE, SIZE))
+    assert gaussians.means.grad is None
+
+
+def test_a_full_mask_selects_what_is_seen_and_an_empty_one_nothing():
+    gaussians, cameras = few_gaussians(), toy_cameras(3, SIZE)
+    hidden = gaussians.replace(logit_opacities=gaussians.logit_opacities.index_fill(0, torch.tensor([4]), -30.0))
+    found = trace(hidden, cameras, torch.ones(3, SIZE, SIZE))
+    assert found.sum() == len(gaussians) - 1
+    assert not found[4]
+    assert not trace(gaussians, cameras, torch.zeros(3, SIZE, SIZE)).any()
+
+
+def test_the_order_of_gaussians_and_views_changes_nothing():
+    gaussians, is_object = toy_parts(keep_every=12)
+    cameras = toy_cameras(3, 24)
+    masks = object_masks(gaussians, is_object, cameras)
+    found = trace(gaussians, cameras, masks)
+    order = torch.randperm(len(gaussians), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(trace(gaussians.select(order), cameras, masks), found[order])
+    assert torch.equal(trace(gaussians, cameras[[2, 0, 1]], masks[[2, 0, 1]]), found)
+
+
+def test_a_front_object_hides_what_is_behind_it():
+    """One view, one pixel-filling blob in front of another: the one behind carries too little weight to be seen."""
+    gaussians, cameras = few_gaussians(2), toy_cameras(1, SIZE)
+    center, forward = cameras.centers[0], cameras.forwards[0]
+    gaussians = gaussians.replace(
+        means=torch.stack([center + 3 * forward, center + 6 * forward]),
+        log_scales=torch.full((2, 3), -1.0),
+        logit_opacities=torch.full((2,), 12.0),
+    )
+    _, total = visible_weights(gaussians, cameras, torch.ones(1, SIZE, SIZE))
+    assert total[0] > 3 * total[1]
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5])
+def test_the_object_is_found_again_from_its_exact_masks(threshold):
+    """Rendered from views it was not traced in, the traced object overlaps the true one by nine tenths."""
+    gaussians, is_object = toy_parts(keep_every=2)
+    cameras = toy_cameras(12, 64)
+    traced_in, seen_from = cameras[::2], cameras[1::2]
+    found = trace(gaussians, traced_in, object_masks(gaussians, is_object, traced_in), threshold)
+    mask = coverage(gaussians, found, seen_from) > 0.5
+    true = coverage(gaussians, is_object, seen_from) > 0.5
+    assert ((mask & true).sum() / (mask | true).sum()) >= 0.9
+    assert (found & ~is_object).sum() < 0.02 * is_object.sum()
+
+
+def test_box_and_pictures_together_select_what_passes_both(tmp_path):
+    from PIL import Image
+
+    gaussians, is_object = toy_parts(keep_every=8)
+    cameras = toy_cameras(6, 48)
+    for name, mask in zip(cameras.names, object_masks(gaussians, is_object, cameras), strict=True):
+        Image.fromarray((mask.numpy() * 255).astype(np.uint8)).save(tmp_path / f"{name}.png")
+    black = torch.zeros(3)
+    pictures = select(MaskConfig(picture=str(tmp_path)), gaussians, cameras, cameras, black)
+    box = select(MaskConfig(box=[-9.0, -9.0, 1.0, 9.0, 9.0, 3.0]), gaussians, cameras, None, black)
+    both = select(
+        MaskConfig(picture=str(tmp_path), box=[-9.0, -9.0, 1.0, 9.0, 9.0, 3.0]), gaussians, cameras, cameras, black
+    )
+    assert torch.equal(both, pictures & box)
+    assert 0 < both.sum() < pictures.sum()
+    everything = select(MaskConfig(), gaussians, cameras, None, black)
+    assert everything.all()
