@@ -124,9 +124,10 @@ class Architecture:
 
     def make_texts(self) -> list[nn.Module]:
         """The CLIP text encoders (an SD 3's T5 left out)."""
-        from transformers import CLIPTextConfig, CLIPTextModel
+        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-        return [CLIPTextModel(CLIPTextConfig(**config)) for config in self.texts]
+        make = CLIPTextModel if self.kind == "sd" else CLIPTextModelWithProjection
+        return [make(CLIPTextConfig(**config)) for config in self.texts]
 
 
 ARCHITECTURES: dict[str, Architecture] = {

@@ -182,13 +182,19 @@ class Backbone:
         """Images in [0, 1] from scaled latents."""
         self.counters.decodes += 1
         unscaled = latents / self.vae.config.scaling_factor + self._shift
-        return (self.vae.decode(unscaled.to(self.vae_dtype)).sample.float() / 2 + 0.5).clamp(0, 1)
+        with self._own_precision():
+            return (self.vae.decode(unscaled.to(self.vae_dtype)).sample.float() / 2 + 0.5).clamp(0, 1)
 
     def _encoder_output(self, images_bchw: Float[Tensor, "b 3 h w"]) -> Any:
         self.check_image_size(*images_bchw.shape[-2:])
         self.counters.encodes += 1
         self.counters.encoded_images += len(images_bchw)
-        return self.vae.encode((images_bchw * 2 - 1).to(self.vae_dtype))
+        with self._own_precision():
+            return self.vae.encode((images_bchw * 2 - 1).to(self.vae_dtype))
+
+    def _own_precision(self) -> torch.autocast:
+        """Keeps a trainer's autocast (float16, say) from overruling the precision chosen for each network."""
+        return torch.autocast(self.device.type, enabled=False)
 
     @property
     def _shift(self) -> float:
@@ -230,7 +236,7 @@ class Backbone:
         if len(prompts) != num_rows:
             raise ValueError(f"{num_rows} latents but {len(prompts)} prompts; give one prompt row for each latent")
         timesteps = self._timesteps(timesteps, num_rows)
-        with torch.set_grad_enabled(with_grad and torch.is_grad_enabled()):
+        with torch.set_grad_enabled(with_grad and torch.is_grad_enabled()), self._own_precision():
             latents_in, times = self.noise_levels.network_input(latents_noisy, timesteps)
             prediction = self._run_network(self._with_condition(latents_in, image_condition), times, prompts)
             self.counters.network_calls += 1
@@ -254,7 +260,7 @@ class Backbone:
         latents, hidden = latents.to(self.dtype), prompts.hidden.to(self.dtype)
         if self.kind == "sd3":
             pooled = prompts.pooled.to(self.dtype)
-            return self._network_call(latents, hidden, pooled, times.to(self.dtype), return_dict=False)[0]
+            return self._network_call(latents, hidden, pooled, times, return_dict=False)[0]
         extra = {}
         if self.kind == "sdxl":
             extra["added_cond_kwargs"] = {
@@ -268,14 +274,14 @@ class Backbone:
     def _time_ids(self, latents: Float[Tensor, "b c zh zw"]) -> Float[Tensor, "b 6"]:
         """SDXL's size conditions: original, crop, target (Podell et al. 2023, arXiv:2307.01952)."""
         height, width = (side * self.downscale for side in latents.shape[-2:])
-        ids = torch.tensor([[height, width, 0, 0, height, width]], device=latents.device, dtype=latents.dtype)
+        ids = torch.tensor([[height, width, 0, 0, height, width]], device=latents.device, dtype=torch.float32)
         return ids.expand(len(latents), 6)
 
     def _no_guidance(self, num_rows: int) -> Float[Tensor, "b d"]:
         """A distilled LCM's embedding of guidance scale 1 (Luo et al. 2023): sin(0) and cos(0)."""
-        half = self.network.config.time_cond_proj_dim // 2
-        embedding = torch.cat([torch.zeros(half), torch.ones(half)]).to(self.device, self.dtype)
-        return embedding.expand(num_rows, 2 * half)
+        embedding = torch.zeros(num_rows, self.network.config.time_cond_proj_dim, device=self.device, dtype=self.dtype)
+        embedding[:, embedding.shape[1] // 2 :] = 1
+        return embedding
 
     # -- prompts ---------------------------------------------------------------------------------------------
     def encode_prompts(self, prompts: Sequence[str]) -> PromptEmbeds:
@@ -287,7 +293,8 @@ class Backbone:
         if self.text_encoders is None:
             raise RuntimeError("the text encoder was freed; embed all prompts before free_text_encoder()")
         self.counters.prompts += len(prompts)
-        return self.text_encoders(prompts, self.device)
+        with self._own_precision():
+            return self.text_encoders(prompts, self.device)
 
     def free_text_encoder(self) -> None:
         """Give the memory of the text encoders back; `encode_prompts` cannot be called any more."""

@@ -50,7 +50,7 @@ def choose_vae_dtype(dtype: torch.dtype | str | None, device: torch.device) -> t
 def place(network: nn.Module, device: torch.device, dtype: torch.dtype, is_channels_last: bool = False) -> nn.Module:
     """`network`, frozen, in evaluation mode, on `device` and in `dtype`."""
     network = network.eval().requires_grad_(False).to(device)
-    if any(tensor.dtype != dtype for tensor in network.parameters()):
+    if all(tensor.dtype != dtype for tensor in network.parameters()):  # T5 keeps some layers in float32 on purpose
         network = network.to(dtype)
     return network.to(memory_format=torch.channels_last) if is_channels_last else network
 

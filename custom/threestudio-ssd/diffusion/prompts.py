@@ -116,7 +116,7 @@ class TextEncoders:
         return PromptEmbeds(embeds.hidden * is_kept[:, None, None], embeds.pooled * is_kept[:, None])
 
     def _warn_of_dropped_words(self, prompt: str) -> None:
-        tokenizer = min((t for t in self.tokenizers if t is not None), key=_max_tokens)
+        tokenizer = max((each for each in self.tokenizers if each is not None), key=_max_tokens)
         num_tokens, dropped = dropped_words(tokenizer, prompt)
         if dropped:
             threestudio.warn(

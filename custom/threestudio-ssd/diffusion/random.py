@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .architectures import ARCHITECTURES
 from .backbone import Backbone
 from .models import Components
 
@@ -85,6 +86,35 @@ def random_components(
         text_networks=texts + missing,
         scheduler_config=scheduler if prediction_type == "flow" else scheduler | BETAS,
         model_id=f"random-{kind}-{prediction_type}",
+    )
+
+
+def full_size_components(name: str, *, dtype: torch.dtype = torch.float32, seed: int = 0) -> Components:
+    """A published architecture at its full size, with random weights: what a real model costs, without a download.
+
+    Args:
+        name: A key of ARCHITECTURES, such as "sd15" (1.1 G weights).
+        dtype: Of the weights.
+        seed: Of the weights; the global random state is left alone.
+    """
+    architecture = ARCHITECTURES[name]
+    default = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(dtype)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network, vae, texts = architecture.make_network(), architecture.make_vae(), architecture.make_texts()
+    finally:
+        torch.set_default_dtype(default)
+    missing = [None] if architecture.kind == "sd3" else []
+    return Components(
+        kind=architecture.kind,
+        network=network,
+        vae=vae,
+        tokenizers=[letter_tokenizer()] * len(texts) + missing,
+        text_networks=texts + missing,
+        scheduler_config=SCHEDULERS["flow"] if architecture.kind == "sd3" else SCHEDULERS["epsilon"] | BETAS,
+        model_id=f"random-{name}",
     )
 
 

@@ -203,6 +203,41 @@ def test_options_leave_the_numbers_alone(generator):
     assert torch.allclose(*found, atol=1e-5)
 
 
+def test_a_trainers_autocast_does_not_overrule_the_chosen_precision(generator):
+    backbone = random_backbone()
+    images = torch.rand(1, 3, 16, 16, generator=generator)
+    latents, timesteps = noisy_batch(backbone, 1, generator)
+
+    def results():
+        prompts = backbone.encode_prompts(["a"])
+        eps = backbone.predict_noise(latents, timesteps, prompts)
+        return torch.cat([each.flatten() for each in (backbone.encode(images), backbone.decode(latents), eps)])
+
+    expected = results()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(results(), expected)
+
+
+def test_large_images_are_encoded_in_tiles_only_when_asked(generator):
+    num_passes = []
+    for is_tiled, side in [(False, 64), (True, 64), (True, 32)]:
+        backbone, passes = random_backbone(vae_tiling=is_tiled), []
+        backbone.vae.encoder.register_forward_hook(lambda *args, passes=passes: passes.append(1))
+        assert backbone.encode(torch.rand(1, 3, side, side, generator=generator)).shape[-1] == side // 4
+        num_passes.append(len(passes))
+    assert num_passes[0] == num_passes[2] == 1
+    assert num_passes[1] > 1
+
+
+def test_compile_compiles_the_network_and_nothing_else(monkeypatch, generator):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    random_backbone()
+    assert compiled == []
+    backbone = random_backbone(compile=True)
+    assert compiled == [backbone.network]
+
+
 def test_half_precision_networks_speak_float32(generator):
     backbone = random_backbone(dtype="bf16", vae_dtype="bf16")
     latents, timesteps = noisy_batch(backbone, 1, generator)

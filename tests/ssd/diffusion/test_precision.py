@@ -36,6 +36,12 @@ def test_a_vae_in_float16_is_refused():
         choose_vae_dtype(torch.float16, CUDA)
 
 
+def test_layers_that_were_loaded_in_float32_on_purpose_stay_so():
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2).half(), torch.nn.Linear(2, 2))
+    placed = place(network, CPU, torch.float16)
+    assert (placed[0].weight.dtype, placed[1].weight.dtype) == (torch.float16, torch.float32)
+
+
 def test_placing_freezes_and_lays_out():
     network = place(torch.nn.Conv2d(3, 4, 3), CPU, torch.bfloat16, is_channels_last=True)
     assert network.weight.dtype == torch.bfloat16

@@ -61,6 +61,25 @@ def test_two_clips_give_their_last_layers_but_one_and_the_second_pooled():
     assert torch.equal(zeroed[1].hidden, embeds[1].hidden)
 
 
+@pytest.mark.parametrize("has_t5", [False, True])
+def test_stable_diffusion_3_joins_two_clips_and_a_t5(has_t5, warnings_seen):
+    from transformers import T5Config, T5EncoderModel
+
+    backbone = random_backbone(kind="sd3")
+    texts, prompts = backbone.text_encoders, ["", "a red ball " * 10]
+    t5 = T5EncoderModel(T5Config(vocab_size=600, d_model=64, d_kv=8, d_ff=32, num_layers=1, num_heads=2)).eval()
+    if has_t5:
+        texts.networks[2], texts.tokenizers[2] = t5, letter_tokenizer(model_max_length=512)
+    embeds = backbone.encode_prompts(prompts)
+    ids = texts.tokenizers[0](prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    clips = [network(ids, output_hidden_states=True) for network in texts.networks[:2]]
+    assert embeds.hidden.shape == (2, 77 + 256, 64)
+    assert torch.equal(embeds.hidden[:, :77], torch.cat([clip.hidden_states[-2] for clip in clips], dim=-1))
+    assert torch.equal(embeds.pooled, torch.cat([clip.text_embeds for clip in clips], dim=-1))
+    assert (embeds.hidden[:, 77:].abs().max() > 0) == has_t5
+    assert len(warnings_seen) == (not has_t5)  # the T5 reads what the CLIPs cannot
+
+
 def test_embedding_a_prompt_does_not_depend_on_its_neighbours(backbone):
     together = backbone.encode_prompts(["", "a red ball", "a much longer prompt of a blue ball"])
     assert torch.allclose(backbone.encode_prompts(["a red ball"]).hidden, together[1].hidden, atol=1e-6)

@@ -1,0 +1,51 @@
+"""Published architectures at their full size, with random weights: one real step on a CPU at reduced resolution."""
+
+import gc
+
+import pytest
+import torch
+
+from threestudio_ssd.diffusion import Backbone, load_backbone
+from threestudio_ssd.diffusion.models import save_components
+from threestudio_ssd.diffusion.random import full_size_components
+
+
+def one_step(backbone):
+    """Encode with gradient, one batched prediction, one backward: what an optimisation step asks of the networks."""
+    images = torch.rand(1, 3, 64, 96, requires_grad=True)
+    latents = backbone.encode(images)
+    prompts = backbone.encode_prompts(["", "a photo of a man", "a photo of a clown"])
+    backbone.free_text_encoder()
+    noisy = backbone.add_noise(latents.detach(), torch.randn_like(latents), 500).expand(3, -1, -1, -1)
+    condition = torch.randn(noisy.shape) if backbone.has_image_condition else None
+    eps = backbone.predict_noise(noisy, 500, prompts, condition)
+    (latents * (eps[2] - eps[1])).sum().backward()
+    assert latents.shape == (1, backbone.latent_channels, 8, 12)
+    assert eps.shape == (3, backbone.latent_channels, 8, 12)
+    assert torch.isfinite(eps).all()
+    assert images.grad.abs().max() > 0
+    assert (backbone.counters.network_calls, backbone.counters.rows, backbone.counters.encodes) == (1, 3, 1)
+
+
+@pytest.mark.slow
+def test_stable_diffusion_15_is_loaded_from_a_folder_and_does_a_step(tmp_path):
+    save_components(full_size_components("sd15", dtype=torch.float16), tmp_path)
+    gc.collect()
+    backbone = load_backbone(tmp_path)
+    assert (backbone.image_size, backbone.downscale, backbone.num_timesteps) == (512, 8, 1000)
+    assert backbone.network.dtype == torch.float32
+    one_step(backbone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "image_size"), [("sd21-base", 512), ("sd21", 768), ("ip2p", 512), ("sdxl", 1024), ("sd3", 1024)]
+)
+def test_the_other_architectures_do_a_step(name, image_size):
+    components = full_size_components(name, dtype=torch.bfloat16)
+    backbone = Backbone(components, dtype="bf16", vae_dtype="bf16")
+    del components
+    assert backbone.image_size == image_size
+    one_step(backbone)
+    del backbone
+    gc.collect()

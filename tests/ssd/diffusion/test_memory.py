@@ -1,0 +1,64 @@
+"""Memory followed tensor by tensor, against hand counts; the published table is what the code computes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from threestudio_ssd.diffusion.memory import ROWS, PeakMemory, _pairless_attention, step_memory, table_row
+
+DOCS = Path(__file__).parents[3] / "docs" / "models.md"
+
+
+def test_the_peak_is_that_of_the_tensors_alive_together():
+    with PeakMemory() as memory:
+        first = torch.empty(1000, device="meta")
+        second = first * 2
+        del first
+        third = second + 1
+        view = third[:10]
+    assert memory.peak == 2 * 4000
+    assert memory.current == 2 * 4000
+    del second, third
+    assert memory.current == 4000  # the view keeps its storage
+    del view
+    assert memory.current == 0
+
+
+def test_views_of_what_was_there_before_cost_nothing():
+    weight, rows = torch.empty(50, 100, device="meta"), torch.empty(3, 100, device="meta")
+    with PeakMemory() as memory:
+        result = torch.nn.functional.linear(rows, weight)
+    assert memory.peak == result.numel() * 4
+
+
+def test_saved_activations_are_counted_until_the_backward_pass_frees_them():
+    images = torch.empty(100, device="meta", requires_grad=True)
+    with PeakMemory() as memory:
+        total = images.sin().exp().sum()
+        alive = memory.current
+        total.backward()
+    assert alive == 400 + 4  # the exponential, which its gradient needs, and the sum; the sine is gone
+    assert memory.peak >= alive + 400
+
+
+def test_attention_keeps_no_matrix_of_all_pairs():
+    query = torch.empty(1, 2, 4096, 8, device="meta", requires_grad=True)
+    with _pairless_attention(), PeakMemory() as memory:
+        torch.nn.functional.scaled_dot_product_attention(query, query, query).sum().backward()
+    assert memory.peak < 10 * query.numel() * 4
+    assert query.grad.shape == query.shape
+
+
+@pytest.mark.slow
+def test_checkpointing_and_taesd_save_memory():
+    plain = step_memory("sd15", 512)
+    assert step_memory("sd15", 512, vae_checkpointing=True).encode < 0.7 * plain.encode
+    assert step_memory("sd15", 512, vae="taesd").encode < 0.4 * plain.encode
+    assert plain.weights == pytest.approx(2 * (859.5e6 + 83.65e6), rel=0.001)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ROWS)
+def test_the_published_table_is_what_is_computed(row):
+    assert table_row(*row) in DOCS.read_text(encoding="utf-8")
