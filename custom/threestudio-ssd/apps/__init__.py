@@ -1,5 +1,5 @@
 """What ``launch.py --run NAME`` starts."""
 
-from . import make_tiny_models, tiny_quality, toy_edits
+from . import convert, make_tiny_models, tiny_quality, toy_edits
 
-__all__ = ["make_tiny_models", "tiny_quality", "toy_edits"]
+__all__ = ["convert", "make_tiny_models", "tiny_quality", "toy_edits"]
