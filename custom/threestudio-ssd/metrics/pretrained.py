@@ -18,7 +18,8 @@ def resolve_model(model: str) -> str:
     """The folder or hub id behind a model's name.
 
     Args:
-        model: An embedded model's name (``tiny-clip``), a local folder, or a hub id.
+        model: An embedded model's name (``tiny-clip``), a local folder (also one relative to the repository), or a
+            hub id.
 
     Returns:
         What ``from_pretrained`` takes.
@@ -36,8 +37,9 @@ def resolve_model(model: str) -> str:
             )
         return str(folder)
     path = Path(model).expanduser()
-    if path.is_dir():
-        return str(path)
+    for folder in (path, DATA.parent / path):
+        if folder.is_dir():
+            return str(folder)
     if path.is_absolute() or model.startswith((".", "~", "data/")) or model.count("/") > 1:
         raise ConfigError(
             what=f"there is no folder {model}",

@@ -1,0 +1,257 @@
+"""Masks by words: pictures and a text in, the pixels that the text names out.
+
+Three kinds of networks, told apart by their own config: CLIPSeg (and the embedded tiny-seg), SAM 3, and the pair of
+GroundingDINO (boxes) and SAM 2 (masks in boxes). Pictures are prepared here, because the library's own preparation of
+the SAM family needs torchvision.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ..errors import ConfigError, MissingPackageError
+
+EMBEDDED = Path(__file__).resolve().parents[3] / "data" / "tiny-seg"
+ALIASES = {
+    "tiny-seg": str(EMBEDDED),
+    "data/tiny-seg": str(EMBEDDED),
+    "clipseg": "CIDAS/clipseg-rd64-refined",
+    "grounded-sam2": "IDEA-Research/grounding-dino-base+facebook/sam2.1-hiera-large",
+    "sam3": "facebook/sam3",
+}
+"""Short names of segmenters."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
+
+
+def segment(
+    images: Float[Tensor, "c 3 h w"], text: str, segmenter: str = "tiny-seg", threshold: float = 0.5
+) -> Bool[Tensor, "c h w"]:
+    """The pixels of each view that the text names; none in views where it is not found.
+
+    Args:
+        images: Views in [0, 1].
+        text: A short noun phrase, such as "the statue" or "face".
+        segmenter: ``tiny-seg`` (embedded, toy world), ``clipseg``, ``sam3``, ``grounded-sam2``, a hub id or folder of
+            a CLIPSeg or SAM 3, or ``DETECTOR+SAM2``, two hub ids or folders joined by a plus.
+        threshold: How sure the network must be, in (0, 1): per pixel for CLIPSeg, per object for SAM 3 and
+            GroundingDINO (0.3 is usual for the latter).
+
+    Returns:
+        One mask per view.
+
+    Raises:
+        ConfigError: If the text is empty, nothing is found in any view, or the segmenter cannot be loaded.
+    """
+    if not text.strip():
+        raise ConfigError(what="mask.text is empty", expected="a noun phrase", fix='set mask.text="the statue"')
+    with torch.no_grad():
+        masks = load_segmenter(segmenter, str(images.device)).find(images, text.strip(), threshold)
+    if not masks.any():
+        raise ConfigError(
+            what=f'mask.text "{text}" is not found in any of {len(images)} views by {segmenter}',
+            expected="something that can be seen in them",
+            fix="say it in other words, choose another mask.segmenter, or use mask.box or mask.picture",
+        )
+    return masks
+
+
+class Segmenter(ABC):
+    """A loaded network that finds what a text names."""
+
+    @abstractmethod
+    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
+        """The pixels of each view that the text names."""
+
+
+class ClipSeg(Segmenter):
+    """CLIPSeg (Lüddecke and Ecker 2022, arXiv:2112.10003): one probability per pixel.
+
+    Args:
+        source: Folder or hub id.
+        device: Where to put it.
+    """
+
+    def __init__(self, source: str, device: str) -> None:
+        from transformers import AutoTokenizer, CLIPSegForImageSegmentation, ImageProcessingMixin
+
+        self.network = _load(CLIPSegForImageSegmentation.from_pretrained, source, device)
+        self.tokenizer = _load(AutoTokenizer.from_pretrained, source)
+        settings, _ = _load(ImageProcessingMixin.get_image_processor_dict, source)
+        size = settings["size"]
+        self.size = (size, size) if isinstance(size, int) else (size["height"], size["width"])
+        self.mean, self.std = settings["image_mean"], settings["image_std"]
+
+    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
+        """Pixels whose probability is above the threshold, at the pictures' size."""
+        length = self.network.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(text, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+        tokens = tokens.to(images.device)
+        found = []
+        for image in images:
+            pixels = _normalise(_resize(image[None], self.size), self.mean, self.std)
+            inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+            logits = self.network(pixel_values=pixels, **inputs).logits
+            logits = logits.reshape(1, 1, *logits.shape[-2:])
+            found.append(_resize(logits, images.shape[-2:])[0, 0].sigmoid() > threshold)
+        return torch.stack(found)
+
+
+class Sam3(Segmenter):
+    """SAM 3: every instance of a concept; an instance counts if its score is above the threshold.
+
+    Args:
+        source: Folder or hub id.
+        device: Where to put it.
+    """
+
+    TEXT_LENGTH = 32
+
+    def __init__(self, source: str, device: str) -> None:
+        from transformers import AutoTokenizer, Sam3Model
+
+        self.network = _load(Sam3Model.from_pretrained, source, device)
+        self.tokenizer = _load(AutoTokenizer.from_pretrained, source)
+        self.size = _square(self.network.config.vision_config.backbone_config.image_size)
+
+    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
+        """Union of the instances' masks."""
+        tokens = self.tokenizer(
+            text, padding="max_length", truncation=True, max_length=self.TEXT_LENGTH, return_tensors="pt"
+        ).to(images.device)
+        found = []
+        for image in images:
+            pixels = _normalise(_resize(image[None], self.size), HALF, HALF)
+            inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+            outputs = self.network(pixel_values=pixels, **inputs)
+            scores = outputs.pred_logits.sigmoid()
+            if outputs.presence_logits is not None:
+                scores = scores * outputs.presence_logits.sigmoid()
+            found.append(_union(outputs.pred_masks[0][scores[0] > threshold], images.shape[-2:]))
+        return torch.stack(found)
+
+
+class GroundedSam2(Segmenter):
+    """Boxes by GroundingDINO (Liu et al. 2023, arXiv:2303.05499), a mask in each by SAM 2 (arXiv:2408.00714).
+
+    Args:
+        source: Detector and segmenter, folders or hub ids, joined by a plus.
+        device: Where to put them.
+    """
+
+    SHORT_SIDE, LONG_SIDE = 800, 1333
+
+    def __init__(self, source: str, device: str) -> None:
+        from transformers import AutoModelForZeroShotObjectDetection, AutoTokenizer, Sam2Model
+
+        detector, _, segmenter = source.partition("+")
+        self.detector = _load(AutoModelForZeroShotObjectDetection.from_pretrained, detector, device)
+        self.tokenizer = _load(AutoTokenizer.from_pretrained, detector)
+        self.network = _load(Sam2Model.from_pretrained, segmenter, device)
+        self.size = _square(self.network.config.prompt_encoder_config.image_size)
+
+    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
+        """Union of the masks in the boxes whose score is above the threshold."""
+        found = []
+        for image in images:
+            boxes = self._boxes(image, text, threshold)
+            if not len(boxes):
+                found.append(torch.zeros(image.shape[-2:], dtype=torch.bool, device=image.device))
+                continue
+            pixels = _normalise(_resize(image[None], self.size), IMAGENET_MEAN, IMAGENET_STD)
+            width_height = boxes.new_tensor([self.size[1], self.size[0]] * 2)
+            outputs = self.network(
+                pixel_values=pixels, input_boxes=(boxes * width_height)[None], multimask_output=False
+            )
+            found.append(_union(outputs.pred_masks[0, :, 0], image.shape[-2:]))
+        return torch.stack(found)
+
+    def _boxes(self, image: Float[Tensor, "3 h w"], text: str, threshold: float) -> Float[Tensor, "n 4"]:
+        """Left, top, right, bottom in [0, 1]; the detector wants lower case and a full stop."""
+        height, width = image.shape[-2:]
+        scale = min(self.SHORT_SIDE / min(height, width), self.LONG_SIDE / max(height, width))
+        size = (round(height * scale), round(width * scale))
+        pixels = _normalise(_resize(image[None], size), IMAGENET_MEAN, IMAGENET_STD)
+        tokens = self.tokenizer(text.lower().rstrip(".") + ".", return_tensors="pt").to(image.device)
+        outputs = self.detector(pixel_values=pixels, **tokens)
+        is_found = outputs.logits[0].sigmoid().amax(-1) > threshold
+        center, extent = outputs.pred_boxes[0][is_found].split(2, dim=-1)
+        return torch.cat([center - extent / 2, center + extent / 2], -1).clamp(0, 1)
+
+
+@lru_cache(maxsize=1)
+def load_segmenter(segmenter: str, device: str = "cpu") -> Segmenter:
+    """Load a segmenter; the last one loaded stays in memory.
+
+    Args:
+        segmenter: As for ``segment``.
+        device: Where to put it.
+
+    Raises:
+        ConfigError: If it cannot be loaded, or is of a kind that finds nothing by words.
+        MissingPackageError: If the library needs another package for it (SAM 3: torchvision).
+    """
+    from transformers import AutoConfig
+
+    source = segmenter if Path(segmenter).is_dir() else ALIASES.get(segmenter.rstrip("/"), segmenter)
+    if "+" in source and not Path(source).exists():
+        return GroundedSam2(source, device)
+    kind = _load(AutoConfig.from_pretrained, source).model_type
+    if kind == "clipseg":
+        return ClipSeg(source, device)
+    if kind.startswith("sam3"):
+        return Sam3(source, device)
+    raise ConfigError(
+        what=f"mask.segmenter {segmenter} is a {kind} model, which finds nothing by words",
+        expected="a CLIPSeg or SAM 3, or DETECTOR+SAM2 such as " + ALIASES["grounded-sam2"],
+        fix="set mask.segmenter to one of these",
+    )
+
+
+def _load(load: Callable[..., Any], source: str, device: str | None = None) -> Any:
+    """Load one part; on a device in float32 and frozen, if it is a network."""
+    try:
+        loaded = load(source)
+    except ImportError as error:
+        package = "torchvision" if "torchvision" in str(error) else error.name or "a package"
+        raise MissingPackageError(
+            what=f"mask.segmenter {source} needs {package}", expected="it installed", fix=f"pip install {package}"
+        ) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            what=f"mask.segmenter {source} cannot be loaded ({str(error).splitlines()[0][:160]})",
+            expected="a folder in the transformers format, or a hub id that can be downloaded or is in the cache",
+            fix="check the name, or give a local folder",
+        ) from error
+    return loaded if device is None else loaded.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
+
+
+def _square(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _resize(maps: Float[Tensor, "b c h w"], size: tuple[int, int] | torch.Size) -> Float[Tensor, "b c h2 w2"]:
+    """Bilinear, antialiased where it shrinks."""
+    if maps.shape[-2:] == torch.Size(size):
+        return maps
+    return interpolate(maps, tuple(size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _normalise(images: Float[Tensor, "b 3 h w"], mean: Any, std: Any) -> Float[Tensor, "b 3 h w"]:
+    mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+    return (images - mean) / std
+
+
+def _union(logits: Float[Tensor, "n h w"], size: torch.Size) -> Bool[Tensor, "h2 w2"]:
+    """Pixels in any of the masks, at another size; none if there are no masks."""
+    if not len(logits):
+        return torch.zeros(size, dtype=torch.bool, device=logits.device)
+    return (_resize(logits[None], size)[0] > 0).any(0)
