@@ -69,7 +69,7 @@ def read_sog(path: Path) -> Gaussians:
     try:
         meta = json.loads(parts("meta.json"))
         raw = _read(meta, parts, path)
-    except SceneFormatError:
+    except (SceneFormatError, MissingPackageError):
         raise
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise SceneFormatError(

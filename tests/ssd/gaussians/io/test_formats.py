@@ -3,6 +3,7 @@
 import gzip
 import io
 import struct
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from threestudio_ssd.errors import SceneFormatError
+from threestudio_ssd.errors import MissingPackageError, SceneFormatError
 from threestudio_ssd.gaussians import Gaussians, load_gaussians, save_gaussians
 from threestudio_ssd.gaussians.io import SceneFormatWarning
 
@@ -480,3 +481,22 @@ def test_zero_rotations_are_read_as_none_and_kept(name, tmp_path):
     else:
         scene = load_gaussians(GOLDEN / name)
         assert torch.allclose(scene.quats.norm(dim=1), torch.ones(1000), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "message"),
+    [
+        (
+            "zstandard",
+            "sh3_v4.spz",
+            "SPZ version 4 needs the package zstandard; expected it installed; pip install zstandard",
+        ),
+        ("PIL", "scene.sog", ".sog needs the package Pillow; expected it installed; pip install Pillow"),
+    ],
+)
+def test_missing_packages(package, name, message, truth, tmp_path, monkeypatch):
+    save_gaussians(truth.select(slice(0, 8)), tmp_path / "scene.sog")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackageError) as error:
+        load_gaussians(tmp_path / name if name == "scene.sog" else GOLDEN / name)
+    assert str(error.value) == message

@@ -46,6 +46,8 @@ def test_supersplat_reads_the_same_scene(suffix, tmp_path):
         "opacity_0_1": 1e-4,
         "rgb_clipped_0_1": 1e-5,
     }
+    if suffix == ".splat":  # it reads rotation bytes about 127.5, here they are read about 128
+        bounds["rotation_degrees"] = 1.0
     for key, bound in bounds.items():
         assert found[key] <= bound, key
     assert found["sh_rest"] <= 1e-5
