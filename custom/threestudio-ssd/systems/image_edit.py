@@ -22,7 +22,7 @@ from ..errors import ConfigError, SceneFormatError
 from ..guidance import SSDGuidance, SSDPromptProcessor
 from ..metrics import clip_directional_similarity, clip_similarity, psnr
 from .inward import inward_clamp
-from .report import IDENTICAL_PSNR, VISIBLE_CHANGE, package_versions, peak_memory
+from .report import IDENTICAL_PSNR, VISIBLE_CHANGE, grid_row, package_versions, peak_memory
 
 
 @dataclass
@@ -198,8 +198,8 @@ class ImageEditSystem(BaseSystem):
             "versions": package_versions(),
         }
         self.save_json("report.json", report)
-        pictures = [image[0].permute(1, 2, 0).cpu() for image in (source, self._reconstruction, edited)]
-        self.save_image_grid("grid.png", [pictures])
+        pictures = [image[0].permute(1, 2, 0) for image in (source, self._reconstruction, edited)]
+        self.save_image_grid("grid.png", [grid_row(pictures)])
         if report["change_inside"] <= VISIBLE_CHANGE:
             threestudio.warn("The edit changed nothing visible: give it more steps, or a prompt further from the source.")
             self.exit_code = 3

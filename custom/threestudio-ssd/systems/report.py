@@ -5,6 +5,7 @@ import importlib.metadata
 import platform
 import resource
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +69,7 @@ def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> d
         "platform": platform.platform(),
         "versions": package_versions(),
     }
-    saver.save_image_grid("grid.png", [[image.cpu() for image in before], [image.cpu() for image in after]])
+    saver.save_image_grid("grid.png", [grid_row(before), grid_row(after)])
     saver.save_json("report.json", report)
     saver.save_text("report.html", _page(report))
     return report
@@ -89,6 +90,11 @@ def measure_change(
         "psnr_outside": _mean_psnr(before, after, is_outside) if has_outside else None,
         "changed_visibly": inside is not None and inside > VISIBLE_CHANGE,
     }
+
+
+def grid_row(images: Iterable[Float[Tensor, "h w 3"]]) -> list[dict[str, Any]]:
+    """Pictures in [0, 1] as one row of the saver's grid."""
+    return [{"type": "rgb", "img": image.cpu()} for image in images]
 
 
 def package_versions() -> dict[str, str]:

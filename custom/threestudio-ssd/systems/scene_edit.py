@@ -19,7 +19,7 @@ from ..masks import MaskConfig, select
 from ..rendering import render, render_each
 from .editable import EditableGaussians
 from .inward import inward_clamp
-from .report import EditReport, make_report, peak_memory
+from .report import EditReport, grid_row, make_report, peak_memory
 
 PRECOMPUTE_BATCH = 8
 
@@ -104,6 +104,10 @@ class SceneEditSystem(BaseSystem):
         self._source = load_gaussians(self.cfg.scene)
         if len(self._source) == 0:
             raise ConfigError(what=f"scene {self.cfg.scene} holds no Gaussians", expected="at least one", fix="check the file")
+        if not any(t.numel() and self.cfg.learning_rates[name] != 0 for name, t in self._source.parameters().items()):
+            raise ConfigError(
+                what="all of system.learning_rates are 0", expected="one above 0", fix="set system.learning_rates.sh0=0.0125"
+            )
         self.prompt_processor: SSDPromptProcessor = threestudio.find(self.cfg.prompt_processor_type)(
             self.cfg.prompt_processor
         )
@@ -200,10 +204,19 @@ class SceneEditSystem(BaseSystem):
         every = self.cfg.preview_every
         if every and self.global_step % every == 0:
             self._save_progress()
-        if self.global_step % 50 == 0 and not self.editable.is_finite():
-            threestudio.warn(f"Step {self.global_step}: parameters are not finite; stopping. Lower the learning rates.")
-            self.exit_code = 3
+        if self.global_step % 50 == 0 and not self._is_usable():
             self.trainer.should_stop = True
+
+    def _is_usable(self) -> bool:
+        """Whether every parameter is finite; if not, says so once, and the run ends with exit code 3."""
+        if self.editable.is_finite():
+            return True
+        if self.exit_code != 3:
+            threestudio.warn(
+                f"Step {self.true_global_step}: the edit is not finite; nothing is written. Lower the learning rates."
+            )
+        self.exit_code = 3
+        return False
 
     def on_fit_end(self) -> None:
         """Lightning hook: how long the steps took."""
@@ -226,11 +239,13 @@ class SceneEditSystem(BaseSystem):
     def _save_progress(self) -> None:
         cameras = self.views.test[slice(0, 4)].scaled(0.5)
         after = list(render_each(self.editable.scene(), cameras, self._background))
-        self.save_image_grid(f"progress/step-{self.true_global_step:05d}.png", [[image.cpu() for image in after]])
+        self.save_image_grid(f"progress/step-{self.true_global_step:05d}.png", [grid_row(after)])
 
     @torch.no_grad()
     def test_step(self, batch: dict, batch_idx: int) -> None:
         """Before/after grid and video, report."""
+        if not self._is_usable():
+            return
         report = make_report(
             EditReport(
                 source=self.editable.source,
@@ -253,9 +268,7 @@ class SceneEditSystem(BaseSystem):
     @torch.no_grad()
     def predict_step(self, batch: dict, batch_idx: int) -> None:
         """Write the edited splat, in the format of the scene."""
-        if not self.editable.is_finite():
-            self.exit_code = 3
-            threestudio.warn("The edited splat is not written: some of its parameters are not finite.")
+        if not self._is_usable():
             return
         path = Path(self.get_save_path(f"edited{splat_suffix(self.cfg.scene)}"))
         save_gaussians(self.editable.result().to("cpu"), path)
