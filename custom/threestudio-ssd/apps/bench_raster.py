@@ -3,13 +3,16 @@
 import importlib.util
 import json
 import multiprocessing
+import multiprocessing.queues
 import os
 import platform
 import resource
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numba
 import numpy as np
 import torch
 
@@ -83,9 +86,13 @@ def _in_words(case: dict) -> str:
 
 
 def lift(scene2d: tuple[np.ndarray, ...], width: int, height: int, focal: float = 600.0) -> dict:
-    """3D Gaussians, flat towards the camera, that project to given 2D ones (xy, conics, covs, colors, opacities, depths).
+    """3D Gaussians, flat towards the camera, that project to given 2D ones.
 
-    The 2D covariances include the blur of 0.3, which projection adds again.
+    Args:
+        scene2d: xy, conics, covs, colors, opacities, depths; the covariances include the blur that projection adds.
+        width: Image width, pixels.
+        height: Image height, pixels.
+        focal: Focal length of the camera, pixels.
     """
     xy, _, covs, colors, opacities, depths = (torch.from_numpy(array).double() for array in scene2d)
     matrices = torch.stack([covs[:, 0] - 0.3, covs[:, 1], covs[:, 1], covs[:, 2] - 0.3], -1).unflatten(-1, (2, 2))
@@ -165,11 +172,14 @@ def compare_with_yardstick(path: Path, repeats: int) -> dict:
     """The same 2D scene through the yardstick and, lifted to 3D, through ours, taking turns."""
     spec = importlib.util.spec_from_file_location("raster_yardstick", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     count, width, height = REFERENCE
+    with tempfile.TemporaryDirectory() as folder:  # numba finds its cache by module name, and this has none
+        previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder
+        spec.loader.exec_module(module)
+        module.yardstick(module.scene2d(100, 64, 64), 64, 64, np.ones((64, 64, 3), np.float32))
+        numba.config.CACHE_DIR = previous
     scene2d = module.scene2d(count, width, height)
     scene, weights = lift(scene2d, width, height), np.ones((height, width, 3), np.float32)
-    module.yardstick(module.scene2d(100, 64, 64), 64, 64, np.ones((64, 64, 3), np.float32))
     theirs, ours, image = [], [], None
     for _ in range(repeats):
         image, _, forward, backward = module.yardstick(scene2d, width, height, weights)
@@ -184,7 +194,7 @@ def compare_with_yardstick(path: Path, repeats: int) -> dict:
     }  # fmt: skip
 
 
-def _memory_case(results: multiprocessing.Queue) -> None:
+def _memory_case(results: multiprocessing.queues.Queue) -> None:
     count, width, height = 1_000_000, 1920, 1080
     scene = lift(random_scene2d(count, width, height), width, height)
     scene["colors"] = (torch.randn(count, 16, 3) * 0.2).requires_grad_()

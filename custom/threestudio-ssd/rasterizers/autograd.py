@@ -153,6 +153,8 @@ class TileLists:
     def bounds(self) -> list[int]:
         """Ranges of tiles that hold about as many pairs each."""
         num_tiles = self.offsets.size - 1
+        if torch.get_num_threads() == 1:
+            return [0, num_tiles]
         num_ranges = min(_RANGES_PER_CALL, num_tiles)
         targets = np.linspace(0, self.offsets[-1] + num_tiles, num_ranges + 1)
         inner = np.searchsorted(self.offsets + np.arange(num_tiles + 1), targets[1:-1])

@@ -21,7 +21,22 @@ import numpy as np
 
 from .compiling import inline, kernel
 from .projection import LN2
-from .simd import LANES, any_lane, both, exp2, fma, lane_numbers, lane_sum, lesser, load, magnitude, select, splat, store
+from .simd import (
+    LANES,
+    any_lane,
+    both,
+    exp2,
+    fma,
+    greater,
+    lane_numbers,
+    lane_sum,
+    lesser,
+    load,
+    magnitude,
+    select,
+    splat,
+    store,
+)
 from .tiles import LOG2_MIN_ALPHA
 
 MAX_ALPHA = 0.999
@@ -32,23 +47,34 @@ CHECK_EVERY = 16
 NUM_MOMENTS = 6
 """Per pair: sums over pixels of g, g u, g w, g u u, g u w, g w w with g = dL/d(log alpha); then colours, then |.|."""
 _LOG2_MIN_ALPHA = np.float32(LOG2_MIN_ALPHA)
+_MARGIN = 1e-3
+"""Pixels added around the ellipse against rounding; what is drawn is decided for each pixel."""
 
 
 @inline
-def _row_range(geometry, v, tile_top, num_rows):
-    """Rows of the tile that the ellipse of visibility can reach."""
-    half = math.sqrt(max(np.float64(geometry[3]) - LOG2_MIN_ALPHA, 0.0)) / geometry[2] + 1e-3
-    low, high = math.ceil(v - half - 0.5 - tile_top), math.floor(v + half - 0.5 - tile_top) + 1.0
-    return int(min(max(low, 0.0), np.float64(num_rows))), int(max(min(high, np.float64(num_rows)), 0.0))
+def _rows_of_block(alpha, beta, gamma, budget, x, v, top, num_rows):
+    """Rows of a tile in which the ellipse of visibility reaches one of eight pixels.
 
-
-@inline
-def _block_range(geometry, w, inverse_alpha, center, num_blocks):
-    """Blocks of eight pixels that the ellipse can reach in the row at height w, around ``center``."""
-    left = np.float64(geometry[3]) - LOG2_MIN_ALPHA - w * w
-    half = math.sqrt(max(left, 0.0)) * inverse_alpha + 1e-3
-    low, high = (center - half - 0.5) * 0.125, (center + half - 0.5) * 0.125
-    return int(max(math.floor(low), 0.0)), int(min(math.floor(high) + 1.0, np.float64(num_blocks)))
+    Args:
+        budget: log2(opacity / MIN_ALPHA): the ellipse is ``(alpha x + beta y)**2 + (gamma y)**2 <= budget``.
+        x: Horizontal offset of the first pixel's centre from the Gaussian's.
+        v: The Gaussian's vertical position; top: the tile's.
+    """
+    spread = beta * beta + gamma * gamma
+    reach = math.sqrt(budget * spread) / (alpha * gamma) + _MARGIN
+    first, last = max(x, -reach), min(x + (LANES - 1.0), reach)
+    if first > last:
+        return 0, 0
+    # along x the edge is y = (-alpha beta x +- sqrt(budget spread - (alpha gamma x)^2)) / spread
+    tip = math.sqrt(budget) * beta / (gamma * alpha)
+    at = min(max(-tip, first), last)
+    high = (-alpha * beta * at + math.sqrt(max(budget * spread - (alpha * gamma * at) ** 2, 0.0))) / spread
+    at = min(max(tip, first), last)
+    low = (-alpha * beta * at - math.sqrt(max(budget * spread - (alpha * gamma * at) ** 2, 0.0))) / spread
+    shift = v - 0.5 - top
+    low, high = math.ceil(shift + low - _MARGIN), math.floor(shift + high + _MARGIN) + 1.0
+    limit = np.float64(num_rows)
+    return int(min(max(low, 0.0), limit)), int(max(min(high, limit), 0.0))
 
 
 @inline
@@ -104,22 +130,19 @@ def blending_kernels(num_channels: int):
                 end = at + 1
                 number = splat(np.float32(end - offsets[tile]))
                 slot = pairs[at]
-                shape = geometry[slot]
                 u, v = np.float64(means2d[slot, 0]), np.float64(means2d[slot, 1])
-                alpha, beta, gamma = np.float64(shape[0]), np.float64(shape[1]), np.float64(shape[2])
-                inverse_alpha = 1.0 / max(alpha, 1e-30)
-                ramp, log2_opacity = splat(shape[0]) * lanes, shape[3]
-                row_first, row_last = _row_range(shape, v, top, rows)
-                for y in range(row_first, row_last):
-                    dy = top + y + 0.5 - v
-                    w = gamma * dy
-                    peak = splat(np.float32(log2_opacity - w * w))
-                    center = u - left - beta * dy * inverse_alpha
-                    block_first, block_last = _block_range(shape, w, inverse_alpha, center, stride // LANES)
-                    for block in range(block_first, block_last):
+                alpha, beta = np.float64(geometry[slot, 0]), np.float64(geometry[slot, 1])
+                gamma, log2_opacity = np.float64(geometry[slot, 2]), np.float64(geometry[slot, 3])
+                ramp = splat(geometry[slot, 0]) * lanes
+                for block in range(stride // LANES):
+                    x = left + block * LANES + 0.5 - u
+                    low, high = _rows_of_block(alpha, beta, gamma, log2_opacity - LOG2_MIN_ALPHA, x, v, top, rows)
+                    for y in range(low, high):
+                        dy = top + y + 0.5 - v
+                        w = gamma * dy
+                        from_center = splat(np.float32(alpha * x + beta * dy)) + ramp
+                        exponent = splat(np.float32(log2_opacity - w * w)) - from_center * from_center
                         i = y * stride + block * LANES
-                        from_center = splat(np.float32(alpha * (left + block * LANES + 0.5 - u) + beta * dy)) + ramp
-                        exponent = peak - from_center * from_center
                         t = load(scratch, i)
                         is_seen = both(threshold <= exponent, zero < t)
                         if not any_lane(is_seen):
@@ -130,7 +153,7 @@ def blending_kernels(num_channels: int):
                         weight = select(is_stopped, zero, t * a)
                         store(scratch, i, select(is_stopped, zero - magnitude(t), t_next))
                         i += plane
-                        store(scratch, i, select(zero < weight, number, load(scratch, i)))
+                        store(scratch, i, greater(select(zero < weight, number, zero), load(scratch, i)))
                         for k in range(num_channels):
                             i += plane
                             store(scratch, i, fma(weight, splat(colors[slot, k]), load(scratch, i)))
@@ -182,28 +205,24 @@ def blending_kernels(num_channels: int):
                 pair_gradients[sources[at]] = np.float32(0.0)
             for at in range(ends[tile] - 1, offsets[tile] - 1, -1):
                 slot = pairs[at]
-                shape = geometry[slot]
                 number = splat(np.float32(at + 1 - offsets[tile]))
                 u, v = np.float64(means2d[slot, 0]), np.float64(means2d[slot, 1])
-                alpha, beta, gamma = np.float64(shape[0]), np.float64(shape[1]), np.float64(shape[2])
-                inverse_alpha = 1.0 / max(alpha, 1e-30)
-                ramp, log2_opacity = splat(shape[0]) * lanes, shape[3]
+                alpha, beta = np.float64(geometry[slot, 0]), np.float64(geometry[slot, 1])
+                gamma, log2_opacity = np.float64(geometry[slot, 2]), np.float64(geometry[slot, 3])
+                ramp = splat(geometry[slot, 0]) * lanes
                 for k in range(num_channels):
                     store(color_sums, k * LANES, zero)
                 sum_g, sum_u, sum_w, sum_uu, sum_uw, sum_ww = zero, zero, zero, zero, zero, zero
                 sum_x, sum_y = zero, zero
-                row_first, row_last = _row_range(shape, v, top, rows)
-                for y in range(row_first, row_last):
-                    dy = top + y + 0.5 - v
-                    w = gamma * dy
-                    peak = splat(np.float32(log2_opacity - w * w))
-                    center = u - left - beta * dy * inverse_alpha
-                    block_first, block_last = _block_range(shape, w, inverse_alpha, center, stride // LANES)
-                    row_g, row_u = zero, zero
-                    for block in range(block_first, block_last):
+                for block in range(stride // LANES):
+                    x = left + block * LANES + 0.5 - u
+                    low, high = _rows_of_block(alpha, beta, gamma, log2_opacity - LOG2_MIN_ALPHA, x, v, top, rows)
+                    for y in range(low, high):
+                        dy = top + y + 0.5 - v
+                        w = gamma * dy
+                        from_center = splat(np.float32(alpha * x + beta * dy)) + ramp
+                        exponent = splat(np.float32(log2_opacity - w * w)) - from_center * from_center
                         i = y * stride + block * LANES
-                        from_center = splat(np.float32(alpha * (left + block * LANES + 0.5 - u) + beta * dy)) + ramp
-                        exponent = peak - from_center * from_center
                         is_seen = both(threshold <= exponent, number <= load(scratch, i + plane))
                         if not any_lane(is_seen):
                             continue
@@ -220,25 +239,22 @@ def blending_kernels(num_channels: int):
                         behind = load(scratch, i + 2 * plane)
                         store(scratch, i + 2 * plane, fma(weight, shade, behind))
                         # dL/dalpha = T c.v - behind / (1 - alpha), and d alpha = alpha d(log alpha)
-                        g = weight * shade - a * passed * behind
-                        g = select(ceiling < exponent, zero, g)
-                        g_u = g * from_center
-                        row_g, row_u = row_g + g, row_u + g_u
-                        sum_uu = fma(g_u, from_center, sum_uu)
+                        g = select(ceiling < exponent, zero, weight * shade - a * passed * behind)
+                        g_u, height_w = g * from_center, splat(np.float32(w))
+                        g_w = g * height_w
+                        sum_g, sum_u, sum_w = sum_g + g, sum_u + g_u, sum_w + g_w
+                        sum_uu, sum_ww = fma(g_u, from_center, sum_uu), fma(g_w, height_w, sum_ww)
+                        sum_uw = fma(g_u, height_w, sum_uw)
                         if has_absgrad:
-                            along = splat(np.float32(beta)) * from_center + splat(np.float32(gamma * w))
+                            along = splat(np.float32(beta)) * from_center + splat(np.float32(gamma)) * height_w
                             sum_x, sum_y = sum_x + magnitude(g_u), sum_y + magnitude(g * along)
-                    height_w = splat(np.float32(w))
-                    sum_g, sum_u = sum_g + row_g, sum_u + row_u
-                    sum_w, sum_uw = fma(height_w, row_g, sum_w), fma(height_w, row_u, sum_uw)
-                    sum_ww = fma(height_w * height_w, row_g, sum_ww)
                 out = pair_gradients[sources[at]]
                 out[0], out[1], out[2] = lane_sum(sum_g), lane_sum(sum_u), lane_sum(sum_w)
                 out[3], out[4], out[5] = lane_sum(sum_uu), lane_sum(sum_uw), lane_sum(sum_ww)
                 for k in range(num_channels):
                     out[NUM_MOMENTS + k] = lane_sum(load(color_sums, k * LANES))
                 if has_absgrad:
-                    out[NUM_MOMENTS + num_channels] = lane_sum(sum_x) * shape[0]
+                    out[NUM_MOMENTS + num_channels] = lane_sum(sum_x) * geometry[slot, 0]
                     out[NUM_MOMENTS + num_channels + 1] = lane_sum(sum_y)
 
     return blend_forward, blend_backward

@@ -25,7 +25,17 @@ from .stages import stage
 logger = logging.getLogger("threestudio_ssd.rasterizers")
 
 _FOLDER = Path(__file__).parent
-_SOURCES = ("blending", "camera_models", "compiling", "projection", "projection_backward", "simd", "spherical_harmonics", "tiles")
+_SOURCES = (
+    "blending",
+    "camera_models",
+    "compiling",
+    "projection",
+    "projection_backward",
+    "simd",
+    "spherical_harmonics",
+    "tiles",
+)
+_ready: set[Callable] = set()
 _state: dict = {"pool": None, "pool_size": 0, "announced": False}
 
 
@@ -66,14 +76,15 @@ def inline(function: Callable) -> Callable:
     return numba.njit(inspect.unwrap(function), error_model="numpy")
 
 
-class announce:  # noqa: N801 - used as a statement: `with announce(kernel):`
+class Announce:
     """Says once per process that kernels are being compiled, if a call compiles rather than loads from the cache."""
 
     def __init__(self, function: Callable) -> None:
         self.function = function
 
     def __enter__(self) -> None:
-        self.is_first = not self.function.signatures
+        self.is_first = self.function not in _ready
+        _ready.add(self.function)
         if self.is_first and not _state["announced"] and not any(Path(_CACHE).rglob("*.nbi")):
             _state["announced"] = True
             logger.warning("compiling the CPU rasteriser (once; about 20 seconds; kept in %s)", _CACHE)
@@ -108,8 +119,8 @@ def run(function: Callable, bounds: list[int], *args) -> None:
     """
     num_ranges = len(bounds) - 1
     num_threads = min(torch.get_num_threads(), num_ranges)
-    if not function.signatures:
-        with announce(function):
+    if function not in _ready:
+        with Announce(function):
             function(bounds[0], bounds[0], *args)
     with stage(function.__name__):
         if num_threads <= 1:
@@ -120,7 +131,7 @@ def run(function: Callable, bounds: list[int], *args) -> None:
 
 def call(function: Callable, *args) -> None:
     """Call a kernel that is not cut into ranges."""
-    with announce(function), stage(function.__name__):
+    with Announce(function), stage(function.__name__):
         function(*args)
 
 
@@ -138,6 +149,6 @@ def _share(function: Callable, bounds: list[int], num_threads: int, args: tuple)
 
 
 def even_bounds(num_units: int, num_ranges: int) -> list[int]:
-    """Cut ``num_units`` into ranges of nearly equal length."""
-    num_ranges = max(1, min(num_ranges, num_units))
+    """Cut ``num_units`` into ranges of nearly equal length; into one where there is one thread."""
+    num_ranges = 1 if torch.get_num_threads() == 1 else max(1, min(num_ranges, num_units))
     return [num_units * i // num_ranges for i in range(num_ranges + 1)]

@@ -17,6 +17,13 @@ def _check(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def _flat(tensor: Tensor, *tail: int) -> Tensor:
+    """Float32 with all leading dimensions in one; the tensor itself if it is that (sparse gradients need it)."""
+    if tensor.dtype != torch.float32:
+        tensor = tensor.float()
+    return tensor if tensor.dim() == 1 + len(tail) and tensor.shape[1:] == tail else tensor.reshape(-1, *tail)
+
+
 def _check_shapes(batch, n, c, quats, scales, covars, opacities, colors, viewmats, Ks, sh_degree, backgrounds) -> None:
     def expect(name: str, tensor: Tensor, *shapes: tuple) -> None:
         _check(tuple(tensor.shape) in shapes, f"{name} has shape {tuple(tensor.shape)}; expected {shapes}")
@@ -52,7 +59,10 @@ def rasterization_cpu(
     _check(means.shape[-1] == 3, f"means has shape {tuple(means.shape)}; expected (..., n, 3)")
     _check(render_mode in RENDER_MODES, f"render_mode is {render_mode!r}; expected one of {RENDER_MODES}")
     _check(camera_model in CAMERA_MODELS, f"camera_model is {camera_model!r}; expected one of {tuple(CAMERA_MODELS)}")
-    _check(rasterize_mode in ("classic", "antialiased"), f"rasterize_mode is {rasterize_mode!r}; expected 'classic' or 'antialiased'")
+    _check(
+        rasterize_mode in ("classic", "antialiased"),
+        f"rasterize_mode is {rasterize_mode!r}; expected 'classic' or 'antialiased'",
+    )
     _check(width > 0 and height > 0, f"image size is {width} x {height}; expected positive numbers of pixels")
     _check_shapes(batch, n, c, quats, scales, covars, opacities, colors, viewmats, Ks, sh_degree, backgrounds)
     _check(not sparse_grad or (packed and not batch), "sparse_grad needs packed=True and no batch dimensions")
@@ -65,11 +75,13 @@ def rasterization_cpu(
     is_color_per_view = colors.dim() == len(batch) + tail + 1
     color_shape = (colors.shape[-1], 1) if sh_degree is None else tuple(colors.shape[-2:])
     has_colors = render_mode not in ("D", "ED")
-    if not has_colors:  # colours are not looked at
-        colors, sh_degree, color_shape, is_color_per_view = means.new_empty(num_batches * n, 0), None, (0, 1), False
-    flat_colors = colors.reshape(-1, *color_shape)
-    viewmats, Ks = viewmats.reshape(num_images, 4, 4).float(), Ks.reshape(num_images, 3, 3).float()
-    centers = torch.linalg.inv(viewmats)[:, :3, 3] if sh_degree is not None else viewmats[:, :3, 3].detach()
+    if has_colors:
+        flat_colors = _flat(colors, *color_shape)
+    else:  # colours are not looked at
+        flat_colors, sh_degree, is_color_per_view = torch.empty(num_batches * n, 0, 1), None, False
+    viewmats, Ks = _flat(viewmats, 4, 4), _flat(Ks, 3, 3)
+    # only colours that depend on the direction need the camera's position
+    centers = torch.linalg.inv(viewmats)[:, :3, 3] if sh_degree else viewmats[:, :3, 3].detach()
     options = Options(
         num_cameras=c, width=float(width), height=float(height), near_plane=float(near_plane),
         far_plane=float(far_plane), radius_clip=float(radius_clip), eps2d=float(eps2d),
@@ -78,13 +90,12 @@ def rasterization_cpu(
         is_color_per_view=is_color_per_view,
     )  # fmt: skip
     projected = Project.apply(
-        means.reshape(-1, 3).float(),
-        None if quats is None else quats.reshape(-1, 4).float(),
-        None if scales is None else scales.reshape(-1, 3).float(),
-        None if covars is None else covars.reshape(-1, 3, 3).float(),
-        opacities.reshape(-1).float(),
-        flat_colors.float(),
-        viewmats, Ks, centers, options, packed, sparse_grad,
+        _flat(means, 3),
+        None if quats is None else _flat(quats, 4),
+        None if scales is None else _flat(scales, 3),
+        None if covars is None else _flat(covars, 3, 3),
+        _flat(opacities),
+        flat_colors, viewmats, Ks, centers, options, packed, sparse_grad,
     )  # fmt: skip
     means2d, depths, conics, geometry, view_opacities, rgbs, radii, slots, images, gaussian_ids, num_skipped = projected
 
@@ -140,12 +151,10 @@ def rasterization_cpu(
         pick = slice(start, start + channel_chunk)
         whole = channels.shape[1] <= channel_chunk
         part_background = backgrounds if whole or backgrounds is None else backgrounds[:, pick]
-        parts.append(
-            Blend.apply(
-                blend_means, geometry, view_opacities, channels if whole else channels[:, pick], part_background,
-                lists, num_images, width, height, means2d_out if absgrad else None,
-            )  # fmt: skip
-        )
+        part = channels if whole else channels[:, pick]
+        absgrad_of = means2d_out if absgrad else None
+        inputs = blend_means, geometry, view_opacities, part, part_background
+        parts.append(Blend.apply(*inputs, lists, num_images, width, height, absgrad_of))
     render_colors = parts[0][0] if len(parts) == 1 else torch.cat([part[0] for part in parts], dim=-1)
     render_alphas = parts[0][1]
     if render_mode in ("ED", "RGB+ED"):

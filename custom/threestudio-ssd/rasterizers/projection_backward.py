@@ -7,7 +7,6 @@ import numpy as np
 from .camera_models import project_point, project_point_vjp
 from .compiling import inline, kernel
 from .projection import (
-
     LN2,
     _covariance,
     _image_axes,
@@ -200,9 +199,7 @@ def project_backward(
                     vz += v_depths[slot]
                 color = image * num_gaussians + ids[at] if options.is_color_per_view else g
                 dx, dy, dz = wx - centers[image, 0], wy - centers[image, 1], wz - centers[image, 2]
-                ox, oy, oz = _color_vjp(
-                    options, slot, color, colors, v_colors_in, dx, dy, dz, basis, dots, v_colors
-                )
+                ox, oy, oz = _color_vjp(options, slot, color, colors, v_colors_in, dx, dy, dz, basis, dots, v_colors)
                 v_means[g, 0] += view[0, 0] * vx + view[1, 0] * vy + view[2, 0] * vz + ox
                 v_means[g, 1] += view[0, 1] * vx + view[1, 1] * vy + view[2, 1] * vz + oy
                 v_means[g, 2] += view[0, 2] * vx + view[1, 2] * vy + view[2, 2] * vz + oz

@@ -17,7 +17,6 @@ LANES = 8
 _FLOAT = ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 _INTS = ir.VectorType(ir.IntType(32), LANES)
-_BITS = ir.VectorType(ir.IntType(1), LANES)
 
 # 2**f on [-1/2, 1/2], minimax in relative error: 7.5e-8, about one unit in the last place of float32.
 _EXP2_COEFFICIENTS = (1.00000007, 0.693146944, 0.240221202, 0.0555071309, 0.00967554096, 0.00132764713)
@@ -31,7 +30,7 @@ class Float32x8(types.Type):
 
 
 class Mask8(types.Type):
-    """Numba type of eight truth values, one a lane."""
+    """Numba type of eight truth values, one a lane: all bits of an int32 set, or none, as CPUs compare."""
 
     def __init__(self) -> None:
         super().__init__(name="Mask8")
@@ -50,7 +49,7 @@ class _Float32x8Model(models.PrimitiveModel):
 @register_model(Mask8)
 class _Mask8Model(models.PrimitiveModel):
     def __init__(self, dmm, fe_type):
-        super().__init__(dmm, fe_type, _BITS)
+        super().__init__(dmm, fe_type, _INTS)
 
 
 def _constant(value: float) -> ir.Constant:
@@ -80,8 +79,8 @@ _register_operator(operator.add, f32x8, lambda builder, a, b: builder.fadd(a, b)
 _register_operator(operator.sub, f32x8, lambda builder, a, b: builder.fsub(a, b))
 _register_operator(operator.mul, f32x8, lambda builder, a, b: builder.fmul(a, b))
 _register_operator(operator.truediv, f32x8, lambda builder, a, b: builder.fdiv(a, b))
-_register_operator(operator.le, mask8, lambda builder, a, b: builder.fcmp_ordered("<=", a, b))
-_register_operator(operator.lt, mask8, lambda builder, a, b: builder.fcmp_ordered("<", a, b))
+_register_operator(operator.le, mask8, lambda builder, a, b: builder.sext(builder.fcmp_ordered("<=", a, b), _INTS))
+_register_operator(operator.lt, mask8, lambda builder, a, b: builder.sext(builder.fcmp_ordered("<", a, b), _INTS))
 
 
 @intrinsic
@@ -154,6 +153,16 @@ def lesser(typingctx, a, b):
 
 
 @intrinsic
+def greater(typingctx, a, b):
+    """The larger of a and b in each lane (b where a is NaN)."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return f32x8(f32x8, f32x8), codegen
+
+
+@intrinsic
 def magnitude(typingctx, a):
     """|a| in each lane."""
 
@@ -168,7 +177,8 @@ def select(typingctx, mask, if_true, if_false):
     """if_true where the mask holds, if_false elsewhere; what is not chosen may be NaN."""
 
     def codegen(context, builder, sig, args):
-        return builder.select(*args)
+        is_set = builder.icmp_signed("<", args[0], ir.Constant(_INTS, [0] * LANES))
+        return builder.select(is_set, args[1], args[2])
 
     return f32x8(mask8, f32x8, f32x8), codegen
 
@@ -188,7 +198,8 @@ def any_lane(typingctx, mask):
     """Whether the mask holds in at least one lane."""
 
     def codegen(context, builder, sig, args):
-        return _call(builder, "llvm.vector.reduce.or.v8i1", ir.IntType(1), args[0])
+        bits = ir.IntType(32 * LANES)
+        return builder.icmp_unsigned("!=", builder.bitcast(args[0], bits), ir.Constant(bits, 0))
 
     return types.boolean(mask8), codegen
 

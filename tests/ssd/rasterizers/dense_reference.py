@@ -20,7 +20,7 @@ def _legendre_basis(degree: int, dirs: Tensor) -> Tensor:
     """Real spherical harmonics from associated Legendre polynomials, with the Condon-Shortley phase kept."""
     x, y, z = dirs.unbind(-1)
     values = []
-    for l in range(degree + 1):  # noqa: E741
+    for l in range(degree + 1):
         for m in range(-l, l + 1):
             k = abs(m)
             # P_l^k / sin^k(theta) as a polynomial in z: the k-th derivative of Legendre's polynomial, with (-1)^k
