@@ -7,6 +7,7 @@ from typing import Literal
 
 import pytorch_lightning as pl
 import torch
+from omegaconf import DictConfig
 from torch.utils.data import DataLoader, IterableDataset
 
 import threestudio
@@ -78,7 +79,7 @@ class GSViews(pl.LightningDataModule):
 
     Config = GSViewsConfig
 
-    def __init__(self, cfg: dict | None = None) -> None:
+    def __init__(self, cfg: dict | DictConfig | None = None) -> None:
         super().__init__()
         self.cfg = parse_structured(GSViewsConfig, cfg)
         self._check()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool
+from omegaconf import DictConfig
 from torch import Tensor
 
 import threestudio
@@ -36,7 +37,7 @@ class MaskConfig:
 
 
 def select(
-    cfg: MaskConfig, gaussians: Gaussians, views: Cameras, capture: Cameras | None, background: Tensor
+    cfg: MaskConfig | DictConfig, gaussians: Gaussians, views: Cameras, capture: Cameras | None, background: Tensor
 ) -> Bool[Tensor, "n"]:
     """The Gaussians an edit may change.
 

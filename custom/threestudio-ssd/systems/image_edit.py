@@ -9,6 +9,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float
+from omegaconf import DictConfig
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -41,7 +42,7 @@ class SinglePicture(pl.LightningDataModule):
 
     Config = SinglePictureConfig
 
-    def __init__(self, cfg: dict | None = None) -> None:
+    def __init__(self, cfg: dict | DictConfig | None = None) -> None:
         super().__init__()
         self.cfg = parse_structured(SinglePictureConfig, cfg)
 

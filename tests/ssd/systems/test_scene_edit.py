@@ -1,0 +1,217 @@
+"""A whole edit through Lightning: what it costs, what it leaves alone, how it resumes, how it fails."""
+
+import json
+import shutil
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+import threestudio
+from tests.edit_world import SIZE, experiment, toy_cameras, vertex_rows
+from threestudio.trainer import run_experiment
+from threestudio_ssd.errors import ConfigError
+from threestudio_ssd.gaussians.io import load_gaussians
+from threestudio_ssd.gaussians.model import FIELD_NAMES
+from threestudio_ssd.masks import load_masks, trace
+from threestudio_ssd.systems.scene_edit import SceneEditSystem, splat_suffix
+
+REPORT_KEYS = (
+    "source_prompt target_prompt score model seed steps seconds peak_memory_bytes num_gaussians_before"
+    " num_gaussians_after num_selected change_inside change_outside psnr_outside clip_similarity"
+    " clip_directional_similarity device versions"
+).split()
+QUIET = {"trainer.enable_progress_bar": "false"}
+
+
+def run(world, out, *stages, **more):
+    """Run the smoke config; returns the exit code and the run folder."""
+    cfg = experiment(world, out, tag="run", **{**QUIET, **more})
+    return run_experiment(cfg, list(stages)), out / "smoke" / "run"
+
+
+def fit(world, out, **more):
+    """Train only, and give the system back."""
+    cfg = experiment(world, out, **{**QUIET, "system.preview_every": 0, **more})
+    data = threestudio.find(cfg.data_type)(cfg.data)
+    system = threestudio.find(cfg.system_type)(cfg.system)
+    trainer = pl.Trainer(
+        accelerator="cpu", max_steps=cfg.trainer.max_steps, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=str(out),
+    )  # fmt: skip
+    trainer.fit(system, datamodule=data)
+    return system
+
+
+@pytest.fixture(scope="module")
+def edited(world, tmp_path_factory):
+    """Exit code and folder of one uninterrupted run of four steps."""
+    return run(world, tmp_path_factory.mktemp("edited"), "train", "test", "export")
+
+
+@pytest.fixture(scope="module")
+def report(edited):
+    def refuse(word):
+        raise AssertionError(f"the report holds {word}")
+
+    return json.loads((edited[1] / "save" / "report.json").read_text(), parse_constant=refuse)
+
+
+def test_the_run_folder_holds_everything(edited):
+    code, folder = edited
+    assert code == 0
+    for name in (
+        "save/edited.ply", "save/before_after.mp4", "save/grid.png", "save/report.json", "save/report.html",
+        "save/progress/step-00002.png", "ckpts/last.ckpt", "configs/parsed.yaml", "tb_logs", "csv_logs",
+    ):  # fmt: skip
+        assert (folder / name).exists(), name
+    assert not [path for path in folder.rglob("*") if "tmp" in path.suffix]
+
+
+def test_the_report_has_its_keys_and_finite_numbers(report, world):
+    assert not [key for key in REPORT_KEYS if key not in report]
+    assert report["steps"] == 4
+    assert report["num_gaussians_before"] == report["num_gaussians_after"] == len(load_gaussians(world / "scene.ply"))
+    assert 0 < report["num_selected"] < report["num_gaussians_before"]
+    assert report["change_inside"] > report["change_outside"] >= 0
+    assert report["psnr_outside"] > 35
+    assert report["seconds"] > 0
+    assert report["peak_memory_bytes"] > 1e8
+    assert report["score"] == {"name": "ssd"}
+    assert report["device"] == "cpu"
+    assert -1 <= report["clip_directional_similarity"] <= 1
+
+
+def test_a_step_is_one_encode_and_one_network_call(report):
+    """Six training views are encoded once, in one batch of at most eight; then one encode and one call a step."""
+    assert report["encodes"] == 1 + 4
+    assert report["network_calls"] == 4
+    assert report["noise_predictions"] == 4 * 4
+
+
+def test_unselected_rows_are_the_same_bytes(edited, report, world):
+    before, after = vertex_rows(world / "scene.ply"), vertex_rows(edited[1] / "save" / "edited.ply")
+    source = load_gaussians(world / "scene.ply")
+    is_selected = trace(source, *load_masks(world / "masks", toy_cameras()))
+    assert int(is_selected.sum()) == report["num_selected"]
+    assert len(before) == len(after) == len(source)
+    is_changed = torch.tensor([a != b for a, b in zip(before, after, strict=True)])
+    assert not (is_changed & ~is_selected).any()
+    assert (is_changed & is_selected).sum() > 0.9 * is_selected.sum()
+
+
+def test_resuming_gives_the_bytes_of_an_uninterrupted_run(edited, world, tmp_path):
+    run(world, tmp_path, "train", **{"trainer.max_steps": 2})
+    checkpoint = tmp_path / "smoke" / "run" / "ckpts" / "last.ckpt"
+    halted = torch.load(checkpoint, weights_only=True)
+    assert halted["global_step"] == 2
+    code, folder = run(world, tmp_path, "train", "export", resume="auto")
+    assert code == 0
+    whole = (edited[1] / "save" / "edited.ply").read_bytes()
+    assert (folder / "save" / "edited.ply").read_bytes() == whole
+    resumed = torch.load(folder / "ckpts" / "last.ckpt", weights_only=True)
+    assert resumed["global_step"] == 4
+    assert resumed["train_seconds"] > halted["train_seconds"] > 0
+
+
+def test_exporting_a_checkpoint_alone_gives_the_same_file(edited, world, tmp_path):
+    shutil.copytree(edited[1], tmp_path / "smoke" / "run")
+    (tmp_path / "smoke" / "run" / "save" / "edited.ply").unlink()
+    _, folder = run(world, tmp_path, "export")
+    assert (folder / "save" / "edited.ply").read_bytes() == (edited[1] / "save" / "edited.ply").read_bytes()
+
+
+def test_another_seed_gives_another_edit(edited, world, tmp_path):
+    system = fit(world, tmp_path, seed=1)
+    first = load_gaussians(edited[1] / "save" / "edited.ply")
+    assert not torch.equal(system.editable.result().sh0, first.sh0)
+
+
+def test_a_learning_rate_of_zero_keeps_the_attribute(world, tmp_path):
+    kept = ("means", "raw_quats", "sh0")
+    system = fit(world, tmp_path, steps=2, **{f"system.learning_rates.{name}": 0 for name in kept})
+    source, result = system.editable.source, system.editable.result()
+    for name in FIELD_NAMES:
+        is_same = torch.equal(getattr(source, name), getattr(result, name))
+        assert is_same == (name in kept or name == "shN"), name
+
+
+def test_the_text_encoder_is_freed_and_no_model_is_in_the_checkpoint(world, tmp_path):
+    system = SceneEditSystem(experiment(world, tmp_path).system)
+    assert system.guidance.backbone.text_encoders is None
+    assert not list(system.parameters())
+    assert set(system._prompts) == {"src", "tgt", "null"}
+
+
+def test_an_orbit_without_mask_in_batches_of_two(world, tmp_path):
+    """No cameras, no mask, two views a step: everything may move, and a step is still one call."""
+    system = fit(
+        world,
+        tmp_path,
+        steps=3,
+        cameras="",
+        **{"mask.picture": "", "data.batch_size": 2, "data.num_train_views": 9},
+    )
+    counters = system.guidance.backbone.counters
+    assert system.editable.is_selected.all()
+    assert (counters.encodes, counters.encoded_images) == (2 + 3, 9 + 3 * 2)
+    assert (counters.network_calls, counters.rows) == (3, 3 * 2 * 4)
+    assert (system.editable.result().sh0 != system.editable.source.sh0).any(dim=(1, 2)).float().mean() > 0.2
+
+
+def test_picture_conditions_are_computed_once(world, tmp_path):
+    from threestudio_ssd.diffusion.models import save_components
+    from threestudio_ssd.diffusion.random import random_components
+
+    save_components(random_components(in_channels=8, image_size=SIZE), tmp_path / "ip2p")
+    system = fit(world, tmp_path, steps=3, model=tmp_path / "ip2p", **{"system.guidance.score.name": "ssd-ip2p"})
+    counters = system.guidance.backbone.counters
+    assert (counters.encodes, counters.network_calls, counters.rows) == (2 + 3, 3, 3 * 4)
+    assert system._conditions.shape == system._latents_src.shape
+
+
+def test_latent_masks_and_anchors(world, tmp_path):
+    system = fit(world, tmp_path, steps=2, **{"system.mask_latents": "true", "system.lambda_anchor.means": 1e9})
+    masks = system._latent_masks
+    assert masks.shape == (6, 1, SIZE // 4, SIZE // 4)
+    assert 0 < masks.mean() < 1
+    free = fit(world, tmp_path, steps=2, **{"system.mask_latents": "true"})
+    assert system.editable.drift("means") < free.editable.drift("means")
+
+
+def test_no_visible_change_is_exit_code_three(world, tmp_path):
+    code, folder = run(
+        world, tmp_path, "train", "test", "export", **{"system.lambda_guidance": 0, "data.video_frames": 0}
+    )
+    assert code == 3
+    assert vertex_rows(folder / "save" / "edited.ply") == vertex_rows(world / "scene.ply")
+    assert not (folder / "save" / "before_after.mp4").exists()
+
+
+def test_an_edit_that_is_not_finite_is_exit_code_three_and_writes_no_splat(world, tmp_path):
+    code, folder = run(world, tmp_path, "train", "test", "export", **{"system.lambda_guidance": 1e39})
+    assert code == 3
+    assert not (folder / "save" / "edited.ply").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "what", "fix"),
+    [
+        ({"steps": 0}, "steps is 0", "set steps=1500"),
+        ({f"system.learning_rates.{name}": 0 for name in FIELD_NAMES}, "all of system.learning_rates are 0",
+         "set system.learning_rates.sh0=0.0125"),
+    ],
+)  # fmt: skip
+def test_edits_that_cannot_start(world, tmp_path, more, what, fix):
+    with pytest.raises(ConfigError) as error:
+        SceneEditSystem(experiment(world, tmp_path, **more).system)
+    assert (error.value.what, error.value.fix) == (what, fix)
+
+
+@pytest.mark.parametrize(
+    ("path", "suffix"),
+    [("a.ply", ".ply"), ("A.PLY", ".ply"), ("a.compressed.ply", ".compressed.ply"), ("a.splat", ".splat"),
+     ("a.b.spz", ".spz"), ("a.sog", ".sog"), ("a.ksplat", ".ply"), ("a.ckpt", ".ply")],
+)  # fmt: skip
+def test_the_result_has_the_scene_s_format(path, suffix):
+    assert splat_suffix(path) == suffix
