@@ -64,6 +64,6 @@ def _checked(key: str, value: Any, default: Any, choices: tuple[str, ...]) -> An
     raise ConfigError(what=f"{key} is {value!r}", expected=kind, fix=f"set {key}={default}")
 
 
-def _suggest(key: str, wrong: str, known: list[str]) -> str:
+def _suggest(key: str, wrong: object, known: list[str]) -> str:
     close = difflib.get_close_matches(str(wrong), known, n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else f"choose one of those for {key}"
