@@ -4,9 +4,13 @@
 plugins' modules.
 """
 
+import os
 import sys
 
-from threestudio.run import main
+# Waiting threads sleep: spinning ones fight with any other busy process for the cores (read when torch loads OpenMP).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from threestudio.run import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,8 +10,9 @@ from typing import Any, Literal
 from ..errors import ConfigError
 from ..scores import SCORES, SSD, ssd_paper
 
-PRESETS = {"ssd-code": SSD(), "ssd-paper": ssd_paper()}
-"""Complete scores by name: the released code's effective weights, and the paper's equations read literally."""
+PRESETS = {"ssd-code": SSD(), "ssd-paper": ssd_paper(), "ssd-small": SSD(enhance_weight=0.0)}
+"""Complete scores by name: the released code's effective weights, the paper's equations read literally, and no
+enhancement, for small models."""
 
 
 def build_score(options: Mapping[str, Any], key: str = "system.guidance.score"):

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,13 +15,16 @@ from ..data import view_order
 from ..errors import ConfigError
 from ..gaussians.io import load_gaussians, save_gaussians
 from ..guidance import SSDGuidance, SSDPromptProcessor
-from ..masks import MaskConfig, select
+from ..masks import MaskConfig, select, visible_weights
 from ..rendering import render, render_each
 from .editable import EditableGaussians
 from .inward import inward_clamp
 from .report import EditReport, grid_row, make_report, peak_memory
+from .visible_adam import VisibleAdam
 
 PRECOMPUTE_BATCH = 8
+LEAST_WEIGHT = 0.05
+"""Share of the mean visible weight that every Gaussian is granted, so that specks are not thrown about."""
 
 
 @dataclass
@@ -82,6 +85,9 @@ class SceneEditSystem(BaseSystem):
         """Its keys."""
         learning_rates: LearningRates = field(default_factory=LearningRates)
         """Per attribute."""
+        color_steps: Literal["adam", "visible-weight"] = "adam"
+        """adam: each Gaussian's colour is normalised by its own history, as published; visible-weight: one second moment
+        for all, gradients per visible pixel, so that what the score hardly touches hardly moves."""
         adam_betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
         """Adam's betas."""
         lambda_guidance: Any = 1.0
@@ -190,7 +196,20 @@ class SceneEditSystem(BaseSystem):
             for name, parameter in self.editable.selected.items()
             if parameter.numel() and self.cfg.learning_rates[name] != 0
         ]
-        return torch.optim.Adam(groups, betas=tuple(self.cfg.adam_betas), eps=1e-15)
+        if self.cfg.color_steps == "visible-weight":
+            weights = self._mean_visible_weights()
+            for group in groups:
+                if group["name"] in ("sh0", "shN"):
+                    group["visible_weights"] = weights
+        return VisibleAdam(groups, betas=tuple(self.cfg.adam_betas))
+
+    def _mean_visible_weights(self) -> Tensor:
+        """(selected) pixels' worth of weight in an average training view; hardly visible ones are lifted a little."""
+        cameras = self.views.train
+        everything = torch.ones(len(cameras), int(cameras.heights[0]), int(cameras.widths[0]))
+        _, total = visible_weights(self.editable.source, cameras, everything)
+        weights = total[self.editable.rows] / len(cameras)
+        return weights + LEAST_WEIGHT * weights.mean()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Lightning hook: the learning rates of this step."""
