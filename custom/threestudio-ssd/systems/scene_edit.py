@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 import threestudio
@@ -94,6 +95,9 @@ class SceneEditSystem(BaseSystem):
         """Weight of the guidance loss, number or schedule."""
         lambda_anchor: Anchors = field(default_factory=Anchors)
         """Weights of the anchors."""
+        lambda_detail: Any = 0.0
+        """Weight of changes finer than a latent cell, number or schedule, >= 0: an autoencoder that cannot see them lets
+        them grow into speckles."""
         mask_latents: bool = False
         """Also drop the score where no selected Gaussian is visible."""
         clip_model: str = "tiny-clip"
@@ -143,14 +147,17 @@ class SceneEditSystem(BaseSystem):
     def _precompute(self) -> None:
         """Source latents of every training view (and the condition an InstructPix2Pix model reads)."""
         backbone, source = self.guidance.backbone, self.editable.source
-        latents, conditions = [], []
+        pictures, latents, conditions = [], [], []
         for start in range(0, len(self.views_on_device), PRECOMPUTE_BATCH):
             cameras = self.views_on_device[slice(start, start + PRECOMPUTE_BATCH)]
             images = render(source, cameras, self._background)[0].permute(0, 3, 1, 2).clamp(0, 1)
             latents.append(backbone.encode(images))
+            if self.cfg.lambda_detail != 0:
+                pictures.append(images.permute(0, 2, 3, 1))
             if self.guidance.needs_picture:
                 conditions.append(backbone.encode_condition(images))
         self._latents_src = torch.cat(latents)
+        self._images_src = torch.cat(pictures) if pictures else None
         self._conditions = torch.cat(conditions) if conditions else None
         self._latent_masks = self._visible_masks() if self.cfg.mask_latents else None
 
@@ -181,6 +188,8 @@ class SceneEditSystem(BaseSystem):
             latent_mask=None if self._latent_masks is None else self._latent_masks[rows],
         )
         loss = self.C(self.cfg.lambda_guidance) * output.loss
+        if self._images_src is not None:
+            loss = loss + self.C(self.cfg.lambda_detail) * self._new_detail(images - self._images_src[rows])
         for name, parameter in self.editable.selected.items():
             weight = self.cfg.lambda_anchor[name]
             if weight > 0 and parameter.numel():
@@ -188,6 +197,13 @@ class SceneEditSystem(BaseSystem):
         self.log("train/timestep", float(output.timestep))
         self.log("train/score", output.score.pow(2).mean().sqrt(), prog_bar=True)
         return loss
+
+    def _new_detail(self, change: Float[Tensor, "b h w 3"]) -> Tensor:
+        """Squared change beyond its blur by latent cells, summed over pixels, mean over views."""
+        cell, change = self.guidance.backbone.downscale, change.permute(0, 3, 1, 2)
+        coarse = torch.nn.functional.avg_pool2d(change, cell)
+        smooth = torch.nn.functional.interpolate(coarse, change.shape[-2:], mode="bilinear", align_corners=False)
+        return (change - smooth).pow(2).sum() / len(change)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with one group per attribute that moves."""
