@@ -47,7 +47,7 @@ bench-raster: setup
 	$(RUN) launch.py --run bench-raster
 
 bench-edits: setup
-	$(RUN) launch.py --run bench-edits
+	$(RUN) launch.py --run toy-edits --config configs/ssd-gs.yaml
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

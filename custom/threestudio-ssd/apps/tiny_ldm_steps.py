@@ -1,5 +1,6 @@
 """The steps of training the embedded diffusion model, one function per step, each run by several processes."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -64,7 +65,15 @@ def save_pipeline(work: Path, out: Path) -> None:
     staging = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
     pipeline.save_pretrained(staging, safe_serialization=True)
+    _forget_work_folder(staging / "vae" / "config.json")
     for kept in out.glob("*.md") if out.exists() else ():
         shutil.copy(kept, staging / kept.name)
     shutil.rmtree(out, ignore_errors=True)
     staging.rename(out)
+
+
+def _forget_work_folder(config: Path) -> None:
+    """Take the path of the training folder out of a saved config."""
+    keys = json.loads(config.read_text())
+    keys.pop("_name_or_path", None)
+    config.write_text(json.dumps(keys, indent=2) + "\n")
