@@ -26,7 +26,7 @@ VISIBLE_CHANGE = 1.0 / 255
 """Mean change over the pixels that show the selection below which an edit counts as none."""
 IDENTICAL_PSNR = 100.0
 """Reported where nothing differs: dB of an infinite ratio cannot be written as JSON."""
-PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "lightning", "numba")
+PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "pytorch-lightning", "numba")
 
 
 @dataclass(frozen=True)
