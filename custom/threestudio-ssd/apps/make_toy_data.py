@@ -8,6 +8,7 @@ import torch
 
 from ..cameras import Cameras
 from ..gaussians import Gaussians
+from ..gaussians.sh import rgbs_from_sh0
 from ..rendering import render
 from ..toyworld import PART_OBJECT, build_scene, sample_attributes, sample_camera
 from ..toyworld.splat import to_cameras, to_gaussians
@@ -50,7 +51,7 @@ def _scene_views(seed: int) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def _render(gaussians: Gaussians, is_object: torch.Tensor, cameras: Cameras) -> tuple[np.ndarray, np.ndarray]:
-    rgbs = gaussians.sh0[:, 0] * 0.28209479177387814 + 0.5
+    rgbs = rgbs_from_sh0(gaussians.sh0[:, 0])
     colors = torch.cat([rgbs, is_object[:, None].float()], dim=1)
     blended = render(gaussians, cameras, torch.zeros(4), colors)[0]
     images = (blended[..., :3].clamp(0, 1) * 255 + 0.5).to(torch.uint8)

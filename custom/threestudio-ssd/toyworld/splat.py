@@ -8,7 +8,7 @@ import torch
 
 from ..cameras import Cameras
 from ..gaussians import Gaussians
-from ..gaussians.sh import C0
+from ..gaussians.sh import sh0_from_rgbs
 from .world import ToyCamera, ToyScene
 
 
@@ -20,7 +20,7 @@ def to_gaussians(scene: ToyScene) -> Gaussians:
         log_scales=torch.from_numpy(scene.scales).log(),
         raw_quats=torch.from_numpy(scene.quats),
         logit_opacities=torch.logit(opacities),
-        sh0=((torch.from_numpy(scene.rgbs) - 0.5) / C0)[:, None],
+        sh0=sh0_from_rgbs(torch.from_numpy(scene.rgbs))[:, None],
         shN=torch.zeros(len(opacities), 0, 3),
     )
 
