@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import tiles
-from .blending import NUM_MOMENTS, blending_kernels, sum_pairs
+from .blending import blending_kernels, pair_row_width, sum_pairs
 from .compiling import call, even_bounds, run
 from .projection import CHUNK, NUM_GEOMETRY, Options, gather_visible, project_forward
 from .projection_backward import project_backward
@@ -145,11 +145,6 @@ class TileLists:
             (tiles_wide * tiles_high).bit_length(), self.offsets, self.pairs, self.sources, self.keys,
         )  # fmt: skip
 
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Tile size in pixels, tiles across, tiles down."""
-        return self.tile_size, self.tiles_wide, self.tiles_high
-
     def bounds(self) -> list[int]:
         """Ranges of tiles that hold about as many pairs each."""
         num_tiles = self.offsets.size - 1
@@ -170,32 +165,31 @@ class Blend(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         num_channels = colors.shape[1]
         images, alphas = torch.empty(num_images, height, width, num_channels), torch.empty(num_images, height, width, 1)
-        transmittances, lasts = np.empty((2, num_images, height, width), np.float32)
+        transmittances, stops = np.empty((2, num_images, height, width), np.float32)
         ends = np.empty(lists.offsets.size - 1, np.int64)
-        forward, _ = blending_kernels(num_channels)
+        forward, _ = blending_kernels(num_channels, lists.tile_size)
         run(
-            forward, lists.bounds(), *lists.grid, lists.offsets, lists.pairs, _array(geometry), _array(means2d),
-            _array(colors), _array(backgrounds, 0, num_channels), images.numpy(), alphas.numpy(), transmittances, lasts,
+            forward, lists.bounds(), lists.tiles_wide, lists.tiles_high, lists.offsets, lists.pairs, _array(geometry), _array(means2d),
+            _array(colors), _array(backgrounds, 0, num_channels), images.numpy(), alphas.numpy(), transmittances, stops,
             ends,
         )  # fmt: skip
         ctx.save_for_backward(means2d, geometry, opacities, colors, backgrounds)
-        ctx.lists, ctx.rest, ctx.absgrad_of = lists, (transmittances, lasts, ends), absgrad_of
+        ctx.lists, ctx.rest, ctx.absgrad_of = lists, (transmittances, stops, ends), absgrad_of
         return images, alphas
 
     @staticmethod
     def backward(ctx, v_images, v_alphas):
         """Gradients of means2d, of the geometry as whitened moments, of opacities, colors and backgrounds."""
         means2d, geometry, opacities, colors, backgrounds = ctx.saved_tensors
-        lists, (transmittances, lasts, ends), has_absgrad = ctx.lists, ctx.rest, ctx.absgrad_of is not None
+        lists, (transmittances, stops, ends), has_absgrad = ctx.lists, ctx.rest, ctx.absgrad_of is not None
         num_channels, shape = colors.shape[1], transmittances.shape
         v_images = np.zeros((*shape, num_channels), np.float32) if v_images is None else _array(v_images)
         v_alphas = np.zeros((*shape, 1), np.float32) if v_alphas is None else _array(v_alphas)
-        row = NUM_MOMENTS + num_channels + (2 if has_absgrad else 0)
-        pair_gradients = np.empty((lists.pairs.size, row), np.float32)
-        _, backward = blending_kernels(num_channels)
+        pair_gradients = np.empty((lists.pairs.size, pair_row_width(num_channels, has_absgrad)), np.float32)
+        _, backward = blending_kernels(num_channels, lists.tile_size)
         run(
-            backward, lists.bounds(), *lists.grid, lists.offsets, lists.pairs, lists.sources, _array(geometry),
-            _array(means2d), _array(colors), _array(backgrounds, 0, num_channels), transmittances, lasts, ends,
+            backward, lists.bounds(), lists.tiles_wide, lists.tiles_high, lists.offsets, lists.pairs, lists.sources, _array(geometry),
+            _array(means2d), _array(colors), _array(backgrounds, 0, num_channels), transmittances, stops, ends,
             v_images, v_alphas, has_absgrad, pair_gradients,
         )  # fmt: skip
         new = torch.empty if lists.slots.size == means2d.shape[0] else torch.zeros

@@ -6,12 +6,14 @@ For every pixel, with Gaussians i in order of depth (Kerbl et al. 2023, Eq. 3):
     T_i     = prod_{j<i} (1 - alpha_j);   the pixel stops before the T that would fall to 1e-4
     color   = sum_i T_i alpha_i c_i  +  T_end * background
 
-Gaussians are the outer loop and rows of eight pixels the inner one, so each vector instruction serves eight pixels
-and nothing branches on a pixel. A tile's pixels live in one small scratch array (planes of T and of each channel).
-A stopped pixel keeps its T with the sign turned: no later Gaussian passes it, and |T| remains for the background.
+Gaussians are the outer loop and *strips* of eight pixels in a row the inner one, so each vector instruction serves
+eight pixels and nothing branches on a pixel. A tile's pixels live in one small scratch array, planes of T and of each
+channel, strip after strip. Which strips a Gaussian reaches is found eight rows at a time, as bits of an integer; a
+second integer has the strips with a live pixel; the bits of both are the strips that are drawn. A stopped pixel keeps
+its T with the sign turned: no later Gaussian passes it, and |T| remains for the background.
 
-The backward pass goes back to front from each pixel's last Gaussian, dividing T by (1 - alpha) on the way and adding
-up what lies behind (Kerbl et al. 2023, appendix C), which loses no digits however many layers there are.
+The backward pass goes back to front over the Gaussians before each pixel's stop, dividing T by (1 - alpha) on the way
+and adding up what lies behind (Kerbl et al. 2023, appendix C), which loses no digits however many layers there are.
 """
 
 import functools
@@ -27,14 +29,18 @@ from .simd import (
     both,
     exp2,
     fma,
-    greater,
+    fnma,
     lane_numbers,
     lane_sum,
+    lane_sums,
     lesser,
     load,
+    lowest_bit,
     magnitude,
+    mask_bits,
     select,
     splat,
+    square_root,
     store,
 )
 from .tiles import LOG2_MIN_ALPHA
@@ -42,77 +48,90 @@ from .tiles import LOG2_MIN_ALPHA
 MAX_ALPHA = 0.999
 LOG2_MAX_ALPHA = np.float32(math.log2(MAX_ALPHA))
 MIN_TRANSMITTANCE = np.float32(1e-4)
-CHECK_EVERY = 16
-"""Gaussians between two looks at whether a tile still has a live pixel."""
 NUM_MOMENTS = 6
 """Per pair: sums over pixels of g, g u, g w, g u u, g u w, g w w with g = dL/d(log alpha); then colours, then |.|."""
+NEVER = np.float32(1e30)
+"""Where a pixel that no Gaussian stops would be stopped, counted in its tile's list."""
+WORD = 64
+"""Strips whose bits one integer holds."""
 _LOG2_MIN_ALPHA = np.float32(LOG2_MIN_ALPHA)
-_MARGIN = 1e-3
-"""Pixels added around the ellipse against rounding; what is drawn is decided for each pixel."""
+_REACH = np.float32(LOG2_MIN_ALPHA - 1e-4)
+"""The ellipse of visibility, a little larger against rounding; what is drawn is decided for each pixel."""
+_ONE, _NONE = np.uint64(1), np.uint64(0)
 
 
 @inline
-def _rows_of_block(alpha, beta, gamma, budget, x, v, top, num_rows):
-    """Rows of a tile in which the ellipse of visibility reaches one of eight pixels.
+def _strips_in_reach(geometry, slot, dx, dy, word, rows, num_strips, starts, levels, heights):
+    """Bits of 64 of a tile's strips: those that the ellipse of visibility reaches.
+
+    Strips are numbered down the tile's first eight columns, then down the next. With ``u = alpha dx + beta dy`` and
+    ``w = gamma dy`` the ellipse is ``u**2 <= level - log2(1/255)`` where ``level = log2(opacity) - w**2``.
 
     Args:
-        budget: log2(opacity / MIN_ALPHA): the ellipse is ``(alpha x + beta y)**2 + (gamma y)**2 <= budget``.
-        x: Horizontal offset of the first pixel's centre from the Gaussian's.
-        v: The Gaussian's vertical position; top: the tile's.
+        dx, dy: Offset of the centre of the tile's first pixel from the Gaussian's, float64: both may be large and cancel.
+        word: Which 64 strips.
+        rows: The tile's rows, a multiple of eight.
+        starts: Out: u at each strip's first pixel.
+        levels: Out: the level of each strip; heights: its w.
     """
-    spread = beta * beta + gamma * gamma
-    reach = math.sqrt(budget * spread) / (alpha * gamma) + _MARGIN
-    first, last = max(x, -reach), min(x + (LANES - 1.0), reach)
-    if first > last:
-        return 0, 0
-    # along x the edge is y = (-alpha beta x +- sqrt(budget spread - (alpha gamma x)^2)) / spread
-    tip = math.sqrt(budget) * beta / (gamma * alpha)
-    at = min(max(-tip, first), last)
-    high = (-alpha * beta * at + math.sqrt(max(budget * spread - (alpha * gamma * at) ** 2, 0.0))) / spread
-    at = min(max(tip, first), last)
-    low = (-alpha * beta * at - math.sqrt(max(budget * spread - (alpha * gamma * at) ** 2, 0.0))) / spread
-    shift = v - 0.5 - top
-    low, high = math.ceil(shift + low - _MARGIN), math.floor(shift + high + _MARGIN) + 1.0
-    limit = np.float64(num_rows)
-    return int(min(max(low, 0.0), limit)), int(max(min(high, limit), 0.0))
+    alpha, beta, gamma = geometry[slot, 0], geometry[slot, 1], geometry[slot, 2]
+    corner = np.float64(alpha) * dx + np.float64(beta) * dy
+    top = splat(np.float32(np.float64(gamma) * dy))
+    slope, growth, log2_opacity = splat(beta), splat(gamma), splat(geometry[slot, 3])
+    length = splat(np.float32(LANES - 1) * alpha)
+    zero, least = splat(np.float32(0.0)), splat(_REACH)
+    bits = _NONE
+    for at in range(word * WORD, min(word * WORD + WORD, num_strips), LANES):
+        column, row = at // rows * LANES, at % rows
+        row_numbers = lane_numbers() + splat(np.float32(row))
+        w = fma(growth, row_numbers, top)
+        level = fnma(w, w, log2_opacity)
+        start = fma(slope, row_numbers, splat(np.float32(corner + np.float64(alpha) * column)))
+        half = square_root(level - least)
+        is_reached = both(start <= half, zero - half <= start + length)
+        store(starts, at, start)
+        store(levels, at, level)
+        store(heights, at, w)
+        bits |= mask_bits(is_reached) << np.uint64(at % WORD)
+    return bits
 
 
 @inline
-def _has_live_pixel(scratch, num_values):
-    zero = splat(np.float32(0.0))
-    for i in range(0, num_values, LANES):
-        if any_lane(zero < load(scratch, i)):
-            return True
-    return False
-
-
-@inline
-def _reset_transmittance(scratch, num_rows, stride, rows_inside, columns_inside):
-    """T = 1 inside the image, and stopped outside."""
-    for y in range(num_rows):
-        for x in range(stride):
-            inside = y < rows_inside and x < columns_inside
-            scratch[y * stride + x] = np.float32(1.0) if inside else np.float32(-1.0)
+def _strips_above(values, threshold, word, num_strips):
+    """Bits of 64 strips: those whose value is larger than a number."""
+    bits = _NONE
+    for at in range(word * WORD, min(word * WORD + WORD, num_strips), LANES):
+        bits |= mask_bits(splat(threshold) < load(values, at)) << np.uint64(at % WORD)
+    return bits
 
 
 @functools.cache
-def blending_kernels(num_channels: int):
-    """The forward and backward kernels for a number of channels, which is a constant to the compiler."""
+def blending_kernels(num_channels: int, tile_size: int):
+    """The forward and backward kernels for a number of channels and a tile size, constants to the compiler."""
+    rows = columns = (tile_size + LANES - 1) // LANES * LANES
+    num_strips = rows * columns // LANES
+    num_words = (num_strips + WORD - 1) // WORD
+    plane = rows * columns
+    row_width = max(NUM_MOMENTS + num_channels, LANES)
 
     @kernel
     def blend_forward(
-        first, last, tile_size, tiles_wide, tiles_high, offsets, pairs, geometry, means2d, colors, backgrounds,
-        images, alphas, transmittances, lasts, ends,
+        first, last, tiles_wide, tiles_high, offsets, pairs, geometry, means2d, colors, backgrounds,
+        images, alphas, transmittances, stops, ends,
     ):  # fmt: skip
         """Blend tiles ``first`` to ``last``.
 
         Args:
-            lasts: Out (i, h, w): each pixel's last contribution, counted from 1 in its tile's list.
+            stops: Out (i, h, w): the Gaussian that stopped each pixel, counted from 1 in its tile's list, or NEVER.
             ends: Out (tiles): where each tile's list was left.
         """
-        stride = (tile_size + LANES - 1) // LANES * LANES
-        plane = tile_size * stride
-        scratch = np.empty((2 + num_channels) * plane, np.float32)  # T, last, channels
+        scratch = np.empty((2 + num_channels) * plane, np.float32)  # T, stop, channels
+        starts, levels, heights = (
+            np.empty(num_strips, np.float32),
+            np.empty(num_strips, np.float32),
+            np.empty(num_strips, np.float32),
+        )
+        live = np.empty(num_words, np.uint64)
         height, width = images.shape[1], images.shape[2]
         lanes, zero, one = lane_numbers(), splat(np.float32(0.0)), splat(np.float32(1.0))
         threshold, ceiling = splat(_LOG2_MIN_ALPHA), splat(LOG2_MAX_ALPHA)
@@ -120,80 +139,96 @@ def blending_kernels(num_channels: int):
         for tile in range(first, last):
             image, place = tile // (tiles_wide * tiles_high), tile % (tiles_wide * tiles_high)
             top, left = place // tiles_wide * tile_size, place % tiles_wide * tile_size
-            rows, columns = min(tile_size, height - top), min(tile_size, width - left)
-            _reset_transmittance(scratch, tile_size, stride, rows, columns)
+            rows_inside, columns_inside = min(tile_size, height - top), min(tile_size, width - left)
             scratch[plane:] = np.float32(0.0)
+            live[:] = _NONE
+            num_live = 0
+            for strip in range(num_strips):
+                y, num_inside = strip % rows, columns_inside - strip // rows * LANES
+                inside = np.float32(num_inside if y < rows_inside else 0)
+                store(scratch, strip * LANES, select(lanes < splat(inside), one, zero - one))
+                store(scratch, plane + strip * LANES, select(lanes < splat(inside), splat(NEVER), zero))
+                if y < rows_inside and num_inside > 0:
+                    live[strip // WORD] |= _ONE << np.uint64(strip % WORD)
+                    num_live += 1
             end = offsets[tile]
-            for at in range(offsets[tile], offsets[tile + 1]):
-                if (at - offsets[tile]) % CHECK_EVERY == CHECK_EVERY - 1 and not _has_live_pixel(scratch, plane):
-                    break
-                end = at + 1
+            while end < offsets[tile + 1] and num_live > 0:
+                slot = pairs[end]
+                end += 1
                 number = splat(np.float32(end - offsets[tile]))
-                slot = pairs[at]
-                u, v = np.float64(means2d[slot, 0]), np.float64(means2d[slot, 1])
-                alpha, beta = np.float64(geometry[slot, 0]), np.float64(geometry[slot, 1])
-                gamma, log2_opacity = np.float64(geometry[slot, 2]), np.float64(geometry[slot, 3])
+                dx = left + 0.5 - np.float64(means2d[slot, 0])
+                dy = top + 0.5 - np.float64(means2d[slot, 1])
                 ramp = splat(geometry[slot, 0]) * lanes
-                for block in range(stride // LANES):
-                    x = left + block * LANES + 0.5 - u
-                    low, high = _rows_of_block(alpha, beta, gamma, log2_opacity - LOG2_MIN_ALPHA, x, v, top, rows)
-                    for y in range(low, high):
-                        dy = top + y + 0.5 - v
-                        w = gamma * dy
-                        from_center = splat(np.float32(alpha * x + beta * dy)) + ramp
-                        exponent = splat(np.float32(log2_opacity - w * w)) - from_center * from_center
-                        i = y * stride + block * LANES
+                for word in range(num_words):
+                    reach = _strips_in_reach(geometry, slot, dx, dy, word, rows, num_strips, starts, levels, heights)
+                    strips = reach & live[word]
+                    while strips != _NONE:
+                        strip = word * WORD + lowest_bit(strips)
+                        strips &= strips - _ONE
+                        u = splat(starts[strip]) + ramp
+                        exponent = fnma(u, u, splat(levels[strip]))
+                        i = strip * LANES
                         t = load(scratch, i)
                         is_seen = both(threshold <= exponent, zero < t)
-                        if not any_lane(is_seen):
-                            continue
                         a = select(is_seen, exp2(lesser(exponent, ceiling)), zero)
-                        t_next = t * (one - a)
-                        is_stopped = t_next <= least
-                        weight = select(is_stopped, zero, t * a)
-                        store(scratch, i, select(is_stopped, zero - magnitude(t), t_next))
-                        i += plane
-                        store(scratch, i, greater(select(zero < weight, number, zero), load(scratch, i)))
+                        t_next = fnma(t, a, t)
+                        weight = t * a
+                        is_stopped = both(is_seen, t_next <= least)
+                        if any_lane(is_stopped):
+                            weight = select(is_stopped, zero, weight)
+                            t_next = select(is_stopped, zero - t, t_next)
+                            store(scratch, i + plane, select(is_stopped, number, load(scratch, i + plane)))
+                            if not any_lane(zero < t_next):
+                                live[word] &= ~(_ONE << np.uint64(strip % WORD))
+                                num_live -= 1
+                        store(scratch, i, t_next)
                         for k in range(num_channels):
-                            i += plane
-                            store(scratch, i, fma(weight, splat(colors[slot, k]), load(scratch, i)))
+                            j = i + (2 + k) * plane
+                            store(scratch, j, fma(weight, splat(colors[slot, k]), load(scratch, j)))
             ends[tile] = end
-            for y in range(rows):
-                for x in range(columns):
-                    t = abs(scratch[y * stride + x])
+            for y in range(rows_inside):
+                for x in range(columns_inside):
+                    i = (x // LANES * rows + y) * LANES + x % LANES
+                    t = abs(scratch[i])
                     transmittances[image, top + y, left + x] = t
                     alphas[image, top + y, left + x, 0] = np.float32(1.0) - t
-                    lasts[image, top + y, left + x] = scratch[plane + y * stride + x]
+                    stops[image, top + y, left + x] = scratch[plane + i]
                     for k in range(num_channels):
-                        value = scratch[(2 + k) * plane + y * stride + x]
+                        value = scratch[(2 + k) * plane + i]
                         if backgrounds.shape[0] > 0:
                             value += t * backgrounds[image, k]
                         images[image, top + y, left + x, k] = value
 
     @kernel
     def blend_backward(
-        first, last, tile_size, tiles_wide, tiles_high, offsets, pairs, sources, geometry, means2d, colors, backgrounds,
-        transmittances, lasts, ends, v_images, v_alphas, has_absgrad, pair_gradients,
+        first, last, tiles_wide, tiles_high, offsets, pairs, sources, geometry, means2d, colors, backgrounds,
+        transmittances, stops, ends, v_images, v_alphas, has_absgrad, pair_gradients,
     ):  # fmt: skip
         """Gradients of each (tile, Gaussian) pair, summed over the tile's pixels, into ``pair_gradients[source]``."""
-        stride = (tile_size + LANES - 1) // LANES * LANES
-        plane = tile_size * stride
-        scratch = np.empty((3 + num_channels) * plane, np.float32)  # T, last, behind, gradient of each channel
-        color_sums = np.empty(num_channels * LANES, np.float32)
+        scratch = np.empty((3 + num_channels) * plane, np.float32)  # T, stop, behind, gradient of each channel
+        starts, levels, heights = (
+            np.empty(num_strips, np.float32),
+            np.empty(num_strips, np.float32),
+            np.empty(num_strips, np.float32),
+        )
+        strip_stops = np.empty(num_strips, np.float32)
+        color_sums = np.empty(max(num_channels, 1) * LANES, np.float32)
         height, width = v_images.shape[1], v_images.shape[2]
         lanes, zero, one = lane_numbers(), splat(np.float32(0.0)), splat(np.float32(1.0))
         threshold, ceiling = splat(_LOG2_MIN_ALPHA), splat(LOG2_MAX_ALPHA)
         for tile in range(first, last):
             image, place = tile // (tiles_wide * tiles_high), tile % (tiles_wide * tiles_high)
             top, left = place // tiles_wide * tile_size, place % tiles_wide * tile_size
-            rows, columns = min(tile_size, height - top), min(tile_size, width - left)
-            scratch[:] = np.float32(0.0)  # outside the image: no last Gaussian, so none contributes
-            for y in range(rows):
-                for x in range(columns):
-                    i = y * stride + x
+            scratch[:] = np.float32(0.0)  # outside the image: stopped from the start, so none contributes
+            strip_stops[:] = np.float32(0.0)
+            for y in range(min(tile_size, height - top)):
+                for x in range(min(tile_size, width - left)):
+                    strip = x // LANES * rows + y
+                    i = strip * LANES + x % LANES
                     t = transmittances[image, top + y, left + x]
                     scratch[i] = t
-                    scratch[plane + i] = lasts[image, top + y, left + x]
+                    scratch[plane + i] = stops[image, top + y, left + x]
+                    strip_stops[strip] = max(strip_stops[strip], scratch[plane + i])
                     behind = -v_alphas[image, top + y, left + x, 0]
                     for k in range(num_channels):
                         v_image = v_images[image, top + y, left + x, k]
@@ -205,59 +240,73 @@ def blending_kernels(num_channels: int):
                 pair_gradients[sources[at]] = np.float32(0.0)
             for at in range(ends[tile] - 1, offsets[tile] - 1, -1):
                 slot = pairs[at]
-                number = splat(np.float32(at + 1 - offsets[tile]))
-                u, v = np.float64(means2d[slot, 0]), np.float64(means2d[slot, 1])
-                alpha, beta = np.float64(geometry[slot, 0]), np.float64(geometry[slot, 1])
-                gamma, log2_opacity = np.float64(geometry[slot, 2]), np.float64(geometry[slot, 3])
+                number = np.float32(at + 1 - offsets[tile])
+                dx = left + 0.5 - np.float64(means2d[slot, 0])
+                dy = top + 0.5 - np.float64(means2d[slot, 1])
                 ramp = splat(geometry[slot, 0]) * lanes
-                for k in range(num_channels):
-                    store(color_sums, k * LANES, zero)
                 sum_g, sum_u, sum_w, sum_uu, sum_uw, sum_ww = zero, zero, zero, zero, zero, zero
-                sum_x, sum_y = zero, zero
-                for block in range(stride // LANES):
-                    x = left + block * LANES + 0.5 - u
-                    low, high = _rows_of_block(alpha, beta, gamma, log2_opacity - LOG2_MIN_ALPHA, x, v, top, rows)
-                    for y in range(low, high):
-                        dy = top + y + 0.5 - v
-                        w = gamma * dy
-                        from_center = splat(np.float32(alpha * x + beta * dy)) + ramp
-                        exponent = splat(np.float32(log2_opacity - w * w)) - from_center * from_center
-                        i = y * stride + block * LANES
-                        is_seen = both(threshold <= exponent, number <= load(scratch, i + plane))
-                        if not any_lane(is_seen):
-                            continue
+                sum_0, sum_1, sum_2, sum_x, sum_y = zero, zero, zero, zero, zero
+                for k in range(3, num_channels):
+                    store(color_sums, k * LANES, zero)
+                for word in range(num_words):
+                    reach = _strips_in_reach(geometry, slot, dx, dy, word, rows, num_strips, starts, levels, heights)
+                    strips = reach & _strips_above(strip_stops, number, word, num_strips)
+                    while strips != _NONE:
+                        strip = word * WORD + lowest_bit(strips)
+                        strips &= strips - _ONE
+                        u, w = splat(starts[strip]) + ramp, splat(heights[strip])
+                        exponent = fnma(u, u, splat(levels[strip]))
+                        i = strip * LANES
+                        is_seen = both(threshold <= exponent, splat(number) < load(scratch, i + plane))
                         a = select(is_seen, exp2(lesser(exponent, ceiling)), zero)
                         passed = one / (one - a)
                         t = load(scratch, i) * passed  # T in front of this Gaussian
                         store(scratch, i, t)
                         weight = a * t
                         shade = zero
-                        for k in range(num_channels):
+                        if num_channels > 0:
+                            v_color = load(scratch, i + 3 * plane)
+                            shade = splat(colors[slot, 0]) * v_color
+                            sum_0 = fma(weight, v_color, sum_0)
+                        if num_channels > 1:
+                            v_color = load(scratch, i + 4 * plane)
+                            shade = fma(splat(colors[slot, 1]), v_color, shade)
+                            sum_1 = fma(weight, v_color, sum_1)
+                        if num_channels > 2:
+                            v_color = load(scratch, i + 5 * plane)
+                            shade = fma(splat(colors[slot, 2]), v_color, shade)
+                            sum_2 = fma(weight, v_color, sum_2)
+                        for k in range(3, num_channels):
                             v_color = load(scratch, i + (3 + k) * plane)
                             shade = fma(splat(colors[slot, k]), v_color, shade)
                             store(color_sums, k * LANES, fma(weight, v_color, load(color_sums, k * LANES)))
                         behind = load(scratch, i + 2 * plane)
                         store(scratch, i + 2 * plane, fma(weight, shade, behind))
                         # dL/dalpha = T c.v - behind / (1 - alpha), and d alpha = alpha d(log alpha)
-                        g = select(ceiling < exponent, zero, weight * shade - a * passed * behind)
-                        g_u, height_w = g * from_center, splat(np.float32(w))
-                        g_w = g * height_w
+                        g = select(ceiling < exponent, zero, fnma(a * passed, behind, weight * shade))
+                        g_u, g_w = g * u, g * w
                         sum_g, sum_u, sum_w = sum_g + g, sum_u + g_u, sum_w + g_w
-                        sum_uu, sum_ww = fma(g_u, from_center, sum_uu), fma(g_w, height_w, sum_ww)
-                        sum_uw = fma(g_u, height_w, sum_uw)
+                        sum_uu, sum_uw, sum_ww = fma(g_u, u, sum_uu), fma(g_u, w, sum_uw), fma(g_w, w, sum_ww)
                         if has_absgrad:
-                            along = splat(np.float32(beta)) * from_center + splat(np.float32(gamma)) * height_w
+                            along = fma(splat(geometry[slot, 1]), u, splat(geometry[slot, 2]) * w)
                             sum_x, sum_y = sum_x + magnitude(g_u), sum_y + magnitude(g * along)
-                out = pair_gradients[sources[at]]
-                out[0], out[1], out[2] = lane_sum(sum_g), lane_sum(sum_u), lane_sum(sum_w)
-                out[3], out[4], out[5] = lane_sum(sum_uu), lane_sum(sum_uw), lane_sum(sum_ww)
-                for k in range(num_channels):
-                    out[NUM_MOMENTS + k] = lane_sum(load(color_sums, k * LANES))
+                source = sources[at]
+                sums = lane_sums(sum_g, sum_u, sum_w, sum_uu, sum_uw, sum_ww, sum_0, sum_1)
+                store(pair_gradients, source * pair_gradients.shape[1], sums)
+                if num_channels > 2:
+                    pair_gradients[source, NUM_MOMENTS + 2] = lane_sum(sum_2)
+                for k in range(3, num_channels):
+                    pair_gradients[source, NUM_MOMENTS + k] = lane_sum(load(color_sums, k * LANES))
                 if has_absgrad:
-                    out[NUM_MOMENTS + num_channels] = lane_sum(sum_x) * geometry[slot, 0]
-                    out[NUM_MOMENTS + num_channels + 1] = lane_sum(sum_y)
+                    pair_gradients[source, row_width] = lane_sum(sum_x) * geometry[slot, 0]
+                    pair_gradients[source, row_width + 1] = lane_sum(sum_y)
 
     return blend_forward, blend_backward
+
+
+def pair_row_width(num_channels: int, has_absgrad: bool) -> int:
+    """Numbers that the backward pass keeps for a pair; the first eight are written at once."""
+    return max(NUM_MOMENTS + num_channels, LANES) + (2 if has_absgrad else 0)
 
 
 @kernel
@@ -284,5 +333,5 @@ def sum_pairs(
         for k in range(num_channels):
             v_colors[slot, k] = total[NUM_MOMENTS + k]
         if v_abs.shape[0] > 0:
-            v_abs[slot, 0] = 2.0 * LN2 * total[NUM_MOMENTS + num_channels]
-            v_abs[slot, 1] = 2.0 * LN2 * total[NUM_MOMENTS + num_channels + 1]
+            v_abs[slot, 0] = 2.0 * LN2 * total[width - 2]
+            v_abs[slot, 1] = 2.0 * LN2 * total[width - 1]

@@ -143,21 +143,31 @@ def fma(typingctx, a, b, c):
 
 
 @intrinsic
+def fnma(typingctx, a, b, c):
+    """c - a * b with one rounding."""
+
+    def codegen(context, builder, sig, args):
+        return _call(builder, "llvm.fma.v8f32", _VECTOR, builder.fneg(args[0]), args[1], args[2])
+
+    return f32x8(f32x8, f32x8, f32x8), codegen
+
+
+@intrinsic
+def square_root(typingctx, a):
+    """The square root of each lane, NaN below zero."""
+
+    def codegen(context, builder, sig, args):
+        return _call(builder, "llvm.sqrt.v8f32", _VECTOR, *args)
+
+    return f32x8(f32x8), codegen
+
+
+@intrinsic
 def lesser(typingctx, a, b):
     """The smaller of a and b in each lane (b where a is NaN)."""
 
     def codegen(context, builder, sig, args):
         return builder.select(builder.fcmp_ordered("<", *args), *args)
-
-    return f32x8(f32x8, f32x8), codegen
-
-
-@intrinsic
-def greater(typingctx, a, b):
-    """The larger of a and b in each lane (b where a is NaN)."""
-
-    def codegen(context, builder, sig, args):
-        return builder.select(builder.fcmp_ordered(">", *args), *args)
 
     return f32x8(f32x8, f32x8), codegen
 
@@ -202,6 +212,51 @@ def any_lane(typingctx, mask):
         return builder.icmp_unsigned("!=", builder.bitcast(args[0], bits), ir.Constant(bits, 0))
 
     return types.boolean(mask8), codegen
+
+
+@intrinsic
+def mask_bits(typingctx, mask):
+    """The mask as the lowest eight bits of a uint64, lane 0 the lowest."""
+
+    def codegen(context, builder, sig, args):
+        is_set = builder.icmp_signed("<", args[0], ir.Constant(_INTS, [0] * LANES))
+        return builder.zext(builder.bitcast(is_set, ir.IntType(LANES)), ir.IntType(64))
+
+    return types.uint64(mask8), codegen
+
+
+@intrinsic
+def lowest_bit(typingctx, bits):
+    """Position of the lowest set bit of a uint64 other than 0."""
+
+    def codegen(context, builder, sig, args):
+        function_type = ir.FunctionType(ir.IntType(64), [ir.IntType(64), ir.IntType(1)])
+        name = "llvm.cttz.i64"
+        function = builder.module.globals.get(name) or ir.Function(builder.module, function_type, name)
+        return builder.call(function, (args[0], ir.Constant(ir.IntType(1), 1)))
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
+def lane_sums(typingctx, a, b, c, d, e, f, g, h):
+    """The sums of the lanes of eight vectors, in this order; each is added up as in :func:`lane_sum`."""
+
+    def codegen(context, builder, sig, args):
+        def shuffled(first, second, order):
+            return builder.shuffle_vector(first, second, ir.Constant(_INTS, order))
+
+        def halved(first, second, width):
+            """Lanes ``width`` apart added; the first vector's in one half of each group, the second's in the other."""
+            group = [i for i in range(LANES) if i % (2 * width) < width]
+            low = [i + j for i in group[::width] for j in (*range(width), *range(LANES, LANES + width))]
+            return builder.fadd(shuffled(first, second, low), shuffled(first, second, [i + width for i in low]))
+
+        fours = [halved(args[i], args[i + 4], 4) for i in range(4)]  # a e, b f, c g, d h
+        twos = [halved(fours[i], fours[i + 2], 2) for i in range(2)]  # a c e g, b d f h
+        return halved(*twos, 1)
+
+    return f32x8(*([f32x8] * 8)), codegen
 
 
 @intrinsic
