@@ -12,6 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from ..toyworld.captions import MAX_TOKENS, random_caption
 from ..toyworld.tokenizer import build_tokenizer
 from ..toyworld.vocabulary import Attributes
+from .make_tiny_vae import VAE_CONFIG
 from .training import Trainer, Worker, batch_rng, load_shards
 
 SEED = 12
@@ -21,8 +22,8 @@ MAX_WEIGHT = 6.0
 """The v-loss is weighted by min(snr + 1, this) / (snr + 1): full weight where the image is decided."""
 UNET_CONFIG = {
     "sample_size": 16,
-    "in_channels": 4,
-    "out_channels": 4,
+    "in_channels": VAE_CONFIG["latent_channels"],
+    "out_channels": VAE_CONFIG["latent_channels"],
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
     "block_out_channels": (48, 96, 128),
@@ -60,8 +61,8 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 @torch.no_grad()
 def encode_renders(worker: Worker, vae: AutoencoderKL, images: np.ndarray, batch: int = 64) -> tuple[Tensor, Tensor]:
-    """Posterior means and standard deviations (n 4 16 16), unscaled, float16; the processes share the work."""
-    means = torch.zeros(len(images), 4, 16, 16)
+    """Posterior means and standard deviations (n c 16 16), unscaled, float16; the processes share the work."""
+    means = torch.zeros(len(images), vae.config.latent_channels, 16, 16)
     stds = torch.zeros_like(means)
     for start in range(worker.rank * batch, len(images), worker.count * batch):
         part = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -81,7 +82,7 @@ class LatentBatches:
         self.attributes = attributes
 
     def batch(self, rng: np.random.Generator, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
-        """Scaled latents (size 4 16 16), drawn from their posteriors, and token ids (size 20)."""
+        """Scaled latents (size c 16 16), drawn from their posteriors, and token ids (size 20)."""
         rows = rng.integers(len(self.means), size=size)
         noise = torch.randn((size, *self.means.shape[1:]), generator=generator)
         latents = (self.means[rows].float() + self.stds[rows].float() * noise) * self.scale
@@ -99,7 +100,9 @@ class LatentBatches:
         return random_caption(Attributes.from_labels(self.attributes[row]), rng)
 
 
-def velocity_loss(unet, text_encoder, alphas: Tensor, latents: Tensor, tokens: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+def velocity_loss(
+    unet, text_encoder, alphas: Tensor, latents: Tensor, tokens: Tensor, t: Tensor, noise: Tensor
+) -> Tensor:  # fmt: skip
     """Weighted squared error of the predicted velocity (Salimans & Ho 2022, arXiv:2202.00512)."""
     a = alphas[t].view(-1, 1, 1, 1)
     noisy = a.sqrt() * latents + (1 - a).sqrt() * noise

@@ -1,4 +1,4 @@
-"""Trains the embedded autoencoder: 64 px to 16x16x4 latents, colour-faithful also off the toy world."""
+"""Trains the embedded autoencoder: 64 px to 16x16x8 latents, colour-faithful also off the toy world."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ VAE_CONFIG = {
     "up_block_types": ("UpDecoderBlock2D",) * 3,
     "block_out_channels": (24, 48, 96),
     "layers_per_block": 1,
-    "latent_channels": 4,
+    "latent_channels": 8,
     "norm_num_groups": 8,
     "sample_size": 64,
     "mid_block_add_attention": False,
@@ -46,7 +46,9 @@ class Pictures:
         return images.contiguous(memory_format=torch.channels_last)
 
     def _piece(self, rng: np.random.Generator, crop: int, is_photo: bool) -> np.ndarray:
-        image = self.photos[rng.integers(len(self.photos))] if is_photo else self.renders[rng.integers(len(self.renders))]
+        image = (
+            self.photos[rng.integers(len(self.photos))] if is_photo else self.renders[rng.integers(len(self.renders))]
+        )
         y, x = rng.integers(image.shape[0] - crop + 1), rng.integers(image.shape[1] - crop + 1)
         piece = image[y : y + crop, x : x + crop]
         return piece[:, ::-1] if rng.integers(2) else piece
@@ -84,7 +86,12 @@ def train(worker: Worker, data: Path, photos: Path, work: Path, num_steps: int) 
     torch.manual_seed(SEED)
     vae = AutoencoderKL(**VAE_CONFIG).to(memory_format=torch.channels_last)
     trainer = Trainer(
-        {"vae": vae}, worker, learning_rate=2e-3, num_steps=num_steps, ema_decay=0.998, checkpoint=work / "vae.ckpt",
+        {"vae": vae},
+        worker,
+        learning_rate=2e-3,
+        num_steps=num_steps,
+        ema_decay=0.998,
+        checkpoint=work / "vae.ckpt",
         weight_decay=1e-4,
     )
     pictures = Pictures(data, photos)

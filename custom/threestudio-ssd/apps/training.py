@@ -41,11 +41,15 @@ def start_worker(rank: int, count: int, meeting: Path) -> Worker:
     return Worker(rank, count)
 
 
+HELD_PART = 0.3
+
+
 def cosine_rate(step: int, num_steps: int, warm_up: int) -> float:
-    """Learning-rate factor: linear warm-up, then half a cosine to zero."""
+    """Learning-rate factor: linear warm-up, full rate for the first 30 % of the steps, then half a cosine to zero."""
     if step < warm_up:
         return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, num_steps - warm_up)))
+    held = max(warm_up, int(HELD_PART * num_steps))
+    return 0.5 * (1 + math.cos(math.pi * max(0, step - held) / max(1, num_steps - held)))
 
 
 class Trainer:

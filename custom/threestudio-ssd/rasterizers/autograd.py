@@ -169,9 +169,9 @@ class Blend(torch.autograd.Function):
         ends = np.empty(lists.offsets.size - 1, np.int64)
         forward, _ = blending_kernels(num_channels, lists.tile_size)
         run(
-            forward, lists.bounds(), lists.tiles_wide, lists.tiles_high, lists.offsets, lists.pairs, _array(geometry), _array(means2d),
-            _array(colors), _array(backgrounds, 0, num_channels), images.numpy(), alphas.numpy(), transmittances, stops,
-            ends,
+            forward, lists.bounds(), lists.tiles_wide, lists.tiles_high, lists.offsets, lists.pairs, _array(geometry),
+            _array(means2d), _array(colors), _array(backgrounds, 0, num_channels), images.numpy(), alphas.numpy(),
+            transmittances, stops, ends,
         )  # fmt: skip
         ctx.save_for_backward(means2d, geometry, opacities, colors, backgrounds)
         ctx.lists, ctx.rest, ctx.absgrad_of = lists, (transmittances, stops, ends), absgrad_of
@@ -188,9 +188,9 @@ class Blend(torch.autograd.Function):
         pair_gradients = np.empty((lists.pairs.size, pair_row_width(num_channels, has_absgrad)), np.float32)
         _, backward = blending_kernels(num_channels, lists.tile_size)
         run(
-            backward, lists.bounds(), lists.tiles_wide, lists.tiles_high, lists.offsets, lists.pairs, lists.sources, _array(geometry),
-            _array(means2d), _array(colors), _array(backgrounds, 0, num_channels), transmittances, stops, ends,
-            v_images, v_alphas, has_absgrad, pair_gradients,
+            backward, lists.bounds(), lists.tiles_wide, lists.tiles_high, lists.offsets, lists.pairs, lists.sources,
+            _array(geometry), _array(means2d), _array(colors), _array(backgrounds, 0, num_channels), transmittances,
+            stops, ends, v_images, v_alphas, has_absgrad, pair_gradients,
         )  # fmt: skip
         new = torch.empty if lists.slots.size == means2d.shape[0] else torch.zeros
         results = [new(t.shape) for t in (means2d, geometry, opacities, colors)]

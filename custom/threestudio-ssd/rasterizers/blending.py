@@ -38,6 +38,7 @@ from .simd import (
     lowest_bit,
     magnitude,
     mask_bits,
+    prefetch,
     select,
     splat,
     square_root,
@@ -52,6 +53,8 @@ NUM_MOMENTS = 6
 """Per pair: sums over pixels of g, g u, g w, g u u, g u w, g w w with g = dL/d(log alpha); then colours, then |.|."""
 NEVER = np.float32(1e30)
 """Where a pixel that no Gaussian stops would be stopped, counted in its tile's list."""
+AHEAD = 8
+"""Gaussians between asking for one's numbers and reading them."""
 WORD = 64
 """Strips whose bits one integer holds."""
 _LOG2_MIN_ALPHA = np.float32(LOG2_MIN_ALPHA)
@@ -68,7 +71,7 @@ def _strips_in_reach(geometry, slot, dx, dy, word, rows, num_strips, starts, lev
     ``w = gamma dy`` the ellipse is ``u**2 <= level - log2(1/255)`` where ``level = log2(opacity) - w**2``.
 
     Args:
-        dx, dy: Offset of the centre of the tile's first pixel from the Gaussian's, float64: both may be large and cancel.
+        dx, dy: Offset of the centre of the tile's first pixel from the Gaussian's, float64: they may cancel.
         word: Which 64 strips.
         rows: The tile's rows, a multiple of eight.
         starts: Out: u at each strip's first pixel.
@@ -126,11 +129,8 @@ def blending_kernels(num_channels: int, tile_size: int):
             ends: Out (tiles): where each tile's list was left.
         """
         scratch = np.empty((2 + num_channels) * plane, np.float32)  # T, stop, channels
-        starts, levels, heights = (
-            np.empty(num_strips, np.float32),
-            np.empty(num_strips, np.float32),
-            np.empty(num_strips, np.float32),
-        )
+        starts, levels = np.empty(num_strips, np.float32), np.empty(num_strips, np.float32)
+        heights = np.empty(num_strips, np.float32)
         live = np.empty(num_words, np.uint64)
         height, width = images.shape[1], images.shape[2]
         lanes, zero, one = lane_numbers(), splat(np.float32(0.0)), splat(np.float32(1.0))
@@ -154,6 +154,10 @@ def blending_kernels(num_channels: int, tile_size: int):
             end = offsets[tile]
             while end < offsets[tile + 1] and num_live > 0:
                 slot = pairs[end]
+                ahead = pairs[min(end + AHEAD, offsets[tile + 1] - 1)]
+                prefetch(geometry, ahead * 4)
+                prefetch(means2d, ahead * 2)
+                prefetch(colors, ahead * num_channels)
                 end += 1
                 number = splat(np.float32(end - offsets[tile]))
                 dx = left + 0.5 - np.float64(means2d[slot, 0])
@@ -206,11 +210,8 @@ def blending_kernels(num_channels: int, tile_size: int):
     ):  # fmt: skip
         """Gradients of each (tile, Gaussian) pair, summed over the tile's pixels, into ``pair_gradients[source]``."""
         scratch = np.empty((3 + num_channels) * plane, np.float32)  # T, stop, behind, gradient of each channel
-        starts, levels, heights = (
-            np.empty(num_strips, np.float32),
-            np.empty(num_strips, np.float32),
-            np.empty(num_strips, np.float32),
-        )
+        starts, levels = np.empty(num_strips, np.float32), np.empty(num_strips, np.float32)
+        heights = np.empty(num_strips, np.float32)
         strip_stops = np.empty(num_strips, np.float32)
         color_sums = np.empty(max(num_channels, 1) * LANES, np.float32)
         height, width = v_images.shape[1], v_images.shape[2]
@@ -240,6 +241,12 @@ def blending_kernels(num_channels: int, tile_size: int):
                 pair_gradients[sources[at]] = np.float32(0.0)
             for at in range(ends[tile] - 1, offsets[tile] - 1, -1):
                 slot = pairs[at]
+                following = max(at - AHEAD, offsets[tile])
+                ahead = pairs[following]
+                prefetch(pair_gradients, sources[following] * pair_gradients.shape[1])
+                prefetch(geometry, ahead * 4)
+                prefetch(means2d, ahead * 2)
+                prefetch(colors, ahead * num_channels)
                 number = np.float32(at + 1 - offsets[tile])
                 dx = left + 0.5 - np.float64(means2d[slot, 0])
                 dy = top + 0.5 - np.float64(means2d[slot, 1])
