@@ -1,5 +1,6 @@
 """Network, score and timestep to a loss."""
 
+from .contrast import CDSConfig, ContrastTerm
 from .prompts import SSDPromptProcessor
 from .score_options import build_score
 from .ssd_guidance import GuidanceOutput, SSDGuidance, step_generator
@@ -7,6 +8,8 @@ from .timesteps import SCHEDULES, timestep_at
 
 __all__ = [
     "SCHEDULES",
+    "CDSConfig",
+    "ContrastTerm",
     "GuidanceOutput",
     "SSDGuidance",
     "SSDPromptProcessor",

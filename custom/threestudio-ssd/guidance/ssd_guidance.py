@@ -1,12 +1,12 @@
 """The guidance: a network, a score and a timestep schedule, turned into a loss on rendered images."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 import threestudio
@@ -14,9 +14,13 @@ from threestudio.utils.base import BaseObject
 
 from ..diffusion import Backbone, PromptEmbeds, load_backbone
 from ..errors import ConfigError
-from ..scores import predict_branches
+from ..scores import Branch, predict_branches
+from .contrast import CDSConfig, ContrastTerm
 from .score_options import build_score
 from .timesteps import check_range, timestep_at
+
+PLACES = 1
+"""Stream of random numbers that draws the places of the contrastive term."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class GuidanceOutput:
     Attributes:
         loss: Scalar whose gradient on the latents is score / b; its value is no sign of progress.
         score: (b c zh zw) what was fed back to the latents.
-        timestep: The timestep of all views of the step.
+        timestep: The timestep of the step's first view; with one seed, of all.
     """
 
     loss: Tensor
@@ -65,9 +69,11 @@ class SSDGuidance(BaseObject):
         vae_checkpointing: bool = False
         """Recompute the encoder's activations in the backward pass: less memory, slower."""
         freeu: dict = field(default_factory=lambda: {"kind": "none"})
-        """FreeU: kind none, paper or diffusers, and b1 b2 s1 s2; the released SSD code runs paper with 1.1 1.1 0.9 0.2."""
+        """FreeU: kind none, paper or diffusers, and b1 b2 s1 s2; the released code runs paper with 1.1 1.1 0.9 0.2."""
         score: dict = field(default_factory=lambda: {"name": "ssd"})
         """name of a score or preset, and any of its own fields."""
+        cds: CDSConfig = field(default_factory=CDSConfig)
+        """The contrastive regulariser that may be added to the score; weight 0 is off."""
         schedule: Literal["linear", "square-root", "cosine", "dream-time", "uniform"] = "linear"
         """How the timestep falls over the run; linear is the paper's, uniform draws at random."""
         t_min_frac: float = 0.02
@@ -98,21 +104,40 @@ class SSDGuidance(BaseObject):
             vae_tiling=self.cfg.vae_tiling,
             vae_checkpointing=self.cfg.vae_checkpointing,
         )
+        self.contrast = self._build_contrast()
         self._needs = set(inspect.signature(self.score.__call__).parameters) - {"eps"}
         reads_picture = any(branch.image == "src" for branch in self.score.branches)
         if reads_picture != self.backbone.has_image_condition:
             kind = "is an InstructPix2Pix model" if self.backbone.has_image_condition else "reads no picture"
             fix = "ssd-ip2p" if self.backbone.has_image_condition else "ssd"
+            name = self.cfg.score.get("name", "ssd")
             raise ConfigError(
-                what=f"score {self.cfg.score.get('name', 'ssd')} does not fit model {self.backbone.model_id}, which {kind}",
+                what=f"score {name} does not fit model {self.backbone.model_id}, which {kind}",
                 expected="a score for this kind of model",
                 fix=f"set system.guidance.score.name={fix}, or another model",
             )
 
+    def _build_contrast(self) -> ContrastTerm | None:
+        if self.cfg.cds.weight == 0:
+            return None
+        if self.cfg.compile:
+            raise ConfigError(
+                what="system.guidance.cds.weight is not 0 with system.guidance.compile=true",
+                expected="a network that is not compiled: the contrastive term reads its layers",
+                fix="set system.guidance.compile=false",
+            )
+        return ContrastTerm(self.cfg.cds, self.backbone)
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """Every noise prediction that a step may need, the contrastive term's included."""
+        extra = self.contrast.branches if self.contrast is not None else ()
+        return tuple(dict.fromkeys((*self.score.branches, *extra)))
+
     @property
     def prompt_names(self) -> set[str]:
-        """Which prompts the score asks for: src, tgt, null, neg."""
-        return {branch.prompt for branch in self.score.branches}
+        """Which prompts are asked for: src, tgt, null, neg."""
+        return {branch.prompt for branch in self.branches}
 
     @property
     def needs_picture(self) -> bool:
@@ -127,7 +152,7 @@ class SSDGuidance(BaseObject):
         *,
         step: int,
         num_steps: int,
-        seed: int,
+        seed: int | Sequence[int],
         image_condition: Float[Tensor, "b c zh zw"] | None = None,
         latent_mask: Float[Tensor, "b 1 zh zw"] | None = None,
     ) -> GuidanceOutput:
@@ -136,10 +161,11 @@ class SSDGuidance(BaseObject):
         Args:
             images_bchw: Renders of the edited scene, in [0, 1]; gradients flow to them.
             latents_src: Latents of the same views of the source scene.
-            prompts: One row each, by name.
+            prompts: By name, one row for all views or one for each.
             step: Step of the run, 0 .. num_steps - 1.
             num_steps: Length of the run.
-            seed: With the step, decides timestep and noise, so that a resumed run draws the same.
+            seed: With the step, decides timestep and noise, so that a resumed run draws the same. With one seed for
+                each view, a view gets what it would get alone.
             image_condition: For InstructPix2Pix, from ``backbone.encode_condition``.
             latent_mask: Factor on the score in [0, 1], where the edit may act.
         """
@@ -156,24 +182,38 @@ class SSDGuidance(BaseObject):
         *,
         step: int,
         num_steps: int,
-        seed: int,
+        seed: int | Sequence[int],
         image_condition: Float[Tensor, "b c zh zw"] | None = None,
         latent_mask: Float[Tensor, "b 1 zh zw"] | None = None,
     ) -> GuidanceOutput:
         """The same from latents; arguments as for a call."""
-        generator = step_generator(seed, step)
-        timestep = timestep_at(
-            self.cfg.schedule, step, num_steps, num_timesteps=self.backbone.num_timesteps,
-            t_min_frac=self.cfg.t_min_frac, t_max_frac=self.cfg.t_max_frac, generator=generator,
-        )  # fmt: skip
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        score = self.compute_score(latents.detach(), latents_src, prompts, timestep, noise, image_condition)
+        timesteps, noise = self._draw(latents, step, num_steps, seed)
+        score = self.compute_score(
+            latents.detach(), latents_src, prompts, timesteps, noise, image_condition, step_generator(0, step, PLACES)
+        )
         if latent_mask is not None:
             score = score * latent_mask
         if self.cfg.grad_clip is not None:
             score = score.clamp(-self.cfg.grad_clip, self.cfg.grad_clip)
         loss = 0.5 * (latents - (latents.detach() - score)).pow(2).sum() / len(latents)
-        return GuidanceOutput(loss, score, timestep)
+        return GuidanceOutput(loss, score, int(timesteps[0]))
+
+    def _draw(
+        self, latents: Float[Tensor, "b c zh zw"], step: int, num_steps: int, seed: int | Sequence[int]
+    ) -> tuple[Int[Tensor, "b"], Float[Tensor, "b c zh zw"]]:
+        """Timesteps and noise of a step."""
+
+        def draw(one_seed: int, count: int) -> tuple[Tensor, Tensor]:
+            generator = step_generator(one_seed, step)
+            timestep = timestep_at(
+                self.cfg.schedule, step, num_steps, num_timesteps=self.backbone.num_timesteps,
+                t_min_frac=self.cfg.t_min_frac, t_max_frac=self.cfg.t_max_frac, generator=generator,
+            )  # fmt: skip
+            return torch.full((count,), timestep), torch.randn((count, *latents.shape[1:]), generator=generator)
+
+        parts = [draw(seed, len(latents))] if isinstance(seed, int) else [draw(each, 1) for each in seed]
+        timesteps, noise = (torch.cat(part) for part in zip(*parts, strict=True))
+        return timesteps.to(latents.device), noise.to(latents)
 
     @torch.no_grad()
     def compute_score(
@@ -181,25 +221,40 @@ class SSDGuidance(BaseObject):
         latents: Float[Tensor, "b c zh zw"],
         latents_src: Float[Tensor, "b c zh zw"],
         prompts: Mapping[str, PromptEmbeds],
-        timestep: int,
+        timestep: int | Int[Tensor, "b"],
         noise: Float[Tensor, "b c zh zw"],
         image_condition: Float[Tensor, "b c zh zw"] | None = None,
+        generator: torch.Generator | None = None,
     ) -> Float[Tensor, "b c zh zw"]:
-        """The score at one timestep; source and target latents share the noise."""
+        """The score, with the contrastive term if there is one; source and target latents share the noise.
+
+        Args:
+            latents: Of the edit.
+            latents_src: Of the source.
+            prompts: By name, one row for all views or one for each.
+            timestep: One for all views or one for each.
+            noise: Of each view.
+            image_condition: For InstructPix2Pix.
+            generator: Draws the places of the contrastive term.
+        """
         size = len(latents)
-        timesteps = torch.full((size,), timestep, device=latents.device)
-        alphas = self.backbone.alphas_cumprod.to(latents)
+        timesteps = torch.as_tensor(timestep, device=latents.device).expand(size)
         noisy_tgt = self.backbone.add_noise(latents, noise, timesteps)
         noisy_src = self.backbone.add_noise(latents_src, noise, timesteps)
-        eps = predict_branches(
-            self.backbone.predict_noise,
-            self.score.branches,
-            latents_noisy={"tgt": noisy_tgt, "src": noisy_src},
-            timesteps=timesteps,
-            prompts={name: prompts[name].expand(size) for name in self.prompt_names},
-            image_condition=image_condition,
-        )
-        previous = max(timestep - getattr(self.score, "stride", 1), 0)
+        wanted = self.score.branches_at(timesteps) if hasattr(self.score, "branches_at") else self.score.branches
+        given = {
+            "latents_noisy": {"tgt": noisy_tgt, "src": noisy_src},
+            "timesteps": timesteps,
+            "prompts": {name: _rows(prompts[name], size) for name in self.prompt_names},
+            "image_condition": image_condition,
+        }
+        pull = None
+        if self.contrast is None:
+            eps = predict_branches(self.backbone.predict_noise, wanted, **given)
+        else:
+            eps, pull = self.contrast(wanted, latents, noise, generator=generator or torch.Generator(), **given)
+        alphas = self.backbone.alphas_cumprod.to(latents)
+        previous = (timesteps - getattr(self.score, "stride", 1)).clamp(min=0)
         known = {
             "noise": noise,
             "timesteps": timesteps,
@@ -209,12 +264,18 @@ class SSDGuidance(BaseObject):
             "latents_noisy_tgt": noisy_tgt,
             "latents_noisy_src": noisy_src,
             "alphas_cumprod": alphas[timesteps].view(-1, 1, 1, 1),
-            "alphas_cumprod_prev": alphas[previous].expand(size).view(-1, 1, 1, 1),
+            "alphas_cumprod_prev": alphas[previous].view(-1, 1, 1, 1),
             "betas": (1 - alphas[timesteps] / alphas[(timesteps - 1).clamp(min=0)]).view(-1, 1, 1, 1),
         }
-        return self.score(eps, **{name: known[name] for name in self._needs})
+        score = self.score(eps, **{name: known[name] for name in self._needs})
+        return score if pull is None else score + pull
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The random numbers of one step; the same for a resumed run, on any device."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+def _rows(prompt: PromptEmbeds, size: int) -> PromptEmbeds:
+    """One row for each view."""
+    return prompt if len(prompt) == size else prompt.expand(size)
+
+
+def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
+    """The random numbers of one step; the same for a resumed run, on any device. Streams are independent."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step + stream * 7_368_787_043) % 2**63)

@@ -7,8 +7,6 @@ import torch
 
 from ..errors import ConfigError
 
-HIFA_T_MIN_FRAC = 0.3
-
 
 def linear(progress: float, t_min: float, t_max: float) -> float:
     """Straight down from t_max to t_min: non-increasing, as in SSD and DreamCatalyst."""

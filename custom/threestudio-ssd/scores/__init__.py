@@ -1,6 +1,7 @@
 """The published scores: pure functions over named noise predictions, one file each."""
 
 from .branches import Branch, guided, predict_branches
+from .cds import CDS
 from .csd import CSD
 from .dds import DDS
 from .dream_catalyst import DreamCatalyst
@@ -23,6 +24,7 @@ SCORES = {
 """Score classes by the name configs use."""
 
 __all__ = [
+    "CDS",
     "CSD",
     "DDS",
     "NFSD",

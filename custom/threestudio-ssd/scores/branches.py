@@ -24,6 +24,20 @@ def guided(
     return eps_null + guidance_scale * (eps_cond - eps_null)
 
 
+def guidance_branches(latents: str, prompt: str, guidance_scale: float) -> tuple[Branch, ...]:
+    """What ``guided_prediction`` reads: no null prediction at a scale of 1, no other at 0."""
+    return needed({Branch(latents, "null"): 1 - guidance_scale, Branch(latents, prompt): guidance_scale})
+
+
+def guided_prediction(
+    eps: Mapping[Branch, Tensor], latents: str, prompt: str, guidance_scale: float
+) -> Float[Tensor, "b c zh zw"]:
+    """eps^s(latents, prompt), the guided prediction out of the evaluated ones."""
+    if guidance_scale in (0, 1):
+        return eps[Branch(latents, prompt if guidance_scale else "null")]
+    return guided(eps[Branch(latents, prompt)], eps[Branch(latents, "null")], guidance_scale)
+
+
 def weighted(eps: Mapping[Branch, Tensor], weights: Mapping[Branch, float]) -> Float[Tensor, "b c zh zw"]:
     """Sum of weight times prediction over the branches whose weight is not zero."""
     return sum(weight * eps[branch] for branch, weight in weights.items() if weight != 0)

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
-from .branches import Branch, guided
+from .branches import Branch, guidance_branches, guided_prediction
 
 
 @dataclass(frozen=True)
@@ -20,8 +19,11 @@ class DDS:
     guidance_scale: float = 7.5
     """s, the same on both sides."""
 
-    branches: ClassVar = (Branch("src", "null"), Branch("src", "src"), Branch("tgt", "null"), Branch("tgt", "tgt"))
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        s = self.guidance_scale
+        return guidance_branches("src", "src", s) + guidance_branches("tgt", "tgt", s)
 
     def __call__(self, eps: Mapping[Branch, Float[Tensor, "b c zh zw"]]) -> Float[Tensor, "b c zh zw"]:
-        src_null, src_src, tgt_null, tgt_tgt = (eps[branch] for branch in self.branches)
-        return guided(tgt_tgt, tgt_null, self.guidance_scale) - guided(src_src, src_null, self.guidance_scale)
+        s = self.guidance_scale
+        return guided_prediction(eps, "tgt", "tgt", s) - guided_prediction(eps, "src", "src", s)

@@ -1,10 +1,8 @@
 """DreamCatalyst."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-import math
 
 from jaxtyping import Float
 from torch import Tensor
@@ -16,7 +14,7 @@ from .ssd import identity
 
 @dataclass(frozen=True)
 class DreamCatalyst:
-    """DreamCatalyst (Kim et al. 2024, arXiv:2407.11394): (delta + gamma t^(1/e)) delta-eps^s + 0.075 exp(t) (z - z_src).
+    """DreamCatalyst (Kim et al. 2024, arXiv:2407.11394): (delta + gamma t^(1/e)) delta-eps^s + w exp(t) (z - z_src).
 
     The text-conditioned delta with Stable Diffusion; clean latents in the ID term. Zero on a null edit.
     """
@@ -30,7 +28,9 @@ class DreamCatalyst:
     id_weight: float = 0.075
     """Weight of the ID term."""
 
-    branches: ClassVar = DDS.branches
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        return DDS(self.guidance_scale).branches
 
     def __call__(
         self,

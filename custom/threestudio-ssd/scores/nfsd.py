@@ -2,20 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .branches import Branch
+from .branches import Branch, needed, weighted
+
+NEG = Branch("tgt", "neg")
 
 
 @dataclass(frozen=True)
 class NFSD:
     """Noise-free score distillation (Katzir et al. 2023, arXiv:2310.17590): delta_D + s delta_C.
 
-    delta_C = eps(z, y) - eps(z, null); delta_D = eps(z, null) below ``domain_timestep``, else eps(z, null) - eps(z, neg).
+    delta_C = eps(z, y) - eps(z, null); delta_D = eps(z, null), less eps(z, neg) from ``domain_timestep`` on.
     Does not vanish in general; with y = null = neg it does at and above ``domain_timestep``.
     """
 
@@ -24,12 +25,26 @@ class NFSD:
     domain_timestep: int = 200
     """Below it the unconditional prediction itself is taken for the domain correction."""
 
-    branches: ClassVar = (Branch("tgt", "tgt"), Branch("tgt", "null"), Branch("tgt", "neg"))
+    @property
+    def weights(self) -> dict[Branch, float]:
+        """Coefficient of each prediction at and above ``domain_timestep``; below it ``neg`` drops out."""
+        s = self.guidance_scale
+        return {Branch("tgt", "tgt"): s, Branch("tgt", "null"): 1 - s, NEG: -1.0}
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        return needed(self.weights)
+
+    def branches_at(self, timesteps: Int[Tensor, "b"]) -> tuple[Branch, ...]:
+        """The branches that have a coefficient at these timesteps."""
+        if (timesteps < self.domain_timestep).all():
+            return tuple(branch for branch in self.branches if branch != NEG)
+        return self.branches
 
     def __call__(
         self, eps: Mapping[Branch, Float[Tensor, "b c zh zw"]], *, timesteps: Int[Tensor, "b"]
     ) -> Float[Tensor, "b c zh zw"]:
-        tgt_tgt, tgt_null, tgt_neg = (eps[branch] for branch in self.branches)
+        without_neg = {branch: weight for branch, weight in self.weights.items() if branch != NEG}
+        score = weighted(eps, without_neg)
         is_low = (timesteps < self.domain_timestep).view(-1, 1, 1, 1)
-        domain = torch.where(is_low, tgt_null, tgt_null - tgt_neg)
-        return domain + self.guidance_scale * (tgt_tgt - tgt_null)
+        return score if is_low.all() else torch.where(is_low, score, score - eps[NEG])

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -25,7 +24,9 @@ class PDS:
     stride: int = 2
     """t - t', timesteps; the paper's 500 of 1000."""
 
-    branches: ClassVar = DDS.branches
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        return DDS(self.guidance_scale).branches
 
     def coefficients(
         self,

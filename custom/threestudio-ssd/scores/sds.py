@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .branches import Branch, guided
+from .branches import Branch, guidance_branches, guided_prediction
 
 
 @dataclass(frozen=True)
 class SDS:
     """Score distillation sampling (Poole et al. 2022, arXiv:2209.14988, Eq. 3): w(t) (eps^s(z, y) - noise).
 
-    Does not vanish anywhere in general: the noise is random, the prediction is not; only its mean over noise can be zero.
+    Does not vanish anywhere in general: the noise is random, the prediction is not; only its mean over noise can.
     """
 
     guidance_scale: float = 100.0
@@ -23,7 +23,9 @@ class SDS:
     weighting: Literal["sigma2", "uniform"] = "sigma2"
     """w(t): the noise variance 1 - alphas_cumprod, or 1."""
 
-    branches: ClassVar = (Branch("tgt", "null"), Branch("tgt", "tgt"))
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        return guidance_branches("tgt", "tgt", self.guidance_scale)
 
     def __call__(
         self,
@@ -32,6 +34,5 @@ class SDS:
         noise: Float[Tensor, "b c zh zw"],
         alphas_cumprod: Float[Tensor, "b 1 1 1"],
     ) -> Float[Tensor, "b c zh zw"]:
-        tgt_null, tgt_tgt = (eps[branch] for branch in self.branches)
         w = 1 - alphas_cumprod if self.weighting == "sigma2" else torch.ones_like(alphas_cumprod)
-        return w * (guided(tgt_tgt, tgt_null, self.guidance_scale) - noise)
+        return w * (guided_prediction(eps, "tgt", "tgt", self.guidance_scale) - noise)

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
-from .branches import Branch, weighted
+from .branches import Branch, needed, weighted
 from .ssd import identity
 
 
@@ -27,18 +26,20 @@ class SSDInstructPix2Pix:
     id_weight: float = 0.075
     """As in SSD."""
 
-    branches: ClassVar = (
-        Branch("tgt", "tgt", "src"),
-        Branch("tgt", "null", "src"),
-        Branch("tgt", "null"),
-        Branch("src", "null"),
-    )
-
     @property
     def weights(self) -> dict[Branch, float]:
         """Coefficient of each prediction; they sum to zero."""
         s_t, s_i = self.text_scale, self.image_scale
-        return dict(zip(self.branches, (s_t, s_i - s_t, 1 - s_i, -1.0), strict=True))
+        return {
+            Branch("tgt", "tgt", "src"): s_t,
+            Branch("tgt", "null", "src"): s_i - s_t,
+            Branch("tgt", "null"): 1 - s_i,
+            Branch("src", "null"): -1.0,
+        }
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        return needed(self.weights)
 
     def __call__(
         self,

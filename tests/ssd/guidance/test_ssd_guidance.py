@@ -85,17 +85,43 @@ def test_every_score_runs_and_gives_a_finite_gradient(name):
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_a_batch_of_views_is_the_views_one_by_one(name):
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_batch_of_views_is_the_views_one_by_one(name, count):
     guidance, prompts, backbone = make(name)
-    tgt, src, noise = latents_of(3, 1), latents_of(3, 2), latents_of(3, 3)
-    condition = latents_of(3, 4) if backbone.has_image_condition else None
+    tgt, src, noise = latents_of(count, 1), latents_of(count, 2), latents_of(count, 3)
+    condition = latents_of(count, 4) if backbone.has_image_condition else None
     whole = guidance.compute_score(tgt, src, prompts, 400, noise, condition)
-    for row in range(3):
+    for row in range(count):
         one = slice(row, row + 1)
         single = guidance.compute_score(
             tgt[one], src[one], prompts, 400, noise[one], None if condition is None else condition[one]
         )
         torch.testing.assert_close(whole[one], single, rtol=1e-3, atol=1e-3)
+
+
+def test_a_view_with_a_seed_of_its_own_gets_what_it_would_get_alone():
+    """Timestep, noise, prompt: a batch of different edits is the edits one by one."""
+    guidance, prompts, _ = make("dds", schedule="uniform")
+    tgt, src, seeds = latents_of(4, 1), latents_of(4, 2), [5, 9, 5, 7]
+    order = [("src", "tgt"), ("tgt", "src"), ("src", "neg"), ("neg", "tgt")]
+    rows = {
+        name: type(prompts["src"]).cat([prompts[pair[i]] for pair in order]) for i, name in enumerate(("src", "tgt"))
+    }
+    rows["null"] = prompts["null"]
+    run = {"step": 4, "num_steps": 10}
+    whole = guidance.latent_step(tgt, src, rows, seed=seeds, **run).score
+    for row, (a, b) in enumerate(order):
+        one, alone = slice(row, row + 1), {"src": prompts[a], "tgt": prompts[b], "null": prompts["null"]}
+        single = guidance.latent_step(tgt[one], src[one], alone, seed=seeds[row], **run)
+        torch.testing.assert_close(whole[one], single.score, rtol=1e-3, atol=1e-3)
+
+
+def test_nfsd_does_not_evaluate_its_negative_prompt_at_small_timesteps():
+    guidance, prompts, backbone = make("nfsd")
+    for timestep, rows in ((199, 2), (200, 3)):
+        backbone.counters.reset()
+        guidance.compute_score(latents_of(1), latents_of(1), prompts, timestep, latents_of(1))
+        assert backbone.counters.rows == rows
 
 
 def test_the_score_is_the_paper_s_equation():

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+
 from threestudio_ssd.scores import (
     CSD,
     DDS,
@@ -46,7 +47,9 @@ def denoiser(latents, timesteps, prompts, condition=None):
     return base if condition is None else base + torch.cos(condition * 2)
 
 
-PROMPT_ROWS = {name: Prompts(torch.full((2,), 0.7 * index + 0.1, dtype=torch.float64)) for index, name in enumerate(PROMPTS)}
+PROMPT_ROWS = {
+    name: Prompts(torch.full((2,), 0.7 * index + 0.1, dtype=torch.float64)) for index, name in enumerate(PROMPTS)
+}
 T = torch.tensor([400, 700])
 ALPHAS = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)
 
@@ -124,6 +127,34 @@ def test_zero_enhancement_needs_one_branch_less():
     assert set(SSD(enhance_weight=0.0).branches) == {Branch("tgt", "tgt"), Branch("tgt", "src"), Branch("src", "null")}
     assert len(CSD(7.5, 7.5).branches) == 2
     assert len(CSD(7.5, 2.5).branches) == 3
+
+
+def test_predictions_without_a_coefficient_are_not_asked_for():
+    """Guidance scales of 0 and 1, equal scales of InstructPix2Pix, NFSD's negative prompt at small t."""
+    src, tgt = Branch("src", "src"), Branch("tgt", "tgt")
+    for score in (DDS(1.0), PDS(1.0), DreamCatalyst(1.0)):
+        assert set(score.branches) == {src, tgt}
+    assert SDS(1.0).branches == (tgt,)
+    assert SDS(0.0).branches == (Branch("tgt", "null"),)
+    assert len(DDS().branches) == len(PDS().branches) == 4
+    picture = SSDInstructPix2Pix(text_scale=1.5, image_scale=1.5)
+    assert Branch("tgt", "null", "src") not in picture.branches
+    assert len(SSDInstructPix2Pix(image_scale=1.0).branches) == 3
+    assert NFSD(1.0).branches == (tgt, Branch("tgt", "neg"))
+    assert Branch("tgt", "neg") not in NFSD().branches_at(torch.tensor([199, 20]))
+    assert NFSD().branches_at(torch.tensor([199, 200])) == NFSD().branches
+
+
+@pytest.mark.parametrize(
+    "score", [SDS(1.0), DDS(1.0), PDS(1.0), DreamCatalyst(0.0), NFSD(1.0), SSDInstructPix2Pix(1.5)]
+)
+def test_a_skipped_prediction_changes_no_value(score):
+    """The same as a scale next to it, which asks for everything."""
+    field = "text_scale" if isinstance(score, SSDInstructPix2Pix) else "guidance_scale"
+    near = dataclasses.replace(score, **{field: getattr(score, field) + 1e-9})
+    assert len(near.branches) > len(score.branches)
+    z, z_src = values(seed=1), values(seed=2)
+    torch.testing.assert_close(compute(score, z, z_src), compute(near, z, z_src), rtol=1e-6, atol=1e-6)
 
 
 def test_null_edit():
