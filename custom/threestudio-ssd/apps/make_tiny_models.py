@@ -28,10 +28,10 @@ class MakeTinyModels(Configurable):
         """Photographs whose pieces the autoencoder also sees."""
         num_shards: int = 18
         """Shards of 3,000 renders; the last one is held out."""
-        vae_steps: int = 3200
+        vae_steps: int = 5200
         """Steps of the autoencoder."""
-        unet_steps: int = 8000
-        """Steps of the U-Net, 48 samples each."""
+        unet_steps: int = 10400
+        """Steps of the U-Net, 16 samples for each process."""
         num_processes: int = 2
         """Single-threaded processes that average their gradients."""
 

@@ -179,6 +179,9 @@ def start_network(clip_folder: Path, tokenizer) -> nn.Module:
         decoder_intermediate_size=256,
     )  # fmt: skip
     network = CLIPSegForImageSegmentation._from_config(config, attn_implementation="eager")
+    for module in network.decoder.modules():  # the library leaves these at deviations near 1, and nothing is learned
+        if isinstance(module, nn.Linear | nn.ConvTranspose2d):
+            module.reset_parameters()
     network.clip.load_state_dict(CLIPModel.from_pretrained(clip_folder).float().state_dict())
     return network
 

@@ -115,7 +115,7 @@ def velocity_loss(
     return (weight * (predicted - velocity).pow(2)).mean()
 
 
-def train(worker: Worker, data: Path, vae: AutoencoderKL, work: Path, num_steps: int, batch: int = 24) -> None:
+def train(worker: Worker, data: Path, vae: AutoencoderKL, work: Path, num_steps: int, batch: int = 16) -> None:
     """Train and write ``work/unet.ckpt``; ``work/unet.log`` has a line every 250 steps."""
     images, attributes = load_shards(data, ("images", "attributes"), held_out=False)
     held_images, held_attributes = load_shards(data, ("images", "attributes"), held_out=True)
@@ -132,7 +132,7 @@ def train(worker: Worker, data: Path, vae: AutoencoderKL, work: Path, num_steps:
     text_encoder = make_text_encoder(tokenizer)
     trainer = Trainer(
         {"unet": unet, "text_encoder": text_encoder}, worker, learning_rate=1.2e-3, num_steps=num_steps,
-        ema_decay=0.999, checkpoint=work / "unet.ckpt", warm_up=300,
+        ema_decay=0.9993, checkpoint=work / "unet.ckpt", warm_up=300,
     )  # fmt: skip
     alphas = make_scheduler().alphas_cumprod
     generator = torch.Generator()

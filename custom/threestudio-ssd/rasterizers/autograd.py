@@ -96,6 +96,7 @@ class Project(torch.autograd.Function):
             project_backward, even_bounds(num_images // options.num_cameras * num_chunks, _RANGES_PER_CALL), options,
             *inputs, ctx.segments, slots, visible_ids,
             zeros[0], _array(v_depths, 0), _array(v_conics, 0, 3), *zeros[1:], *v_inputs, v_views, v_centers,
+            ctx.needs_input_grad[6],
         )  # fmt: skip
         gradients = [
             torch.from_numpy(v) if needed else None
@@ -137,12 +138,17 @@ class TileLists:
         run(tiles.list_tiles, bounds, slots, images, geometry, means2d, *grid, self.starts, unsorted)
         order = np.empty(num_visible, np.int32)
         call(tiles.sort_by_depth, slots, depths, order)
-        self.offsets = np.empty(num_images * tiles_wide * tiles_high + 1, np.int64)
+        parts = even_bounds(num_visible, 2 * torch.get_num_threads())
+        heads = np.empty((len(parts) - 1, num_images * tiles_wide * tiles_high), np.int64)
+        limits, each = np.array(parts), list(range(len(parts)))
+        run(tiles.count_by_tile, each, limits, order, self.starts, unsorted, heads)
+        self.offsets = np.empty(heads.shape[1] + 1, np.int64)
+        call(tiles.offset_tiles, heads, self.offsets)
         self.pairs, self.sources = np.empty(num_pairs, np.int32), np.empty(num_pairs, np.int32)
         self.keys = np.empty(num_pairs, np.int64)
-        call(
-            tiles.sort_by_tile, order, slots, self.starts, unsorted, depths, tiles_wide * tiles_high,
-            (tiles_wide * tiles_high).bit_length(), self.offsets, self.pairs, self.sources, self.keys,
+        run(
+            tiles.sort_by_tile, each, limits, order, slots, self.starts, unsorted, depths, tiles_wide * tiles_high,
+            (tiles_wide * tiles_high).bit_length(), heads, self.pairs, self.sources, self.keys,
         )  # fmt: skip
 
     def bounds(self) -> list[int]:

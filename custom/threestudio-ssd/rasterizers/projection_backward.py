@@ -119,7 +119,7 @@ def _has_gradient(slot, v_means2d, v_depths, v_conics, v_whitener, v_opacities, 
 def project_backward(
     first, last, options, means, quats, scales, covars, opacities, colors, viewmats, Ks, centers,
     segments, slots, ids, v_means2d, v_depths, v_conics, v_whitener, v_opacities_in, v_colors_in,
-    v_means, v_quats, v_scales, v_covars, v_opacities, v_colors, v_views, v_centers,
+    v_means, v_quats, v_scales, v_covars, v_opacities, v_colors, v_views, v_centers, has_view_gradient,
 ):  # fmt: skip
     """Gradients of 3D parameters and cameras from those of the projected Gaussians.
 
@@ -131,6 +131,7 @@ def project_backward(
         v_means ... v_colors: Out, zero on entry; v_quats and v_scales, or v_covars, may be empty.
         v_views: Out (i, chunks, 12): each chunk's part of the upper 3x4 of the view matrix.
         v_centers: Out (i, chunks, 3): each chunk's part of the camera position, through the viewing direction.
+        has_view_gradient: Whether v_views is wanted.
     """
     num_gaussians = means.shape[0] * options.num_cameras // max(viewmats.shape[0], 1)
     num_chunks = v_views.shape[1]
@@ -206,6 +207,8 @@ def project_backward(
                 part_center[0] -= ox
                 part_center[1] -= oy
                 part_center[2] -= oz
+                if not has_view_gradient:
+                    continue
                 part[0] += vx * wx + j00 * ta0 + j10 * tb0
                 part[1] += vx * wy + j00 * ta1 + j10 * tb1
                 part[2] += vx * wz + j00 * ta2 + j10 * tb2

@@ -119,32 +119,54 @@ def sort_by_depth(slots, depths, order):
 
 
 @kernel
-def sort_by_tile(order, slots, starts, tiles, depths, tiles_per_image, tile_bits, offsets, pairs, sources, pair_keys):
-    """Stable counting sort of (tile, Gaussian) pairs, visited front to back.
+def count_by_tile(first, last, bounds, order, starts, tiles, heads):
+    """Pairs of each tile in each part of the depth order, into ``heads[part, tile]``."""
+    for part in range(first, last):
+        heads[part, :] = 0
+        for i in range(bounds[part], bounds[part + 1]):
+            at = order[i]
+            for source in range(starts[at], starts[at + 1]):
+                heads[part, tiles[source]] += 1
+
+
+@kernel
+def offset_tiles(heads, offsets):
+    """Turn counts into places: where each tile's list begins, and each part's share of it."""
+    total = 0
+    for tile in range(heads.shape[1]):
+        offsets[tile] = total
+        for part in range(heads.shape[0]):
+            count = heads[part, tile]
+            heads[part, tile] = total
+            total += count
+    offsets[heads.shape[1]] = total
+
+
+@kernel
+def sort_by_tile(
+    first, last, bounds, order, slots, starts, tiles, depths, tiles_per_image, tile_bits, heads, pairs, sources, pair_keys
+):  # fmt: skip
+    """Stable counting sort of (tile, Gaussian) pairs, visited front to back; parts of the order are independent.
 
     Args:
+        bounds: Limits of the parts of ``order``.
         order: Positions of visible Gaussians by depth.
         starts, tiles: Each Gaussian's tiles: ``tiles[starts[at] : starts[at + 1]]``.
-        offsets: Out (tiles + 1): where each tile's list begins.
+        heads: Where each part's next pair of each tile goes; used up.
         pairs: Out: slot of each pair's Gaussian.
         sources: Out: the pair's index in ``tiles``, where its gradient will be put.
         pair_keys: Out: image, tile and depth bits in one integer, as gsplat's ``isect_ids``.
     """
-    offsets[:] = 0
-    for i in range(tiles.shape[0]):
-        offsets[tiles[i] + 1] += 1
-    for tile in range(offsets.shape[0] - 1):
-        offsets[tile + 1] += offsets[tile]
     bits = depths.view(np.uint32)
-    heads = offsets[:-1].copy()
-    for i in range(order.shape[0]):
-        at = order[i]
-        slot = slots[at]
-        for source in range(starts[at], starts[at + 1]):
-            tile = tiles[source]
-            to = heads[tile]
-            heads[tile] = to + 1
-            pairs[to], sources[to] = slot, source
-            image = tile // tiles_per_image
-            key = np.int64(image) << np.int64(tile_bits) | np.int64(tile - image * tiles_per_image)
-            pair_keys[to] = key << np.int64(32) | np.int64(bits[slot])
+    for part in range(first, last):
+        for i in range(bounds[part], bounds[part + 1]):
+            at = order[i]
+            slot = slots[at]
+            for source in range(starts[at], starts[at + 1]):
+                tile = tiles[source]
+                to = heads[part, tile]
+                heads[part, tile] = to + 1
+                pairs[to], sources[to] = slot, source
+                image = tile // tiles_per_image
+                key = np.int64(image) << np.int64(tile_bits) | np.int64(tile - image * tiles_per_image)
+                pair_keys[to] = key << np.int64(32) | np.int64(bits[slot])
