@@ -144,7 +144,8 @@ def offset_tiles(heads, offsets):
 
 @kernel
 def sort_by_tile(
-    first, last, bounds, order, slots, starts, tiles, depths, tiles_per_image, tile_bits, heads, pairs, sources, pair_keys
+    first, last, bounds, order, slots, starts, tiles, depths, tiles_per_image, tile_bits, heads,
+    pairs, sources, pair_keys,
 ):  # fmt: skip
     """Stable counting sort of (tile, Gaussian) pairs, visited front to back; parts of the order are independent.
 
