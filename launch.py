@@ -10,7 +10,7 @@ import sys
 # Waiting threads sleep: spinning ones fight with any other busy process for the cores (read when torch loads OpenMP).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from threestudio.run import main  # noqa: E402
+from threestudio.run import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -50,7 +50,7 @@ def finish_vae(work: Path) -> AutoencoderKL:
 
 
 def save_pipeline(work: Path, out: Path) -> None:
-    """The whole model in diffusers layout, float16 safetensors, ``StableDiffusionPipeline.from_pretrained`` reads it."""
+    """The whole model in diffusers layout, float16; ``StableDiffusionPipeline.from_pretrained`` reads it."""
     state = torch.load(work / "unet.ckpt", weights_only=True)
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     unet = UNet2DConditionModel(**make_tiny_unet.UNET_CONFIG)

@@ -71,8 +71,13 @@ class TinyQuality(Configurable):
         clean = held_out_renders(self.cfg.num_renders, backbone.image_size)
         altered = jitter_colors(clean, np.random.default_rng(HELD_OUT_SEED))
         with torch.no_grad():
-            pairs = {name: (x, backbone.decode(backbone.encode(x))) for name, x in (("clean", clean), ("altered", altered))}
-        return {f"reconstruction of {name} renders, dB": round(float(psnr(b, a).mean()), 2) for name, (a, b) in pairs.items()}
+            pairs = {
+                name: (x, backbone.decode(backbone.encode(x))) for name, x in (("clean", clean), ("altered", altered))
+            }
+        return {
+            f"reconstruction of {name} renders, dB": round(float(psnr(b, a).mean()), 2)
+            for name, (a, b) in pairs.items()
+        }
 
 
 def held_out_renders(count: int, size: int) -> Float[Tensor, "b 3 h w"]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from threestudio_ssd.apps.make_toy_data import write_shards
 from threestudio_ssd.apps.make_toy_scene import write_scene
 from threestudio_ssd.apps.tiny_quality import sample

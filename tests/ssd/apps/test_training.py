@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from threestudio_ssd.apps.color_jitter import jitter_colors
 from threestudio_ssd.apps.training import Trainer, Worker, batch_rng, cosine_rate, load_shards
-from torch import nn
 
 
 def train(checkpoint, num_steps, stop_after=None):

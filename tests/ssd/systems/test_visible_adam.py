@@ -3,6 +3,7 @@
 import copy
 
 import torch
+
 from threestudio_ssd.systems.visible_adam import VisibleAdam
 
 
