@@ -1,5 +1,6 @@
 """Diffusion backbones: one interface for every latent diffusion model the project can use."""
 
+from .adapter import TrainableLora
 from .backbone import Backbone, Counters, load_backbone
 from .features import AttentionTaps
 from .freeu import FreeU
@@ -14,6 +15,7 @@ __all__ = [
     "FreeU",
     "NoiseLevels",
     "PromptEmbeds",
+    "TrainableLora",
     "load_backbone",
     "random_backbone",
 ]

@@ -5,14 +5,17 @@ from .prompts import SSDPromptProcessor
 from .score_options import build_score
 from .ssd_guidance import GuidanceOutput, SSDGuidance, step_generator
 from .timesteps import SCHEDULES, timestep_at
+from .variational import LoraNetworkConfig, VariationalTerm
 
 __all__ = [
     "SCHEDULES",
     "CDSConfig",
     "ContrastTerm",
     "GuidanceOutput",
+    "LoraNetworkConfig",
     "SSDGuidance",
     "SSDPromptProcessor",
+    "VariationalTerm",
     "build_score",
     "step_generator",
     "timestep_at",

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -18,9 +18,12 @@ from ..scores import Branch, predict_branches
 from .contrast import CDSConfig, ContrastTerm
 from .score_options import build_score
 from .timesteps import check_range, timestep_at
+from .variational import LoraNetworkConfig, VariationalTerm
 
 PLACES = 1
 """Stream of random numbers that draws the places of the contrastive term."""
+LORA_TRAINING = 2
+"""Stream that draws timesteps and noise of the training of VSD's LoRA."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class SSDGuidance(BaseObject):
         """name of a score or preset, and any of its own fields."""
         cds: CDSConfig = field(default_factory=CDSConfig)
         """The contrastive regulariser that may be added to the score; weight 0 is off."""
+        lora_network: LoraNetworkConfig = field(default_factory=LoraNetworkConfig)
+        """The LoRA that the score vsd trains beside the edit."""
         schedule: Literal["linear", "square-root", "cosine", "dream-time", "uniform"] = "linear"
         """How the timestep falls over the run; linear is the paper's, uniform draws at random."""
         t_min_frac: float = 0.02
@@ -104,7 +109,11 @@ class SSDGuidance(BaseObject):
             vae_tiling=self.cfg.vae_tiling,
             vae_checkpointing=self.cfg.vae_checkpointing,
         )
-        self.contrast = self._build_contrast()
+        has_lora = any(branch.network == "lora" for branch in self.score.branches)
+        self._refuse_compiling("score", has_lora, "switches a LoRA on and off")
+        self._refuse_compiling("cds", self.cfg.cds.weight != 0, "reads the network's layers")
+        self.contrast = ContrastTerm(self.cfg.cds, self.backbone) if self.cfg.cds.weight != 0 else None
+        self.variational = VariationalTerm(self.cfg.lora_network, self.backbone) if has_lora else None
         self._needs = set(inspect.signature(self.score.__call__).parameters) - {"eps"}
         reads_picture = any(branch.image == "src" for branch in self.score.branches)
         if reads_picture != self.backbone.has_image_condition:
@@ -117,16 +126,13 @@ class SSDGuidance(BaseObject):
                 fix=f"set system.guidance.score.name={fix}, or another model",
             )
 
-    def _build_contrast(self) -> ContrastTerm | None:
-        if self.cfg.cds.weight == 0:
-            return None
-        if self.cfg.compile:
+    def _refuse_compiling(self, part: str, is_used: bool, why: str) -> None:
+        if is_used and self.cfg.compile:
             raise ConfigError(
-                what="system.guidance.cds.weight is not 0 with system.guidance.compile=true",
-                expected="a network that is not compiled: the contrastive term reads its layers",
+                what=f"system.guidance.compile is true, and system.guidance.{part} {why}",
+                expected="a network that is not compiled",
                 fix="set system.guidance.compile=false",
             )
-        return ContrastTerm(self.cfg.cds, self.backbone)
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -188,9 +194,7 @@ class SSDGuidance(BaseObject):
     ) -> GuidanceOutput:
         """The same from latents; arguments as for a call."""
         timesteps, noise = self._draw(latents, step, num_steps, seed)
-        score = self.compute_score(
-            latents.detach(), latents_src, prompts, timesteps, noise, image_condition, step_generator(0, step, PLACES)
-        )
+        score = self.compute_score(latents.detach(), latents_src, prompts, timesteps, noise, image_condition, step)
         if latent_mask is not None:
             score = score * latent_mask
         if self.cfg.grad_clip is not None:
@@ -224,9 +228,11 @@ class SSDGuidance(BaseObject):
         timestep: int | Int[Tensor, "b"],
         noise: Float[Tensor, "b c zh zw"],
         image_condition: Float[Tensor, "b c zh zw"] | None = None,
-        generator: torch.Generator | None = None,
+        draw: int = 0,
     ) -> Float[Tensor, "b c zh zw"]:
         """The score, with the contrastive term if there is one; source and target latents share the noise.
+
+        Of all scores, VSD alone leaves a trace: its LoRA has learned a step afterwards.
 
         Args:
             latents: Of the edit.
@@ -235,7 +241,7 @@ class SSDGuidance(BaseObject):
             timestep: One for all views or one for each.
             noise: Of each view.
             image_condition: For InstructPix2Pix.
-            generator: Draws the places of the contrastive term.
+            draw: Decides the random numbers of the contrastive term and of the LoRA's training; the step.
         """
         size = len(latents)
         timesteps = torch.as_tensor(timestep, device=latents.device).expand(size)
@@ -248,11 +254,16 @@ class SSDGuidance(BaseObject):
             "prompts": {name: _rows(prompts[name], size) for name in self.prompt_names},
             "image_condition": image_condition,
         }
-        pull = None
+        frozen = [branch for branch in wanted if branch.network == "frozen"]
+        pull = 0.0
         if self.contrast is None:
-            eps = predict_branches(self.backbone.predict_noise, wanted, **given)
+            eps = predict_branches(self.backbone.predict_noise, frozen, **given)
         else:
-            eps, pull = self.contrast(wanted, latents, noise, generator=generator or torch.Generator(), **given)
+            eps, pull = self.contrast(frozen, latents, noise, generator=step_generator(0, draw, PLACES), **given)
+        if self.variational is not None:
+            training = step_generator(0, draw, LORA_TRAINING)
+            del given["image_condition"]
+            eps |= self.variational(latents, generator=training, **given)
         alphas = self.backbone.alphas_cumprod.to(latents)
         previous = (timesteps - getattr(self.score, "stride", 1)).clamp(min=0)
         known = {
@@ -268,7 +279,16 @@ class SSDGuidance(BaseObject):
             "betas": (1 - alphas[timesteps] / alphas[(timesteps - 1).clamp(min=0)]).view(-1, 1, 1, 1),
         }
         score = self.score(eps, **{name: known[name] for name in self._needs})
-        return score if pull is None else score + pull
+        return score + pull
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the guidance: VSD's LoRA and its optimiser; else nothing."""
+        return {} if self.variational is None else {"variational": self.variational.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        if self.variational is not None and "variational" in state:
+            self.variational.load_state_dict(state["variational"])
 
 
 def _rows(prompt: PromptEmbeds, size: int) -> PromptEmbeds:

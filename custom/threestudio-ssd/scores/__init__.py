@@ -10,6 +10,7 @@ from .pds import PDS
 from .sds import SDS
 from .ssd import SSD, ssd_paper
 from .ssd_instruct_pix2pix import SSDInstructPix2Pix
+from .vsd import VSD
 
 SCORES = {
     "sds": SDS,
@@ -20,6 +21,7 @@ SCORES = {
     "dream-catalyst": DreamCatalyst,
     "ssd": SSD,
     "ssd-ip2p": SSDInstructPix2Pix,
+    "vsd": VSD,
 }
 """Score classes by the name configs use."""
 
@@ -32,6 +34,7 @@ __all__ = [
     "SCORES",
     "SDS",
     "SSD",
+    "VSD",
     "Branch",
     "DreamCatalyst",
     "SSDInstructPix2Pix",

@@ -15,6 +15,8 @@ class Branch(NamedTuple):
     prompt: Literal["src", "tgt", "null", "neg"]
     image: Literal["none", "src"] = "none"
     """Image condition of InstructPix2Pix-style networks; other networks know only "none"."""
+    network: Literal["frozen", "lora"] = "frozen"
+    """The pretrained network, or VSD's, which has a LoRA that is trained beside the edit."""
 
 
 def guided(

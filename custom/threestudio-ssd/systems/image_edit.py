@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from omegaconf import DictConfig
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 import threestudio
@@ -22,7 +22,7 @@ from ..data.gs_views import Steps
 from ..errors import ConfigError, SceneFormatError
 from ..guidance import SSDGuidance, SSDPromptProcessor
 from ..metrics import clip_directional_similarity, clip_similarity, psnr
-from .inward import inward_clamp
+from .editable_pictures import EditablePictures
 from .report import IDENTICAL_PSNR, VISIBLE_CHANGE, grid_row, package_versions, peak_memory
 
 
@@ -102,59 +102,34 @@ class ImageEditSystem(BaseSystem):
         )
         self.guidance: SSDGuidance = threestudio.find(self.cfg.guidance_type)(self.cfg.guidance)
         self._prompts = self.prompt_processor(self.guidance.backbone, self.guidance.prompt_names)
-        self.edited: nn.ParameterDict | None = None
-        self._seconds = 0.0
+        self.editable: EditablePictures | None = None
+        self._seconds, self._begin = 0.0, None
 
     def setup(self, stage: str) -> None:
         """Lightning hook: read the picture, compute its latents, once."""
-        if self.edited is not None:
+        if self.editable is not None:
             return
         backbone = self.guidance.backbone
-        self._image_src = self.trainer.datamodule.image(backbone.image_size, backbone.size_multiple).to(backbone.device)
-        with torch.no_grad():
-            self._latents_src = backbone.encode(self._image_src)
-            self._condition = backbone.encode_condition(self._image_src) if self.guidance.needs_picture else None
-            self._reconstruction = backbone.decode(self._latents_src)
-        start = self._latents_src if self.cfg.parametrisation == "latent" else self._image_src
-        self.edited = nn.ParameterDict({self.cfg.parametrisation: nn.Parameter(start.clone())})
-        self._mask = self._read_mask()
-        self._begin = time.monotonic()
+        image = self.trainer.datamodule.image(backbone.image_size, backbone.size_multiple).to(backbone.device)
+        mask = read_mask(self.cfg.mask_picture, "system.mask_picture", image) if self.cfg.mask_picture else None
+        self.editable = EditablePictures(backbone, image, self.cfg.parametrisation, mask)
 
-    def _read_mask(self) -> Float[Tensor, "1 1 h w"] | None:
-        if self.cfg.mask_picture is None:
-            return None
-        height, width = self._image_src.shape[-2:]
-        mask = read_rgb(self.cfg.mask_picture, "system.mask_picture").convert("L").resize((width, height), Image.BILINEAR)
-        values = torch.from_numpy(np.asarray(mask, np.float32) / 255)[None, None].to(self._image_src)
-        if not (values > 0.5).any():
-            raise ConfigError(
-                what=f"mask {self.cfg.mask_picture} is black", expected="white where the picture may change", fix="invert it"
-            )
-        return values
+    def on_fit_start(self) -> None:
+        """Lightning hook: the clock starts."""
+        self._begin = time.monotonic()
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
         """One batched prediction; for pixels, one encode with gradient before it."""
-        parameter = self.edited[self.cfg.parametrisation]
-        latents = parameter if self.cfg.parametrisation == "latent" else self._encode(parameter)
-        mask = None
-        if self._mask is not None:
-            mask = nn.functional.max_pool2d(self._mask, self.guidance.backbone.downscale)
-        output = self.guidance.latent_step(
-            latents, self._latents_src, self._prompts, step=self.true_global_step, num_steps=self.cfg.num_steps,
-            seed=self.cfg.seed, image_condition=self._condition, latent_mask=mask,
-        )  # fmt: skip
+        loss, output = self.editable.step(
+            self.guidance, self._prompts, step=self.true_global_step, num_steps=self.cfg.num_steps, seed=self.cfg.seed
+        )
+        self.log("train/timestep", float(output.timestep))
         self.log("train/score", output.score.pow(2).mean().sqrt(), prog_bar=True)
-        return output.loss
-
-    def _encode(self, pixels: Tensor) -> Tensor:
-        return self.guidance.backbone.encode(inward_clamp(pixels))
+        return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD for a latent (the score is its gradient), Adam for pixels."""
-        rate = self.C(self.cfg.learning_rate)
-        if self.cfg.parametrisation == "latent":
-            return torch.optim.SGD(self.edited.parameters(), lr=rate)
-        return torch.optim.Adam(self.edited.parameters(), lr=rate)
+        return self.editable.make_optimizer()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Lightning hook: the learning rate of this step."""
@@ -163,51 +138,97 @@ class ImageEditSystem(BaseSystem):
 
     def on_fit_end(self) -> None:
         """Lightning hook: how long it took."""
-        self._seconds = time.monotonic() - self._begin
+        self._seconds = self._elapsed()
+        self._begin = None
 
-    @torch.no_grad()
+    def _elapsed(self) -> float:
+        return self._seconds + (time.monotonic() - self._begin if self._begin is not None else 0.0)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Lightning hook: time spent so far, and what the guidance has learned."""
+        checkpoint["train_seconds"], checkpoint["guidance"] = self._elapsed(), self.guidance.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Lightning hook: see on_save_checkpoint."""
+        self._seconds = checkpoint.get("train_seconds", 0.0)
+        self.guidance.load_state_dict(checkpoint.get("guidance", {}))
+
     def result(self) -> Float[Tensor, "1 3 h w"]:
         """The edited picture in [0, 1]; outside the mask it is the source."""
-        parameter = self.edited[self.cfg.parametrisation].detach()
-        image = self.guidance.backbone.decode(parameter) if self.cfg.parametrisation == "latent" else parameter.clamp(0, 1)
-        return image if self._mask is None else self._image_src.lerp(image, self._mask)
+        return self.editable.result()
 
     def test_step(self, batch: dict, batch_idx: int) -> None:
         """Before/after picture and report."""
-        edited, source = self.result(), self._image_src
-        prompts = self.prompt_processor.cfg
-        change = (edited - source).abs().mean(1)
-        inside = torch.ones_like(change, dtype=torch.bool) if self._mask is None else self._mask[:, 0] > 0.5
-        texts = (prompts.source_prompt, prompts.target_prompt)
-        report = {
-            "source_prompt": texts[0],
-            "target_prompt": texts[1],
+        edited, source, mask = self.result(), self.editable.images_src, self.editable.masks
+        if not torch.isfinite(edited).all():
+            threestudio.warn("The edit is not finite; nothing is written. Lower system.learning_rate.")
+            self.exit_code = 3
+            return
+        report = {**self._run_facts(), **self._measure(source, edited, mask), "versions": package_versions()}
+        self.save_json("report.json", report)
+        with torch.no_grad():
+            reconstruction = self.guidance.backbone.decode(self.editable.latents_src)
+        pictures = [image[0].permute(1, 2, 0) for image in (source, reconstruction, edited)]
+        self.save_image_grid("grid.png", [grid_row(pictures)])
+        if report["change_inside"] <= VISIBLE_CHANGE:
+            threestudio.warn(
+                "The edit changed nothing visible: give it more steps, or a prompt further from the source."
+            )
+            self.exit_code = 3
+
+    def _run_facts(self) -> dict[str, Any]:
+        counters = self.guidance.backbone.counters
+        return {
+            "source_prompt": self.prompt_processor.cfg.source_prompt,
+            "target_prompt": self.prompt_processor.cfg.target_prompt,
             "score": dict(self.guidance.cfg.score),
             "model": self.guidance.backbone.model_id,
+            "parametrisation": self.cfg.parametrisation,
             "seed": self.cfg.seed,
             "steps": self.true_global_step,
             "seconds": round(self._seconds, 2),
+            "network_calls": counters.network_calls,
+            "noise_predictions": counters.rows,
+            "encodes": counters.encodes,
             "peak_memory_bytes": peak_memory(self.device),
             "device": str(self.device),
-            "change_inside": float(change[inside].mean()),
-            "change_outside": float(change[~inside].mean()) if (~inside).any() else None,
-            "psnr_outside": float(psnr(edited, source, ~inside).clamp(max=IDENTICAL_PSNR)) if (~inside).any() else None,
-            "clip_similarity": float(clip_similarity(edited, texts[1], self.cfg.clip_model)),
-            "clip_directional_similarity": float(
-                clip_directional_similarity(source, edited, *texts, model=self.cfg.clip_model)
-            ),
-            "versions": package_versions(),
         }
-        self.save_json("report.json", report)
-        pictures = [image[0].permute(1, 2, 0) for image in (source, self._reconstruction, edited)]
-        self.save_image_grid("grid.png", [grid_row(pictures)])
-        if report["change_inside"] <= VISIBLE_CHANGE:
-            threestudio.warn("The edit changed nothing visible: give it more steps, or a prompt further from the source.")
-            self.exit_code = 3
+
+    def _measure(self, source: Tensor, edited: Tensor, mask: Tensor | None) -> dict[str, Any]:
+        change = (edited - source).abs().mean(1)
+        inside = torch.ones_like(change, dtype=torch.bool) if mask is None else mask[:, 0] > 0.5
+        texts = (self.prompt_processor.cfg.source_prompt, self.prompt_processor.cfg.target_prompt)
+        outside = torch.zeros_like(inside) if mask is None else mask[:, 0] == 0
+        has_outside = bool(outside.any())
+        direction = clip_directional_similarity(source, edited, *texts, model=self.cfg.clip_model)
+        return {
+            "change_inside": float(change[inside].mean()),
+            "change_outside": float(change[outside].mean()) if has_outside else None,
+            "psnr_outside": float(psnr(edited, source, outside).clamp(max=IDENTICAL_PSNR)) if has_outside else None,
+            "clip_similarity": float(clip_similarity(edited, texts[1], self.cfg.clip_model)),
+            "clip_directional_similarity": float(direction),
+            "clip_model": self.cfg.clip_model,
+        }
 
     def predict_step(self, batch: dict, batch_idx: int) -> None:
         """Write the edited picture."""
-        self.result_path = self.save_rgb_image("edited.png", self.result()[0].permute(1, 2, 0).cpu())
+        if torch.isfinite(self.result()).all():
+            self.result_path = self.save_rgb_image("edited.png", self.result()[0].permute(1, 2, 0).cpu())
+
+
+def read_mask(path: str | Path, key: str, image: Float[Tensor, "1 3 h w"]) -> Float[Tensor, "1 1 h w"]:
+    """A mask picture at the size of ``image``, in [0, 1].
+
+    Raises:
+        ConfigError: If nothing in it is white.
+        SceneFormatError: If it cannot be read.
+    """
+    height, width = image.shape[-2:]
+    mask = read_rgb(path, key).convert("L").resize((width, height), Image.BILINEAR)
+    values = torch.from_numpy(np.asarray(mask, np.float32) / 255)[None, None].to(image)
+    if not (values > 0.5).any():
+        raise ConfigError(what=f"mask {path} is black", expected="white where the picture may change", fix="invert it")
+    return values
 
 
 def read_rgb(path: str | Path, key: str) -> Image.Image:

@@ -261,10 +261,12 @@ class SceneEditSystem(BaseSystem):
         """Lightning hook: the time spent so far goes on in a resumed run."""
         elapsed = time.monotonic() - self._begin if hasattr(self, "_begin") else 0.0
         checkpoint["train_seconds"] = self.train_seconds + elapsed
+        checkpoint["guidance"] = self.guidance.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Lightning hook: see on_save_checkpoint."""
         self.train_seconds = checkpoint.get("train_seconds", 0.0)
+        self.guidance.load_state_dict(checkpoint.get("guidance", {}))
 
     def validation_step(self, batch: dict, batch_idx: int) -> None:
         """One picture of where the edit stands."""

@@ -75,10 +75,10 @@ def test_the_score_gains_the_energy_s_gradient_and_nothing_else(score):
 def test_a_batch_of_views_is_the_views_one_by_one():
     guidance, prompts, _ = make("ssd")
     tgt, src, noise = latents_of(4, 1), latents_of(4, 2), latents_of(4, 3)
-    whole = guidance.compute_score(tgt, src, prompts, 400, noise, None, step_generator(0, 5, 1))
+    whole = guidance.compute_score(tgt, src, prompts, 400, noise, None, 5)
     for row in range(4):
         one = slice(row, row + 1)
-        single = guidance.compute_score(tgt[one], src[one], prompts, 400, noise[one], None, step_generator(0, 5, 1))
+        single = guidance.compute_score(tgt[one], src[one], prompts, 400, noise[one], None, 5)
         torch.testing.assert_close(whole[one], single, rtol=1e-3, atol=1e-3)
 
 
@@ -135,5 +135,5 @@ def test_wrong_settings_are_named(cds, message):
 def test_a_transformer_and_a_compiled_network_are_refused():
     with pytest.raises(ConfigError, match="has no U-Net to take self-attention features from"):
         make(backbone=random_backbone(kind="sd3"))
-    with pytest.raises(ConfigError, match=r"cds.weight is not 0 with system.guidance.compile=true"):
+    with pytest.raises(ConfigError, match=r"compile is true, and system.guidance.cds reads the network's layers"):
         SSDGuidance({"score": {"name": "dds"}, "cds": {"weight": 1.0}, "compile": True}, backbone=random_backbone())

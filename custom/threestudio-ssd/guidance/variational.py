@@ -1,0 +1,92 @@
+"""The LoRA network of VSD at work: its prediction for the score and its own training, in one network call."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from omegaconf import DictConfig
+from torch import Tensor
+
+from ..diffusion import Backbone, PromptEmbeds
+from ..diffusion.adapter import TrainableLora
+from ..errors import ConfigError
+from ..scores import Branch
+from ..scores.vsd import LORA
+
+
+@dataclass
+class LoraNetworkConfig:
+    """Keys of the LoRA network of VSD (arXiv:2305.16213); read by that score alone."""
+
+    rank: int = 4
+    """Of the changes to the attention layers, >= 1."""
+    learning_rate: float = 1.0e-4
+    """Of AdamW, > 0."""
+
+
+class VariationalTerm:
+    """Predicts with the LoRA and trains it by one step of ordinary denoising, on latents of the edit as they are.
+
+    The prediction and the training sample share a call, since both run with the LoRA as it was before the step; the
+    frozen predictions cannot join it, for they run without.
+
+    Args:
+        cfg: Keys.
+        backbone: Gets the LoRA.
+
+    Raises:
+        ConfigError: If a value is out of range.
+        MissingPackageError: If peft is not installed.
+    """
+
+    def __init__(self, cfg: LoraNetworkConfig | DictConfig, backbone: Backbone) -> None:
+        for name, is_right, expected in (
+            ("rank", cfg.rank >= 1, "at least 1"),
+            ("learning_rate", cfg.learning_rate > 0, "above 0"),
+        ):
+            if not is_right:
+                key, published = f"system.guidance.lora_network.{name}", getattr(LoraNetworkConfig(), name)
+                raise ConfigError(
+                    what=f"{key} is {getattr(cfg, name)}", expected=expected, fix=f"set {key}={published:g}"
+                )
+        self.backbone = backbone
+        self.lora = TrainableLora(backbone, rank=cfg.rank, learning_rate=cfg.learning_rate)
+
+    def __call__(
+        self,
+        latents: Float[Tensor, "b c zh zw"],
+        *,
+        latents_noisy: Mapping[str, Float[Tensor, "b c zh zw"]],
+        timesteps: Int[Tensor, "b"],
+        prompts: Mapping[str, PromptEmbeds],
+        generator: torch.Generator,
+    ) -> dict[Branch, Float[Tensor, "b c zh zw"]]:
+        """The LoRA's prediction; afterwards the LoRA has learned a step.
+
+        Args:
+            latents: Clean latents of the edit.
+            latents_noisy: At the score's timesteps, by name.
+            timesteps: Of the score.
+            prompts: b rows each, by name.
+            generator: Draws timesteps in [0, T) and noise of the training sample.
+        """
+        size = len(latents)
+        own_timesteps = torch.randint(self.backbone.num_timesteps, (size,), generator=generator).to(timesteps)
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        rows = torch.cat([latents_noisy[LORA.latents], self.backbone.add_noise(latents, noise, own_timesteps)])
+        with self.lora.active(), torch.enable_grad():
+            eps = self.backbone.predict_noise(
+                rows, torch.cat([timesteps, own_timesteps]), prompts[LORA.prompt].repeat(2), with_grad=True
+            )
+            self.lora.update((eps[size:] - noise).pow(2).mean())
+        return {LORA: eps[:size].detach()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return self.lora.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.lora.load_state_dict(state)

@@ -1,0 +1,116 @@
+"""VSD in a step: two network calls, the equation by hand, a LoRA that learns and is restored to the same bytes."""
+
+import pytest
+import torch
+
+from threestudio_ssd.diffusion import random_backbone
+from threestudio_ssd.errors import ConfigError
+from threestudio_ssd.guidance import SSDGuidance
+
+RUN = {"num_steps": 10, "seed": 3}
+
+
+def make(learning_rate=1e-2, score=None, **keys):
+    backbone = random_backbone()
+    options = {"score": {"name": "vsd", **(score or {})}, "lora_network": {"learning_rate": learning_rate}, **keys}
+    guidance = SSDGuidance(options, backbone=backbone)
+    rows = backbone.encode_prompts(["a blue ball", "", "a red ball"])
+    return guidance, {name: rows[index] for index, name in enumerate(("tgt", "null", "src"))}, backbone
+
+
+def latents_of(count=2, seed=0):
+    return torch.randn(count, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def edit(guidance, prompts, latents, steps):
+    for step in steps:
+        latents = latents - 0.05 * guidance.latent_step(latents, latents_of(seed=2), prompts, step=step, **RUN).score
+    return latents
+
+
+def test_two_network_calls_and_four_rows_a_view():
+    guidance, prompts, backbone = make()
+    assert guidance.prompt_names == {"tgt", "null"}
+    backbone.counters.reset()
+    guidance.latent_step(latents_of(3), latents_of(3), prompts, step=0, **RUN)
+    assert (backbone.counters.network_calls, backbone.counters.rows) == (2, 3 * 4)
+
+
+def test_the_first_step_is_guidance_alone_and_later_ones_are_not():
+    """Before any training eps_lora = eps(z, y), so that (s - 1)(eps(y) - eps(null)) remains, times 1 - abar."""
+    guidance, prompts, backbone = make()
+    tgt, noise = latents_of(2, 1), latents_of(2, 3)
+    abar = backbone.alphas_cumprod[400]
+    noisy = abar.sqrt() * tgt + (1 - abar).sqrt() * noise
+    cond, null = (backbone.predict_noise(noisy, 400, prompts[name].expand(2)) for name in ("tgt", "null"))
+    expected = (1 - abar) * 6.5 * (cond - null)
+    first = guidance.compute_score(tgt, tgt, prompts, 400, noise)
+    torch.testing.assert_close(first, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(guidance.compute_score(tgt, tgt, prompts, 400, noise), expected, atol=1e-3)
+
+
+def test_with_a_scale_of_one_nothing_is_fed_back_before_training():
+    guidance, prompts, _ = make(score={"guidance_scale": 1.0})
+    latents = latents_of(2, 1)
+    score = guidance.latent_step(latents, latents, prompts, step=0, **RUN).score
+    assert score.abs().max() < 1e-5
+
+
+def test_the_lora_learns_to_denoise_the_edit():
+    guidance, prompts, backbone = make(learning_rate=1e-2)
+    latents, noise = latents_of(2, 1), latents_of(2, 9)
+    timesteps = torch.tensor([300, 700])
+    noisy = backbone.add_noise(latents, noise, timesteps)
+
+    def error():
+        with guidance.variational.lora.active():
+            return (backbone.predict_noise(noisy, timesteps, prompts["tgt"].expand(2)) - noise).square().mean()
+
+    before = error()
+    for step in range(10):
+        guidance.latent_step(latents, latents, prompts, step=step, **RUN)
+    assert error() < before
+
+
+def test_a_resumed_run_gives_the_same_bytes():
+    guidance, prompts, _ = make()
+    whole = edit(guidance, prompts, latents_of(seed=1), range(6))
+    first, prompts, _ = make()
+    half = edit(first, prompts, latents_of(seed=1), range(3))
+    second, prompts, _ = make()
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(edit(second, prompts, half, range(3, 6)), whole)
+    fresh, prompts, _ = make()
+    assert not torch.equal(edit(fresh, prompts, half, range(3, 6)), whole)
+
+
+def test_it_takes_the_contrastive_term_too():
+    guidance, prompts, backbone = make(cds={"weight": 3.0})
+    backbone.counters.reset()
+    output = guidance.latent_step(latents_of(1), latents_of(1, 2), prompts, step=0, **RUN)
+    assert torch.isfinite(output.score).all()
+    assert (backbone.counters.network_calls, backbone.counters.rows) == (3, 2 + 1 + 2)
+
+
+def test_other_scores_have_no_lora_and_no_state():
+    guidance = SSDGuidance({"score": {"name": "dds"}}, backbone=random_backbone())
+    assert guidance.variational is None
+    assert guidance.state_dict() == {}
+    assert not any("lora_" in name for name, _ in guidance.backbone.network.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"lora_network": {"rank": 0}}, "system.guidance.lora_network.rank is 0; expected at least 1; "
+         "set system.guidance.lora_network.rank=4"),
+        ({"lora_network": {"learning_rate": 0.0}}, "system.guidance.lora_network.learning_rate is 0.0; expected above "
+         "0; set system.guidance.lora_network.learning_rate=0.0001"),
+        ({"compile": True}, "system.guidance.compile is true, and system.guidance.score switches a LoRA on and off; "
+         "expected a network that is not compiled; set system.guidance.compile=false"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_named(keys, message):
+    with pytest.raises(ConfigError) as error:
+        SSDGuidance({"score": {"name": "vsd"}, **keys}, backbone=random_backbone())
+    assert str(error.value) == message

@@ -1,0 +1,142 @@
+"""Editing a picture: run folder, parametrisations, mask, aspect, any score, the contrastive term, resume."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.edit_world import REPOSITORY, SIZE, write_clip
+from threestudio.trainer import run_experiment
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
+from threestudio_ssd.diffusion import random_backbone
+from threestudio_ssd.diffusion.models import save_components
+from threestudio_ssd.diffusion.random import random_components
+from threestudio_ssd.errors import ConfigError, SceneFormatError
+from threestudio_ssd.guidance import SSDGuidance
+from threestudio_ssd.scores import SCORES
+from threestudio_ssd.systems import EditablePictures
+from threestudio_ssd.systems.image_edit import SinglePicture, read_mask
+
+WIDTH, HEIGHT = 96, 64
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A picture wider than tall, a mask of its left half, models of random weights."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(60, 200, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(folder / "picture.png")
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:, : WIDTH // 2] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "black.png")
+    (folder / "text.png").write_text("no picture")
+    save_components(random_components(image_size=SIZE), folder / "model")
+    save_components(random_components(image_size=SIZE, in_channels=8), folder / "model-ssd-ip2p")
+    write_clip(folder / "clip")
+    return folder
+
+
+def run(world, out, *more, stages=("train", "test", "export"), score="ssd", **words):
+    model = world / f"model-{score}" if score == "ssd-ip2p" else world / "model"
+    given = {
+        "picture": world / "picture.png", "model": model, "steps": 4, "use_timestamp": "false", "tag": "edit",
+        "exp_root_dir": out, "trainer.accelerator": "cpu", "system.clip_model": world / "clip",
+        "trainer.enable_progress_bar": "false", "system.guidance.score.name": score, **words,
+    }  # fmt: skip
+    cfg = load_config(
+        REPOSITORY / "configs" / "ssd-image.yaml", cli_args=[f"{key}={value}" for key, value in given.items()] + [*more]
+    )
+    code = run_experiment(complete(cfg), list(stages))
+    return code, out / "ssd-image" / "edit"
+
+
+def pixels(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"), np.int64)
+
+
+def test_a_run_leaves_picture_grid_and_report(world, tmp_path):
+    code, folder = run(world, tmp_path)
+    assert code == 0
+    edited, grid = pixels(folder / "save" / "edited.png"), pixels(folder / "save" / "grid.png")
+    assert edited.shape == (SIZE, 48, 3)
+    assert grid.shape == (SIZE, 3 * 48, 3)
+    report = json.loads((folder / "save" / "report.json").read_text())
+    assert (report["steps"], report["noise_predictions"], report["network_calls"]) == (4, 16, 4)
+    assert report["change_inside"] > 1 / 255
+    assert report["psnr_outside"] is None
+    assert {"seconds", "model", "clip_similarity", "clip_directional_similarity", "versions"} <= set(report)
+
+
+@pytest.mark.parametrize("parametrisation", ["latent", "pixel"])
+def test_a_mask_keeps_the_rest(world, tmp_path, parametrisation):
+    words = {"mask_picture": world / "mask.png", "parametrisation": parametrisation, "system.learning_rate": 0.05}
+    _, folder = run(world, tmp_path, **words)
+    report = json.loads((folder / "save" / "report.json").read_text())
+    assert report["psnr_outside"] == 100
+    assert report["change_inside"] > 1 / 255
+    with Image.open(world / "picture.png") as picture:
+        source = np.asarray(picture.resize((48, SIZE), Image.LANCZOS), np.int64)
+    edited = pixels(folder / "save" / "edited.png")
+    assert np.abs(edited[:, 26:] - source[:, 26:]).max() <= 1
+    assert np.abs(edited[:, :24] - source[:, :24]).mean() > 1
+
+
+@pytest.mark.parametrize("score", ["vsd", "ssd"])
+def test_a_resumed_edit_is_the_uninterrupted_one(world, tmp_path, score):
+    extra = ("system.guidance.lora_network.learning_rate=0.01", "system.guidance.cds.weight=3")
+    _, whole = run(world, tmp_path / "a", *extra, score=score)
+    _, half = run(world, tmp_path / "b", *extra, "trainer.max_steps=2", score=score, stages=("train",))
+    _, half = run(world, tmp_path / "b", *extra, "resume=auto", score=score)
+    assert (half / "save" / "edited.png").read_bytes() == (whole / "save" / "edited.png").read_bytes()
+
+
+def pictures_of(count, seed=0, size=(SIZE, 40)):
+    return torch.rand(count, 3, *size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_every_score_edits_pictures_side_by_side_as_one_by_one(score):
+    """Batches of three pictures, each with its prompt and seed; VSD's LoRA belongs to one picture and runs alone."""
+    count, seeds, texts = (1 if score == "vsd" else 3), [4, 5, 6], ["a red ball", "a blue cat", "a green dog"]
+
+    def edit(rows):
+        backbone = random_backbone(image_size=SIZE, in_channels=8 if score == "ssd-ip2p" else 4)
+        guidance = SSDGuidance({"score": {"name": score}}, backbone=backbone)
+        images = pictures_of(3)[rows]
+        editable = EditablePictures(backbone, images)
+        names = {"src": "a picture", "null": "", "neg": "blurry"}
+        prompts = {name: backbone.encode_prompts([text] * len(images)) for name, text in names.items()}
+        prompts["tgt"] = backbone.encode_prompts(texts[rows])
+        optimizer = editable.make_optimizer()
+        for step in range(3):
+            loss, _ = editable.step(guidance, prompts, step=step, num_steps=3, seed=seeds[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.param_groups[0]["lr"] = 0.02
+            optimizer.step()
+        return editable.result()
+
+    whole = edit(slice(0, count))
+    assert (whole - pictures_of(3)[:count]).abs().max() > 1e-2
+    for row in range(count):
+        torch.testing.assert_close(edit(slice(row, row + 1)), whole[row : row + 1], rtol=5e-3, atol=5e-3)
+
+
+def test_sizes_follow_the_model_and_the_aspect(world):
+    def size(**keys):
+        return tuple(SinglePicture({"picture": str(world / "picture.png"), **keys}).image(SIZE, 4).shape[-2:])
+
+    assert size() == (SIZE, 48)
+    assert size(size=30) == (32, 44)
+
+
+def test_wrong_pictures_are_named(world):
+    with pytest.raises(SceneFormatError, match=r"picture .*text.png cannot be read"):
+        SinglePicture({"picture": str(world / "text.png")}).image(SIZE, 4)
+    with pytest.raises(ConfigError, match=r"mask .*black.png is black"):
+        read_mask(world / "black.png", "system.mask_picture", pictures_of(1))
