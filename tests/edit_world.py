@@ -99,6 +99,34 @@ def experiment(world: Path, out: Path, **more: object) -> DictConfig:
     return complete(load_config(SMOKE, cli_args=overrides(world, out, **more)))
 
 
+QUIET = {"trainer.enable_progress_bar": "false"}
+
+
+def run(world: Path, out: Path, *stages: str, **more: object) -> tuple[int, Path]:
+    """Run the smoke config; returns the exit code and the run folder."""
+    from threestudio.trainer import run_experiment
+
+    cfg = experiment(world, out, tag="run", **{**QUIET, **more})
+    return run_experiment(cfg, list(stages)), out / "smoke" / "run"
+
+
+def fit(world: Path, out: Path, **more: object):
+    """Train only, and give the system back."""
+    import pytorch_lightning as pl
+
+    import threestudio
+
+    cfg = experiment(world, out, **{**QUIET, "system.preview_every": 0, **more})
+    data = threestudio.find(cfg.data_type)(cfg.data)
+    system = threestudio.find(cfg.system_type)(cfg.system)
+    trainer = pl.Trainer(
+        accelerator="cpu", max_steps=cfg.trainer.max_steps, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=str(out),
+    )  # fmt: skip
+    trainer.fit(system, datamodule=data)
+    return system
+
+
 def vertex_rows(path: Path) -> list[bytes]:
     """The raw rows of a binary PLY file, one bytes object a vertex."""
     content = path.read_bytes()

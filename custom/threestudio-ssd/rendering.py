@@ -1,6 +1,7 @@
 """Gaussians and cameras to images: the one call of the rasteriser that the rest of the project uses."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -28,15 +29,37 @@ def render(
     Returns:
         Images, not clamped, and alphas in [0, 1].
     """
+    return render_with_info(gaussians, cameras, background, colors)[:2]
+
+
+def render_with_info(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    background: Float[Tensor, "d"],
+    colors: Float[Tensor, "n d"] | None = None,
+    sh_degree: int | None = None,
+    **options: Any,
+) -> tuple[Float[Tensor, "c h w d2"], Float[Tensor, "c h w 1"], dict[str, Any]]:
+    """The same with what the rasteriser knows beside the pictures: ``means2d``, ``gaussian_ids``, ``radii``, ...
+
+    Args:
+        gaussians: The scene.
+        cameras: Views; their first one's size holds for all.
+        background: Colour behind the scene.
+        colors: Values to blend in place of the scene's spherical harmonics.
+        sh_degree: Degree up to which spherical harmonics are used; None: all.
+        **options: More of ``rasterization``, such as ``render_mode="RGB+ED"``.
+    """
     width, height = int(cameras.widths[0]), int(cameras.heights[0])
     count, device = len(cameras), gaussians.device
-    values, sh_degree = (gaussians.sh, gaussians.sh_degree) if colors is None else (colors, None)
-    images, alphas, _ = rasterization(
+    values, degree = (gaussians.sh, gaussians.sh_degree) if colors is None else (colors, None)
+    if sh_degree is not None and degree is not None:
+        degree = min(sh_degree, degree)
+    return rasterization(
         gaussians.means, gaussians.raw_quats, gaussians.scales, gaussians.opacities, values,
         cameras.viewmats.to(device), cameras.Ks.to(device), width, height,
-        sh_degree=sh_degree, backgrounds=background.to(device).expand(count, -1),
+        sh_degree=degree, backgrounds=background.to(device).expand(count, -1), **options,
     )  # fmt: skip
-    return images, alphas
 
 
 @torch.no_grad()
@@ -49,9 +72,7 @@ def render_each(
 
 
 @torch.no_grad()
-def coverage(
-    gaussians: Gaussians, is_selected: Tensor, cameras: Cameras
-) -> Float[Tensor, "c h w"]:
+def coverage(gaussians: Gaussians, is_selected: Tensor, cameras: Cameras) -> Float[Tensor, "c h w"]:
     """How much of each pixel the selected Gaussians make up, in [0, 1]; cameras of one size."""
     colors = is_selected.to(gaussians.means)[:, None]
     images = [render(gaussians, cameras[i], torch.zeros(1), colors)[0][0, ..., 0] for i in range(len(cameras))]

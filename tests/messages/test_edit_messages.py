@@ -6,7 +6,6 @@ import torch
 from tests.edit_world import toy_cameras, toy_parts
 from threestudio_ssd.data import GSViews
 from threestudio_ssd.diffusion import random_backbone
-from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.guidance import SSDGuidance, SSDPromptProcessor
 from threestudio_ssd.guidance.timesteps import check_range
 from threestudio_ssd.masks import MaskConfig, in_box, select
@@ -66,9 +65,35 @@ MESSAGES = {
         "the cameras of the views that the masks were drawn on",
         "set cameras=PATH, or use mask.box",
     ),
+    "mask views": (lambda: select_on_toy(num_views=0), "mask.num_views is 0", "at least 1", "set mask.num_views=24"),
+    "view size": (lambda: select_on_toy(view_size=8), "mask.view_size is 8", "at least 16", "set mask.view_size=256"),
+    "empty part": (
+        lambda: select_on_toy(any_of=[{"box": [0, 0, 0, 1, 1, 1]}, {}]),
+        "mask.any_of[1] is empty",
+        "one of its keys: text, picture, box, sphere, saved, any_of, none_of",
+        "say what it is, or remove it",
+    ),
+    "unknown key of a part": (
+        lambda: select_on_toy(none_of=[{"boxx": [0, 0, 0, 1, 1, 1]}]),
+        "unknown key boxx",
+        "one of: text, picture, box, sphere, saved, any_of, none_of",
+        "did you mean box?",
+    ),
+    "sphere": (
+        lambda: select_on_toy(sphere=[0.0, 0.0, 1.0]),
+        "mask.sphere is [0.0, 0.0, 1.0]",
+        "x, y, z and a radius above 0",
+        "set mask.sphere=[0,0,1,1.5]",
+    ),
+    "missing selection": (
+        lambda: select_on_toy(saved="no/selection.npy"),
+        "mask.saved no/selection.npy does not exist",
+        "the selection.npy of an earlier run",
+        "check the path; every run writes save/selection.npy",
+    ),
     "empty selection": (
         lambda: select_on_toy(box=[50.0, 50.0, 50.0, 51.0, 51.0, 51.0]),
-        "the mask (text None, picture None, box [50.0, 50.0, 50.0, 51.0, 51.0, 51.0]) selects none of 183 Gaussians",
+        "the mask (box [50.0, 50.0, 50.0, 51.0, 51.0, 51.0]) selects none of 183 Gaussians",
         "at least one",
         "lower mask.threshold, or check the box and the pictures",
     ),
@@ -109,7 +134,7 @@ MESSAGES = {
 @pytest.mark.parametrize("name", MESSAGES)
 def test_message(name):
     cause, what, expected, fix = MESSAGES[name]
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ValueError) as error:
         cause()
     assert (error.value.what, error.value.expected, error.value.fix) == (what, expected, fix)
     assert str(error.value) == f"{what}; expected {expected}; {fix}"

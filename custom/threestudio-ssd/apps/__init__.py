@@ -1,5 +1,14 @@
 """What ``launch.py --run NAME`` starts."""
 
-from . import bench_raster, convert, make_tiny_models, make_toy_scene, tiny_judges, tiny_quality, toy_edits
+from . import bench_raster, convert, make_tiny_models, make_toy_scene, preview, tiny_judges, tiny_quality, toy_edits
 
-__all__ = ["bench_raster", "convert", "make_tiny_models", "make_toy_scene", "tiny_judges", "tiny_quality", "toy_edits"]
+__all__ = [
+    "bench_raster",
+    "convert",
+    "make_tiny_models",
+    "make_toy_scene",
+    "preview",
+    "tiny_judges",
+    "tiny_quality",
+    "toy_edits",
+]

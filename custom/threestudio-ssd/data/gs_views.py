@@ -1,13 +1,15 @@
 """The views of a splat scene: training pool, held-out views, video path, from a capture or an orbit."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import pytorch_lightning as pl
 import torch
+from jaxtyping import Bool
 from omegaconf import DictConfig
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 import threestudio
@@ -16,6 +18,7 @@ from threestudio.utils.config import parse_structured
 from ..cameras import Cameras, Orbit, fit_orbit, load_cameras
 from ..errors import ConfigError
 from ..gaussians import Gaussians
+from .crop import crop_to_selection
 from .views import OrbitRange, capture_orbit, even_orbit, random_orbit, spread_subset, turntable
 
 
@@ -28,7 +31,15 @@ class GSViewsConfig:
     batch_size: int = 1
     """Views a step, >= 1."""
     size: int = 0
-    """Shorter side of the training views in pixels; 0: what the diffusion model was trained on."""
+    """Shorter side of the pictures that the diffusion model gets, pixels; 0: what it was trained on."""
+    render_size: int = 0
+    """Shorter side at which training views are rendered before they are resized to ``size``, pixels; 0: the same."""
+    crop: Literal["none", "selection"] = "none"
+    """selection: training views are cut around what may change, so that a small object fills the diffusion image."""
+    crop_margin: float = 0.25
+    """Space around the selection in a cut view, in units of its own size, >= 0."""
+    max_zoom: float = 6.0
+    """How much a cut enlarges a view at most, >= 1; a splat has little detail to enlarge."""
     num_train_views: int = 96
     """Views drawn once, each used again and again, so that what is known of them is computed once."""
     num_test_views: int = 8
@@ -57,12 +68,21 @@ class GSViewsConfig:
 
 @dataclass(frozen=True)
 class SceneViews:
-    """All cameras of a run: ``train`` and ``test`` at their sizes, ``video`` a path (empty for no video)."""
+    """All cameras of a run.
+
+    Attributes:
+        train: Training views, at the size they are rendered at.
+        test: Held-out views of the report.
+        video: A path; empty for no video.
+        orbit: The orbit around the scene.
+        size: Width and height of the pictures that the diffusion model gets, pixels.
+    """
 
     train: Cameras
     test: Cameras
     video: Cameras
     orbit: Orbit
+    size: tuple[int, int]
 
 
 class Steps(IterableDataset):
@@ -102,13 +122,22 @@ class GSViews(pl.LightningDataModule):
             train = random_orbit(orbit, where, cfg.num_train_views, (size, size), cfg.seed)
         else:
             train = _sized(spread_subset(self.capture, cfg.num_train_views, cfg.seed), size, size_multiple)
+        fed = (int(train.widths[0]), int(train.heights[0]))
+        if cfg.render_size:
+            train = train.resized(*(max(1, round(side * cfg.render_size / min(fed))) for side in fed))
         if self.capture is None or around is not None:
             test = even_orbit(orbit, where, cfg.num_test_views, test_size)
-            return SceneViews(train, test, turntable(orbit, where, cfg.video_frames, test_size), orbit)
+            return SceneViews(train, test, turntable(orbit, where, cfg.video_frames, test_size), orbit, fed)
         seen = _sized(self.capture, cfg.test_size, 2)
-        return SceneViews(
-            train, spread_subset(seen, cfg.num_test_views), spread_subset(seen, max(cfg.video_frames, 1))[: cfg.video_frames], orbit
-        )
+        video = spread_subset(seen, max(cfg.video_frames, 1))[: cfg.video_frames]
+        return SceneViews(train, spread_subset(seen, cfg.num_test_views), video, orbit, fed)
+
+    def cropped(self, views: SceneViews, gaussians: Gaussians, is_selected: Bool[Tensor, "n"]) -> SceneViews:
+        """The views as ``data.crop`` says: training views that show the selection, cut to it, or all as they are."""
+        if self.cfg.crop == "none":
+            return views
+        train = crop_to_selection(views.train, gaussians, is_selected, self.cfg.crop_margin, self.cfg.max_zoom)
+        return replace(views, train=train)
 
     def _fitted_orbit(self, gaussians: Gaussians) -> tuple[Orbit, OrbitRange]:
         cfg = self.cfg
@@ -141,12 +170,23 @@ class GSViews(pl.LightningDataModule):
             )  # fmt: skip
         for name in ("batch_size", "num_train_views", "num_test_views", "test_size"):
             if getattr(cfg, name) < 1:
-                raise ConfigError(what=f"data.{name} is {getattr(cfg, name)}", expected="at least 1", fix=f"set data.{name}=1")
+                raise ConfigError(
+                    what=f"data.{name} is {getattr(cfg, name)}", expected="at least 1", fix=f"set data.{name}=1"
+                )
+        for name, least in (("size", 0), ("render_size", 0), ("crop_margin", 0), ("max_zoom", 1)):
+            if not getattr(cfg, name) >= least:
+                raise ConfigError(
+                    what=f"data.{name} is {getattr(cfg, name)}",
+                    expected=f"at least {least}",
+                    fix=f"set data.{name}={least}",
+                )
         for name in ("elevation_deg", "radius_scale"):
             values = list(getattr(cfg, name))
             if len(values) != 2 or values[0] > values[1]:
                 raise ConfigError(
-                    what=f"data.{name} is {values}", expected="two numbers, low then high", fix=f"set data.{name}=[low,high]"
+                    what=f"data.{name} is {values}",
+                    expected="two numbers, low then high",
+                    fix=f"set data.{name}=[low,high]",
                 )
 
 

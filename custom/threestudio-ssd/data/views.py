@@ -69,8 +69,8 @@ def turntable(orbit: Orbit, where: OrbitRange, count: int, size: tuple[int, int]
 def capture_orbit(cameras: Cameras) -> tuple[Orbit, OrbitRange] | None:
     """The orbit a capture was taken on, if it goes all the way round something; else None.
 
-    The centre is the point nearest to all optical axes, the radius the median distance from it; elevations and distances
-    are those between the capture's 10 % and 90 % quantiles.
+    The centre is the point nearest to all optical axes, the radius the median distance from it; elevations and
+    distances are those between the capture's 10 % and 90 % quantiles.
     """
     centers, forwards = cameras.centers.double(), cameras.forwards.double()
     across = torch.eye(3, dtype=torch.float64) - forwards[:, :, None] * forwards[:, None, :]

@@ -74,6 +74,17 @@ def matrix_to_quat(rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "4"]:
     return quat if quat[0] >= 0 else -quat
 
 
+def rotation_matrices(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
+    """Rotation matrices, local to world, of unit quaternions wxyz."""
+    w, x, y, z = quats.unbind(-1)
+    rows = [
+        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], dim=-1),
+        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], dim=-1),
+        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1),
+    ]
+    return torch.stack(rows, dim=-2)
+
+
 def quat_product(left: Float[Tensor, "*#n 4"], right: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n 4"]:
     """Hamilton product wxyz: the rotation that does ``right`` first, then ``left``."""
     a, b, c, d = left.unbind(-1)

@@ -1,8 +1,31 @@
-"""What an edit may change: masks by box, picture or text, traced to Gaussians."""
+"""What an edit may change: masks by box, sphere, picture, text or file, traced to Gaussians, combined and cleaned."""
 
-from .box import in_box
+from .box import in_box, in_sphere
+from .clean import grown, with_interior, without_floaters
 from .picture import load_masks
-from .selection import MaskConfig, select
-from .tracing import trace, visible_weights
+from .preview import preview_pictures, save_previews
+from .saved import load_selection
+from .selection import MaskConfig, MaskPart, Selection, check_mask, find_selection, select
+from .tracing import Trace, trace, trace_views, visible_weights
 
-__all__ = ["MaskConfig", "in_box", "load_masks", "select", "trace", "visible_weights"]
+__all__ = [
+    "MaskConfig",
+    "MaskPart",
+    "Selection",
+    "Trace",
+    "check_mask",
+    "find_selection",
+    "grown",
+    "in_box",
+    "in_sphere",
+    "load_masks",
+    "load_selection",
+    "preview_pictures",
+    "save_previews",
+    "select",
+    "trace",
+    "trace_views",
+    "visible_weights",
+    "with_interior",
+    "without_floaters",
+]

@@ -1,26 +1,31 @@
 """What an edit may change: the words of the config, turned into a selection of Gaussians."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from omegaconf import DictConfig
 from torch import Tensor
 
 import threestudio
+from threestudio.utils.config import parse_structured
 
 from ..cameras import Cameras
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..rendering import render_each
-from .box import in_box
+from .box import in_box, in_sphere
+from .clean import grown, with_interior, without_floaters
 from .picture import load_masks
-from .tracing import trace
+from .saved import load_selection
+from .tracing import trace_views
 
 
 @dataclass
-class MaskConfig:
-    """Keys of the mask; with several, a Gaussian must pass all of them; with none, everything may change."""
+class MaskPart:
+    """One thing that a Gaussian can be in; with several keys, it must be in all of them."""
 
     text: str | None = None
     """What to change, in words; found in the training views by ``segmenter``."""
@@ -28,18 +33,100 @@ class MaskConfig:
     """A mask picture named after a view of the capture, or a folder of them; white may change."""
     box: list[float] | None = None
     """x_min y_min z_min x_max y_max z_max, world units."""
+    sphere: list[float] | None = None
+    """x y z radius, world units."""
+    saved: str | None = None
+    """selection.npy of an earlier run of this scene."""
+    any_of: list[Any] = field(default_factory=list)
+    """Parts of which at least one must hold: [{text: a chair}, {box: [...]}]."""
+    none_of: list[Any] = field(default_factory=list)
+    """Parts none of which may hold: [{text: the floor}]."""
+
+
+@dataclass
+class MaskConfig(MaskPart):
+    """Keys of the mask; with several, a Gaussian must pass all of them; with none, everything may change."""
+
     segmenter: str = "data/tiny-seg"
     """Folder or hub id of the text-prompted segmenter."""
     threshold: float = 0.5
     """Share of its visible weight that must lie under the masks for a Gaussian to be selected, in (0, 1)."""
     num_views: int = 24
-    """Views that the text mask is traced through."""
+    """Views that a text mask is traced through."""
+    view_size: int = 256
+    """Shorter side of these views, pixels; whatever the diffusion model's is."""
+    clean: bool = True
+    """Rid masks traced from text and pictures of floaters, and add what they enclose but no view shows."""
+    grow: float = 0.0
+    """World units that the whole selection grows by; below 0 it shrinks."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Masks in pictures that a selection was traced from.
+
+    Attributes:
+        views: (c) the views, at the masks' size.
+        masks: (c h w) in [0, 1].
+        agreements: (c) overlap with the selection, intersection over union.
+        is_trusted: (c) whether the mask was counted.
+    """
+
+    views: Cameras
+    masks: Float[Tensor, "c h w"]
+    agreements: Float[Tensor, "c"]
+    is_trusted: Bool[Tensor, "c"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The Gaussians an edit may change, and the masks in pictures they come from."""
+
+    is_selected: Bool[Tensor, "n"]
+    evidence: list[Evidence] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What parts of a mask are looked for in."""
+
+    gaussians: Gaussians
+    views: Cameras
+    capture: Cameras | None
+    background: Tensor
+
+
+def check_mask(cfg: MaskConfig | DictConfig) -> None:
+    """Find what is wrong with the mask's keys before any work.
+
+    Raises:
+        ConfigError: For an unknown key in a part, a part without any key, or a number out of range.
+    """
+    if not 0 < cfg.threshold < 1:
+        raise ConfigError(
+            what=f"mask.threshold is {cfg.threshold}", expected="between 0 and 1", fix="set mask.threshold=0.5"
+        )
+    for name, least in (("num_views", 1), ("view_size", 16)):
+        if getattr(cfg, name) < least:
+            raise ConfigError(
+                what=f"mask.{name} is {getattr(cfg, name)}",
+                expected=f"at least {least}",
+                fix=f"set mask.{name}={getattr(MaskConfig, name)}",
+            )
+    _check_parts(cfg, "mask")
 
 
 def select(
     cfg: MaskConfig | DictConfig, gaussians: Gaussians, views: Cameras, capture: Cameras | None, background: Tensor
 ) -> Bool[Tensor, "n"]:
-    """The Gaussians an edit may change.
+    """The Gaussians an edit may change; see ``find_selection``."""
+    return find_selection(cfg, gaussians, views, capture, background).is_selected
+
+
+def find_selection(
+    cfg: MaskConfig | DictConfig, gaussians: Gaussians, views: Cameras, capture: Cameras | None, background: Tensor
+) -> Selection:
+    """Turn the words of the config into a selection.
 
     Args:
         cfg: What to select.
@@ -49,33 +136,107 @@ def select(
         background: Behind the scene.
 
     Raises:
-        ConfigError: If the selection is empty, or mask pictures come without cameras.
+        ConfigError: If the selection is empty, a key cannot be used, or mask pictures come without cameras.
     """
-    if not 0 < cfg.threshold < 1:
-        raise ConfigError(what=f"mask.threshold is {cfg.threshold}", expected="between 0 and 1", fix="set mask.threshold=0.5")
-    is_selected = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
-    if cfg.box is not None:
-        is_selected &= in_box(gaussians.means, cfg.box)
-    if cfg.picture:
-        if capture is None:
-            raise ConfigError(
-                what=f"mask.picture is {cfg.picture} but there are no cameras",
-                expected="the cameras of the views that the masks were drawn on",
-                fix="set cameras=PATH, or use mask.box",
-            )
-        is_selected &= trace(gaussians, *load_masks(cfg.picture, capture), cfg.threshold)
-    if cfg.text:
-        from .text import segment
-
-        some = views[torch.linspace(0, len(views) - 1, min(cfg.num_views, len(views))).round().long()]
-        images = torch.stack(list(render_each(gaussians, some, background))).permute(0, 3, 1, 2)
-        masks = segment(images, cfg.text, cfg.segmenter)
-        is_selected &= trace(gaussians, some, masks.float(), cfg.threshold)
+    check_mask(cfg)
+    evidence: list[Evidence] = []
+    is_selected = _in_part(cfg, cfg, _Scene(gaussians, views, capture, background), evidence)
+    is_selected = grown(gaussians.means, is_selected, cfg.grow)
     if not is_selected.any():
         raise ConfigError(
-            what=f"the mask (text {cfg.text}, picture {cfg.picture}, box {cfg.box}) selects none of {len(gaussians)} Gaussians",
+            what=f"the mask ({describe_mask(cfg)}) selects none of {len(gaussians)} Gaussians",
             expected="at least one",
             fix="lower mask.threshold, or check the box and the pictures",
         )
     threestudio.info(f"The mask selects {int(is_selected.sum()):,} of {len(gaussians):,} Gaussians.")
-    return is_selected
+    return Selection(is_selected, evidence)
+
+
+def describe_mask(part: MaskPart | MaskConfig | DictConfig) -> str:
+    """The keys of a part that are set, with their values, as one line."""
+    words = [f"{name} {_plain(getattr(part, name))}" for name in _KEYS if _is_set(part, name)]
+    return ", ".join(words) or "everything"
+
+
+_KEYS = ("text", "picture", "box", "sphere", "saved", "any_of", "none_of")
+
+
+def _is_set(part: Any, name: str) -> bool:
+    value = getattr(part, name)
+    return value is not None and value != "" and not (name.endswith("_of") and len(value) == 0)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _inner(part: Any, name: str) -> list[DictConfig]:
+    return [parse_structured(MaskPart, inner) for inner in getattr(part, name)]
+
+
+def _check_parts(part: Any, path: str) -> None:
+    for name in ("any_of", "none_of"):
+        for index, inner in enumerate(_inner(part, name)):
+            where = f"{path}.{name}[{index}]"
+            if not any(_is_set(inner, key) for key in _KEYS):
+                raise ConfigError(
+                    what=f"{where} is empty",
+                    expected=f"one of its keys: {', '.join(_KEYS)}",
+                    fix="say what it is, or remove it",
+                )
+            _check_parts(inner, where)
+
+
+def _in_part(part: Any, cfg: MaskConfig | DictConfig, scene: _Scene, evidence: list[Evidence]) -> Bool[Tensor, "n"]:
+    """The Gaussians that pass every key of a part."""
+    gaussians = scene.gaussians
+    found = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
+    if part.box is not None:
+        found &= in_box(gaussians.means, part.box)
+    if part.sphere is not None:
+        found &= in_sphere(gaussians.means, part.sphere)
+    if part.saved:
+        found &= load_selection(part.saved, len(gaussians)).to(found.device)
+    if part.picture:
+        found &= _traced(*_picture_masks(part.picture, scene), cfg, scene, evidence)
+    if part.text:
+        found &= _traced(*_text_masks(part.text, cfg, scene), cfg, scene, evidence)
+    if len(part.any_of):
+        found &= torch.stack([_in_part(inner, cfg, scene, evidence) for inner in _inner(part, "any_of")]).any(dim=0)
+    for inner in _inner(part, "none_of"):
+        found &= ~_in_part(inner, cfg, scene, evidence)
+    return found
+
+
+def _picture_masks(picture: str, scene: _Scene) -> tuple[Cameras, Tensor]:
+    if scene.capture is None:
+        raise ConfigError(
+            what=f"mask.picture is {picture} but there are no cameras",
+            expected="the cameras of the views that the masks were drawn on",
+            fix="set cameras=PATH, or use mask.box",
+        )
+    return load_masks(picture, scene.capture)
+
+
+def _text_masks(text: str, cfg: MaskConfig | DictConfig, scene: _Scene) -> tuple[Cameras, Tensor]:
+    from .text import segment
+
+    views = scene.views
+    some = views[torch.linspace(0, len(views) - 1, min(cfg.num_views, len(views))).round().long()]
+    some = some.scaled(cfg.view_size / int(min(some.widths[0], some.heights[0])))
+    images = torch.stack(list(render_each(scene.gaussians, some, scene.background))).permute(0, 3, 1, 2)
+    return some, segment(images, text, cfg.segmenter).float()
+
+
+def _traced(
+    views: Cameras, masks: Tensor, cfg: MaskConfig | DictConfig, scene: _Scene, evidence: list[Evidence]
+) -> Bool[Tensor, "n"]:
+    """The Gaussians under masks in pictures, cleaned if the config says so."""
+    traced = trace_views(scene.gaussians, views, masks, cfg.threshold)
+    evidence.append(Evidence(views, masks, traced.agreements, traced.is_trusted))
+    if num_left := int((~traced.is_trusted).sum()):
+        threestudio.warn(f"{num_left} of {len(views)} masks contradict the others and are left out; see save/mask.")
+    found, means = traced.is_selected, scene.gaussians.means
+    if cfg.clean:
+        found = with_interior(means, without_floaters(means, found, traced.weights), traced.is_seen)
+    return found

@@ -1,4 +1,7 @@
-"""From masks in pictures to a selection of Gaussians, by visible weight."""
+"""From masks in pictures to a selection of Gaussians, by visible weight and by the views' agreement."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,12 +13,35 @@ from ..rendering import render
 
 MIN_VISIBLE_WEIGHT = 1e-3
 """Pixels' worth of weight below which a Gaussian counts as never seen."""
+TRUST = 0.75
+"""A view is left out when its mask overlaps the selection less than this share of what the median view's does."""
+MAX_ROUNDS = 8
+"""Votes are counted again until no view changes sides, at most so often."""
 
 
-def visible_weights(
+@dataclass(frozen=True)
+class Trace:
+    """What masks in several views say about the Gaussians.
+
+    Attributes:
+        is_selected: (n) more than the threshold of its visible weight lies under the masks of trusted views.
+        is_seen: (n) visible in a trusted view.
+        weights: (n) visible weight in trusted views, pixels.
+        agreements: (c) overlap of each mask with the selection as that view shows it, intersection over union.
+        is_trusted: (c) views whose masks were counted.
+    """
+
+    is_selected: Bool[Tensor, "n"]
+    is_seen: Bool[Tensor, "n"]
+    weights: Float[Tensor, "n"]
+    agreements: Float[Tensor, "c"]
+    is_trusted: Bool[Tensor, "c"]
+
+
+def weights_by_view(
     gaussians: Gaussians, cameras: Cameras, masks: Float[Tensor, "c h w"]
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """Each Gaussian's weight under the masks and its weight in all, summed over views, in pixels.
+) -> Iterator[tuple[Float[Tensor, "n"], Float[Tensor, "n"]]]:
+    """Each Gaussian's weight under the mask and its weight in all, one view at a time, in pixels.
 
     A render is linear in colour, so the gradient of sum(mask * render) with respect to a Gaussian's colour is the sum
     of its blending weights alpha * T under the mask: front-weighted, from any rasteriser, both sums in one pass.
@@ -25,21 +51,82 @@ def visible_weights(
         cameras: Views, all of the masks' size.
         masks: In [0, 1].
     """
-    masked, total = gaussians.means.new_zeros(2, len(gaussians))
     fixed = gaussians.detach()
     for index in range(len(cameras)):
         colors = torch.zeros(len(gaussians), 2, device=fixed.device, requires_grad=True)
-        images, _ = render(fixed, cameras[index], torch.zeros(2), colors)
-        mask = masks[index].to(images)
-        (images[0, ..., 0] * mask).sum().add(images[0, ..., 1].sum()).backward()
-        masked += colors.grad[:, 0]
-        total += colors.grad[:, 1]
+        with torch.enable_grad():
+            images, _ = render(fixed, cameras[index], torch.zeros(2), colors)
+            mask = masks[index].to(images)
+            (images[0, ..., 0] * mask).sum().add(images[0, ..., 1].sum()).backward()
+        yield colors.grad[:, 0], colors.grad[:, 1]
+
+
+def visible_weights(
+    gaussians: Gaussians, cameras: Cameras, masks: Float[Tensor, "c h w"]
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """Each Gaussian's weight under the masks and its weight in all, summed over views, in pixels.
+
+    Args:
+        gaussians: The scene.
+        cameras: Views, all of the masks' size.
+        masks: In [0, 1].
+    """
+    masked, total = gaussians.means.new_zeros(2, len(gaussians))
+    for under, whole in weights_by_view(gaussians, cameras, masks):
+        masked += under
+        total += whole
     return masked, total
+
+
+def trace_views(gaussians: Gaussians, cameras: Cameras, masks: Float[Tensor, "c h w"], threshold: float = 0.5) -> Trace:
+    """Trace masks, leaving out views that contradict the others.
+
+    A Gaussian is selected when more than ``threshold`` of its visible weight lies under the masks. The sum of the
+    selection's weights under a mask is the overlap of mask and selection as that view shows it, so how well each view
+    agrees costs no render; views far below the median are left out and the votes counted again. Never more than half
+    of the views are left out. The first count gives each view one vote a Gaussian, by the root of its weight there, so
+    that a wrong mask seen from near does not outvote several right ones from afar.
+
+    Args:
+        gaussians: The scene.
+        cameras: Views, all of the masks' size.
+        masks: In [0, 1].
+        threshold: Share of visible weight, in (0, 1).
+    """
+    masked, total = (torch.stack(rows) for rows in zip(*weights_by_view(gaussians, cameras, masks), strict=True))
+    pixels = masks.to(masked).flatten(1).sum(dim=1)
+    votes = total.sqrt()
+    is_selected = (votes * (masked > threshold * total)).sum(dim=0) > 0.5 * votes.sum(dim=0)
+    is_trusted = None
+    for _ in range(MAX_ROUNDS):
+        agreements = _overlaps(masked, total, pixels, is_selected)
+        agrees = agreements >= TRUST * agreements.median()
+        if is_trusted is not None and torch.equal(agrees, is_trusted):
+            break
+        is_trusted = agrees
+        under, whole = masked[is_trusted].sum(dim=0), total[is_trusted].sum(dim=0)
+        is_selected = (under > threshold * whole) & (whole > MIN_VISIBLE_WEIGHT)
+    return Trace(is_selected, whole > MIN_VISIBLE_WEIGHT, whole, agreements, is_trusted)
 
 
 def trace(
     gaussians: Gaussians, cameras: Cameras, masks: Float[Tensor, "c h w"], threshold: float = 0.5
 ) -> Bool[Tensor, "n"]:
-    """The Gaussians more than ``threshold`` of whose visible weight lies under the masks; unseen ones are left out."""
-    masked, total = visible_weights(gaussians, cameras, masks)
-    return (masked > threshold * total) & (total > MIN_VISIBLE_WEIGHT)
+    """The Gaussians more than ``threshold`` of whose visible weight lies under the masks; unseen ones are left out.
+
+    Views that contradict the others are left out, see ``trace_views``.
+    """
+    return trace_views(gaussians, cameras, masks, threshold).is_selected
+
+
+def _overlaps(
+    masked: Float[Tensor, "c n"],
+    total: Float[Tensor, "c n"],
+    pixels: Float[Tensor, "c"],
+    is_selected: Bool[Tensor, "n"],
+) -> Float[Tensor, "c"]:
+    """Soft intersection over union of each mask with the selection as that view shows it; 1 where both are empty."""
+    chosen = is_selected.to(masked)
+    shared = masked @ chosen
+    union = total @ chosen + pixels - shared
+    return torch.where(union > 1, shared / union.clamp_min(1), torch.ones_like(union))

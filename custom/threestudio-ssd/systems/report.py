@@ -31,11 +31,14 @@ PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "pytorch-lightning",
 
 @dataclass(frozen=True)
 class EditReport:
-    """What is compared: the two scenes, the selection, held-out cameras of one size, and the two prompts."""
+    """What is compared: the two scenes, held-out cameras of one size, and the two prompts.
+
+    ``shown`` is a scene, and which of its Gaussians say where the pictures may change: the source and the selection.
+    """
 
     source: Gaussians
     edited: Gaussians
-    is_selected: Bool[Tensor, "n"]
+    shown: tuple[Gaussians, Bool[Tensor, "n"]]
     cameras: Cameras
     background: Float[Tensor, "3"]
     source_prompt: str
@@ -62,7 +65,7 @@ def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> d
         **facts,
         "num_gaussians_before": len(edit.source),
         "num_gaussians_after": len(edit.edited),
-        "num_selected": int(edit.is_selected.sum()),
+        "num_selected": int(edit.shown[1].sum()),
         **measure_change(edit, before, after),
         **_clip_scores(edit, before, after),
         "clip_model": edit.clip_model,
@@ -79,7 +82,7 @@ def measure_change(
     edit: EditReport, before: Float[Tensor, "c h w 3"], after: Float[Tensor, "c h w 3"]
 ) -> dict[str, Any]:
     """Mean absolute change inside and outside the selection's pixels, and PSNR outside; None where there are none."""
-    shown = coverage(edit.source, edit.is_selected, edit.cameras)
+    shown = coverage(*edit.shown, edit.cameras)
     is_inside, is_outside = shown > 0.5, shown < OUTSIDE_COVERAGE
     change = (after - before).abs().mean(dim=-1)
     inside = float(change[is_inside].mean()) if is_inside.any() else None

@@ -12,18 +12,24 @@ from torch import Tensor
 import threestudio
 from threestudio.systems.base import BaseSystem
 
-from ..data import view_order
+from ..data import SceneViews, view_order
 from ..errors import ConfigError
+from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians, save_gaussians
 from ..guidance import SSDGuidance, SSDPromptProcessor
-from ..masks import MaskConfig, select, visible_weights
-from ..rendering import render, render_each
+from ..masks import MaskConfig, Selection, check_mask, find_selection, save_previews, visible_weights
+from ..rendering import coverage, render, render_each, render_with_info
 from .editable import EditableGaussians
+from .growth import Growth, GrowthConfig, check_growth
 from .inward import inward_clamp
 from .report import EditReport, grid_row, make_report, peak_memory
 from .visible_adam import VisibleAdam
 
 PRECOMPUTE_BATCH = 8
+LATENT_COVERAGE = 0.05
+"""Share of a pixel that the selection has to make up for its latent cell to be masked in."""
+SCENE_EXTENT = 1.1
+"""Extent of a scene in units of the distance its cameras stand off, which scales of Gaussians are measured by."""
 LEAST_WEIGHT = 0.05
 """Share of the mean visible weight that every Gaussian is granted, so that specks are not thrown about."""
 
@@ -48,7 +54,7 @@ class LearningRates:
 
 @dataclass
 class Anchors:
-    """Weights of the mean squared change of each attribute from the source, >= 0."""
+    """Weights of the mean squared distance of each attribute from its anchor, >= 0: the source, or the last growth."""
 
     means: float = 0.0
     log_scales: float = 0.0
@@ -87,8 +93,8 @@ class SceneEditSystem(BaseSystem):
         learning_rates: LearningRates = field(default_factory=LearningRates)
         """Per attribute."""
         color_steps: Literal["adam", "visible-weight"] = "adam"
-        """adam: each Gaussian's colour is normalised by its own history, as published; visible-weight: one second moment
-        for all, gradients per visible pixel, so that what the score hardly touches hardly moves."""
+        """adam: each Gaussian's colour is normalised by its own history, as published; visible-weight: one second
+        moment for all, gradients per visible pixel, so that what the score hardly touches hardly moves."""
         adam_betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
         """Adam's betas."""
         lambda_guidance: Any = 1.0
@@ -96,14 +102,16 @@ class SceneEditSystem(BaseSystem):
         lambda_anchor: Anchors = field(default_factory=Anchors)
         """Weights of the anchors."""
         lambda_detail: Any = 0.0
-        """Weight of changes finer than a latent cell, number or schedule, >= 0: an autoencoder that cannot see them lets
-        them grow into speckles."""
+        """Weight of changes finer than a latent cell, number or schedule, >= 0: an autoencoder that cannot see them
+        lets them grow into speckles."""
+        growth: GrowthConfig = field(default_factory=GrowthConfig)
+        """Whether and how the selection grows."""
         mask_latents: bool = False
         """Also drop the score where no selected Gaussian is visible."""
         clip_model: str = "tiny-clip"
         """CLIP of the report, see docs/metrics.md."""
         preview_every: int = 250
-        """Steps between pictures of the progress in save/progress; 0: none."""
+        """Steps between pictures of the progress in save/progress; 0: none, and none of the mask in save/mask."""
 
     cfg: Config
 
@@ -111,12 +119,18 @@ class SceneEditSystem(BaseSystem):
         """Read the scene and load the model; everything that can be wrong is found here, before any work."""
         if self.cfg.num_steps < 1:
             raise ConfigError(what=f"steps is {self.cfg.num_steps}", expected="at least 1", fix="set steps=1500")
+        check_mask(self.cfg.mask)
+        check_growth(self.cfg.growth)
         self._source = load_gaussians(self.cfg.scene)
         if len(self._source) == 0:
-            raise ConfigError(what=f"scene {self.cfg.scene} holds no Gaussians", expected="at least one", fix="check the file")
+            raise ConfigError(
+                what=f"scene {self.cfg.scene} holds no Gaussians", expected="at least one", fix="check the file"
+            )
         if not any(t.numel() and self.cfg.learning_rates[name] != 0 for name, t in self._source.parameters().items()):
             raise ConfigError(
-                what="all of system.learning_rates are 0", expected="one above 0", fix="set system.learning_rates.sh0=0.0125"
+                what="all of system.learning_rates are 0",
+                expected="one above 0",
+                fix="set system.learning_rates.sh0=0.0125",
             )
         self.prompt_processor: SSDPromptProcessor = threestudio.find(self.cfg.prompt_processor_type)(
             self.cfg.prompt_processor
@@ -133,27 +147,44 @@ class SceneEditSystem(BaseSystem):
         backbone = self.guidance.backbone
         data = self.trainer.datamodule
         self.views = data.views(self._source, backbone.image_size, backbone.size_multiple)
-        background = self._background
-        is_selected = select(self.cfg.mask, self._source, self.views.train, data.capture, background)
-        self.editable = EditableGaussians(self._source, is_selected)
+        scene, self.selection = self.choose(self.views)
+        self.editable = EditableGaussians(scene, self.selection.is_selected)
+        self.views = data.cropped(self.views, scene, self.selection.is_selected)
+        extent = SCENE_EXTENT * self.views.orbit.radius
+        self.growth = Growth(self.cfg.growth, self.editable, extent, self.cfg.seed)
+
+    def choose(self, views: SceneViews) -> tuple[Gaussians, Selection]:
+        """What is optimised: the scene, and which of its Gaussians may change."""
+        capture = self.trainer.datamodule.capture
+        return self._source, find_selection(self.cfg.mask, self._source, views.train, capture, self._background)
+
+    def scene_before(self) -> Gaussians:
+        """The scene as the user gave it, where the edit runs."""
+        return self.editable.source
+
+    def shown_selection(self) -> tuple[Gaussians, Tensor]:
+        """A scene and which of its Gaussians say where the pictures may change."""
+        return self.editable.source, self.editable.is_selected
 
     def on_fit_start(self) -> None:
         """Lightning hook: everything known before the loop is computed before the loop."""
         self.views_on_device = self.views.train.to(self.device)
+        if self.cfg.preview_every:
+            save_previews(self, self.editable.source, self.selection, self.views.train, self._background)
         self._precompute()
         self._begin = time.monotonic()
 
     @torch.no_grad()
     def _precompute(self) -> None:
         """Source latents of every training view (and the condition an InstructPix2Pix model reads)."""
-        backbone, source = self.guidance.backbone, self.editable.source
+        backbone, source = self.guidance.backbone, self.scene_before()
         pictures, latents, conditions = [], [], []
         for start in range(0, len(self.views_on_device), PRECOMPUTE_BATCH):
             cameras = self.views_on_device[slice(start, start + PRECOMPUTE_BATCH)]
-            images = render(source, cameras, self._background)[0].permute(0, 3, 1, 2).clamp(0, 1)
+            images = self._as_fed(render(source, cameras, self._background)[0]).clamp(0, 1)
             latents.append(backbone.encode(images))
             if self.cfg.lambda_detail != 0:
-                pictures.append(images.permute(0, 2, 3, 1))
+                pictures.append(images)
             if self.guidance.needs_picture:
                 conditions.append(backbone.encode_condition(images))
         self._latents_src = torch.cat(latents)
@@ -161,24 +192,31 @@ class SceneEditSystem(BaseSystem):
         self._conditions = torch.cat(conditions) if conditions else None
         self._latent_masks = self._visible_masks() if self.cfg.mask_latents else None
 
+    def _as_fed(self, images: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h2 w2"]:
+        """Renders at the size the diffusion model gets."""
+        images, size = images.permute(0, 3, 1, 2), self.views.size[::-1]
+        if images.shape[-2:] == size:
+            return images
+        return torch.nn.functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+
     def _visible_masks(self) -> Tensor:
         """(v 1 zh zw) 1 where the selection shows in a latent's pixels."""
-        scale = self.guidance.backbone.downscale
-        colors = self.editable.is_selected.float()[:, None]
-        masks = []
-        for index in range(len(self.views_on_device)):
-            shown = render(self.editable.source, self.views_on_device[index], torch.zeros(1), colors)[0]
-            masks.append(torch.nn.functional.max_pool2d(shown.permute(0, 3, 1, 2), scale) > 0.05)
-        return torch.cat(masks).float()
+        cells = [side // self.guidance.backbone.downscale for side in self.views.size[::-1]]
+        shown = coverage(self.editable.source, self.editable.is_selected, self.views_on_device)[:, None]
+        return (torch.nn.functional.adaptive_max_pool2d(shown, cells) > LATENT_COVERAGE).float()
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
         """Render, encode, one batched prediction, one backward."""
         step = self.true_global_step
+        self.growth.before_step(step, self.trainer.optimizers[0])
         size = self.trainer.datamodule.cfg.batch_size
         rows = view_order(len(self.views_on_device), step, size, self.cfg.seed).to(self.device)
-        images, _ = render(self.editable.scene(), self.views_on_device[rows], self._background)
+        cameras, options = self.views_on_device[rows], {"absgrad": self.cfg.growth.absgrad}
+        images, _, info = render_with_info(self.editable.scene(), cameras, self._background, **options)
+        self.growth.watch(info, step)
+        images = self._as_fed(images)
         output = self.guidance(
-            inward_clamp(images).permute(0, 3, 1, 2),
+            inward_clamp(images),
             self._latents_src[rows],
             self._prompts,
             step=step,
@@ -193,14 +231,14 @@ class SceneEditSystem(BaseSystem):
         for name, parameter in self.editable.selected.items():
             weight = self.cfg.lambda_anchor[name]
             if weight > 0 and parameter.numel():
-                loss = loss + weight * self.editable.drift(name)
+                loss = loss + weight * self.editable.drift(name, self.growth.generation_weights(step))
         self.log("train/timestep", float(output.timestep))
         self.log("train/score", output.score.pow(2).mean().sqrt(), prog_bar=True)
         return loss
 
-    def _new_detail(self, change: Float[Tensor, "b h w 3"]) -> Tensor:
+    def _new_detail(self, change: Float[Tensor, "b 3 h w"]) -> Tensor:
         """Squared change beyond its blur by latent cells, summed over pixels, mean over views."""
-        cell, change = self.guidance.backbone.downscale, change.permute(0, 3, 1, 2)
+        cell = self.guidance.backbone.downscale
         coarse = torch.nn.functional.avg_pool2d(change, cell)
         smooth = torch.nn.functional.interpolate(coarse, change.shape[-2:], mode="bilinear", align_corners=False)
         return (change - smooth).pow(2).sum() / len(change)
@@ -223,9 +261,14 @@ class SceneEditSystem(BaseSystem):
         """(selected) pixels' worth of weight in an average training view; hardly visible ones are lifted a little."""
         cameras = self.views.train
         everything = torch.ones(len(cameras), int(cameras.heights[0]), int(cameras.widths[0]))
-        _, total = visible_weights(self.editable.source, cameras, everything)
-        weights = total[self.editable.rows] / len(cameras)
+        _, total = visible_weights(self.editable.scene(), cameras, everything)
+        weights = total[self.editable.num_fixed :] / len(cameras)
         return weights + LEAST_WEIGHT * weights.mean()
+
+    def on_after_backward(self) -> None:
+        """Lightning hook: gradients on the screen decide what grows."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        self.growth.record(scaler.get_scale() if scaler is not None else 1.0)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Lightning hook: the learning rates of this step."""
@@ -285,9 +328,9 @@ class SceneEditSystem(BaseSystem):
             return
         report = make_report(
             EditReport(
-                source=self.editable.source,
+                source=self.scene_before(),
                 edited=self.editable.result(),
-                is_selected=self.editable.is_selected,
+                shown=self.shown_selection(),
                 cameras=self.views.test,
                 background=self._background,
                 source_prompt=self.prompt_processor.cfg.source_prompt,
@@ -298,7 +341,9 @@ class SceneEditSystem(BaseSystem):
             self._run_facts(),
         )
         if not report["changed_visibly"]:
-            threestudio.warn("The edit changed nothing visible: give it more steps, or a prompt further from the source.")
+            threestudio.warn(
+                "The edit changed nothing visible: give it more steps, or a prompt further from the source."
+            )
             self.exit_code = 3
         self._save_video()
 
@@ -309,13 +354,16 @@ class SceneEditSystem(BaseSystem):
             return
         path = Path(self.get_save_path(f"edited{splat_suffix(self.cfg.scene)}"))
         save_gaussians(self.editable.result().to("cpu"), path)
+        self.save_data("selection", self.editable.is_selected.cpu())
+        if self.growth.is_on or len(self.scene_before()) != len(self.editable.source):
+            self.save_data("edited_selection", self.editable.result_selection().cpu())
         self.result_path = str(path)
 
     def _save_video(self) -> None:
         if len(self.views.video) == 0:
             return
         result = self.editable.result()
-        before = render_each(self.editable.source, self.views.video, self._background)
+        before = render_each(self.scene_before(), self.views.video, self._background)
         after = render_each(result, self.views.video, self._background)
         frames = (torch.cat([b, a], dim=1).cpu() for b, a in zip(before, after, strict=True))
         self.save_video("before_after.mp4", frames)

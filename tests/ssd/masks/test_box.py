@@ -1,10 +1,10 @@
-"""Selection by a box."""
+"""Selection by a box, by a sphere."""
 
 import pytest
 import torch
 
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.masks import in_box
+from threestudio_ssd.masks import in_box, in_sphere
 
 MEANS = torch.tensor([[0.0, 0, 0], [1, 2, 3], [1, 2, 3.001], [-1, -2, -3], [0.5, -2.5, 0]])
 
@@ -30,3 +30,16 @@ def test_boxes_that_hold_nothing_are_refused(box):
         in_box(MEANS, box)
     assert error.value.what == f"mask.box is {box}"
     assert error.value.fix == "set mask.box=[-1,-1,0,1,1,2]"
+
+
+def test_centres_within_the_radius_are_in():
+    assert in_sphere(MEANS, [1, 2, 2, 1.0]).tolist() == [False, True, False, False, False]
+    assert in_sphere(MEANS, [0, 0, 0, 4.0]).tolist() == [True] * 5
+
+
+@pytest.mark.parametrize("sphere", [[0, 0, 0], [0, 0, 0, 0], [0, 0, 0, -1], [0, 0, 0, float("nan")], [0, 0, 0, 1, 1]])
+def test_spheres_that_hold_nothing_are_refused(sphere):
+    with pytest.raises(ConfigError) as error:
+        in_sphere(MEANS, sphere)
+    assert error.value.what == f"mask.sphere is {sphere}"
+    assert error.value.fix == "set mask.sphere=[0,0,1,1.5]"

@@ -138,9 +138,7 @@ def sam2():
     prompt = {"hidden_size": 16, "image_size": 64, "patch_size": 16, "mask_input_channels": 4}
     decoder = {"hidden_size": 16, "mlp_dim": 16, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
     torch.manual_seed(7)
-    return Sam2Model(
-        Sam2Config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
-    ).eval()
+    return Sam2Model(Sam2Config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)).eval()
 
 
 def test_grounded_sam2_asks_a_real_sam2_for_masks_in_the_detected_boxes(views, sam2):

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from tests.edit_world import toy_parts
+from threestudio_ssd.gaussians import Offspring
 from threestudio_ssd.gaussians.model import FIELD_NAMES
 from threestudio_ssd.systems.editable import EditableGaussians
 from threestudio_ssd.systems.inward import inward_clamp
+from threestudio_ssd.systems.visible_adam import VisibleAdam
 
 
 @pytest.fixture
@@ -58,10 +60,116 @@ def test_checkpoints_hold_the_selection_alone(parts):
     source, is_object = parts
     editable = shaken(EditableGaussians(source, is_object))
     state = editable.state_dict()
-    assert set(state) == {f"selected.{name}" for name in FIELD_NAMES}
+    assert {len(tensor) for tensor in state.values()} == {int(is_object.sum())}
     other = EditableGaussians(source, is_object)
     other.load_state_dict(state)
     assert torch.equal(other.result().means, editable.result().means)
+    assert torch.equal(other.drift("means"), editable.drift("means"))
+
+
+def offspring(editable, parents, num_new):
+    """Rows of the selection by their parents, the last ones new."""
+    parents = torch.tensor(parents)
+    is_new = torch.arange(len(parents)) >= len(parents) - num_new
+    return Offspring(editable.current().detach().select(parents), parents, is_new)
+
+
+def test_grown_selections_keep_the_source_s_order_and_append_the_new(parts):
+    source = load_saved(parts[0])
+    is_object = parts[1]
+    rows = is_object.nonzero()[:, 0]
+    editable = EditableGaussians(source, is_object)
+    # row 1 leaves, rows 0 and 2 have a child each, row 3 is split
+    kept = [0, 2, *range(4, len(rows))]
+    editable.rearrange(offspring(editable, [*kept, 0, 2, 3, 3], 4), None)
+    with torch.no_grad():
+        for count, row in enumerate((-4, -3, -2, -1)):
+            editable.selected["means"][row] += 10.0 + count
+    result, is_ours = editable.result(), editable.result_selection()
+    stems = [row for row in range(len(source)) if row != rows[1]] + [rows[0], rows[2], rows[3]]
+    assert result.source_index.tolist() == [int(row) for row in stems]
+    assert len(result) == len(source) + 2
+    place = stems.index(rows[3])
+    is_moved = torch.zeros(len(result), dtype=torch.bool)
+    is_moved[[place, -3, -2, -1]] = True
+    for name in FIELD_NAMES:
+        expected = getattr(source, name)[torch.tensor(stems)]
+        if name == "means":
+            assert torch.equal(result.means[~is_moved], expected[~is_moved])
+            assert (result.means[is_moved] - expected[is_moved]).min() > 9
+        else:
+            assert torch.equal(getattr(result, name), expected), name
+    expected = is_object[torch.tensor(stems)]
+    assert torch.equal(is_ours, expected)
+
+
+def load_saved(gaussians):
+    """The same as if read from a file."""
+    import tempfile
+    from pathlib import Path
+
+    from threestudio_ssd.gaussians import load_gaussians, save_gaussians
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_gaussians(gaussians, Path(folder) / "scene.ply")
+        return load_gaussians(Path(folder) / "scene.ply")
+
+
+def test_the_optimiser_follows(parts):
+    source, is_object = parts
+    editable = EditableGaussians(source, is_object)
+    count = len(editable)
+    groups = [{"params": [p], "lr": 0.1, "name": name} for name, p in editable.selected.items() if p.numel()]
+    groups[-1]["visible_weights"] = torch.arange(count) + 1.0
+    optimizer = VisibleAdam(groups)
+    for parameter in editable.selected.values():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    before = {name: dict(optimizer.state[p]) for name, p in editable.selected.items() if p.numel()}
+    editable.rearrange(offspring(editable, [2, 0, 5, 5], 1), optimizer)
+    assert len(optimizer.state) == len(before)
+    for group in optimizer.param_groups:
+        name, parameter = group["name"], editable.selected[group["name"]]
+        assert group["params"][0] is parameter
+        state = optimizer.state[parameter]
+        assert state["step"] == 1
+        for key in ("exp_avg", "exp_avg_sq"):
+            if before[name][key].dim() == 0:
+                assert state[key] == before[name][key]
+                continue
+            assert torch.equal(state[key][:3], before[name][key][[2, 0, 5]]), (name, key)
+            assert not state[key][3].any()
+    assert optimizer.param_groups[-1]["visible_weights"].tolist() == [3.0, 1.0, 6.0, 6.0]
+    for parameter in editable.selected.values():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    assert editable.is_finite()
+
+
+def test_checkpoints_of_another_size_load(parts):
+    source, is_object = parts
+    editable = EditableGaussians(source, is_object)
+    editable.rearrange(offspring(editable, [0, 1, 1, 1], 2), None)
+    editable.begin_generation(torch.tensor([False, False, True, True]), 3)
+    editable.grad_sums += 2.0
+    other = EditableGaussians(source, is_object)
+    other.load_state_dict(editable.state_dict())
+    assert other.generations.tolist() == [0, 0, 3, 3]
+    assert other.grad_sums.tolist() == [2.0] * 4
+    assert torch.equal(other.result().means, editable.result().means)
+    assert len(other.result()) == len(source) - int(is_object.sum()) + 4
+
+
+def test_anchors_are_taken_anew_at_each_generation(parts):
+    editable = shaken(EditableGaussians(*parts))
+    assert editable.drift("means") > 0
+    editable.begin_generation(torch.zeros(len(editable), dtype=torch.bool), 1)
+    assert editable.drift("means") == 0
+    with torch.no_grad():
+        editable.selected["means"][0] += 1.0
+    editable.generations[0] = 1
+    assert editable.drift("means", torch.tensor([5.0, 0.0])) == 0
+    assert editable.drift("means", torch.tensor([0.0, 2.0])).item() == pytest.approx(2 / len(editable), rel=1e-3)
 
 
 def test_drift_is_the_mean_squared_change(parts):

@@ -4,16 +4,13 @@ import json
 import shutil
 
 import pytest
-import pytorch_lightning as pl
 import torch
 
-import threestudio
-from tests.edit_world import SIZE, experiment, toy_cameras, vertex_rows
-from threestudio.trainer import run_experiment
+from tests.edit_world import SIZE, experiment, fit, run, toy_cameras, vertex_rows
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.gaussians.model import FIELD_NAMES
-from threestudio_ssd.masks import load_masks, trace
+from threestudio_ssd.masks import MaskConfig, load_selection, select
 from threestudio_ssd.systems.scene_edit import SceneEditSystem, splat_suffix
 
 REPORT_KEYS = (
@@ -21,26 +18,6 @@ REPORT_KEYS = (
     " num_gaussians_after num_selected change_inside change_outside psnr_outside clip_similarity"
     " clip_directional_similarity device versions"
 ).split()
-QUIET = {"trainer.enable_progress_bar": "false"}
-
-
-def run(world, out, *stages, **more):
-    """Run the smoke config; returns the exit code and the run folder."""
-    cfg = experiment(world, out, tag="run", **{**QUIET, **more})
-    return run_experiment(cfg, list(stages)), out / "smoke" / "run"
-
-
-def fit(world, out, **more):
-    """Train only, and give the system back."""
-    cfg = experiment(world, out, **{**QUIET, "system.preview_every": 0, **more})
-    data = threestudio.find(cfg.data_type)(cfg.data)
-    system = threestudio.find(cfg.system_type)(cfg.system)
-    trainer = pl.Trainer(
-        accelerator="cpu", max_steps=cfg.trainer.max_steps, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=str(out),
-    )  # fmt: skip
-    trainer.fit(system, datamodule=data)
-    return system
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +39,8 @@ def test_the_run_folder_holds_everything(edited):
     assert code == 0
     for name in (
         "save/edited.ply", "save/before_after.mp4", "save/grid.png", "save/report.json", "save/report.html",
-        "save/progress/step-00002.png", "ckpts/last.ckpt", "configs/parsed.yaml", "tb_logs", "csv_logs",
+        "save/progress/step-00002.png", "save/mask/view_000.png", "save/selection.npy", "ckpts/last.ckpt",
+        "configs/parsed.yaml", "tb_logs", "csv_logs",
     ):  # fmt: skip
         assert (folder / name).exists(), name
     assert not [path for path in folder.rglob("*") if "tmp" in path.suffix]
@@ -92,7 +70,9 @@ def test_a_step_is_one_encode_and_one_network_call(report):
 def test_unselected_rows_are_the_same_bytes(edited, report, world):
     before, after = vertex_rows(world / "scene.ply"), vertex_rows(edited[1] / "save" / "edited.ply")
     source = load_gaussians(world / "scene.ply")
-    is_selected = trace(source, *load_masks(world / "masks", toy_cameras()))
+    cameras = toy_cameras()
+    is_selected = select(MaskConfig(picture=str(world / "masks")), source, cameras, cameras, torch.zeros(3))
+    assert torch.equal(load_selection(edited[1] / "save" / "selection.npy", len(source)), is_selected)
     assert int(is_selected.sum()) == report["num_selected"]
     assert len(before) == len(after) == len(source)
     is_changed = torch.tensor([a != b for a, b in zip(before, after, strict=True)])
@@ -177,6 +157,18 @@ def test_latent_masks_and_anchors(world, tmp_path):
     assert 0 < masks.mean() < 1
     free = fit(world, tmp_path, steps=2, **{"system.mask_latents": "true"})
     assert system.editable.drift("means") < free.editable.drift("means")
+
+
+def test_cut_views_and_a_render_size_of_its_own(world, tmp_path):
+    """The encoder gets the model's size, whatever is rendered; cut views show more of the object."""
+    more = {"data.render_size": 48, "data.crop": "selection", "system.mask_latents": "true", "steps": 2}
+    system = fit(world, tmp_path, **more)
+    assert system.views.size == (SIZE, SIZE)
+    assert system.views.train.widths.tolist() == [48] * 6
+    assert system._latents_src.shape[-2:] == (SIZE // 4, SIZE // 4)
+    plain = fit(world, tmp_path, **{**more, "data.crop": "none"})
+    assert system._latent_masks.mean() > 1.2 * plain._latent_masks.mean()
+    assert (system.editable.result().sh0 != system.editable.source.sh0).any()
 
 
 def test_no_visible_change_is_exit_code_three(world, tmp_path):

@@ -1,0 +1,84 @@
+"""Views cropped around what may change, so that a small object fills the diffusion image."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..cameras import Cameras, concatenate
+from ..errors import ConfigError
+from ..gaussians import Gaussians
+from ..rendering import coverage
+
+SEARCH_SIZE = 128
+"""Shorter side of the pictures in which the selection is looked for, pixels."""
+SHOWN = 0.1
+"""Share of a pixel that the selection has to make up to count."""
+FINENESS = 4096
+"""Windows are cut from pictures of this many pixels a side, so that whole pixels are fine enough."""
+
+
+def crop_to_selection(
+    cameras: Cameras, gaussians: Gaussians, is_selected: Bool[Tensor, "n"], margin: float, max_zoom: float
+) -> Cameras:
+    """The views that show the selection, each cut to it, at the size and aspect they had.
+
+    Args:
+        cameras: Views of one size.
+        gaussians: The scene; what hides the selection counts as hiding it.
+        is_selected: What to cut around.
+        margin: Space left around it, in units of its own size on every side.
+        max_zoom: How much a view may be enlarged at most, >= 1.
+
+    Raises:
+        ConfigError: If no view shows the selection.
+    """
+    width, height = int(cameras.widths[0]), int(cameras.heights[0])
+    small = cameras.scaled(min(1.0, SEARCH_SIZE / min(width, height)))
+    shown = coverage(gaussians, is_selected, small) > SHOWN
+    rows = shown.flatten(1).any(dim=1).nonzero()[:, 0].tolist()
+    if not rows:
+        raise ConfigError(
+            what=f"data.crop is selection, but none of {len(cameras)} views shows the selection",
+            expected="training views of what may change",
+            fix="set data.crop=none, or check the mask and the cameras",
+        )
+    large = cameras.scaled(FINENESS / max(width, height))
+    cut = []
+    for row in rows:
+        left, top, share = window(bounds_of(shown[row]), margin, max_zoom)
+        full = (int(large.widths[row]), int(large.heights[row]))
+        size = [max(1, round(share * side)) for side in full]
+        corner = [
+            min(round(place * side), side - length) for place, side, length in zip((left, top), full, size, strict=True)
+        ]
+        cut.append(large[row].cropped(*corner, *size).resized(width, height))
+    return concatenate(cut)
+
+
+def bounds_of(is_shown: Bool[Tensor, "h w"]) -> Float[Tensor, "4"]:
+    """Left, top, right, bottom of the pixels, in shares of width and height."""
+    height, width = is_shown.shape
+    down, across = is_shown.any(dim=1).nonzero()[:, 0], is_shown.any(dim=0).nonzero()[:, 0]
+    edges = torch.stack([across[0], down[0], across[-1] + 1, down[-1] + 1]).double()
+    return edges / torch.tensor([width, height, width, height], dtype=torch.float64, device=edges.device)
+
+
+def window(bounds: Float[Tensor, "4"], margin: float, max_zoom: float) -> tuple[float, float, float]:
+    """Left and top of the window around some bounds, and its side, all in shares of the picture's sides.
+
+    It has the picture's aspect and lies inside the picture.
+
+    Args:
+        bounds: Left, top, right, bottom in [0, 1].
+        margin: Space on every side, in units of the longer side of the bounds.
+        max_zoom: The window is at least 1 / this of the picture.
+    """
+    low, high = bounds[:2], bounds[2:]
+    share = float((high - low).max()) * (1 + 2 * margin)
+    share = min(max(share, 1 / max_zoom), 1.0)
+    left, top = (
+        ((low + high) / 2 - share / 2)
+        .clamp(torch.zeros(2, dtype=low.dtype), torch.full((2,), 1 - share, dtype=low.dtype))
+        .tolist()
+    )
+    return left, top, share

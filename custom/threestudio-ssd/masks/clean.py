@@ -1,0 +1,96 @@
+"""Making a traced selection whole: without floaters, with what it encloses, grown or shrunk."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+SMALL_PIECE = 0.02
+"""Pieces with less than this share of the selection's visible weight are floaters."""
+LINK_NEIGHBOR, LINK_QUANTILE, LINK_FACTOR = 4, 0.9, 2.0
+"""Gaussians belong together within this factor of the distance that most have to their fourth neighbour."""
+VOTERS = 16
+"""Seen neighbours that decide about a Gaussian no view shows."""
+
+
+def without_floaters(
+    means: Float[Tensor, "n 3"], is_selected: Bool[Tensor, "n"], weights: Float[Tensor, "n"]
+) -> Bool[Tensor, "n"]:
+    """The selection without its small separate pieces.
+
+    Args:
+        means: Centres, world units.
+        is_selected: The selection.
+        weights: Visible weight of each Gaussian; a piece is small by its share of it.
+    """
+    rows = is_selected.nonzero()[:, 0]
+    if len(rows) <= LINK_NEIGHBOR + 1:
+        return is_selected
+    places = means[rows].detach().cpu().double().numpy()
+    pieces = _pieces(places)
+    shares = np.bincount(pieces, weights=weights[rows].detach().cpu().double().numpy())
+    is_kept = torch.from_numpy(shares >= SMALL_PIECE * shares.sum())[torch.from_numpy(pieces)]
+    kept = torch.zeros_like(is_selected)
+    kept[rows] = is_kept.to(rows.device)
+    return kept
+
+
+def with_interior(
+    means: Float[Tensor, "n 3"], is_selected: Bool[Tensor, "n"], is_seen: Bool[Tensor, "n"]
+) -> Bool[Tensor, "n"]:
+    """The selection and the Gaussians inside it that no view shows.
+
+    An unseen Gaussian within the selection's bounds joins when most of its nearest seen neighbours are selected.
+
+    Args:
+        means: Centres, world units.
+        is_selected: The selection, seen Gaussians only.
+        is_seen: Visible in some view.
+    """
+    if not is_selected.any() or is_seen.all():
+        return is_selected
+    low, high = means[is_selected].amin(dim=0), means[is_selected].amax(dim=0)
+    is_asked = ~is_seen & (means >= low).all(dim=1) & (means <= high).all(dim=1)
+    seen = is_seen.nonzero()[:, 0]
+    if not is_asked.any():
+        return is_selected
+    tree = cKDTree(means[seen].detach().cpu().double().numpy())
+    count = min(VOTERS, len(seen))
+    _, near = tree.query(means[is_asked].detach().cpu().double().numpy(), k=count)
+    votes = is_selected[seen].cpu()[torch.from_numpy(near.reshape(-1, count))].float().mean(dim=1)
+    whole = is_selected.clone()
+    whole[is_asked] = (votes > 0.5).to(whole.device)
+    return whole
+
+
+def grown(means: Float[Tensor, "n 3"], is_selected: Bool[Tensor, "n"], distance: float) -> Bool[Tensor, "n"]:
+    """The selection with everything that near to it, or without everything that near to the rest.
+
+    Args:
+        means: Centres, world units.
+        is_selected: The selection.
+        distance: World units; above 0 it grows, below 0 it shrinks.
+    """
+    if distance == 0 or is_selected.all() or not is_selected.any():
+        return is_selected
+    moving, still = (~is_selected, is_selected) if distance > 0 else (is_selected, ~is_selected)
+    tree = cKDTree(means[still].detach().cpu().double().numpy())
+    gaps, _ = tree.query(means[moving].detach().cpu().double().numpy(), distance_upper_bound=abs(distance))
+    changed = is_selected.clone()
+    is_near = torch.from_numpy(np.isfinite(gaps)).to(is_selected.device)
+    changed[moving] = is_near if distance > 0 else ~is_near
+    return changed
+
+
+def _pieces(places: np.ndarray) -> np.ndarray:
+    """(m) number of the connected piece of each place: cells of the link distance that touch belong together."""
+    gaps, _ = cKDTree(places).query(places, k=LINK_NEIGHBOR + 1)
+    link = LINK_FACTOR * np.quantile(gaps[:, -1], LINK_QUANTILE)
+    cells = np.floor((places - places.min(axis=0)) / max(link, 1e-12)).astype(np.int64)
+    kinds, inverse = np.unique(cells, axis=0, return_inverse=True)
+    touching = cKDTree(kinds).query_pairs(1.8, output_type="ndarray")  # 26 neighbours: at most sqrt(3) away
+    graph = coo_array((np.ones(len(touching), bool), touching.T), shape=(len(kinds), len(kinds)))
+    return connected_components(graph, directed=False)[1][inverse.reshape(-1)]

@@ -1,0 +1,80 @@
+"""Pictures of a selection: what may change, as each view shows it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..cameras import Cameras
+from ..gaussians import Gaussians
+from ..rendering import coverage, render_each
+from .selection import Selection
+
+TINT, TINT_STRENGTH = (1.0, 0.45, 0.0), 0.55
+OUTLINE, LEFT_OUT = (0.0, 0.9, 1.0), (1.0, 0.0, 0.3)
+MAX_PREVIEWS, PREVIEW_SIZE = 12, 384
+
+
+def preview_pictures(
+    gaussians: Gaussians, selection: Selection, views: Cameras, background: Float[Tensor, "3"]
+) -> Iterator[tuple[str, Float[Tensor, "h w 3"]]]:
+    """One picture a view: the selection in orange, the outline of the mask it was traced from in cyan.
+
+    A mask that contradicted the others and was left out has a red outline. A selection that comes from no masks in
+    pictures is shown in training views.
+
+    Args:
+        gaussians: The scene.
+        selection: What was selected.
+        views: Training views.
+        background: Behind the scene.
+
+    Yields:
+        The view's name and its picture in [0, 1], shorter side ``PREVIEW_SIZE``.
+    """
+    for part, evidence in enumerate(selection.evidence or [None]):
+        shown = views if evidence is None else evidence.views
+        for row in torch.linspace(0, len(shown) - 1, min(MAX_PREVIEWS, len(shown))).round().long().unique().tolist():
+            camera = shown[row].scaled(PREVIEW_SIZE / int(min(shown.widths[row], shown.heights[row])))
+            picture = next(render_each(gaussians, camera, background))
+            share = TINT_STRENGTH * coverage(gaussians, selection.is_selected, camera)[0].clamp(0, 1)[..., None]
+            picture = picture + share * (picture.new_tensor(TINT) - picture)
+            if evidence is not None:
+                color = OUTLINE if evidence.is_trusted[row] else LEFT_OUT
+                picture = _outlined(picture, evidence.masks[row], color)
+            prefix = f"{part + 1}-" if len(selection.evidence) > 1 else ""
+            yield f"{prefix}{shown.names[row].replace('/', '_')}", picture.cpu()
+
+
+def save_previews(
+    saver: Any, gaussians: Gaussians, selection: Selection, views: Cameras, background: Float[Tensor, "3"]
+) -> list[str]:
+    """Write ``mask/<view>.png`` for each view and ``selection.npy`` below the saver's folder.
+
+    Args:
+        saver: A ``SaverMixin``.
+        gaussians: The scene.
+        selection: What was selected.
+        views: Training views.
+        background: Behind the scene.
+
+    Returns:
+        Paths of the pictures.
+    """
+    saver.save_data("selection", selection.is_selected.cpu())
+    pictures = preview_pictures(gaussians, selection, views, background)
+    return [saver.save_rgb_image(f"mask/{name}.png", picture) for name, picture in pictures]
+
+
+def _outlined(picture: Tensor, mask: Tensor, color: tuple[float, float, float]) -> Tensor:
+    """The picture with a thin line around the mask."""
+    height, width = picture.shape[:2]
+    drawn = np.ascontiguousarray(picture.cpu().numpy(), dtype=np.float32)
+    inside = cv2.resize(mask.float().cpu().numpy(), (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
+    lines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(drawn, lines, -1, color, 1)
+    return torch.from_numpy(drawn)
