@@ -28,6 +28,9 @@ SIZES = ((128, 128), (512, 512), (1920, 1080))
 EDIT_COUNT, EDIT_SIZE = 6_400, 64
 REFERENCE = (100_000, 512, 512)
 """Gaussians and size at which the yardstick runs too."""
+SIGMA_PX = (0.7, 6.0)
+DOUBLINGS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Multiples of the reference, of its Gaussians or of its pixels, at which growth is shown."""
 
 
 @threestudio.register("app-bench-raster")
@@ -65,6 +68,8 @@ class BenchRaster(Configurable):
                 case = bench_case(count, width, height, self.cfg.repeats)
                 report["cases"].append(case)
                 threestudio.info(f"{count:>9} Gaussians at {width}x{height}: {_in_words(case)}")
+        report["growth"] = bench_growth(self.cfg.repeats, self.cfg.max_gaussians)
+        threestudio.info(f"fastest of {self.cfg.repeats} runs, {report['threads']} threads:\n{as_tables(report)}")
         if Path(self.cfg.yardstick).is_file():
             report["yardstick"] = compare_with_yardstick(Path(self.cfg.yardstick), self.cfg.repeats)
             threestudio.info("yardstick at {} Gaussians, {}x{}: {:.0f} ms; ours {:.1f} ms; {:.1f} times as fast".format(
@@ -84,6 +89,26 @@ class BenchRaster(Configurable):
 def _in_words(case: dict) -> str:
     stages = ", ".join(f"{name} {ms:.1f}" for name, ms in case["stages_ms"].items())
     return f"forward {case['forward_ms']:.1f} ms, backward {case['backward_ms']:.1f} ms ({stages})"
+
+
+def as_tables(report: dict) -> str:
+    """The cases by size, the reference by stage, and the growth, as Markdown."""
+    rows = ["| Gaussians | image | forward ms | backward ms | tile-Gaussian pairs |", "|---|---|---|---|---|"]
+    rows += [
+        f"| {case['gaussians']:,} | {case['width']}x{case['height']} | {case['forward_ms']:.1f} | "
+        f"{case['backward_ms']:.1f} | {case['pairs']:,} |"
+        for case in report["cases"]
+    ]
+    for case in report["cases"]:
+        if (case["gaussians"], case["width"], case["height"]) == REFERENCE:
+            names, times = zip(*case["stages_ms"].items(), strict=True)
+            rows += ["", "| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+            rows += ["| " + " | ".join(f"{ms:.1f}" for ms in times) + " |"]
+    for name, cases in report["growth"].items():
+        rows += ["", f"| {name} | " + " | ".join(f"x {case['times']:g}" for case in cases) + " |"]
+        rows += ["|---" * (len(cases) + 1) + "|"]
+        rows += ["| forward + backward ms | " + " | ".join(f"{case['ms']:.1f}" for case in cases) + " |"]
+    return "\n".join(rows)
 
 
 def lift(scene2d: tuple[np.ndarray, ...], width: int, height: int, focal: float = 600.0) -> dict:
@@ -115,7 +140,7 @@ def lift(scene2d: tuple[np.ndarray, ...], width: int, height: int, focal: float 
     return {**tensors, "viewmats": torch.eye(4)[None], "Ks": torch.tensor([intrinsics])}
 
 
-def random_scene2d(count: int, width: int, height: int, sigma_px=(0.7, 6.0), seed: int = 0) -> tuple[np.ndarray, ...]:
+def random_scene2d(count: int, width: int, height: int, sigma_px=SIGMA_PX, seed: int = 0) -> tuple[np.ndarray, ...]:
     """Projected Gaussians scattered over the image, standard deviations log-uniform in pixels."""
     rng = np.random.default_rng(seed)
     xy = rng.uniform((0, 0), (width, height), (count, 2))
@@ -160,6 +185,28 @@ def bench_case(count: int, width: int, height: int, repeats: int) -> dict:
     """One cell of the table."""
     scene = lift(random_scene2d(count, width, height), width, height)
     return {"gaussians": count, "width": width, "height": height, **time_passes(scene, width, height, repeats)}
+
+
+def bench_growth(repeats: int, max_gaussians: int) -> dict[str, list[dict]]:
+    """Time against the number of Gaussians (as many over each pixel) and of pixels (as many Gaussians, larger)."""
+    count, width, _ = REFERENCE
+    series: dict[str, list[dict]] = {"Gaussians": [], "pixels": []}
+    for times in DOUBLINGS:
+        side = 16 * round(width * times**0.5 / 16)
+        if count * times <= max_gaussians:
+            sigmas = tuple(sigma / times**0.5 for sigma in SIGMA_PX)
+            series["Gaussians"].append(
+                {"times": times, "ms": _milliseconds(int(count * times), width, sigmas, repeats)}
+            )
+        sigmas = tuple(sigma * side / width for sigma in SIGMA_PX)
+        series["pixels"].append({"times": times, "ms": _milliseconds(count, side, sigmas, repeats)})
+    return series
+
+
+def _milliseconds(count: int, side: int, sigma_px: tuple[float, ...], repeats: int) -> float:
+    scene = lift(random_scene2d(count, side, side, sigma_px), side, side)
+    passes = time_passes(scene, side, side, repeats)
+    return passes["forward_ms"] + passes["backward_ms"]
 
 
 def bench_edit(repeats: int) -> dict:

@@ -9,6 +9,9 @@ import torch.multiprocessing as mp
 import threestudio
 from threestudio.utils.base import Configurable
 
+JUDGES = ("tiny-classifier", "tiny-clip", "tiny-seg")
+"""In the order in which one starts from another."""
+
 
 @threestudio.register("app-make-tiny-models")
 class MakeTinyModels(Configurable):
@@ -27,13 +30,19 @@ class MakeTinyModels(Configurable):
         photos: str = "data/banana/images"
         """Photographs whose pieces the autoencoder also sees."""
         num_shards: int = 18
-        """Shards of 3,000 renders; the last one is held out."""
+        """Shards of renders; the last one is held out."""
+        scenes_a_shard: int = 1000
+        """Scenes in each, three renders a scene."""
         vae_steps: int = 5200
         """Steps of the autoencoder."""
         unet_steps: int = 10400
         """Steps of the U-Net, 16 samples for each process."""
         num_processes: int = 2
         """Single-threaded processes that average their gradients."""
+        judges: bool = True
+        """Also train the small models that judge and mask: classifier, CLIP, segmenter."""
+        judge_steps: int = 0
+        """Steps of each of these; 0: its recipe's."""
 
     def __call__(self, experiment: object) -> int:
         """Run the steps that are not done yet."""
@@ -46,4 +55,7 @@ class MakeTinyModels(Configurable):
                 mp.spawn(step, (self.cfg.num_processes, Path(meeting) / "meet", dict(self.cfg)), self.cfg.num_processes)
         steps.save_pipeline(work, Path(self.cfg.out))
         threestudio.info(f"The embedded model is in {self.cfg.out}.")
+        where = {"data": str(work / "data"), "work": str(work), "steps": self.cfg.judge_steps}
+        for name in JUDGES if self.cfg.judges else ():
+            threestudio.find(f"app-make-{name}")({**where, "output": str(Path(self.cfg.out).with_name(name))})(None)
         return 0

@@ -19,7 +19,7 @@ CHOICE_STREAM = 9
 """Which random stream of a scene's seed draws its attributes and cameras."""
 
 
-def write_shards(worker: Worker, folder: Path, num_shards: int) -> None:
+def write_shards(worker: Worker, folder: Path, num_shards: int, scenes_a_shard: int = SCENES_A_SHARD) -> None:
     """Write ``shard_000.npz`` ... : images uint8 (n 64 64 3), object_masks (n 64 64), attributes (n 5), seeds (n).
 
     Shards that are there already are kept. The processes share the work.
@@ -28,8 +28,8 @@ def write_shards(worker: Worker, folder: Path, num_shards: int) -> None:
     for shard in range(worker.rank, num_shards, worker.count):
         path = folder / f"shard_{shard:03d}.npz"
         if not path.exists():
-            first = shard * SCENES_A_SHARD
-            views = [_scene_views(seed) for seed in range(first, first + SCENES_A_SHARD)]
+            first = shard * scenes_a_shard
+            views = [_scene_views(seed) for seed in range(first, first + scenes_a_shard)]
             temporary = folder / f".shard_{shard:03d}.tmp.npz"
             np.savez(temporary, **{name: np.concatenate([view[name] for view in views]) for name in views[0]})
             os.replace(temporary, path)

@@ -84,7 +84,10 @@ class MakeTinySeg(TrainingApp):
         """Train and write the model."""
         from .make_tiny_seg import RECIPE, make_tiny_seg
 
-        return make_tiny_seg(data, output, work, with_steps(RECIPE, steps), info=threestudio.info)
+        recipe = with_steps(RECIPE, steps)
+        return make_tiny_seg(
+            data, output, work, recipe, clip_folder=output.with_name("tiny-clip"), info=threestudio.info
+        )
 
 
 def with_steps(recipe: Any, steps: int) -> Any:

@@ -17,7 +17,7 @@ from .training import Worker, load_shards, start_worker
 def data_step(rank: int, count: int, meeting: Path, cfg: dict) -> None:
     """Render the shards that are missing."""
     torch.set_num_threads(1)
-    write_shards(Worker(rank, count), Path(cfg["work"]) / "data", cfg["num_shards"])
+    write_shards(Worker(rank, count), Path(cfg["work"]) / "data", cfg["num_shards"], cfg["scenes_a_shard"])
 
 
 def vae_step(rank: int, count: int, meeting: Path, cfg: dict) -> None:
