@@ -22,7 +22,7 @@ BLACK, ROOF, BARK, CREAM, CARROT, GLASS = (
 
 @dataclass(frozen=True)
 class Surface:
-    """Sampled surface: points (n 3), outward unit normals (n 3), texture (n 2) in world units, rgbs (n 3; BODY = -1)."""
+    """Sampled surface: points (n 3), unit normals (n 3), texture (n 2) in world units, rgbs (n 3; BODY = -1)."""
 
     points: np.ndarray
     normals: np.ndarray
