@@ -1,4 +1,4 @@
-"""Generations of Gaussians and how firmly each is held: anchors as in GaussianEditor (Chen et al. 2024, section 4.2)."""
+"""Generations of Gaussians and how firmly each is held: the anchors of GaussianEditor (Chen et al. 2024)."""
 
 import torch
 from jaxtyping import Float

@@ -65,7 +65,7 @@ class Gaussians:
     raw_quats: Float[Tensor, "n 4"]
     logit_opacities: Float[Tensor, "n"]
     sh0: Float[Tensor, "n 1 3"]
-    shN: Float[Tensor, "n rest 3"]  # noqa: N815 (the name gsplat gives it)
+    shN: Float[Tensor, "n rest 3"]
     source: Source | None = None
 
     def __post_init__(self) -> None:

@@ -2,6 +2,14 @@
 
 from .editable_pictures import EditablePictures
 from .image_edit import ImageEditSystem
+from .scene_add import SceneAddSystem
+from .scene_delete import SceneDeleteSystem
 from .scene_edit import SceneEditSystem
 
-__all__ = ["EditablePictures", "ImageEditSystem", "SceneEditSystem"]
+__all__ = [
+    "EditablePictures",
+    "ImageEditSystem",
+    "SceneAddSystem",
+    "SceneDeleteSystem",
+    "SceneEditSystem",
+]

@@ -1,0 +1,145 @@
+"""The hole that a removed object leaves: where it shows, and where in space its surface goes on."""
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.sparse import coo_array
+from scipy.sparse.linalg import spsolve
+from torch import Tensor
+
+from ..cameras import Cameras
+from ..gaussians import Gaussians
+from ..rendering import coverage, render_with_info
+from .clean import grown
+
+RIM_SHOWN, OBJECT_SHOWN = 0.25, 0.02
+"""Share of a pixel that the rim, the object has to make up."""
+INNER = (0.02, 0.98)
+"""Quantiles of the removed centres between which the object's size is measured."""
+
+
+def rim_of(means: Float[Tensor, "n 3"], is_removed: Bool[Tensor, "n"], share: float) -> Bool[Tensor, "n"]:
+    """The Gaussians that touched the removed ones: those within a share of the object's size.
+
+    Args:
+        means: Centres of the whole scene, world units.
+        is_removed: The object.
+        share: Of the longest side of the object.
+    """
+    low, high = means[is_removed].quantile(torch.tensor(INNER, device=means.device), dim=0)
+    return grown(means, is_removed, share * float((high - low).max())) & ~is_removed
+
+
+def hole_masks(
+    gaussians: Gaussians, is_removed: Bool[Tensor, "n"], is_rim: Bool[Tensor, "n"], cameras: Cameras, dilate: int
+) -> Bool[Tensor, "c h w"]:
+    """Where each view has to be filled once the object is gone: inside the rim's outline, and only where it was seen.
+
+    What the object merely hid is seen as it is; only the place it touched was never seen from anywhere.
+
+    Args:
+        gaussians: The scene with the object.
+        is_removed: The object.
+        is_rim: What touched it.
+        cameras: Views of one size.
+        dilate: Pixels by which both outlines are widened.
+    """
+    kernel = np.ones((2 * dilate + 1, 2 * dilate + 1), np.uint8)
+    shown = coverage(gaussians, is_removed, cameras) > OBJECT_SHOWN
+    left = gaussians.select(~is_removed)
+    rims = coverage(left, is_rim[~is_removed], cameras) > RIM_SHOWN
+    masks = []
+    for was_object, rim in zip(shown, rims, strict=True):
+        outline = cv2.morphologyEx(rim.cpu().numpy().astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+        lines, _ = cv2.findContours(outline, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        filled = np.zeros_like(outline)
+        if lines:
+            cv2.drawContours(filled, [cv2.convexHull(np.concatenate(lines))], -1, 1, cv2.FILLED)
+        near = cv2.dilate(was_object.cpu().numpy().astype(np.uint8), kernel)
+        masks.append(torch.from_numpy((filled & near).astype(bool)))
+    return torch.stack(masks).to(gaussians.device)
+
+
+def continued_depth(depths: Float[Tensor, "h w"], mask: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """Depths with the hole filled by the smoothest surface that meets its border.
+
+    The inverse depth is made harmonic inside the hole: exact for a plane, whose inverse depth is linear in the picture.
+
+    Args:
+        depths: > 0, along the optical axis.
+        mask: The hole; where it touches the picture's border, it continues straight.
+    """
+    height, width = depths.shape
+    inside = mask.cpu().numpy()
+    rows, columns = np.nonzero(inside)
+    if not len(rows) or inside.all():
+        return depths
+    number = np.full((height, width), -1)
+    number[rows, columns] = np.arange(len(rows))
+    inverse = 1 / depths.clamp_min(1e-6).cpu().double().numpy()
+    entries, right, counts = [], np.zeros(len(rows)), np.zeros(len(rows))
+    for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        y, x = rows + dy, columns + dx
+        is_there = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        own = np.nonzero(is_there)[0]
+        other = number[y[own], x[own]]
+        counts[own] += 1
+        np.add.at(right, own[other < 0], inverse[y[own], x[own]][other < 0])
+        entries.append((own[other >= 0], other[other >= 0]))
+    i, j = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+    diagonal = np.arange(len(rows))
+    values = np.concatenate([counts, -np.ones(len(i))])
+    places = (np.concatenate([diagonal, i]), np.concatenate([diagonal, j]))
+    system = coo_array((values, places), shape=(len(rows), len(rows))).tocsc()
+    inverse[rows, columns] = spsolve(system, right)
+    return torch.from_numpy(1 / np.clip(inverse, 1e-6, None)).to(depths)
+
+
+def seeds_in_hole(
+    left: Gaussians,
+    cameras: Cameras,
+    images: Float[Tensor, "c h w 3"],
+    masks: Bool[Tensor, "c h w"],
+    background: Float[Tensor, "3"],
+    tolerance: float = 0.03,
+) -> tuple[Float[Tensor, "m 3"], Float[Tensor, "m 3"], Float[Tensor, "m"]]:
+    """Points that close the hole: filled pixels, put where the surface around them goes on.
+
+    A pixel whose view already shows a surface there, within the tolerance, gets none, and no two lie closer together
+    than a pixel is wide.
+
+    Args:
+        left: The scene without the object.
+        cameras: Views of one size.
+        images: Filled pictures of these views.
+        masks: Where they were filled.
+        background: Behind the scene.
+        tolerance: Relative difference in depth.
+
+    Returns:
+        Positions, colours in [0, 1], and the width of a pixel there, world units.
+    """
+    points, colors, sizes = [], [], []
+    for row in range(len(cameras)):
+        found, alphas, _ = render_with_info(left, cameras[row], background, render_mode="RGB+ED")
+        depths = torch.where(alphas[0, ..., 0] > 0.5, found[0, ..., 3], found[0, ..., 3].amax()).clamp_min(1e-3)
+        surface = continued_depth(depths, masks[row])
+        is_open = masks[row] & ((depths - surface).abs() > tolerance * surface)
+        y, x = is_open.nonzero().unbind(dim=1)
+        if not len(y):
+            continue
+        K, viewmat = cameras.Ks[row].to(depths), cameras.viewmats[row].to(depths)
+        z = surface[y, x]
+        rays = torch.stack([(x + 0.5 - K[0, 2]) / K[0, 0], (y + 0.5 - K[1, 2]) / K[1, 1], torch.ones_like(z)], dim=1)
+        points.append((rays * z[:, None] - viewmat[:3, 3]) @ viewmat[:3, :3])
+        colors.append(images[row, y, x])
+        sizes.append(z / K[0, 0])
+    if not points:
+        return left.means.new_zeros(0, 3), left.means.new_zeros(0, 3), left.means.new_zeros(0)
+    places, rgbs, widths = torch.cat(points), torch.cat(colors), torch.cat(sizes)
+    cells = torch.floor(places / widths.median()).long()
+    _, inverse = torch.unique(cells, dim=0, return_inverse=True)
+    first = torch.full((int(inverse.max()) + 1,), len(places), device=places.device)
+    first.scatter_reduce_(0, inverse, torch.arange(len(places), device=places.device), "amin")
+    return places[first], rgbs[first], widths[first]

@@ -1,0 +1,55 @@
+"""What fitting pictures needs: the loss, and Gaussians to start from."""
+
+import torch
+from jaxtyping import Float
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from ..gaussians import Gaussians, sh0_from_rgbs
+from ..metrics.ssim import WINDOW, ssim_map
+
+
+def photometric_loss(
+    images: Float[Tensor, "b h w 3"], targets: Float[Tensor, "b h w 3"], lambda_ssim: float
+) -> Float[Tensor, ""]:
+    """(1 - λ) L1 + λ (1 - SSIM), as 3D Gaussian splatting is trained (Kerbl et al. 2023, Eq. 7).
+
+    Args:
+        images: Renders.
+        targets: What they should look like, [0, 1].
+        lambda_ssim: λ in [0, 1]; 0.2 in the paper. Pictures too small for SSIM's window get L1 alone.
+    """
+    l1 = (images - targets).abs().mean()
+    if lambda_ssim == 0 or min(images.shape[1:3]) < WINDOW:
+        return l1
+    similarity = ssim_map(images.permute(0, 3, 1, 2), targets.permute(0, 3, 1, 2)).mean()
+    return (1 - lambda_ssim) * l1 + lambda_ssim * (1 - similarity)
+
+
+def gaussians_from_points(
+    points: Float[Tensor, "n 3"], rgbs: Float[Tensor, "n 3"], sh_degree: int = 0, opacity: float = 0.1
+) -> Gaussians:
+    """Round Gaussians at points, as large as the gaps between them (Kerbl et al. 2023, section 5.1).
+
+    Args:
+        points: Centres, world units.
+        rgbs: Colours in [0, 1], the same from all sides.
+        sh_degree: Higher degrees are zero.
+        opacity: Of all.
+    """
+    count = len(points)
+    neighbors = min(4, count)
+    gaps = torch.from_numpy(cKDTree(points.double().numpy()).query(points.double().numpy(), k=neighbors)[0])
+    sizes = (
+        gaps.reshape(count, neighbors)[:, 1:].pow(2).mean(dim=1).sqrt().clamp_min(1e-4)
+        if count > 1
+        else torch.full((1,), 1e-2)
+    )
+    return Gaussians(
+        means=points.clone(),
+        log_scales=sizes.log().float()[:, None].repeat(1, 3),
+        raw_quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
+        logit_opacities=torch.logit(torch.full((count,), float(opacity))),
+        sh0=sh0_from_rgbs(rgbs)[:, None],
+        shN=torch.zeros(count, (sh_degree + 1) ** 2 - 1, 3),
+    )

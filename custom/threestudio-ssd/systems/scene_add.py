@@ -1,0 +1,90 @@
+"""The system that adds an object by words: distillation inside a box, everything else frozen."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import threestudio
+
+from ..errors import ConfigError
+from ..gaussians import Gaussians
+from ..masks import Selection, in_box
+from .photometric import gaussians_from_points
+from .scene_edit import SceneEditSystem
+
+LARGEST_SCALE = 0.15
+"""Gaussians of the new object stay below this share of the box's shortest side."""
+COLOR_SPREAD = 0.1
+
+
+@threestudio.register("gs-add-system")
+class SceneAddSystem(SceneEditSystem):
+    """Generates an object in a box; ``save/edited.<suffix of the scene>`` is the scene with it."""
+
+    @dataclass
+    class Config(SceneEditSystem.Config):
+        """Keys of the edit; ``mask`` stays empty: what may change is the new object."""
+
+        box: list[float] = field(default_factory=list)
+        """x_min y_min z_min x_max y_max z_max, world units: the object lies inside, resting on nothing by itself."""
+        num_start: int = 2000
+        """Gaussians to start from, a grey ball that fills the box."""
+        start_opacity: float = 0.5
+        """Their opacity, in (0, 1)."""
+
+    cfg: Config
+
+    def configure(self) -> None:
+        """Check the box, then as any edit."""
+        box = list(self.cfg.box)
+        if not box:
+            raise ConfigError(
+                what="box is empty", expected="where the object goes: x_min, y_min, z_min, x_max, y_max, z_max",
+                fix="set box=[-0.5,-0.5,0,0.5,0.5,1]",
+            )  # fmt: skip
+        in_box(torch.zeros(1, 3), box, "box")
+        if self.cfg.num_start < 8 or not 0 < self.cfg.start_opacity < 1:
+            raise ConfigError(
+                what=f"system.num_start is {self.cfg.num_start}, system.start_opacity {self.cfg.start_opacity}",
+                expected="at least 8, and between 0 and 1", fix="set system.num_start=2000 system.start_opacity=0.5",
+            )  # fmt: skip
+        super().configure()
+
+    def choose(self, views: Any) -> tuple[Gaussians, Selection]:
+        """The scene with a ball of new Gaussians, which alone may change."""
+        seeds = self.start_object().with_sh_degree(self._source.sh_degree)
+        scene = self._source.append(seeds)
+        return scene, Selection(torch.arange(len(scene)) >= len(self._source))
+
+    def start_object(self) -> Gaussians:
+        """Grey Gaussians, evenly at random in the ellipsoid that fills the box."""
+        draw = torch.Generator().manual_seed(self.cfg.seed)
+        low, high = torch.tensor(list(self.cfg.box), dtype=torch.float32).view(2, 3)
+        directions = torch.nn.functional.normalize(torch.randn(self.cfg.num_start, 3, generator=draw), dim=1)
+        radii = torch.rand(self.cfg.num_start, 1, generator=draw) ** (1 / 3)
+        points = (low + high) / 2 + (high - low) / 2 * radii * directions
+        rgbs = 0.5 + COLOR_SPREAD * torch.randn(self.cfg.num_start, 3, generator=draw)
+        return gaussians_from_points(points, rgbs.clamp(0, 1), 0, self.cfg.start_opacity)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Lightning hook: after each step the object is put back into its box."""
+        super().optimizer_step(*args, **kwargs)
+        self._keep_inside()
+
+    @torch.no_grad()
+    def _keep_inside(self) -> None:
+        box = torch.tensor(list(self.cfg.box), dtype=torch.float32, device=self.device)
+        means = self.editable.selected["means"]
+        means.copy_(torch.minimum(torch.maximum(means, box[:3]), box[3:]))
+        largest = LARGEST_SCALE * float((box[3:] - box[:3]).min())
+        self.editable.selected["log_scales"].clamp_(max=float(torch.tensor(largest).log()))
+
+    def scene_before(self) -> Gaussians:
+        """The scene without the object."""
+        return self.editable.source.select(~self.editable.is_selected)
+
+    def shown_selection(self) -> tuple[Gaussians, Tensor]:
+        """The object as it came out."""
+        return self.editable.result(), self.editable.result_selection()

@@ -1,0 +1,111 @@
+"""An object taken out of a toy scene whose ground was never seen beneath it, judged by the scene without the object."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.edit_world import QUIET, REPOSITORY, object_masks, toy_cameras, toy_parts, vertex_rows
+from threestudio.trainer import run_experiment
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
+from threestudio_ssd.errors import ConfigError
+from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
+from threestudio_ssd.masks import load_selection
+from threestudio_ssd.metrics import psnr
+from threestudio_ssd.rendering import coverage, render_each
+from threestudio_ssd.systems.scene_delete import SceneDeleteSystem
+from threestudio_ssd.toyworld.splat import save_cameras_json
+
+SIZE = 40
+
+
+@pytest.fixture(scope="module")
+def holed(tmp_path_factory):
+    """The world on disk; the scene without the object, the ground whole, is the truth."""
+    folder = tmp_path_factory.mktemp("holed")
+    whole, is_object = toy_parts(keep_every=2)
+    # no shadow in the truth: the object's ground is as bright as the rest
+    under = ~is_object & (whole.means[:, :2].norm(dim=1) < 0.75) & (whole.means[:, 2] < 0.1)
+    scene, is_object_left = whole.select(~under), is_object[~under]
+    cameras = toy_cameras(8, SIZE)
+    save_gaussians(scene, folder / "scene.ply")
+    save_cameras_json(cameras, folder / "cameras.json")
+    (folder / "masks").mkdir()
+    for name, mask in zip(cameras.names, object_masks(scene, is_object_left, cameras), strict=True):
+        Image.fromarray((mask.numpy() * 255).astype(np.uint8)).save(folder / "masks" / f"{name}.png")
+    return folder, whole.select(~is_object), is_object_left
+
+
+def delete(folder, out, *stages, **more):
+    words = {
+        "scene": folder / "scene.ply", "cameras": folder / "cameras.json", "mask.picture": folder / "masks",
+        "exp_root_dir": out, "use_timestamp": "false", "trainer.accelerator": "cpu", "steps": 40, "data.size": SIZE,
+        "data.num_train_views": 8, "data.num_test_views": 2, "data.test_size": 24, "data.video_frames": 2,
+        "system.dilate": 1, **QUIET, **more,
+    }  # fmt: skip
+    path = REPOSITORY / "configs" / "delete-gs.yaml"
+    cfg = complete(load_config(path, cli_args=[f"{key}={value}" for key, value in words.items()]))
+    assert run_experiment(cfg, list(stages)) == 0
+    return out / "delete-gs" / "delete"
+
+
+@pytest.fixture(scope="module")
+def deleted(holed, tmp_path_factory):
+    return delete(holed[0], tmp_path_factory.mktemp("deleted"), "train", "test", "export")
+
+
+def test_the_hole_is_closed_as_the_truth_has_it(holed, deleted):
+    """Where the object stood, held-out views come nearer to the scene that never had it than removal alone."""
+    folder, truth, _ = holed
+    scene = load_gaussians(folder / "scene.ply")
+    is_removed = load_selection(deleted / "save" / "selection.npy", len(scene))
+    result, bare = load_gaussians(deleted / "save" / "edited.ply"), scene.select(~is_removed)
+    views = toy_cameras(10, SIZE)[1::3]
+    shots = [
+        torch.stack(list(render_each(s, views, torch.zeros(3)))).permute(0, 3, 1, 2) for s in (truth, bare, result)
+    ]
+    where = coverage(scene, is_removed, views) > 0.5
+    before, after = (float(psnr(shot, shots[0], where).mean()) for shot in shots[1:])
+    assert after > before + 3
+    assert after > 20
+
+
+def test_what_did_not_touch_the_object_keeps_its_bytes(holed, deleted):
+    report = json.loads((deleted / "save" / "report.json").read_text())
+    before, after = vertex_rows(holed[0] / "scene.ply"), vertex_rows(deleted / "save" / "edited.ply")
+    is_removed = load_selection(deleted / "save" / "selection.npy", len(before))
+    assert len(after) == len(before) - report["num_removed"] + report["num_added"]
+    kept = [row for row, gone in zip(before, is_removed, strict=True) if not gone]
+    num_changed = sum(a != b for a, b in zip(kept, after, strict=False))
+    assert 0 < num_changed <= report["num_changed"] - report["num_added"] < 0.1 * len(kept)
+    assert report["psnr_outside"] > 25
+    assert report["change_inside"] > 0.02
+
+
+def test_the_run_folder_shows_what_happened(deleted):
+    for name in ("save/grid.png", "save/inpainted.png", "save/mask/view_000.png", "save/before_after.mp4"):
+        assert (deleted / name).exists(), name
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"system.rim": -1}, "system.rim is -1.0"),
+        ({"system.dilate": -1}, "system.dilate is -1"),
+    ],
+)
+def test_keys_out_of_range_are_refused(holed, more, what):
+    words = [f"{key}={value}" for key, value in {"scene": holed[0] / "scene.ply", **more}.items()]
+    cfg = complete(load_config(REPOSITORY / "configs" / "delete-gs.yaml", cli_args=words))
+    with pytest.raises(ConfigError) as error:
+        SceneDeleteSystem(cfg.system)
+    assert error.value.what == what
+
+
+def test_everything_cannot_be_removed(holed, tmp_path):
+    with pytest.raises(ConfigError, match="the mask selects all"):
+        delete(holed[0], tmp_path, "train", **{"mask.picture": "", "mask.box": "[-99,-99,-99,99,99,99]"})
