@@ -4,6 +4,7 @@ from .cameras import Cameras, concatenate
 from .lenses import Lens
 from .load import load_cameras
 from .orbit import Orbit, fit_orbit, look_at, orbit_cameras, parse_axis
+from .points import load_points
 
 __all__ = [
     "Cameras",
@@ -12,6 +13,7 @@ __all__ = [
     "concatenate",
     "fit_orbit",
     "load_cameras",
+    "load_points",
     "look_at",
     "orbit_cameras",
     "parse_axis",

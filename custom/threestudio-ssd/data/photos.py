@@ -1,0 +1,95 @@
+"""The photographs of a capture, split into those that are fitted and those that judge the fit."""
+
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from omegaconf import DictConfig
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+import threestudio
+from threestudio.utils.config import parse_structured
+
+from ..cameras import Cameras, load_cameras, load_points
+from ..errors import ConfigError
+from .gs_views import Steps
+
+
+@dataclass
+class PhotosConfig:
+    """Keys of the photographs."""
+
+    cameras: str = ""
+    """Folder or file of the capture; its photographs are found from there."""
+    size: int = 256
+    """Shorter side the photographs are fitted at, pixels; smaller ones are not enlarged."""
+    hold_out_every: int = 8
+    """Every so-manieth photograph, from the first, is left out and judges the fit; 0: none."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Cameras and their photographs, each (h w 3) in [0, 1]; sizes may differ."""
+
+    cameras: Cameras
+    images: list[Float[Tensor, "_ _ 3"]]
+
+
+@threestudio.register("gs-photos")
+class PhotosData(pl.LightningDataModule):
+    """Data module of a capture's photographs."""
+
+    Config = PhotosConfig
+
+    def __init__(self, cfg: dict | DictConfig | None = None) -> None:
+        super().__init__()
+        self.cfg = parse_structured(PhotosConfig, cfg)
+        if not self.cfg.cameras:
+            raise ConfigError(
+                what="cameras is empty", expected="a capture with photographs", fix="set cameras=path/to/capture"
+            )
+        for name, least in (("size", 16), ("hold_out_every", 0)):
+            if getattr(self.cfg, name) < least:
+                raise ConfigError(
+                    what=f"data.{name} is {getattr(self.cfg, name)}", expected=f"at least {least}",
+                    fix=f"set data.{name}={getattr(PhotosConfig, name)}",
+                )  # fmt: skip
+        capture = load_cameras(self.cfg.cameras)
+        has_photo = [path is not None for path in capture.image_paths]
+        if not any(has_photo):
+            raise ConfigError(
+                what=f"cameras {self.cfg.cameras} come without photographs",
+                expected="pictures beside the cameras, named as they are there",
+                fix="put the images folder where the capture tool left it",
+            )
+        self.capture = capture[torch.tensor(has_photo).nonzero()[:, 0]]
+
+    def points(self) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]] | None:
+        """Sparse points of the capture and their colours; None if it has none."""
+        return load_points(self.cfg.cameras)
+
+    def split(self) -> tuple[Photos, Photos]:
+        """What is fitted, and what judges it: the same if nothing is held out."""
+        every, count = self.cfg.hold_out_every, len(self.capture)
+        is_held = torch.arange(count) % every == 0 if every else torch.zeros(count, dtype=torch.bool)
+        if is_held.all():
+            is_held[:] = False
+        train = self._read((~is_held).nonzero()[:, 0])
+        return train, self._read(is_held.nonzero()[:, 0]) if is_held.any() else train
+
+    def _read(self, rows: Tensor) -> Photos:
+        cameras = self.capture[rows]
+        shortest = torch.minimum(cameras.widths, cameras.heights)
+        scale = float(min(1.0, self.cfg.size / int(shortest.median())))
+        cameras = cameras.scaled(scale)
+        return Photos(cameras, [cameras.load_image(row) for row in range(len(cameras))])
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(Steps(), batch_size=None)
+
+    def test_dataloader(self) -> DataLoader:
+        return DataLoader([{}], batch_size=None)
+
+    predict_dataloader = test_dataloader

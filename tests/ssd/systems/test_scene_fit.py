@@ -1,0 +1,158 @@
+"""A splat from photographs: it comes closer to held-out ones, grows, and resumes to the same bytes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.edit_world import QUIET, REPOSITORY, toy_cameras, toy_parts
+from threestudio.trainer import run_experiment
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
+from threestudio_ssd.cameras import load_points
+from threestudio_ssd.data import PhotosData
+from threestudio_ssd.errors import ConfigError, SceneFormatError
+from threestudio_ssd.gaussians.io import load_gaussians
+from threestudio_ssd.rendering import render_each
+from threestudio_ssd.systems.photometric import gaussians_from_points, photometric_loss
+
+SIZE = 24
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory):
+    """A COLMAP folder in text form: nine photographs of a toy scene and every twentieth Gaussian as a sparse point."""
+    folder = tmp_path_factory.mktemp("capture")
+    gaussians, _ = toy_parts(keep_every=3)
+    cameras = toy_cameras(9, SIZE)
+    (folder / "images").mkdir()
+    for name, image in zip(cameras.names, render_each(gaussians, cameras, torch.zeros(3)), strict=True):
+        Image.fromarray((image.numpy() * 255).round().astype(np.uint8)).save(folder / "images" / f"{name}.png")
+    model = folder / "sparse" / "0"
+    model.mkdir(parents=True)
+    K = cameras.Ks[0]
+    (model / "cameras.txt").write_text(f"1 PINHOLE {SIZE} {SIZE} {K[0, 0]} {K[1, 1]} {K[0, 2]} {K[1, 2]}\n")
+    lines = []
+    for row, (viewmat, name) in enumerate(zip(cameras.viewmats.double(), cameras.names, strict=True)):
+        from threestudio_ssd.gaussians.transform import matrix_to_quat
+
+        numbers = [*matrix_to_quat(viewmat[:3, :3]).tolist(), *viewmat[:3, 3].tolist()]
+        lines.append(f"{row + 1} {' '.join(map(str, numbers))} 1 {name}.png\n\n")
+    (model / "images.txt").write_text("".join(lines))
+    some = gaussians.select(torch.arange(0, len(gaussians), 20))
+    colors = ((some.sh0[:, 0] * 0.28209479 + 0.5) * 255).round().int()
+    points = [
+        f"{row} {' '.join(map(str, place.tolist()))} {' '.join(map(str, color.tolist()))} 0.1 1 0\n"
+        for row, (place, color) in enumerate(zip(some.means, colors, strict=True))
+    ]
+    (model / "points3D.txt").write_text("# comment\n" + "".join(points))
+    return folder
+
+
+def fit(capture, out, *stages, **more):
+    """Run the fit config small; returns the folder."""
+    words = {
+        "cameras": capture, "exp_root_dir": out, "use_timestamp": "false", "trainer.accelerator": "cpu", "steps": 120,
+        "data.size": SIZE, "data.hold_out_every": 4, "system.sh_degree": 1, "system.sh_every": 20,
+        "system.growth.start": 10, "system.growth.stop": 60, "system.growth.every": 10, "system.preview_every": 0,
+        "system.growth.grad_above": 1e-3, "system.learning_rates.sh0": 0.05,
+        "system.learning_rates.log_scales": 0.02, **QUIET, **more,
+    }  # fmt: skip
+    cfg = load_config(
+        REPOSITORY / "configs" / "fit-gs.yaml", cli_args=[f"{key}={value}" for key, value in words.items()]
+    )
+    assert run_experiment(complete(cfg), list(stages)) == 0
+    return out / "fit-gs" / "fit"
+
+
+@pytest.fixture(scope="module")
+def fitted(capture, tmp_path_factory):
+    return fit(capture, tmp_path_factory.mktemp("fitted"), "train", "test", "export")
+
+
+def test_held_out_photographs_are_met_better(fitted, capture, tmp_path):
+    report = json.loads((fitted / "save" / "report.json").read_text())
+    assert report["held_out"] == ["view_000", "view_004", "view_008"]
+    assert report["photos"] == 6
+    points = load_points(capture)
+    start = gaussians_from_points(*points)
+    judges = PhotosData({"cameras": str(capture), "size": SIZE, "hold_out_every": 4}).split()[1]
+    errors = [
+        (a - b).pow(2).mean()
+        for a, b in zip(render_each(start, judges.cameras, torch.zeros(3)), judges.images, strict=True)
+    ]
+    before = float(torch.stack([-10 * error.log10() for error in errors]).mean())
+    assert report["psnr"] > before + 2
+    result = load_gaussians(fitted / "save" / "fitted.ply")
+    assert result.sh_degree == 1
+    assert result.shN.abs().max() > 0
+    assert len(result) == report["num_gaussians"] > len(start)
+
+
+def test_a_resumed_fit_gives_the_same_bytes(fitted, capture, tmp_path):
+    fit(capture, tmp_path, "train", **{"trainer.max_steps": 20})
+    folder = fit(capture, tmp_path, "train", "export", resume="auto")
+    assert (folder / "save" / "fitted.ply").read_bytes() == (fitted / "save" / "fitted.ply").read_bytes()
+
+
+def test_points_in_text_and_binary_agree(capture, tmp_path):
+    import struct
+
+    points, rgbs = load_points(capture)
+    assert rgbs.min() >= 0
+    assert rgbs.max() <= 1
+    rows = [
+        struct.pack("<Q3d3BdQ", i, *place, *color, 0.5, 2) + struct.pack("<4i", 1, 2, 3, 4)
+        for i, (place, color) in enumerate(
+            zip(points.double().tolist(), (rgbs * 255).round().int().tolist(), strict=True)
+        )
+    ]
+    path = tmp_path / "points3D.bin"
+    path.write_bytes(struct.pack("<Q", len(rows)) + b"".join(rows))
+    again = load_points(path)
+    assert torch.equal(again[0], points)
+    assert torch.equal(again[1], rgbs)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(SceneFormatError, match="cannot be read"):
+        load_points(path)
+    assert load_points(tmp_path) is None
+
+
+def test_gaussians_from_points_fill_the_gaps():
+    points = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 2]])
+    start = gaussians_from_points(points, torch.full((4, 3), 0.7), sh_degree=2)
+    assert start.sh_degree == 2
+    torch.testing.assert_close(start.scales[0], torch.full((3,), 3.0**0.5))
+    torch.testing.assert_close(start.opacities, torch.full((4,), 0.1))
+    torch.testing.assert_close(start.sh0[:, 0] * 0.28209479 + 0.5, torch.full((4, 3), 0.7))
+    assert len(gaussians_from_points(points[:1], torch.rand(1, 3))) == 1
+
+
+def test_the_loss_is_zero_for_equal_pictures_and_mixes_both_terms(generator):
+    a, b = torch.rand(2, 1, 20, 24, 3, generator=generator)
+    assert photometric_loss(a, a, 0.2).item() == pytest.approx(0, abs=1e-6)
+    from threestudio_ssd.metrics import ssim
+
+    l1, dissimilar = (a - b).abs().mean(), 1 - ssim(a.permute(0, 3, 1, 2), b.permute(0, 3, 1, 2)).mean()
+    torch.testing.assert_close(photometric_loss(a, b, 0.3), 0.7 * l1 + 0.3 * dissimilar)
+    torch.testing.assert_close(photometric_loss(a[:, :8], b[:, :8], 0.3), (a[:, :8] - b[:, :8]).abs().mean())
+
+
+@pytest.mark.parametrize(
+    ("keys", "what"),
+    [({"cameras": ""}, "cameras is empty"), ({"cameras": "x", "size": 4}, "data.size is 4")],
+)
+def test_photographs_that_cannot_be_used_are_refused(keys, what):
+    with pytest.raises(ConfigError) as error:
+        PhotosData(keys)
+    assert error.value.what == what
+
+
+def test_a_capture_without_photographs_is_said(tmp_path):
+    from threestudio_ssd.toyworld.splat import save_cameras_json
+
+    save_cameras_json(toy_cameras(3), tmp_path / "cameras.json")
+    with pytest.raises(ConfigError, match="come without photographs"):
+        PhotosData({"cameras": str(tmp_path / "cameras.json")})
