@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from threestudio_ssd.gaussians import half_turn_x, load_gaussians, save_gaussians
+from threestudio_ssd.gaussians import half_turn_x, load_gaussians, rotation_matrices, save_gaussians
 
 from .truth import GOLDEN, errors, true_scene
 
@@ -26,6 +26,75 @@ def test_plain_ply_opens_in_plyfile(tmp_path):
         assert np.array_equal(np.stack([table[f"rot_{i}"] for i in range(4)], axis=1), truth["quats_wxyz"])
         assert np.array_equal(table["opacity"], truth["opacity_logits"])
     assert len(table.dtype.names) == 62
+
+
+def test_plain_ply_is_what_gsplat_s_exporter_writes(tmp_path):
+    """The same columns under the same names with the same values; gsplat leaves the normals out."""
+    import plyfile
+    from gsplat.exporter import export_splats
+
+    scene = true_scene()
+    raw = (scene.means, scene.log_scales, scene.raw_quats, scene.logit_opacities, scene.sh0, scene.shN)
+    export_splats(*raw, format="ply", save_to=str(tmp_path / "theirs.ply"))
+    save_gaussians(scene, tmp_path / "ours.ply")
+    theirs, ours = (plyfile.PlyData.read(tmp_path / f"{name}.ply")["vertex"].data for name in ("theirs", "ours"))
+    assert set(ours.dtype.names) - set(theirs.dtype.names) <= {"nx", "ny", "nz"}
+    for name in theirs.dtype.names:
+        assert np.array_equal(ours[name], theirs[name]), name
+    # and a file of gsplat's, read and written here, stays the same bytes
+    save_gaussians(load_gaussians(tmp_path / "theirs.ply"), tmp_path / "again.ply")
+    assert (tmp_path / "again.ply").read_bytes() == (tmp_path / "theirs.ply").read_bytes()
+
+
+def read_ply_as_viser_does(path):
+    """Centres, covariances, colours and opacities as viser's own example takes them from a PLY file."""
+    import plyfile
+    from viser import transforms
+
+    table = plyfile.PlyData.read(path)["vertex"]
+    scales = np.exp(np.stack([table[f"scale_{axis}"] for axis in range(3)], axis=-1))
+    turns = transforms.SO3(np.stack([table[f"rot_{part}"] for part in range(4)], axis=1)).as_matrix()
+    colors = 0.5 + 0.28209479177387814 * np.stack([table[f"f_dc_{channel}"] for channel in range(3)], axis=1)
+    spread = np.einsum("nij,njk,nlk->nil", turns, np.eye(3)[None] * scales[:, None, :] ** 2, turns)
+    opacities = 1 / (1 + np.exp(-table["opacity"][:, None]))
+    return np.stack([table[axis] for axis in "xyz"], axis=-1), spread, colors, opacities
+
+
+def read_splat_as_viser_does(path):
+    """The same from the 32-byte rows of a .splat file."""
+    from viser import transforms
+
+    rows = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, 32)
+    floats = np.ascontiguousarray(rows[:, :24]).view(np.float32)
+    quats = rows[:, 28:32] / 255.0 * 2.0 - 1.0
+    turns = transforms.SO3(quats / np.linalg.norm(quats, axis=-1, keepdims=True)).as_matrix()
+    spread = np.einsum("nij,njk,nlk->nil", turns, np.eye(3)[None] * floats[:, None, 3:] ** 2, turns)
+    return floats[:, :3], spread, rows[:, 24:27] / 255.0, rows[:, 27:28] / 255.0
+
+
+@pytest.mark.filterwarnings("ignore::threestudio_ssd.gaussians.io.SceneFormatWarning")
+@pytest.mark.parametrize(("suffix", "reader"), [(".ply", read_ply_as_viser_does), (".splat", read_splat_as_viser_does)])
+def test_viser_shows_the_same_scene(suffix, reader, tmp_path):
+    import viser
+
+    path = tmp_path / f"scene{suffix}"
+    scene = true_scene()
+    save_gaussians(scene, path)
+    centers, spread, colors, opacities = reader(path)
+    np.testing.assert_allclose(centers, scene.means.numpy(), atol=1e-5)
+    turns = rotation_matrices(scene.quats).double().numpy()
+    expected = turns @ (np.eye(3) * scene.scales.double().numpy()[:, None, :] ** 2) @ turns.transpose(0, 2, 1)
+    size = scene.scales.square().amax(dim=1).double().numpy()[:, None, None]
+    assert np.abs((spread - expected) / size).max() < (1e-4 if suffix == ".ply" else 0.06)
+    np.testing.assert_allclose(opacities[:, 0], scene.opacities.numpy(), atol=0.003)
+    shown = np.clip(0.5 + 0.28209479 * scene.sh0[:, 0].numpy(), 0, 1)
+    np.testing.assert_allclose(np.clip(colors, 0, 1), shown, atol=0.003)
+    server = viser.ViserServer(host="127.0.0.1", port=0, verbose=False)
+    try:
+        handle = server.scene.add_gaussian_splats("/scene", centers, spread, np.clip(colors, 0, 1), opacities)
+        assert handle.name == "/scene"
+    finally:
+        server.stop()
 
 
 @pytest.mark.skipif(SPLAT_TRANSFORM is None, reason="needs splat-transform: npm install -g @playcanvas/splat-transform")
