@@ -1,5 +1,6 @@
 """What launch.py says to input that cannot be used: one line, exit code 2, nothing left behind."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,15 @@ def broken_mask(world: Path, folder: Path) -> Path:
     return path
 
 
+def model_without_weights(world: Path, folder: Path) -> Path:
+    """A model folder whose network has lost its weights."""
+    model = folder / "half-model"
+    shutil.copytree(world / "model", model)
+    for path in (model / "unet").glob("*.safetensors"):
+        path.unlink()
+    return model
+
+
 BAD = {
     "truncated splat": (lambda world, folder: {"scene": cut_short(world, folder)}, "cut.ply", ""),
     "not a splat": (lambda world, folder: {"scene": world / "cameras.json"}, "cameras.json", ""),
@@ -42,6 +52,11 @@ BAD = {
         "did you mean enhance_weight?",
     ),
     "missing model": (lambda world, folder: {"model": folder / "no-model"}, "no-model", ""),
+    "model without weights": (
+        lambda world, folder: {"model": model_without_weights(world, folder)},
+        "half-model",
+        "copy or download the model again",
+    ),
     "empty prompt": (
         lambda world, folder: {"target_prompt": "", "tag": "run"},
         "target_prompt is empty",
