@@ -60,7 +60,7 @@ def bounds_of(is_shown: Bool[Tensor, "h w"]) -> Float[Tensor, "4"]:
     height, width = is_shown.shape
     down, across = is_shown.any(dim=1).nonzero()[:, 0], is_shown.any(dim=0).nonzero()[:, 0]
     edges = torch.stack([across[0], down[0], across[-1] + 1, down[-1] + 1]).double()
-    return edges / torch.tensor([width, height, width, height], dtype=torch.float64, device=edges.device)
+    return edges.cpu() / torch.tensor([width, height, width, height], dtype=torch.float64)
 
 
 def window(bounds: Float[Tensor, "4"], margin: float, max_zoom: float) -> tuple[float, float, float]:

@@ -13,8 +13,10 @@ from ..rendering import render
 
 MIN_VISIBLE_WEIGHT = 1e-3
 """Pixels' worth of weight below which a Gaussian counts as never seen."""
-TRUST = 0.75
-"""A view is left out when its mask overlaps the selection less than this share of what the median view's does."""
+TRUST, BEST_VIEWS = 0.8, 0.75
+"""A view is left out when its mask overlaps the selection less than the first share of what this quantile's does."""
+WHOLE_PICTURE = 0.98
+"""A mask that covers more of a picture says nothing about where the object ends."""
 MAX_ROUNDS = 8
 """Votes are counted again until no view changes sides, at most so often."""
 
@@ -83,9 +85,10 @@ def trace_views(gaussians: Gaussians, cameras: Cameras, masks: Float[Tensor, "c 
 
     A Gaussian is selected when more than ``threshold`` of its visible weight lies under the masks. The sum of the
     selection's weights under a mask is the overlap of mask and selection as that view shows it, so how well each view
-    agrees costs no render; views far below the median are left out and the votes counted again. Never more than half
-    of the views are left out. The first count gives each view one vote a Gaussian, by the root of its weight there, so
-    that a wrong mask seen from near does not outvote several right ones from afar.
+    agrees costs no render; views far below the better ones are left out and the votes counted again, never more than
+    half of the views. The first count gives each view one vote a Gaussian, by the root of its weight there, so that a
+    wrong mask seen from near does not outvote several right ones from afar. Masks that cover the whole picture count
+    only where most do.
 
     Args:
         gaussians: The scene.
@@ -95,12 +98,15 @@ def trace_views(gaussians: Gaussians, cameras: Cameras, masks: Float[Tensor, "c 
     """
     masked, total = (torch.stack(rows) for rows in zip(*weights_by_view(gaussians, cameras, masks), strict=True))
     pixels = masks.to(masked).flatten(1).sum(dim=1)
-    votes = total.sqrt()
+    is_whole = pixels > WHOLE_PICTURE * masks[0].numel()
+    says_something = ~is_whole | (is_whole.float().mean() > 0.5)
+    votes = total.sqrt() * says_something[:, None]
     is_selected = (votes * (masked > threshold * total)).sum(dim=0) > 0.5 * votes.sum(dim=0)
     is_trusted = None
     for _ in range(MAX_ROUNDS):
         agreements = _overlaps(masked, total, pixels, is_selected)
-        agrees = agreements >= TRUST * agreements.median()
+        least = torch.minimum(TRUST * agreements[says_something].quantile(BEST_VIEWS), agreements.median())
+        agrees = (agreements >= least) & says_something
         if is_trusted is not None and torch.equal(agrees, is_trusted):
             break
         is_trusted = agrees

@@ -1,7 +1,7 @@
 """The 3DGS system: render random views, encode, score, optimise the selection."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -149,14 +149,18 @@ class SceneEditSystem(BaseSystem):
         self.views = data.views(self._source, backbone.image_size, backbone.size_multiple)
         scene, self.selection = self.choose(self.views)
         self.editable = EditableGaussians(scene, self.selection.is_selected)
-        self.views = data.cropped(self.views, scene, self.selection.is_selected)
+        on_device = scene.to(backbone.device), self.selection.is_selected.to(backbone.device)
+        self.views = data.cropped(self.views, *on_device)
         extent = SCENE_EXTENT * self.views.orbit.radius
         self.growth = Growth(self.cfg.growth, self.editable, extent, self.cfg.seed)
 
     def choose(self, views: SceneViews) -> tuple[Gaussians, Selection]:
         """What is optimised: the scene, and which of its Gaussians may change."""
-        capture = self.trainer.datamodule.capture
-        return self._source, find_selection(self.cfg.mask, self._source, views.train, capture, self._background)
+        capture, device = self.trainer.datamodule.capture, self.guidance.backbone.device
+        found = find_selection(
+            self.cfg.mask, self._source.to(device), views.train, capture, self._background.to(device)
+        )
+        return self._source, replace(found, is_selected=found.is_selected.cpu())
 
     def scene_before(self) -> Gaussians:
         """The scene as the user gave it, where the edit runs."""
