@@ -1,6 +1,16 @@
 """What ``launch.py --run NAME`` starts."""
 
-from . import bench_raster, convert, make_tiny_models, make_toy_scene, preview, tiny_judges, tiny_quality, toy_edits
+from . import (
+    bench_raster,
+    convert,
+    make_tiny_models,
+    make_toy_scene,
+    preview,
+    tiny_judges,
+    tiny_quality,
+    toy_edits,
+    toy_objects,
+)
 
 __all__ = [
     "bench_raster",
@@ -11,4 +21,5 @@ __all__ = [
     "tiny_judges",
     "tiny_quality",
     "toy_edits",
+    "toy_objects",
 ]
