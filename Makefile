@@ -42,12 +42,13 @@ format: setup-dev
 # Trains the embedded models again; each step goes on where it was interrupted.
 models: setup
 	$(RUN) launch.py --run make-tiny-models
+	$(RUN) launch.py --run make-tiny-ip2p
 
 bench-raster: setup
 	$(RUN) launch.py --run bench-raster
 
 bench-edits: setup
-	$(RUN) launch.py --run toy-edits --config configs/ssd-gs.yaml
+	$(RUN) launch.py --run evaluate --config configs/bench/toy.yaml
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -1,11 +1,15 @@
 """What ``launch.py --run NAME`` starts."""
 
 from . import (
+    bench_edits,
     bench_raster,
     convert,
+    evaluate,
     make_tiny_models,
     make_toy_scene,
+    pie_bench,
     preview,
+    sweep,
     tiny_judges,
     tiny_quality,
     toy_edits,
@@ -13,11 +17,15 @@ from . import (
 )
 
 __all__ = [
+    "bench_edits",
     "bench_raster",
     "convert",
+    "evaluate",
     "make_tiny_models",
     "make_toy_scene",
+    "pie_bench",
     "preview",
+    "sweep",
     "tiny_judges",
     "tiny_quality",
     "toy_edits",

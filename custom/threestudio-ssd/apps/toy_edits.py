@@ -1,4 +1,4 @@
-"""Edits toy scenes whose outcome is known, and judges the results against it: in numbers and in pictures."""
+"""Edits of toy scenes whose outcome is known, and the app that runs some of them with any config and judges them."""
 
 import copy
 import json
@@ -6,40 +6,52 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from omegaconf import DictConfig
 from PIL import Image
-from torch import Tensor
 
 import threestudio
 from threestudio.utils.base import Configurable
 
-from ..cameras import Cameras
+from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
 from ..metrics import psnr
-from ..rendering import coverage, render_each
-from ..toyworld import ATTRIBUTES, PART_OBJECT, Attributes, build_scene, orbit_camera
+from ..toyworld import Attributes
 from ..toyworld.captions import describe
-from ..toyworld.classifier import load_classifier
-from ..toyworld.splat import to_cameras, to_gaussians
 from .make_toy_scene import write_scene
 
-VIEW_SIZE, NUM_VIEWS = 128, 8
+VIEW_SIZE = 128
 OBJECT_ATTRIBUTES = ("object", "color", "pattern")
+NULL = "null"
+"""What a null edit changes: its target is its source."""
 EDITS = {
     "blue-ball": ("red plain ball grass day", "color=blue"),
     "red-car": ("green plain car sand day", "color=red"),
     "purple-mushroom": ("yellow plain mushroom snow day", "color=purple"),
+    "green-cube": ("white plain cube wood day", "color=green"),
+    "yellow-house": ("blue plain house grass sunset", "color=yellow"),
+    "pink-donut": ("orange plain donut sand night", "color=pink"),
     "striped-cylinder": ("orange plain cylinder grass day", "pattern=striped"),
     "dotted-cone": ("purple plain cone wood day", "pattern=dotted"),
+    "checkered-cube": ("red plain cube sand day", "pattern=checkered"),
+    "striped-ball": ("blue plain ball snow day", "pattern=striped"),
+    "plain-house": ("green striped house grass day", "pattern=plain"),
+    "cube": ("red plain ball grass day", "object=cube"),
+    "cone": ("yellow plain cylinder sand day", "object=cone"),
+    "mushroom": ("green plain tree snow day", "object=mushroom"),
+    "donut": ("pink plain cube wood day", "object=donut"),
     "snow": ("red plain snowman grass day", "ground=snow"),
     "sand": ("blue plain house snow day", "ground=sand"),
+    "wood": ("yellow plain donut sand day", "ground=wood"),
+    "grass": ("white plain car wood day", "ground=grass"),
     "night": ("white plain donut sand day", "time=night"),
     "sunset": ("green plain tree grass day", "time=sunset"),
-    "cube": ("red plain ball grass day", "object=cube"),
+    "day": ("purple plain cube snow night", "time=day"),
+    "sunset-to-night": ("red plain cone sand sunset", "time=night"),
+    "null-ball": ("red plain ball grass day", NULL),
+    "null-mushroom": ("yellow plain mushroom snow sunset", NULL),
+    "null-house": ("blue striped house wood night", NULL),
 }
 """Name -> (source scene, the attribute that the target changes)."""
 
@@ -52,20 +64,52 @@ class ToyEdit:
     source: Attributes
     target: Attributes
     attribute: str
+    """The attribute that changes, or ``null``."""
 
     @property
     def has_mask(self) -> bool:
-        """Edits of the object are masked to it; edits of ground and light are not masked at all."""
+        """Edits of the object may be masked to it; edits of ground and light are not masked at all."""
         return self.attribute in OBJECT_ATTRIBUTES
+
+    @property
+    def prompts(self) -> tuple[str, str]:
+        """Captions of source and target."""
+        return describe(self.source), describe(self.target)
 
 
 def toy_edit(name: str) -> ToyEdit:
-    """The edit of this name in ``EDITS``."""
+    """The edit of this name in ``EDITS``.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if name not in EDITS:
+        raise ConfigError(what=f"there is no toy edit {name!r}", expected=f"some of {', '.join(EDITS)}", fix="choose")
     words, change = EDITS[name]
     color, pattern, thing, ground, time = words.split()
     source = Attributes(thing, color, pattern, ground, time)
+    if change == NULL:
+        return ToyEdit(name, source, source, NULL)
     attribute, value = change.split("=")
     return ToyEdit(name, source, source._replace(**{attribute: value}), attribute)
+
+
+@threestudio.register("toy-edits")
+class ToyEditsData(Configurable):
+    """The data of a benchmark or sweep: which toy edits, on which scenes."""
+
+    @dataclass
+    class Config:
+        """Keys of the edits."""
+
+        edits: list[str] = field(default_factory=lambda: list(EDITS))
+        """Names of edits."""
+        num_seeds: int = 3
+        """Seeds of scene and noise, >= 1."""
+        scene_seed: int = 3
+        """The first seed's scene; decides size, yaw, sun and texture."""
+
+    cfg: Config
 
 
 @threestudio.register("app-toy-edits")
@@ -105,7 +149,7 @@ def run_toy_edit(edit: ToyEdit, cfg: DictConfig, folder: Path, seed: int) -> dic
     from threestudio.trainer import run_experiment
 
     write_scene(folder / "scene", edit.source, seed)
-    words = {"source_prompt": describe(edit.source), "target_prompt": describe(edit.target)}
+    words = dict(zip(("source_prompt", "target_prompt"), edit.prompts, strict=True))
     cfg.system.prompt_processor.update(words)
     cfg.system.scene = str(folder / "scene" / "scene.ply")
     cfg.data.cameras = str(folder / "scene" / "cameras.json")
@@ -128,45 +172,24 @@ def judge(edit: ToyEdit, edited: Gaussians, folder: Path, seed: int) -> dict[str
         folder: Where the picture goes.
         seed: Of the toy scene.
     """
-    scenes = [build_scene(edit.source, seed), build_scene(edit.target, seed)]
-    source, truth = (to_gaussians(scene) for scene in scenes)
-    views = held_out_orbit()
-    shots = {name: _shots(scene, views) for name, scene in (("source", source), ("edited", edited), ("truth", truth))}
-    before, after = psnr(shots["source"], shots["truth"]), psnr(shots["edited"], shots["truth"])
-    outside = coverage(source, torch.from_numpy(scenes[0].parts == PART_OBJECT), views) < 0.02
-    readings = load_classifier()(shots["edited"])
-    hits = {
-        name: float(np.mean([word == getattr(edit.target, name) for word in readings[name].words])) for name in ATTRIBUTES
-    }
-    rows = [torch.cat(list(shots[name].permute(0, 2, 3, 1)), dim=1) for name in shots]
+    from .toy_truth import held_out_orbit, judge_images, make_truth, shots
+
+    views = held_out_orbit(VIEW_SIZE)
+    truth = make_truth(edit, seed, views)
+    images = shots(edited, views)
+    rows = [torch.cat(list(stack.permute(0, 2, 3, 1)), dim=1) for stack in (truth.source, images, truth.target)]
     picture = (torch.cat(rows).clamp(0, 1) * 255).byte().numpy()
     Image.fromarray(picture).save(folder / "strip.png")
-    return {
-        "hit": hits[edit.attribute],
-        "others_kept": float(np.mean([hits[name] for name in ATTRIBUTES if name != edit.attribute])),
-        "psnr_truth_before": float(before.mean()),
-        "psnr_truth_after": float(after.mean()),
-        "psnr_outside_object": float(psnr(shots["edited"], shots["source"], outside).clamp(max=100).mean()),
-    }
-
-
-def held_out_orbit() -> Cameras:
-    """Eight views none of which is in the training capture: even azimuths, elevations 12 and 32 degrees."""
-    cameras = [orbit_camera(45 * index + 22.5, (12, 32)[index % 2]) for index in range(NUM_VIEWS)]
-    return to_cameras(cameras, VIEW_SIZE, VIEW_SIZE)
+    whole = [float(psnr(stack, truth.target).clamp(max=100).mean()) for stack in (truth.source, images)]
+    return {**judge_images(images, truth), "psnr_truth_before": whole[0], "psnr_truth_after": whole[1]}
 
 
 def as_table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table."""
-    head = "| edit | hit | others kept | PSNR to truth, before → after | PSNR outside | seconds |\n|---|---|---|---|---|---|\n"
-    return head + "".join(
-        f"| {row['source_prompt']} → {row['target_prompt']} | {row['hit']:.2f} | {row['others_kept']:.2f} | "
+    head = "| edit | success | kept | PSNR to truth, before → after | PSNR outside | seconds |\n"
+    return f"{head}|---|---|---|---|---|---|\n" + "".join(
+        f"| {row['source_prompt']} → {row['target_prompt']} | {row['success']:.2f} | {row['kept']:.2f} | "
         f"{row['psnr_truth_before']:.1f} → {row['psnr_truth_after']:.1f} | "
-        f"{row['psnr_outside_object']:.1f} | {row['seconds']:.0f} |\n"
+        f"{'-' if row['outside_psnr'] is None else format(row['outside_psnr'], '.1f')} | {row['seconds']:.0f} |\n"
         for row in rows
     )
-
-
-def _shots(gaussians: Gaussians, views: Cameras) -> Float[Tensor, "c 3 h w"]:
-    images: list[Tensor] = list(render_each(gaussians, views, torch.zeros(3)))
-    return torch.stack(images).permute(0, 3, 1, 2)

@@ -7,6 +7,7 @@ from .clip_similarity import clip_similarity
 from .lpips import Lpips, load_lpips, lpips
 from .mse import mse
 from .psnr import psnr
+from .saturation import saturation_drift
 from .ssim import ssim
 from .structure_distance import StructureModel, load_structure_model, structure_distance
 from .tiny_perceptual import tiny_perceptual_distance
@@ -27,6 +28,7 @@ __all__ = [
     "lpips",
     "mse",
     "psnr",
+    "saturation_drift",
     "ssim",
     "structure_distance",
     "tiny_perceptual_distance",

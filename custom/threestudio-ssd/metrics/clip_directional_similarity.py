@@ -14,9 +14,7 @@ NO_CHANGE = 1e-5
 """Differences of unit features shorter than this are rounding, not a direction."""
 
 
-def directional_cosine(
-    image_changes: Float[Tensor, "b d"], text_changes: Float[Tensor, "b d"]
-) -> Float[Tensor, " b"]:
+def directional_cosine(image_changes: Float[Tensor, "b d"], text_changes: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
     """Cosine of two changes; 0 where either is none."""
     changed = (image_changes.norm(dim=-1) > NO_CHANGE) & (text_changes.norm(dim=-1) > NO_CHANGE)
     cosines = (normalize(image_changes, dim=-1) * normalize(text_changes, dim=-1)).sum(-1)

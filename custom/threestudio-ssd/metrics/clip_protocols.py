@@ -84,9 +84,7 @@ def clip_scores(
         note = RELEASED_SCRIPT_NOTE
     else:
         raise ValueError(f"protocol must be 'paired-views' or 'ssd-released-script', got {protocol!r}")
-    return ClipScores(
-        float(similarity.mean()), float(directional.mean()), len(similarity), protocol, clip.label, note
-    )
+    return ClipScores(float(similarity.mean()), float(directional.mean()), len(similarity), protocol, clip.label, note)
 
 
 def _released_script_features(

@@ -12,6 +12,7 @@ from ..guidance import GuidanceOutput, SSDGuidance
 from .inward import inward_clamp
 
 Parametrisation = Literal["latent", "pixel"]
+LatentSteps = Literal["sgd", "adam"]
 
 
 class EditablePictures(nn.Module):
@@ -64,8 +65,8 @@ class EditablePictures(nn.Module):
         images = self._backbone.decode(values) if self.parametrisation == "latent" else values.clamp(0, 1)
         return images if self.masks is None else self.images_src.lerp(images, self.masks)
 
-    def make_optimizer(self) -> torch.optim.Optimizer:
-        """SGD on latents, for the score is their gradient; Adam on pixels. The rate is set at each step."""
-        if self.parametrisation == "latent":
+    def make_optimizer(self, latent_steps: LatentSteps = "sgd") -> torch.optim.Optimizer:
+        """For latents as named (their gradient is the score itself), Adam for pixels; the rate is set at each step."""
+        if self.parametrisation == "latent" and latent_steps == "sgd":
             return torch.optim.SGD(self.parameters(), lr=0.0)
         return torch.optim.Adam(self.parameters(), lr=0.0)

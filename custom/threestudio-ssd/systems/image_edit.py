@@ -76,8 +76,10 @@ class ImageEditSystem(BaseSystem):
         """Decides timesteps and noise."""
         parametrisation: Literal["latent", "pixel"] = "latent"
         """What is optimised: the latent (as DDS does), or the pixels through the encoder."""
+        latent_steps: Literal["sgd", "adam"] = "sgd"
+        """How latents move: sgd, by the score itself, as published; adam, whatever the score's size is."""
         learning_rate: Any = 0.02
-        """Of SGD on a latent, of Adam on pixels; number or schedule."""
+        """Of the steps on latents, or of Adam's on pixels; number or schedule."""
         mask_picture: str | None = None
         """White may change; the rest is put back after the edit and masked in latent space during it."""
         guidance_type: str = "ssd-guidance"
@@ -128,8 +130,8 @@ class ImageEditSystem(BaseSystem):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """SGD for a latent (the score is its gradient), Adam for pixels."""
-        return self.editable.make_optimizer()
+        """As ``latent_steps`` says for a latent, Adam for pixels."""
+        return self.editable.make_optimizer(self.cfg.latent_steps)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Lightning hook: the learning rate of this step."""

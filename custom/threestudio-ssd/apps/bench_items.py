@@ -1,0 +1,160 @@
+"""Methods on toy edits, item by item: one method, one seed, pictures or scenes, all edits in batches. Resumable."""
+
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+
+import threestudio
+from threestudio.utils.config import load_config
+
+from ..errors import ConfigError
+from ..guidance import SSDGuidance
+from ..toyworld.classifier import load_classifier
+from .toy_edits import toy_edit
+from .toy_trials import Outcome, PictureTrials, SceneTrials, Trial, run_trials, steps_to_share
+from .toy_truth import judge_images
+
+Kind = Literal["picture", "scene"]
+GRID_VIEWS = 2
+"""Held-out views of a scene in the picture grids."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to edit: a config of the repository and changes to it."""
+
+    name: str
+    config: str
+    overrides: tuple[str, ...] = ()
+
+    def load(self, num_steps: int | None = None) -> DictConfig:
+        """The complete experiment, with this many steps unless the method's own changes say otherwise."""
+        from threestudio.utils.config_tree import complete
+
+        given = [] if num_steps is None else [f"steps={num_steps}"]
+        cfg = complete(load_config(self.config, cli_args=[*given, *self.overrides]))
+        if getattr(cfg.system.get("growth"), "kind", "none") not in (None, "none"):
+            raise ConfigError(
+                what=f"method {self.name} grows Gaussians", expected="growth that is off: trials run side by side",
+                fix="set system.growth.kind=none in the method's changes",
+            )  # fmt: skip
+        return cfg
+
+
+def methods_from(words: DictConfig | dict[str, Sequence[str]]) -> list[Method]:
+    """Methods of a config: name -> [config file, change, change, ...].
+
+    Raises:
+        ConfigError: If one names no config.
+    """
+    methods = []
+    for name, parts in words.items():
+        if isinstance(parts, str) or not parts:
+            raise ConfigError(
+                what=f"method {name} is {parts!r}", expected="a list: config file, then key=value changes",
+                fix=f"write {name}: [configs/baselines/dds.yaml]",
+            )  # fmt: skip
+        methods.append(Method(str(name), str(parts[0]), tuple(str(part) for part in parts[1:])))
+    return methods
+
+
+@dataclass(frozen=True)
+class ItemSettings:
+    """What all items share.
+
+    Attributes:
+        out: Folder of results.
+        edits: Names of toy edits.
+        scene_seed: Scene of seed 0.
+        picture_system: ``system`` of the picture edit: how latents move.
+        num_steps: By kind.
+        batch: Trials side by side, at most.
+        use_masks: Whether edits of the object are masked to it.
+        num_views: Training views of a scene.
+        num_probes: How often a run is looked at.
+    """
+
+    out: Path
+    edits: tuple[str, ...]
+    scene_seed: int
+    picture_system: DictConfig
+    num_steps: dict[str, int]
+    batch: int = 26
+    use_masks: bool = False
+    num_views: int = 24
+    num_probes: int = 5
+
+
+def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> list[dict[str, Any]]:
+    """All edits with one method and seed: the rows, from the result file if it is there.
+
+    Writes ``<out>/<kind>/<method>/seed-<n>.json`` and one picture an edit, whole or not at all.
+    """
+    folder = settings.out / kind / method.name
+    file = folder / f"seed-{seed}.json"
+    if file.exists():
+        return json.loads(file.read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    cfg = method.load(settings.num_steps[kind] or None)
+    read = load_classifier()
+    trials = [Trial(toy_edit(name), seed, settings.scene_seed + seed) for name in settings.edits]
+    has_lora = cfg.system.guidance.score.get("name") == "vsd"  # a LoRA belongs to one picture or scene
+    size = 1 if has_lora else settings.batch
+    rows = []
+    for start in range(0, len(trials), size):
+        guidance = SSDGuidance(cfg.system.guidance)
+        some = trials[start : start + size]
+        if kind == "picture":
+            batch = PictureTrials(some, guidance, settings.picture_system, settings.use_masks)
+        else:
+            batch = SceneTrials(some, guidance, cfg.system, settings.use_masks, num_views=settings.num_views)
+        for outcome in run_trials(batch, cfg.system.num_steps, read, settings.num_probes):
+            rows.append({"method": method.name, "kind": kind, **_row(outcome, read)})
+            _save_picture(outcome, folder)
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(rows, indent=1))
+    os.replace(temporary, file)
+    success = statistics.mean(row["success"] for row in rows)
+    threestudio.info(f"{kind} {method.name} seed {seed}: success {success:.2f}")
+    return rows
+
+
+def _row(outcome: Outcome, read) -> dict[str, Any]:
+    return {
+        "edit": outcome.trial.edit.name,
+        "attribute": outcome.trial.edit.attribute,
+        "seed": outcome.trial.seed,
+        **judge_images(outcome.images, outcome.truth, read),
+        "steps_to_90": steps_to_share(outcome.probabilities),
+        "noise_predictions": outcome.noise_predictions,
+        "encodes": outcome.encodes,
+        "seconds": outcome.seconds,
+        "probabilities": outcome.probabilities,
+    }
+
+
+def picture_name(edit: str, seed: int) -> str:
+    """File of an outcome's picture."""
+    return f"{edit}-{seed}.png"
+
+
+def _save_picture(outcome: Outcome, folder: Path) -> None:
+    """Result, and beside the first method's in the kind's folder the source and the truth."""
+    name = picture_name(outcome.trial.edit.name, outcome.trial.seed)
+    for images, place in (
+        (outcome.images, folder), (outcome.truth.source, folder.parent / "_source"),
+        (outcome.truth.target, folder.parent / "_truth"),
+    ):  # fmt: skip
+        path = place / name
+        if place is folder or not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            strip = torch.cat(list(images[:GRID_VIEWS].permute(0, 2, 3, 1)), dim=1).clamp(0, 1)
+            Image.fromarray((strip * 255 + 0.5).byte().numpy()).save(path)

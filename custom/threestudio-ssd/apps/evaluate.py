@@ -1,0 +1,209 @@
+"""Figures for any two splats and cameras, whoever made them; with a benchmark's config, the benchmark."""
+
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from omegaconf import DictConfig
+from PIL import Image
+from torch import Tensor
+
+import threestudio
+from threestudio.utils.base import Configurable
+
+from ..data import GSViews
+from ..errors import ConfigError
+from ..gaussians import Gaussians
+from ..gaussians.io import load_gaussians
+from ..metrics import (
+    clip_direction_consistency,
+    clip_scores,
+    lpips,
+    mse,
+    psnr,
+    saturation_drift,
+    ssim,
+    structure_distance,
+    tiny_perceptual_distance,
+)
+from ..rendering import render_each
+from .tiny_training import write_text
+
+IDENTICAL_PSNR = 100.0
+GRID_VIEWS = 6
+
+
+@threestudio.register("app-evaluate")
+class Evaluate(Configurable):
+    """Measure an edit: BEFORE AFTER [CAMERAS], splats of any tool; or a benchmark: --config configs/bench/toy.yaml."""
+
+    needs_config = False
+    positional = ("before", "after", "cameras")
+
+    @dataclass
+    class Config:
+        """Keys of the measurement."""
+
+        before: str = ""
+        """Splat before the edit."""
+        after: str = ""
+        """Splat after it, same coordinates."""
+        cameras: str = ""
+        """File or folder of cameras, as for an edit; empty: an orbit fitted to the first splat."""
+        truth: str = ""
+        """Splat of what the edit should be, if there is one."""
+        source_prompt: str = ""
+        """Caption of the source; without captions there are no CLIP figures."""
+        target_prompt: str = ""
+        """Caption of the wanted edit."""
+        protocol: Literal["paired-views", "ssd-released-script"] = "paired-views"
+        """paired-views: the metric; ssd-released-script: what the paper's released script computes, defects and all."""
+        num_views: int = 20
+        """Poses, drawn once by ``seed`` and the same for both splats, >= 2; the paper's 20."""
+        seed: int = 0
+        """Draws the poses."""
+        size: int = 512
+        """Shorter side of the renders, pixels."""
+        background: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+        """Colour behind the scene, RGB in [0, 1]."""
+        clip_model: str = "tiny-clip"
+        """tiny-clip compares runs with each other; ViT-L/14 is the published one."""
+        lpips_net: Literal["none", "alex", "squeeze", "vgg"] = "none"
+        """LPIPS between before and after; its weights come from torch's hub cache or the network."""
+        structure_model: str = ""
+        """facebook/dino-vitb8 for the structure distance; empty: none."""
+        out: str = "outputs/evaluate"
+        """Where ``evaluate.json evaluate.md views.png`` go."""
+
+    cfg: Config
+
+    def __call__(self, experiment: DictConfig | None) -> int:
+        """Measure, or run the benchmark of the config."""
+        if not self.cfg.before and not self.cfg.after:
+            return self._benchmark(experiment)
+        figures, pictures = evaluate_edit(self.cfg)
+        out = Path(self.cfg.out)
+        out.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pictures).save(out / "views.png")
+        write_text(out / "evaluate.json", json.dumps(figures, indent=1) + "\n")
+        text = as_markdown(figures)
+        write_text(out / "evaluate.md", text)
+        sys.stdout.write(f"{text}\n{out / 'evaluate.json'}\n")
+        return 0
+
+    def _benchmark(self, experiment: DictConfig | None) -> int:
+        if experiment is None or experiment.system_type != "toy-benchmark":
+            raise ConfigError(
+                what="--run evaluate was given no splats",
+                expected="BEFORE AFTER [CAMERAS], or --config of a benchmark",
+                fix="write --run evaluate before.ply after.ply cameras.json, or --config configs/bench/toy.yaml",
+            )
+        from .bench_edits import run_benchmark
+
+        sys.stdout.write(f"{run_benchmark(experiment)}\n")
+        return 0
+
+
+def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], np.ndarray]:
+    """Figures of an edit, and a picture of some views (before above after).
+
+    Args:
+        cfg: Keys of ``Evaluate.Config``.
+
+    Raises:
+        ConfigError: If a splat is not named, there are too few views, or the protocol needs prompts.
+    """
+    _check(cfg)
+    before, after = load_gaussians(cfg.before), load_gaussians(cfg.after)
+    views = {
+        "cameras": cfg.cameras,
+        "num_train_views": cfg.num_views,
+        "size": cfg.size,
+        "seed": cfg.seed,
+        "video_frames": 0,
+    }
+    cameras = GSViews(views).views(before, cfg.size, 2).train
+    background = torch.tensor(list(cfg.background))
+
+    def pictures(gaussians: Gaussians) -> Float[Tensor, "c 3 h w"]:
+        return torch.stack(list(render_each(gaussians, cameras, background))).permute(0, 3, 1, 2)
+
+    source, edited = pictures(before), pictures(after)
+    figures = {
+        "before": cfg.before, "after": cfg.after,
+        "num_gaussians_before": len(before), "num_gaussians_after": len(after),
+        "num_views": len(cameras), "size": list(source.shape[-2:]),
+        **_clip_figures(cfg, source, edited), **_change(cfg, source, edited),
+    }  # fmt: skip
+    if cfg.truth:
+        truth = pictures(load_gaussians(cfg.truth))
+        figures |= {
+            "psnr_to_truth": _mean_psnr(edited, truth), "psnr_to_truth_before": _mean_psnr(source, truth),
+            "ssim_to_truth": float(ssim(edited, truth).mean()),
+            "saturation_drift": float(saturation_drift(edited, truth).mean()),
+        }  # fmt: skip
+    rows = [torch.cat(list(stack[:GRID_VIEWS].permute(0, 2, 3, 1)), dim=1) for stack in (source, edited)]
+    return figures, (torch.cat(rows).numpy() * 255 + 0.5).astype(np.uint8)
+
+
+def _check(cfg: Any) -> None:
+    for key in ("before", "after"):
+        if not cfg[key]:
+            raise ConfigError(what=f"{key} is empty", expected="a splat file", fix=f"set {key}=scene.ply")
+    if cfg.num_views < 2:
+        raise ConfigError(what=f"num_views is {cfg.num_views}", expected="at least 2", fix="set num_views=20")
+    has_prompts = bool(cfg.source_prompt.strip() and cfg.target_prompt.strip())
+    if not has_prompts and (cfg.protocol != "paired-views" or cfg.source_prompt or cfg.target_prompt):
+        raise ConfigError(
+            what="one of source_prompt and target_prompt is empty", expected="both captions",
+            fix='set source_prompt="a photo of ..." target_prompt="a photo of ..."',
+        )  # fmt: skip
+
+
+def _clip_figures(cfg: Any, source: Tensor, edited: Tensor) -> dict[str, Any]:
+    if not cfg.target_prompt:
+        return {}
+    texts = cfg.source_prompt, cfg.target_prompt
+    generator = torch.Generator().manual_seed(cfg.seed)
+    scores = clip_scores(source, edited, *texts, cfg.clip_model, protocol=cfg.protocol, generator=generator)
+    found = {"source_prompt": texts[0], "target_prompt": texts[1]}
+    found |= {f"clip_{key}" if "similarity" in key else key: value for key, value in asdict(scores).items()}
+    if cfg.protocol == "paired-views":
+        consistency = clip_direction_consistency(source, edited, cfg.clip_model)
+        found["clip_direction_consistency"] = float(consistency.mean())
+    return found
+
+
+def _change(cfg: Any, source: Tensor, edited: Tensor) -> dict[str, Any]:
+    """How far the pictures after are from those before: what the edit did, wanted or not."""
+    found = {
+        "mse_to_before": float(mse(edited, source).mean()),
+        "psnr_to_before": _mean_psnr(edited, source),
+        "ssim_to_before": float(ssim(edited, source).mean()),
+        "tiny_distance_to_before": float(tiny_perceptual_distance(edited, source).mean()),
+    }
+    if cfg.lpips_net != "none":
+        found[f"lpips_{cfg.lpips_net}_to_before"] = float(lpips(edited, source, model=cfg.lpips_net).mean())
+    if cfg.structure_model:
+        found["structure_distance"] = float(structure_distance(edited, source, cfg.structure_model).mean())
+        found["structure_model"] = cfg.structure_model
+    return found
+
+
+def _mean_psnr(images: Tensor, references: Tensor) -> float:
+    return float(psnr(images, references).clamp(max=IDENTICAL_PSNR).mean())
+
+
+def as_markdown(figures: dict[str, Any]) -> str:
+    """The figures as a table, the protocol's note below it."""
+    rows = [
+        f"| {key} | {value:.4f} |" if isinstance(value, float) else f"| {key} | {value} |"
+        for key, value in figures.items()
+        if key != "note"
+    ]
+    return "\n".join(["| figure | value |", "|---|---|", *rows, "", figures.get("note", ""), ""])

@@ -1,0 +1,154 @@
+"""Sweeps: one config, a grid of values for some keys, toy edits with known truth; a labelled grid and a table."""
+
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from omegaconf import DictConfig
+from PIL import Image
+
+import threestudio
+from threestudio.utils.base import Configurable
+
+from ..errors import ConfigError
+from .bench_edits import run_items
+from .bench_items import Method, picture_name
+
+CELL, HEAD = 96, 18
+"""Height of a picture and of a line of text in the grid, pixels."""
+
+
+@threestudio.register("edit-sweep")
+class EditSweep(Configurable):
+    """A grid of settings against toy edits; ``--run sweep --config configs/sweeps/X.yaml`` runs it."""
+
+    @dataclass
+    class Config:
+        """Keys of the sweep."""
+
+        base: list[str] = field(default_factory=lambda: ["configs/ssd-gs.yaml"])
+        """Config, then key=value changes that all cells share."""
+        axes: dict = field(default_factory=dict)
+        """Key -> values, one axis each; a key ``a,b`` with values ``1,2`` sets several at once. At most two axes."""
+        labels: dict = field(default_factory=dict)
+        """Key of an axis -> what the grid calls it."""
+        kind: Literal["picture", "scene"] = "picture"
+        """What is edited."""
+        picture_steps: int = 150
+        """Steps of a picture edit; 0: the configs' own."""
+        scene_steps: int = 400
+        """Steps of a scene edit."""
+        picture_config: str = "configs/ssd-image.yaml"
+        """Says how latents move."""
+        picture_overrides: list[str] = field(default_factory=list)
+        """Changes to it."""
+        overrides: list[str] = field(default_factory=list)
+        """Changes to every cell, before its own."""
+        batch: int = 26
+        """Edits side by side, >= 1."""
+        use_masks: bool = False
+        """Whether edits of the object are masked to it."""
+        num_views: int = 24
+        """Training views of a scene."""
+        num_probes: int = 5
+        """How often a run is looked at."""
+        num_processes: int = 1
+        """Single-threaded processes that share the items; 1: this process with all its threads."""
+        out: str = "outputs/sweep"
+        """Where cells, grid and table go."""
+        title: str = "Sweep"
+        """Of the table."""
+
+    cfg: Config
+
+
+@threestudio.register("app-sweep")
+def run_sweep(experiment: DictConfig) -> int:
+    """Run a sweep of configs/sweeps: every cell that has no result yet, then grid.png and report.md."""
+    if experiment.system_type != "edit-sweep":
+        raise ConfigError(
+            what=f"--run sweep was given a config of {experiment.system_type}", expected="system_type: edit-sweep",
+            fix="use one of configs/sweeps",
+        )  # fmt: skip
+    cfg, data = experiment.system, experiment.data
+    cells = sweep_cells(cfg)
+    items = [(cfg.kind, method) for method in cells.values()]
+    report = run_items(items, experiment)
+    folder = Path(cfg.out) / cfg.kind
+    picture = sweep_grid(cells, folder, data.edits[0], [str(cfg.labels.get(key, key)) for key in cfg.axes])
+    Image.fromarray(picture).save(Path(cfg.out) / "grid.png")
+    sys.stdout.write(f"{Path(cfg.out) / 'grid.png'}\n{report}\n")
+    return 0
+
+
+def sweep_cells(cfg: Any) -> dict[tuple[str, ...], Method]:
+    """The cells of the grid: values along the axes, as texts -> the method.
+
+    Raises:
+        ConfigError: If there are no axes, more than two, or one without values.
+    """
+    axes = {key: [str(value) for value in values] for key, values in cfg.axes.items()}
+    if not 1 <= len(axes) <= 2 or not all(axes.values()):
+        raise ConfigError(
+            what=f"system.axes has {len(axes)} axes", expected="one or two, each with values",
+            fix="write axes: {system.guidance.score.enhance_weight: [0, 5.5]}",
+        )  # fmt: skip
+    config, *shared = (str(word) for word in cfg.base)
+    cells = {}
+    for values in itertools.product(*axes.values()):
+        own = [word for key, value in zip(axes, values, strict=True) for word in _assignments(key, value)]
+        names = [str(cfg.labels.get(key, key.rpartition(".")[2])) for key in axes]
+        name = " ".join(f"{label}={value}" for label, value in zip(names, values, strict=True))
+        cells[values] = Method(name.replace("/", "-"), config, (*shared, *own))
+    return cells
+
+
+def _assignments(key: str, value: str) -> list[str]:
+    """``a,b`` and ``1,2`` as ``a=1 b=2``."""
+    keys = key.split(",")
+    values = value.split(",") if len(keys) > 1 else [value]
+    if len(keys) != len(values):
+        raise ConfigError(
+            what=f"system.axes: {key} has the value {value}", expected=f"{len(keys)} values, with commas between",
+            fix="write one value for each key",
+        )  # fmt: skip
+    return [f"{name}={one}" for name, one in zip(keys, values, strict=True)]
+
+
+def sweep_grid(cells: dict[tuple[str, ...], Method], folder: Path, edit: str, axes: Sequence[str]) -> np.ndarray:
+    """Pictures of one edit, seed 0: first axis down, second across, source and truth at the left of the first row."""
+    rows = list(dict.fromkeys(values[0] for values in cells))
+    columns = list(dict.fromkeys(values[1] for values in cells)) if len(axes) > 1 else [""]
+    name = picture_name(edit, 0)
+    lines = [_row([_labelled(folder / kind / name, kind.strip("_")) for kind in ("_source", "_truth")])]
+    for down in rows:
+        shown = []
+        for across in columns:
+            values = (down, across) if len(axes) > 1 else (down,)
+            label = ", ".join(f"{axis} {value}" for axis, value in zip(axes, values, strict=True))
+            shown.append(_labelled(folder / cells[values].name / name, label))
+        lines.append(_row(shown))
+    width = max(line.shape[1] for line in lines)
+    padded = [np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)), constant_values=255) for line in lines]
+    return np.concatenate(padded)
+
+
+def _labelled(path: Path, label: str) -> np.ndarray:
+    """A picture with a line of text above it; white where there is none."""
+    with Image.open(path) as opened:
+        width = max(round(opened.width * CELL / opened.height), 8 * len(label))
+        picture = np.asarray(opened.convert("RGB").resize((round(opened.width * CELL / opened.height), CELL)))
+    head = np.full((HEAD, width + 4, 3), 255, np.uint8)
+    cv2.putText(head, label, (2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    body = np.full((CELL + 4, width + 4, 3), 255, np.uint8)
+    body[:CELL, : picture.shape[1]] = picture
+    return np.concatenate([head, body])
+
+
+def _row(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(pictures, axis=1)

@@ -1,0 +1,215 @@
+"""The toy benchmark and sweeps: trials side by side are trials alone, items resume, the report says what rows say."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.edit_world import REPOSITORY, SIZE
+from threestudio.run import main
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
+from threestudio_ssd.apps import bench_items
+from threestudio_ssd.apps.bench_items import Method, methods_from
+from threestudio_ssd.apps.bench_report import markdown, pareto_front, pareto_svg, summarise, write_report
+from threestudio_ssd.apps.sweep import sweep_cells
+from threestudio_ssd.apps.toy_edits import toy_edit
+from threestudio_ssd.apps.toy_trials import PictureTrials, SceneTrials, Trial, run_trials, steps_to_share
+from threestudio_ssd.diffusion.models import save_components
+from threestudio_ssd.diffusion.random import random_backbone, random_components
+from threestudio_ssd.errors import ConfigError
+from threestudio_ssd.guidance import SSDGuidance
+from threestudio_ssd.toyworld.classifier import load_classifier
+
+TRIALS = [Trial(toy_edit("blue-ball"), 0, 3), Trial(toy_edit("snow"), 1, 4), Trial(toy_edit("null-ball"), 2, 5)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench") / "model"
+    save_components(random_components(image_size=SIZE), folder)
+    return folder
+
+
+def settings(name, *changes):
+    return complete(load_config(REPOSITORY / "configs" / f"{name}.yaml", cli_args=list(changes))).system
+
+
+def run_some(kind, trials, use_masks=False):
+    guidance = SSDGuidance({"score": {"name": "dds"}, "schedule": "uniform"}, backbone=random_backbone(image_size=SIZE))
+    if kind == "picture":
+        batch = PictureTrials(trials, guidance, settings("ssd-image", "system.latent_steps=adam"), use_masks)
+    else:
+        system = settings("ssd-gs", "steps=2", "system.lambda_anchor.sh0=0.1")
+        batch = SceneTrials(trials, guidance, system, use_masks, num_views=3, view_size=32)
+    return run_trials(batch, 2, load_classifier(), num_probes=1)
+
+
+@pytest.mark.parametrize("kind", ["picture", "scene"])
+def test_trials_side_by_side_are_trials_alone(kind):
+    together = run_some(kind, TRIALS)
+    (alone,) = run_some(kind, TRIALS[1:2])
+    torch.testing.assert_close(together[1].images, alone.images, rtol=2e-3, atol=2e-3)
+    assert (together[1].images - together[1].truth.source).abs().max() > 1e-2
+    assert [outcome.noise_predictions for outcome in together] == pytest.approx([8.0] * 3)
+    assert [step for step, _ in together[0].probabilities] == [0, 2]
+    assert together[2].probabilities[1][1] is None
+    views = {"picture": 1, "scene": 8}[kind]
+    assert together[0].images.shape[:2] == (views, 3)
+
+
+def test_masks_keep_what_is_not_the_object():
+    (outcome, ground, _) = run_some("scene", TRIALS, use_masks=True)
+    outside = outcome.truth.outside[:, None].expand_as(outcome.images)
+    assert (outcome.images - outcome.truth.source)[outside].abs().max() < 0.05
+    assert (ground.images - ground.truth.source).abs().mean() > 1e-4
+    (picture, _, _) = run_some("picture", TRIALS, use_masks=True)
+    far = torch.nn.functional.max_pool2d((~picture.truth.outside).float(), 5, 1, 2) == 0
+    assert (picture.images - picture.truth.source).abs().amax(1)[far].max() < 1e-6
+
+
+def test_steps_to_a_share_of_the_way():
+    assert steps_to_share([(0, 0.0), (10, 0.5), (20, 1.0)]) == pytest.approx(18)
+    assert steps_to_share([(0, 0.9), (10, 0.4), (20, 0.4)]) == pytest.approx(9)
+    assert steps_to_share([(0, 0.2), (10, 0.22)]) is None
+    assert steps_to_share([(0, None), (10, None)]) is None
+
+
+def row(**changes):
+    base = {
+        "method": "dds", "kind": "picture", "edit": "blue-ball", "attribute": "color", "seed": 0, "success": 1.0,
+        "kept": 0.5, "truth_psnr": 20.0, "truth_ssim": 0.8, "truth_distance": 0.1, "outside_psnr": 30.0,
+        "consistency": None, "saturation_drift": 0.1, "steps_to_90": 40.0, "noise_predictions": 600.0,
+        "encodes": 1.0, "seconds": 2.0, "probabilities": [],
+    }  # fmt: skip
+    return base | changes
+
+
+ROWS = [
+    row(), row(edit="snow", attribute="ground", success=0.0), row(seed=1), row(seed=1, edit="snow", attribute="ground"),
+    row(edit="null-ball", attribute="null", success=0.25, outside_psnr=44.0),
+    row(method="ssd", outside_psnr=35.0, success=0.9), row(method="sds", outside_psnr=25.0, success=0.5),
+]  # fmt: skip
+
+
+def test_means_over_edits_spread_over_seeds_null_edits_apart():
+    found = summarise(ROWS)["picture", "dds"]
+    assert found["success"] == pytest.approx((0.75, np.std([0.5, 1.0], ddof=1)))
+    assert found["null_success"] == (0.25, 0.0)
+    assert found["null_psnr"] == (44.0, 0.0)
+    assert found["consistency"] is None
+    text = markdown(ROWS, "Title", "note")
+    assert "| dds | 0.75 ± 0.35 |" in text
+    assert "| success by attribute | color | ground | null |" in text
+    assert "| dds | 1.00 | 0.50 | 0.25 |" in text
+
+
+def test_pareto_front_and_plot():
+    assert pareto_front({"a": (1, 3), "b": (2, 2), "c": (3, 1), "d": (1, 1)}) == ["a", "b", "c"]
+    plot = pareto_svg(ROWS, "picture")
+    assert plot.count("<circle") == 3
+    assert "<polyline" in plot
+    assert pareto_svg(ROWS, "scene") == ""
+
+
+def test_report_files(tmp_path):
+    assert write_report(tmp_path, ROWS, "A < B", "note") == tmp_path / "report.md"
+    with (tmp_path / "rows.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(ROWS)
+    assert lines[0]["success"] == "1.0"
+    page = (tmp_path / "report.html").read_text()
+    assert "A &lt; B" in page
+    assert 'src="pareto-picture.svg"' in page
+
+
+def test_the_smoke_benchmark_runs_resumes_and_writes_everything(model, tmp_path, monkeypatch, capsys):
+    words = ["--run", "evaluate", "--config", str(REPOSITORY / "configs/bench/smoke.yaml")]
+    words += [f"system.out={tmp_path}", f"system.overrides=[model={model}]", "system.batch=1"]
+    assert main(words) == 0
+    report = (tmp_path / "report.md").read_text()
+    assert capsys.readouterr().out.endswith(f"{tmp_path}/report.md\n")
+    assert report.count("| dds |") == 2
+    assert "Scenes (3D)" in report
+    rows = json.loads((tmp_path / "scene" / "ssd" / "seed-0.json").read_text())
+    assert [each["edit"] for each in rows] == ["blue-ball", "null-ball"]
+    for folder in ("picture/dds", "picture/_source", "picture/_truth", "scene/ssd"):
+        assert Image.open(tmp_path / folder / "blue-ball-0.png").height > 16
+    monkeypatch.setattr(bench_items, "run_trials", None)
+    assert main(words) == 0
+    (tmp_path / "picture" / "dds" / "seed-0.json").unlink()
+    assert main(words) == 1
+
+
+def test_the_smoke_sweep_writes_a_labelled_grid(model, tmp_path, capsys):
+    words = ["--run", "sweep", "--config", str(REPOSITORY / "configs/sweeps/smoke.yaml")]
+    assert main([*words, f"system.out={tmp_path}", f"system.overrides=[model={model}]"]) == 0
+    assert f"{tmp_path}/grid.png" in capsys.readouterr().out
+    assert Image.open(tmp_path / "grid.png").height > 3 * 100
+    assert "| w_e=5.5 |" in (tmp_path / "report.md").read_text()
+
+
+def test_vsd_runs_one_edit_at_a_time(model, tmp_path, monkeypatch):
+    sizes = []
+    real = bench_items.PictureTrials
+    monkeypatch.setattr(
+        bench_items, "PictureTrials", lambda trials, *rest: sizes.append(len(trials)) or real(trials, *rest)
+    )
+    shared = bench_items.ItemSettings(
+        tmp_path, ("blue-ball", "null-ball"), 3, settings("ssd-image"), {"picture": 1, "scene": 1}, num_probes=1
+    )
+    for name in ("vsd", "dds"):
+        bench_items.run_item(Method(name, f"configs/baselines/{name}.yaml", (f"model={model}",)), "picture", 0, shared)
+    assert sizes == [1, 1, 2]
+
+
+def test_the_published_benchmark_is_what_was_asked_for():
+    cfg = complete(load_config(REPOSITORY / "configs/bench/toy.yaml"))
+    assert len(cfg.data.edits) >= 24
+    assert cfg.data.num_seeds >= 3
+    named = {method.load(10).system.guidance.score.name for method in methods_from(cfg.system.picture_methods)}
+    assert named >= {"sds", "dds", "csd", "nfsd", "pds", "dream-catalyst", "vsd", "ssd", "ssd-small"}
+    assert {"sds", "dds", "csd", "pds", "ssd"} <= set(cfg.system.scene_methods)
+
+
+SWEEPS = [path for path in sorted((REPOSITORY / "configs/sweeps").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_cell_of_every_sweep_is_a_complete_config(path):
+    cells = sweep_cells(complete(load_config(path)).system)
+    assert len(cells) >= 2
+    loaded = [method.load(10) for method in cells.values()]
+    assert len({str(each.system) for each in loaded}) == len(cells)
+
+
+def test_the_sweep_of_figure_5_is_its_grid():
+    cells = sweep_cells(complete(load_config(REPOSITORY / "configs/sweeps/fig5.yaml")).system)
+    score = cells["2", "5.5"].load(10).system.guidance.score
+    assert (score.cross_prompt_weight, score.cross_trajectory_weight, score.enhance_weight) == (7.5, 2, 5.5)
+    assert len(cells) == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axes": {}}, "system.axes has 0 axes; expected one or two, each with values; "
+         "write axes: {system.guidance.score.enhance_weight: [0, 5.5]}"),
+        ({"axes": {"a,b": ["1"]}}, "system.axes: a,b has the value 1; expected 2 values, with commas between; "
+         "write one value for each key"),
+    ],
+)  # fmt: skip
+def test_wrong_axes_are_named(changes, message):
+    cfg = complete(load_config(REPOSITORY / "configs/sweeps/smoke.yaml")).system
+    cfg.axes = changes["axes"]
+    with pytest.raises(ConfigError) as error:
+        sweep_cells(cfg)
+    assert str(error.value) == message
+
+
+def test_wrong_methods_are_named():
+    with pytest.raises(ConfigError, match=r"method dds is 'configs/x.yaml'; expected a list: config file"):
+        methods_from({"dds": "configs/x.yaml"})
