@@ -1,0 +1,134 @@
+"""The figures of PIE-Bench: exact definitions, and the published script's quirks where they are asked for."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..metrics import (
+    ClipModel,
+    Lpips,
+    StructureModel,
+    clip_similarity,
+    edited_region_similarity,
+    load_clip,
+    load_lpips,
+    load_structure_model,
+    lpips,
+    mse,
+    psnr,
+    ssim,
+    structure_distance,
+    tiny_perceptual_distance,
+)
+from .pie_dataset import GROUPS
+
+IDENTICAL_PSNR = 100.0
+COLUMNS = {
+    "structure": ("Distance x10^3", "lower"),
+    "lpips": ("LPIPS x10^3", "lower"),
+    "mse": ("MSE x10^4", "lower"),
+    "clip_whole": ("CLIP", "higher"),
+    "psnr": ("PSNR", "higher"),
+    "ssim": ("SSIM x10^2", "higher"),
+    "clip_edited": ("CLIP edited", "higher"),
+}
+"""Figure -> head, what is better; the first four are the columns of the paper's Table 2."""
+AS_PUBLISHED = (
+    "as published: pictures enter DINO as 0-255; background figures are means over all pixels, zeros included; CLIP "
+    "sees 8-bit pictures, resized with antialiasing"
+)
+EXACT = "exact: all pictures in [0, 1]; background figures are means over the background's own pixels"
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The networks behind the figures."""
+
+    clip: ClipModel
+    structure: StructureModel
+    lpips: Lpips | None
+    """None: the perceptual distance on tiny-clip stands in for LPIPS."""
+
+    @property
+    def label(self) -> str:
+        """What a table has to say about them."""
+        distance = self.lpips.label if self.lpips is not None else "a distance on tiny-clip in LPIPS's place"
+        return f"CLIP: {self.clip.label}; {self.structure.label}; {distance}"
+
+
+def load_judges(clip_model: str, structure_model: str, lpips_net: str, device: str = "cpu") -> Judges:
+    """Load them; ``lpips_net`` may be ``tiny`` for the embedded stand-in."""
+    network = None if lpips_net == "tiny" else load_lpips(lpips_net, device=device)
+    return Judges(load_clip(clip_model, device), load_structure_model(structure_model, device), network)
+
+
+def pie_figures(
+    source: Float[Tensor, "1 3 h w"],
+    edited: Float[Tensor, "1 3 h w"],
+    mask: Bool[Tensor, "h w"],
+    target_prompt: str,
+    judges: Judges,
+    as_published: bool = False,
+) -> dict[str, float | None]:
+    """All columns of one image at the reported scale; None where a region is empty, which means skip it.
+
+    Args:
+        source: Original picture in [0, 1].
+        edited: Result, same size.
+        mask: True where the edit belongs.
+        target_prompt: Without brackets.
+        judges: Networks.
+        as_published: Reproduce the published script's quirks, see ``AS_PUBLISHED``.
+    """
+    background = ~mask[None]
+    how = {"mask_mode": "zeroed" if as_published else "region"}
+    perceptual = tiny_perceptual_distance if judges.lpips is None else lpips
+    network = judges.clip if judges.lpips is None else judges.lpips
+    clip, seen = judges.clip, edited
+    if as_published:
+        clip, seen = replace(clip, antialias=True), (edited * 255).round() / 255
+    has_background = bool(background.any())
+    where = (edited, source, background)
+    region = {
+        "lpips": lambda: 1e3 * float(perceptual(*where, **how, model=network)),
+        "mse": lambda: 1e4 * float(mse(*where, **how)),
+        "psnr": lambda: float(psnr(*where, **how).clamp(max=IDENTICAL_PSNR)),
+        "ssim": lambda: 1e2 * float(ssim(*where, **how)),
+    }
+    inside = edited_region_similarity(seen, mask[None], target_prompt, clip)
+    return {
+        "structure": 1e3 * float(structure_distance(edited, source, judges.structure, is_input_0_255=as_published)),
+        **{name: compute() if has_background else None for name, compute in region.items()},
+        "clip_whole": 100 * max(float(clip_similarity(seen, target_prompt, clip)), 0.0),
+        "clip_edited": None if inside.isnan() else 100 * max(float(inside), 0.0),
+    }
+
+
+def pie_table(rows: Sequence[Mapping[str, Any]], name: str, note: str) -> str:
+    """Means over images, all and by group, as Markdown."""
+    arrows = {"lower": "↓", "higher": "↑"}
+    heads = [f"{head} {arrows[better]}" for head, better in COLUMNS.values()]
+    lines = [f"| {name} | images | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
+    groups: list[tuple[str, list]] = [("all", list(rows))]
+    groups += [
+        (f"{number} {title}", [row for row in rows if row["group"] == number]) for number, title in enumerate(GROUPS)
+    ]
+    for title, some in groups:
+        if some:
+            means = [_mean([row[column] for row in some]) for column in COLUMNS]
+            lines.append(f"| {title} | {len(some)} | " + " | ".join(means) + " |")
+    return "\n".join([*lines, "", note, ""])
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{statistics.mean(known):.2f}" if known else "-"
+
+
+def cut_to_square(picture: Tensor, size: int) -> Tensor:
+    """The right-most lower square of a picture wider than tall: strips of several pictures end with the edit."""
+    return picture[..., -size:, -size:] if picture.shape[-1] > picture.shape[-2] >= size else picture
