@@ -1,5 +1,6 @@
 """The steps of training the embedded InstructPix2Pix: pairs, the widened U-Net, the model's folder."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -166,6 +167,10 @@ def save_ip2p(base: Path, work: Path, out: Path) -> None:
     staging = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
     result.save_pretrained(staging, safe_serialization=True)
+    for config in (staging / "unet" / "config.json", staging / "vae" / "config.json"):
+        keys = json.loads(config.read_text())
+        keys.pop("_name_or_path", None)  # where the model it stems from lay
+        config.write_text(json.dumps(keys, indent=2) + "\n")
     write_text(staging / "README.md", _readme(staging, state["step"], state["seconds"]))
     shutil.rmtree(out, ignore_errors=True)
     staging.rename(out)

@@ -94,6 +94,7 @@ def test_a_few_steps_make_a_model_that_reads_pictures(tmp_path):
     new = resumed["modules"]["unet"]["conv_in.weight"][:, 4:]
     assert new.abs().max() > 0
     save_ip2p(base, tmp_path / "tiny-ip2p", tmp_path / "out")
+    assert "_name_or_path" not in (tmp_path / "out" / "unet" / "config.json").read_text()
     backbone = load_backbone(tmp_path / "out")
     assert backbone.has_image_condition
     assert backbone.prediction_type == "v_prediction"

@@ -170,6 +170,22 @@ def test_null_edit():
     assert compute(score, z, z, prompts=all_null).abs().max() < 1e-12
 
 
+def test_null_edit_of_the_scores_that_read_no_source():
+    """SDS never vanishes, NFSD where all prompts agree and t is not small, InstructPix2Pix keeps its guidance."""
+    same = dict(PROMPT_ROWS, tgt=PROMPT_ROWS["src"])
+    all_null = dict.fromkeys(PROMPTS, PROMPT_ROWS["null"])
+    z = values(seed=3)
+    assert compute(SDS(), z, z, prompts=same).abs().mean() > 0.1
+    assert compute(SDS(), z, z, prompts=all_null).abs().mean() > 0.1
+    assert compute(NFSD(), z, z, prompts=all_null).abs().max() < 1e-12
+    assert compute(NFSD(), z, z, prompts=same).abs().mean() > 0.1
+    assert compute(NFSD(domain_timestep=1000), z, z, prompts=all_null).abs().mean() > 0.1
+    score = SSDInstructPix2Pix()
+    eps, extra = inputs(score, z, z, prompts=same)
+    full, picture, plain, _ = (eps[branch] for branch in score.branches)
+    torch.testing.assert_close(score(eps, **extra), 7.5 * (full - picture) + 1.5 * (picture - plain))
+
+
 def test_id_term_acts_on_noisy_latents():
     z, z_src = values(seed=1), values(seed=2)
     difference = compute(SSD(), z, z_src) - compute(SSD(id_weight=0.0), z, z_src)
