@@ -156,3 +156,14 @@ def test_a_capture_without_photographs_is_said(tmp_path):
     save_cameras_json(toy_cameras(3), tmp_path / "cameras.json")
     with pytest.raises(ConfigError, match="come without photographs"):
         PhotosData({"cameras": str(tmp_path / "cameras.json")})
+
+
+def test_the_shipped_capture_has_photographs_and_points():
+    data = PhotosData({"cameras": str(REPOSITORY / "data" / "banana"), "size": 64})
+    train, judges = data.split()
+    assert (len(train.images), judges.cameras.names) == (12, ["DSC_0423", "DSC_0432"])
+    assert {tuple(image.shape) for image in train.images} == {(64, 96, 3)}
+    points, rgbs = data.points()
+    assert len(points) == len(rgbs) == 6283
+    seen = train.cameras.viewmats[0] @ torch.cat([points, torch.ones(len(points), 1)], dim=1).T
+    assert (seen[2] > 0).float().mean() > 0.9
