@@ -51,7 +51,7 @@ EDITS = {
     "sunset-to-night": ("red plain cone sand sunset", "time=night"),
     "null-ball": ("red plain ball grass day", NULL),
     "null-mushroom": ("yellow plain mushroom snow sunset", NULL),
-    "null-house": ("blue striped house wood night", NULL),
+    "null-house": ("blue striped house wood day", NULL),
 }
 """Name -> (source scene, the attribute that the target changes)."""
 
