@@ -30,6 +30,8 @@ from ..toyworld.splat import save_cameras_json, to_cameras, to_gaussians
 
 NUM_CAMERAS, NUM_MASKS, SIZE, NUM_VIEWS = 48, 12, 128, 8
 CAMERA_SEED = 78
+SEEN = 0.05
+"""Gaussians with less than this share of the median visible weight are in no capture."""
 BOX_MARGIN = 0.08
 """Space around the true object in the box that a new one goes into, world units."""
 KINDS = {"gs-delete-system": "delete", "gs-add-system": "add"}
@@ -95,9 +97,12 @@ def run_toy_object(kind: str, attributes: Attributes, cfg: DictConfig, folder: P
     """
     from threestudio.trainer import run_experiment
 
-    scene = build_scene(attributes, seed)
+    scene, empty = build_scene(attributes, seed), to_gaussians(build_scene(attributes, seed, has_object=False))
     whole, is_object = to_gaussians(scene), torch.from_numpy(scene.parts == PART_OBJECT)
-    cameras = write_capture(kind, whole, is_object, folder)
+    if kind == "delete":
+        write_capture(whole, is_object, folder)
+    else:
+        write_capture(empty, torch.zeros(len(empty), dtype=torch.bool), folder)
     cfg.system.scene, cfg.data.cameras = str(folder / "scene.ply"), str(folder / "cameras.json")
     cfg.data.video_frames, cfg.trial_dir = 0, str(folder / "run")
     cfg.system.mask.picture = str(folder / "masks") if kind == "delete" else None
@@ -110,11 +115,9 @@ def run_toy_object(kind: str, attributes: Attributes, cfg: DictConfig, folder: P
     start = load_gaussians(folder / "scene.ply")
     if kind == "delete":  # what removal alone gives, by the very selection of the run
         start = start.select(~torch.from_numpy(np.load(folder / "run" / "save" / "selection.npy")))
-        truth = whole.select(~is_object)
-    else:
-        truth = whole
+    truth = empty if kind == "delete" else whole
     seconds = json.loads((folder / "run" / "save" / "report.json").read_text())["seconds"]
-    row = {"scene": describe(attributes), "kind": kind, "seconds": seconds, "cameras": len(cameras)}
+    row = {"scene": describe(attributes), "kind": kind, "seconds": seconds}
     row |= judge(start, result, truth, (whole, is_object), folder)
     if kind == "add":
         readings = load_classifier()(_shots(result, held_out_orbit()))
@@ -125,29 +128,26 @@ def run_toy_object(kind: str, attributes: Attributes, cfg: DictConfig, folder: P
     return row
 
 
-def write_capture(kind: str, whole: Gaussians, is_object: Bool[Tensor, "n"], folder: Path) -> Cameras:
+def write_capture(scene: Gaussians, is_object: Bool[Tensor, "n"], folder: Path) -> None:
     """``scene.ply cameras.json masks/`` as a capture would have them: what no camera sees is not there.
 
     Args:
-        kind: ``delete``: with the object; ``add``: without it.
-        whole: The scene as the world makes it.
-        is_object: Which Gaussians are the object.
+        scene: The scene as the world makes it.
+        is_object: Which Gaussians are the object; without any there are no masks.
         folder: Where the files go.
     """
     (folder / "masks").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(CAMERA_SEED)
     cameras = to_cameras([sample_camera(rng) for _ in range(NUM_CAMERAS)], SIZE, SIZE)
-    scene, is_ours = (whole, is_object) if kind == "delete" else (whole.select(~is_object), is_object[~is_object])
     _, seen = visible_weights(scene, cameras, torch.ones(NUM_CAMERAS, SIZE, SIZE))
-    is_kept = seen > 0.05 * seen.median() if kind == "delete" else torch.ones_like(is_ours)
-    scene, is_ours = scene.select(is_kept), is_ours[is_kept]
+    is_kept = seen > SEEN * seen.median()
+    scene, is_object = scene.select(is_kept), is_object[is_kept]
     save_gaussians(scene, folder / "scene.ply")
     save_cameras_json(cameras, folder / "cameras.json")
-    if kind == "delete":
+    if is_object.any():
         some = cameras[torch.arange(0, NUM_CAMERAS, NUM_CAMERAS // NUM_MASKS)]
-        for name, mask in zip(some.names, coverage(scene, is_ours, some), strict=True):
+        for name, mask in zip(some.names, coverage(scene, is_object, some), strict=True):
             Image.fromarray((mask.numpy() > 0.5).astype(np.uint8) * 255).save(folder / "masks" / f"{name}.png")
-    return cameras
 
 
 def judge(

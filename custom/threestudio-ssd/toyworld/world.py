@@ -42,8 +42,14 @@ class ToyScene:
     parts: np.ndarray
 
 
-def build_scene(attributes: Attributes, seed: int) -> ToyScene:
-    """The scene that ``attributes`` describe; ``seed`` decides all that they leave open (size, yaw, sun, texture)."""
+def build_scene(attributes: Attributes, seed: int, *, has_object: bool = True) -> ToyScene:
+    """The scene that ``attributes`` describe; ``seed`` decides all that they leave open (size, yaw, sun, texture).
+
+    Args:
+        attributes: What it shows.
+        seed: Decides the rest.
+        has_object: False leaves out the object and its shadow, and nothing else.
+    """
     choices = np.random.default_rng([seed, 0])
     yaw, size = choices.uniform(0, 2 * np.pi), choices.uniform(0.92, 1.08)
     sun_azimuth, sun_height = choices.uniform(0, 2 * np.pi), choices.uniform(0.8, 1.2)
@@ -60,7 +66,9 @@ def build_scene(attributes: Attributes, seed: int) -> ToyScene:
     shade = AMBIENT + (1 - AMBIENT) * np.clip(normals @ sun, 0, 1)
     rgbs = rgbs * shade[:, None] * light.light_rgb
 
-    ground, ground_sigma, ground_rgbs = _ground(attributes.ground, np.random.default_rng([seed, 2]), sun)
+    ground, ground_sigma, ground_rgbs = _ground(
+        attributes.ground, np.random.default_rng([seed, 2]), sun if has_object else None
+    )
     sky = _sky_points()
     up = np.array([0.0, 0.0, 1.0])
     means = np.concatenate([points, ground, sky])
@@ -68,13 +76,14 @@ def build_scene(attributes: Attributes, seed: int) -> ToyScene:
     sigma = np.concatenate([np.full(len(points), OBJECT_SIGMA * size), ground_sigma, np.full(len(sky), SKY_SIGMA)])
     parts = np.repeat([PART_OBJECT, PART_GROUND, PART_SKY], [len(points), len(ground), len(sky)])
     all_rgbs = np.concatenate([rgbs, ground_rgbs * light.light_rgb, np.broadcast_to(light.sky_rgb, sky.shape)])
+    shown = slice(None) if has_object else slice(len(points), None)
     return ToyScene(
-        means=means.astype(np.float32),
-        scales=(sigma[:, None] * [1, 1, FLATNESS]).astype(np.float32),
-        quats=_quats_from_normals(all_normals).astype(np.float32),
-        opacities=np.full(len(means), OPACITY, np.float32),
-        rgbs=np.clip(all_rgbs, 0.0, 1.0).astype(np.float32),
-        parts=parts.astype(np.int64),
+        means=means.astype(np.float32)[shown],
+        scales=(sigma[:, None] * [1, 1, FLATNESS]).astype(np.float32)[shown],
+        quats=_quats_from_normals(all_normals).astype(np.float32)[shown],
+        opacities=np.full(len(means), OPACITY, np.float32)[shown],
+        rgbs=np.clip(all_rgbs, 0.0, 1.0).astype(np.float32)[shown],
+        parts=parts.astype(np.int64)[shown],
     )
 
 
@@ -133,8 +142,11 @@ def _object_rgbs(attributes: Attributes, surface, jitter: np.ndarray) -> np.ndar
     return np.where(surface.rgbs < 0, body, surface.rgbs)
 
 
-def _ground(name: str, rng: np.random.Generator, sun: np.ndarray):
-    """Positions (n 3), standard deviations (n) and rgbs (n 3) of the ground disc, denser near the object."""
+def _ground(name: str, rng: np.random.Generator, sun: np.ndarray | None):
+    """Positions (n 3), standard deviations (n) and rgbs (n 3) of the ground disc, denser near the object.
+
+    The object's shadow falls away from the sun; without a sun there is none.
+    """
     u, phi = rng.uniform(0, 1, NUM_GROUND), rng.uniform(0, 2 * np.pi, NUM_GROUND)
     r = GROUND_RADIUS * u**0.8
     x, y = r * np.cos(phi), r * np.sin(phi)
@@ -150,9 +162,11 @@ def _ground(name: str, rng: np.random.Generator, sun: np.ndarray):
     }[name]
     dark, bright = np.asarray(GROUND_RGB[name])
     rgbs = dark + (bright - dark) * np.clip(texture, 0, 1)[:, None]
-    foot = np.hypot(x + 0.25 * sun[0], y + 0.25 * sun[1])
-    shadow = 1 - 0.42 / (1 + np.exp((foot - 1.05) / 0.14))
-    return np.stack([x, y, np.zeros_like(x)], -1), sigma, rgbs * shadow[:, None]
+    if sun is not None:
+        foot = np.hypot(x + 0.25 * sun[0], y + 0.25 * sun[1])
+        shadow = 1 - 0.42 / (1 + np.exp((foot - 1.05) / 0.14))
+        rgbs = rgbs * shadow[:, None]
+    return np.stack([x, y, np.zeros_like(x)], -1), sigma, rgbs
 
 
 def _sky_points() -> np.ndarray:

