@@ -132,7 +132,7 @@ def train(worker: Worker, data: Path, vae: AutoencoderKL, work: Path, num_steps:
     text_encoder = make_text_encoder(tokenizer)
     trainer = Trainer(
         {"unet": unet, "text_encoder": text_encoder}, worker, learning_rate=1.2e-3, num_steps=num_steps,
-        ema_decay=0.9993, checkpoint=work / "unet.ckpt", warm_up=300,
+        ema_decay=0.999, checkpoint=work / "unet.ckpt", warm_up=300,
     )  # fmt: skip
     alphas = make_scheduler().alphas_cumprod
     generator = torch.Generator()
