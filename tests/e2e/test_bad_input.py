@@ -42,8 +42,8 @@ BAD = {
         "did you mean system.learning_rates.sh",
     ),
     "misspelt score": (
-        lambda world, folder: {"system.guidance.score.name": "sdd"},
-        "system.guidance.score.name is 'sdd'",
+        lambda world, folder: {"system.guidance.score.name": "ssdd"},
+        "system.guidance.score.name is 'ssdd'",
         "did you mean ssd?",
     ),
     "misspelt score field": (

@@ -42,9 +42,12 @@ class TrainingApp(BaseObject):
         import torch
 
         torch.set_num_threads(self.cfg.threads)
-        torch.set_flush_denormal(True)
+        torch.set_flush_denormal(True)  # a decaying weight average is full of them, and they are slow
         output = Path(self.cfg.output) if self.cfg.output else DATA / self.name
-        self.make(Path(self.cfg.data), output, Path(self.cfg.work) / self.name, self.cfg.steps)
+        try:
+            self.make(Path(self.cfg.data), output, Path(self.cfg.work) / self.name, self.cfg.steps)
+        finally:
+            torch.set_flush_denormal(False)
         return 0
 
 

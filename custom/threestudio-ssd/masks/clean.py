@@ -5,8 +5,9 @@ import torch
 from jaxtyping import Bool, Float
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 from torch import Tensor
+
+from ..gaussians import Neighbors
 
 SMALL_PIECE = 0.02
 """Pieces with less than this share of the selection's visible weight are floaters."""
@@ -29,8 +30,7 @@ def without_floaters(
     rows = is_selected.nonzero()[:, 0]
     if len(rows) <= LINK_NEIGHBOR + 1:
         return is_selected
-    places = means[rows].detach().cpu().double().numpy()
-    pieces = _pieces(places)
+    pieces = _pieces(_places(means[rows]))
     shares = np.bincount(pieces, weights=weights[rows].detach().cpu().double().numpy())
     is_kept = torch.from_numpy(shares >= SMALL_PIECE * shares.sum())[torch.from_numpy(pieces)]
     kept = torch.zeros_like(is_selected)
@@ -57,10 +57,8 @@ def with_interior(
     seen = is_seen.nonzero()[:, 0]
     if not is_asked.any():
         return is_selected
-    tree = cKDTree(means[seen].detach().cpu().double().numpy())
-    count = min(VOTERS, len(seen))
-    _, near = tree.query(means[is_asked].detach().cpu().double().numpy(), k=count)
-    votes = is_selected[seen].cpu()[torch.from_numpy(near.reshape(-1, count))].float().mean(dim=1)
+    _, near = Neighbors(_places(means[seen])).nearest(_places(means[is_asked]), min(VOTERS, len(seen)))
+    votes = is_selected[seen].cpu()[torch.from_numpy(near)].float().mean(dim=1)
     whole = is_selected.clone()
     whole[is_asked] = (votes > 0.5).to(whole.device)
     return whole
@@ -77,20 +75,23 @@ def grown(means: Float[Tensor, "n 3"], is_selected: Bool[Tensor, "n"], distance:
     if distance == 0 or is_selected.all() or not is_selected.any():
         return is_selected
     moving, still = (~is_selected, is_selected) if distance > 0 else (is_selected, ~is_selected)
-    tree = cKDTree(means[still].detach().cpu().double().numpy())
-    gaps, _ = tree.query(means[moving].detach().cpu().double().numpy(), distance_upper_bound=abs(distance))
+    gaps, _ = Neighbors(_places(means[still])).nearest(_places(means[moving]), 1, limit=abs(distance))
     changed = is_selected.clone()
-    is_near = torch.from_numpy(np.isfinite(gaps)).to(is_selected.device)
+    is_near = torch.from_numpy(np.isfinite(gaps[:, 0])).to(is_selected.device)
     changed[moving] = is_near if distance > 0 else ~is_near
     return changed
 
 
+def _places(means: Float[Tensor, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    return means.detach().cpu().double().numpy()
+
+
 def _pieces(places: np.ndarray) -> np.ndarray:
     """(m) number of the connected piece of each place: cells of the link distance that touch belong together."""
-    gaps, _ = cKDTree(places).query(places, k=LINK_NEIGHBOR + 1)
+    gaps, _ = Neighbors(places).nearest(places, LINK_NEIGHBOR + 1)
     link = LINK_FACTOR * np.quantile(gaps[:, -1], LINK_QUANTILE)
     cells = np.floor((places - places.min(axis=0)) / max(link, 1e-12)).astype(np.int64)
     kinds, inverse = np.unique(cells, axis=0, return_inverse=True)
-    touching = cKDTree(kinds).query_pairs(1.8, output_type="ndarray")  # 26 neighbours: at most sqrt(3) away
+    touching = Neighbors(kinds.astype(float)).pairs(1.8)  # 26 neighbours: at most sqrt(3) away
     graph = coo_array((np.ones(len(touching), bool), touching.T), shape=(len(kinds), len(kinds)))
     return connected_components(graph, directed=False)[1][inverse.reshape(-1)]

@@ -2,10 +2,9 @@
 
 import torch
 from jaxtyping import Float
-from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..gaussians import Gaussians, sh0_from_rgbs
+from ..gaussians import Gaussians, Neighbors, sh0_from_rgbs
 from ..metrics.ssim import WINDOW, ssim_map
 
 
@@ -38,12 +37,10 @@ def gaussians_from_points(
         opacity: Of all.
     """
     count = len(points)
-    neighbors = min(4, count)
-    gaps = torch.from_numpy(cKDTree(points.double().numpy()).query(points.double().numpy(), k=neighbors)[0])
+    places = points.double().numpy()
+    gaps, _ = Neighbors(places).nearest(places, min(4, count))
     sizes = (
-        gaps.reshape(count, neighbors)[:, 1:].pow(2).mean(dim=1).sqrt().clamp_min(1e-4)
-        if count > 1
-        else torch.full((1,), 1e-2)
+        torch.from_numpy(gaps[:, 1:]).pow(2).mean(dim=1).sqrt().clamp_min(1e-4) if count > 1 else torch.full((1,), 1e-2)
     )
     return Gaussians(
         means=points.clone(),

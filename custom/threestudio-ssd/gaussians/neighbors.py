@@ -1,0 +1,34 @@
+"""Which points are near each other."""
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.spatial import cKDTree
+
+
+class Neighbors:
+    """A k-d tree over points, in any number of dimensions.
+
+    The points are moved to coordinates of at least 1 first: scipy splits a node whose smallest coordinate is 0 at the
+    next number above it, a denormal, and recurses without end in a process that flushes denormals to zero.
+
+    Args:
+        points: At least one, any unit.
+    """
+
+    def __init__(self, points: Float[np.ndarray, "n d"]) -> None:
+        self._offset = 1.0 - points.min(axis=0)
+        self._tree = cKDTree(points + self._offset)
+
+    def nearest(
+        self, places: Float[np.ndarray, "m d"], count: int, limit: float = np.inf
+    ) -> tuple[Float[np.ndarray, "m k"], Int[np.ndarray, "m k"]]:
+        """Distances to and rows of the ``count`` points nearest to each place, nearest first.
+
+        A place with fewer points within ``limit`` has infinite distances at the end of its row.
+        """
+        gaps, rows = self._tree.query(places + self._offset, k=np.arange(1, count + 1), distance_upper_bound=limit)
+        return gaps, rows
+
+    def pairs(self, radius: float) -> Int[np.ndarray, "p 2"]:
+        """Rows of the points at most ``radius`` apart, each pair once."""
+        return self._tree.query_pairs(radius, output_type="ndarray")
