@@ -20,6 +20,10 @@ WIDTH = 128
 EMPTY_CAPTIONS = 0.1
 MAX_WEIGHT = 6.0
 """The v-loss is weighted by min(snr + 1, this) / (snr + 1): full weight where the image is decided."""
+DETAIL_SHARE, DETAIL_RANGE = 0.5, (0.1, 0.65)
+"""Share of the samples whose timestep is drawn from this part of the range, where patterns are decided."""
+CENTER_WEIGHT, CENTER_SIGMA = 3.0, 0.22
+"""The loss counts this much more in the middle, where the object is; a bell over the picture, width in its sides."""
 UNET_CONFIG = {
     "sample_size": 16,
     "in_channels": VAE_CONFIG["latent_channels"],
@@ -101,9 +105,13 @@ class LatentBatches:
 
 
 def velocity_loss(
-    unet, text_encoder, alphas: Tensor, latents: Tensor, tokens: Tensor, t: Tensor, noise: Tensor
+    unet, text_encoder, alphas: Tensor, latents: Tensor, tokens: Tensor, t: Tensor, noise: Tensor,
+    place_weights: Tensor | float = 1.0,
 ) -> Tensor:  # fmt: skip
-    """Weighted squared error of the predicted velocity (Salimans & Ho 2022, arXiv:2202.00512)."""
+    """Weighted squared error of the predicted velocity (Salimans & Ho 2022, arXiv:2202.00512).
+
+    ``place_weights`` (h w) are the same for all samples, so that they do not move the optimum.
+    """
     a = alphas[t].view(-1, 1, 1, 1)
     noisy = a.sqrt() * latents + (1 - a).sqrt() * noise
     velocity = a.sqrt() * noise - (1 - a).sqrt() * latents
@@ -112,7 +120,7 @@ def velocity_loss(
     ).sample
     snr_plus_one = 1 / (1 - a)
     weight = snr_plus_one.clamp(max=MAX_WEIGHT) / snr_plus_one
-    return (weight * (predicted - velocity).pow(2)).mean()
+    return (weight * place_weights * (predicted - velocity).pow(2)).mean()
 
 
 def train(worker: Worker, data: Path, vae: AutoencoderKL, work: Path, num_steps: int, batch: int = 16) -> None:
@@ -135,14 +143,14 @@ def train(worker: Worker, data: Path, vae: AutoencoderKL, work: Path, num_steps:
         ema_decay=0.999, checkpoint=work / "unet.ckpt", warm_up=300,
     )  # fmt: skip
     alphas = make_scheduler().alphas_cumprod
-    generator = torch.Generator()
+    generator, places = torch.Generator(), center_weights(UNET_CONFIG["sample_size"])
     for step in trainer.steps():
         rng = batch_rng(SEED, step, worker.rank)
         generator.manual_seed(int(rng.integers(2**62)))
         latents, tokens = batches.batch(rng, generator, batch)
-        t = stratified_timesteps(rng, batch, len(alphas))
+        t = training_timesteps(rng, batch, len(alphas))
         noise = torch.randn(latents.shape, generator=generator)
-        trainer.update(velocity_loss(unet, text_encoder, alphas, latents, tokens, t, noise))
+        trainer.update(velocity_loss(unet, text_encoder, alphas, latents, tokens, t, noise, places))
         if worker.is_first and step % 250 == 249:
             with (work / "unet.log").open("a") as log:
                 log.write(f"{step + 1} {trainer.seconds:.0f}s held-out {_held_out_loss(trainer, alphas, held):.5f}\n")
@@ -152,6 +160,22 @@ def stratified_timesteps(rng: np.random.Generator, size: int, num_timesteps: int
     """One timestep from each of ``size`` equal parts of the range, shuffled."""
     t = (rng.permutation(size) + rng.uniform(size=size)) / size * num_timesteps
     return torch.from_numpy(t.astype(np.int64))
+
+
+def training_timesteps(rng: np.random.Generator, size: int, num_timesteps: int) -> Tensor:
+    """Stratified timesteps, some of all and some of the range of details."""
+    num_detail = round(DETAIL_SHARE * size)
+    low, high = (round(share * num_timesteps) for share in DETAIL_RANGE)
+    everywhere = stratified_timesteps(rng, size - num_detail, num_timesteps)
+    return torch.cat([everywhere, low + stratified_timesteps(rng, num_detail, high - low)])
+
+
+def center_weights(side: int) -> Tensor:
+    """(side side) weights of places in the picture, mean 1."""
+    places = (torch.arange(side) + 0.5) / side - 0.5
+    bell = torch.exp(-0.5 * (places[:, None] ** 2 + places[None] ** 2) / CENTER_SIGMA**2)
+    weights = 1 + (CENTER_WEIGHT - 1) * bell
+    return weights / weights.mean()
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from threestudio_ssd.apps.color_jitter import jitter_colors
+from threestudio_ssd.apps.make_tiny_unet import DETAIL_RANGE, DETAIL_SHARE, center_weights, training_timesteps
 from threestudio_ssd.apps.training import Trainer, Worker, batch_rng, cosine_rate, load_shards
 
 
@@ -69,3 +70,22 @@ def test_jittered_colours_leave_the_toy_worlds_own():
     assert 0 <= altered.min() < 0.4
     assert 0.6 < altered.max() <= 1
     assert torch.equal(altered, jitter_colors(images, np.random.default_rng(0)))
+
+
+def test_timesteps_of_training_cover_the_range_and_are_denser_where_patterns_are_decided():
+    drawn = torch.cat([training_timesteps(np.random.default_rng(seed), 16, 1000) for seed in range(200)])
+    assert drawn.min() >= 0
+    assert drawn.max() < 1000
+    assert (drawn < 50).any()
+    assert (drawn >= 950).any()
+    low, high = (1000 * share for share in DETAIL_RANGE)
+    share = ((drawn >= low) & (drawn < high)).float().mean().item()
+    expected = DETAIL_SHARE + (1 - DETAIL_SHARE) * (DETAIL_RANGE[1] - DETAIL_RANGE[0])
+    assert abs(share - expected) < 0.02
+
+
+def test_the_middle_counts_more_and_the_mean_weight_is_one():
+    weights = center_weights(16)
+    assert weights.mean().item() == pytest.approx(1.0, abs=1e-6)
+    assert weights[8, 8] > 2 * weights[0, 0]
+    torch.testing.assert_close(weights, weights.flip(0).T)
