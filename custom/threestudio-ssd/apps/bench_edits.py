@@ -18,38 +18,44 @@ from .bench_items import ItemSettings, Kind, Method, methods_from, run_item
 from .bench_report import write_report
 
 
+@dataclass
+class ItemsConfig:
+    """Keys that every run of items shares: those of a benchmark, the cells of a sweep."""
+
+    picture_steps: int = 150
+    """Steps of a picture edit, unless a method's own changes say otherwise; 0 leaves the configs' own."""
+    scene_steps: int = 400
+    """Steps of a scene edit."""
+    picture_config: str = "configs/ssd-image.yaml"
+    """Says how latents move."""
+    picture_overrides: list[str] = field(default_factory=list)
+    """Changes to it."""
+    overrides: list[str] = field(default_factory=list)
+    """Changes to every method (each cell of a sweep is one), before its own."""
+    batch: int = 26
+    """Edits side by side, >= 1; results do not depend on it beyond rounding."""
+    use_masks: bool = False
+    """Whether edits of the object are masked to it; preservation then says nothing about the score."""
+    num_views: int = 24
+    """Training views of a scene."""
+    num_probes: int = 5
+    """How often a run is looked at, for its steps to 90 %."""
+    num_processes: int = 1
+    """Single-threaded processes that share the items; 1: this process with all its threads."""
+
+
 @threestudio.register("toy-benchmark")
 class ToyBenchmark(Configurable):
     """Methods against toy edits; ``--run evaluate`` with a config of this system runs it, and goes on if stopped."""
 
     @dataclass
-    class Config:
+    class Config(ItemsConfig):
         """Keys of the benchmark."""
 
         picture_methods: dict = field(default_factory=dict)
         """Name -> [config, key=value, ...], edited as pictures; the config's guidance is what counts."""
         scene_methods: dict = field(default_factory=dict)
         """The same, edited as scenes; the config's learning rates count too."""
-        picture_steps: int = 150
-        """Steps of a picture edit, unless a method's own changes say otherwise; 0 leaves the configs' own."""
-        scene_steps: int = 400
-        """Steps of a scene edit."""
-        picture_config: str = "configs/ssd-image.yaml"
-        """Says how latents move."""
-        picture_overrides: list[str] = field(default_factory=list)
-        """Changes to it."""
-        overrides: list[str] = field(default_factory=list)
-        """Changes to every method, before its own."""
-        batch: int = 26
-        """Edits side by side, >= 1; results do not depend on it beyond rounding."""
-        use_masks: bool = False
-        """Whether edits of the object are masked to it; preservation then says nothing about the score."""
-        num_views: int = 24
-        """Training views of a scene."""
-        num_probes: int = 5
-        """How often a run is looked at, for its steps to 90 %."""
-        num_processes: int = 1
-        """Single-threaded processes that share the items; 1: this process with all its threads."""
         out: str = "outputs/bench-edits"
         """Where items, pictures and the report go."""
         title: str = "Scores on toy edits with known truth"

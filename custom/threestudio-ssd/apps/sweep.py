@@ -16,7 +16,7 @@ import threestudio
 from threestudio.utils.base import Configurable
 
 from ..errors import ConfigError
-from .bench_edits import run_items
+from .bench_edits import ItemsConfig, run_items
 from .bench_items import Method, picture_name
 
 CELL, HEAD = 96, 18
@@ -28,7 +28,7 @@ class EditSweep(Configurable):
     """A grid of settings against toy edits; ``--run sweep --config configs/sweeps/X.yaml`` runs it."""
 
     @dataclass
-    class Config:
+    class Config(ItemsConfig):
         """Keys of the sweep."""
 
         base: list[str] = field(default_factory=lambda: ["configs/ssd-gs.yaml"])
@@ -39,26 +39,6 @@ class EditSweep(Configurable):
         """Key of an axis -> what the grid calls it."""
         kind: Literal["picture", "scene"] = "picture"
         """What is edited."""
-        picture_steps: int = 150
-        """Steps of a picture edit; 0: the configs' own."""
-        scene_steps: int = 400
-        """Steps of a scene edit."""
-        picture_config: str = "configs/ssd-image.yaml"
-        """Says how latents move."""
-        picture_overrides: list[str] = field(default_factory=list)
-        """Changes to it."""
-        overrides: list[str] = field(default_factory=list)
-        """Changes to every cell, before its own."""
-        batch: int = 26
-        """Edits side by side, >= 1."""
-        use_masks: bool = False
-        """Whether edits of the object are masked to it."""
-        num_views: int = 24
-        """Training views of a scene."""
-        num_probes: int = 5
-        """How often a run is looked at."""
-        num_processes: int = 1
-        """Single-threaded processes that share the items; 1: this process with all its threads."""
         out: str = "outputs/sweep"
         """Where cells, grid and table go."""
         title: str = "Sweep"
