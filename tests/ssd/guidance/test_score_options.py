@@ -8,7 +8,7 @@ from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.guidance.score_options import PRESETS, build_score
 from threestudio_ssd.scores import SCORES, SDS, SSD, ssd_paper
 
-NAMES = "one of sds, dds, csd, nfsd, pds, dream-catalyst, ssd, ssd-ip2p, ssd-code, ssd-paper, ssd-small"
+NAMES = "one of sds, dds, csd, nfsd, pds, dream-catalyst, ssd, ssd-ip2p, vsd, ssd-code, ssd-paper, ssd-small"
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -48,7 +48,7 @@ def test_a_whole_number_becomes_a_weight():
 @pytest.mark.parametrize(
     ("options", "what", "expected", "fix"),
     [
-        ({"name": "sdd"}, "system.guidance.score.name is 'sdd'",
+        ({"name": "ssdd"}, "system.guidance.score.name is 'ssdd'",
          NAMES, "did you mean ssd?"),
         ({"name": "ssd-pap"}, "system.guidance.score.name is 'ssd-pap'",
          NAMES, "did you mean ssd-paper?"),

@@ -90,9 +90,11 @@ def test_a_batch_of_views_is_the_views_one_by_one(name, count):
     guidance, prompts, backbone = make(name)
     tgt, src, noise = latents_of(count, 1), latents_of(count, 2), latents_of(count, 3)
     condition = latents_of(count, 4) if backbone.has_image_condition else None
+    untrained = guidance.state_dict()
     whole = guidance.compute_score(tgt, src, prompts, 400, noise, condition)
     for row in range(count):
         one = slice(row, row + 1)
+        guidance.load_state_dict(untrained)  # a score may learn as it goes
         single = guidance.compute_score(
             tgt[one], src[one], prompts, 400, noise[one], None if condition is None else condition[one]
         )
@@ -288,8 +290,8 @@ def test_a_score_for_another_kind_of_model_is_refused(score, channels, what, fix
 
 
 def test_bad_schedules_and_scores_fail_before_a_model_is_loaded():
-    with pytest.raises(ConfigError, match=r"score.name is 'sdd'"):
-        SSDGuidance({"model": "no/such/model/anywhere", "score": {"name": "sdd"}})
+    with pytest.raises(ConfigError, match=r"score.name is 'ssdd'"):
+        SSDGuidance({"model": "no/such/model/anywhere", "score": {"name": "ssdd"}})
     with pytest.raises(ConfigError, match="t_min_frac is 0.9"):
         SSDGuidance({"model": "no/such/model/anywhere", "t_min_frac": 0.9, "t_max_frac": 0.5})
 
