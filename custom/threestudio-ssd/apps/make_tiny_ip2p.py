@@ -1,13 +1,12 @@
 """Trains the embedded InstructPix2Pix: the embedded U-Net with twice the input channels, on toy pairs. Resumable."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch.multiprocessing as mp
-
 import threestudio
 from threestudio.utils.base import Configurable
+
+from .training import run_workers
 
 
 @threestudio.register("app-make-tiny-ip2p")
@@ -42,9 +41,7 @@ class MakeTinyIp2p(Configurable):
         from .tiny_ip2p_steps import ip2p_step, save_ip2p
 
         (Path(self.cfg.work) / "tiny-ip2p").mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as meeting:
-            given = (self.cfg.num_processes, Path(meeting) / "meet", dict(self.cfg))
-            mp.spawn(ip2p_step, given, self.cfg.num_processes)
+        run_workers(ip2p_step, self.cfg.num_processes, dict(self.cfg))
         save_ip2p(Path(self.cfg.base), Path(self.cfg.work) / "tiny-ip2p", Path(self.cfg.out))
         threestudio.info(f"The embedded InstructPix2Pix is in {self.cfg.out}.")
         return 0

@@ -1,13 +1,12 @@
 """Trains every embedded model again: data, autoencoder, U-Net with text encoder, and the judges. Resumable."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch.multiprocessing as mp
-
 import threestudio
 from threestudio.utils.base import Configurable
+
+from .training import run_workers
 
 JUDGES = ("tiny-classifier", "tiny-clip", "tiny-seg")
 """In the order in which one starts from another."""
@@ -51,8 +50,7 @@ class MakeTinyModels(Configurable):
         work = Path(self.cfg.work)
         work.mkdir(parents=True, exist_ok=True)
         for step in (steps.data_step, steps.vae_step, steps.unet_step):
-            with tempfile.TemporaryDirectory() as meeting:
-                mp.spawn(step, (self.cfg.num_processes, Path(meeting) / "meet", dict(self.cfg)), self.cfg.num_processes)
+            run_workers(step, self.cfg.num_processes, dict(self.cfg))
         steps.save_pipeline(work, Path(self.cfg.out))
         threestudio.info(f"The embedded model is in {self.cfg.out}.")
         where = {"data": str(work / "data"), "work": str(work), "steps": self.cfg.judge_steps}

@@ -6,8 +6,9 @@ On a CPU two single-threaded processes that average their gradients beat one pro
 import copy
 import math
 import os
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 
@@ -28,6 +30,18 @@ class Worker:
     @property
     def is_first(self) -> bool:
         return self.rank == 0
+
+
+def run_workers(step: Callable[[int, int, Path, dict], None], count: int, cfg: dict) -> None:
+    """Run a step in ``count`` new processes.
+
+    Args:
+        step: Takes its rank, the count, the file at which the processes meet (see ``start_worker``), and the keys.
+        count: How many processes.
+        cfg: The keys.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(step, (count, Path(folder) / "meet", cfg), count)
 
 
 def start_worker(rank: int, count: int, meeting: Path) -> Worker:
