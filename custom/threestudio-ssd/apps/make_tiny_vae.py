@@ -9,8 +9,9 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
+from ..metrics import psnr
 from .color_jitter import jitter_colors
-from .training import Trainer, Worker, batch_rng, load_shards, psnr
+from .training import Trainer, Worker, batch_rng, load_shards
 
 SEED = 11
 CROP = 32
@@ -105,8 +106,8 @@ def train(worker: Worker, data: Path, photos: Path, work: Path, num_steps: int) 
         trainer.update(vae_loss(vae, images, generator))
         if worker.is_first and step % 200 == 199:
             ema = trainer.ema["vae"]
-            line = f"{step + 1} {trainer.seconds:.0f}s clean {psnr(reconstruct(ema, clean), clean):.2f} dB "
-            line += f"altered {psnr(reconstruct(ema, altered), altered):.2f} dB\n"
+            line = f"{step + 1} {trainer.seconds:.0f}s clean {psnr(reconstruct(ema, clean), clean).mean():.2f} dB "
+            line += f"altered {psnr(reconstruct(ema, altered), altered).mean():.2f} dB\n"
             with (work / "vae.log").open("a") as log:
                 log.write(line)
 

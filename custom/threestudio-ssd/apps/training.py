@@ -183,9 +183,3 @@ def load_shards(folder: Path, names: tuple[str, ...], held_out: bool) -> list[np
 def batch_rng(seed: int, step: int, rank: int) -> np.random.Generator:
     """The random numbers of one batch; a resumed run draws the same ones."""
     return np.random.default_rng([seed, step, rank])
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    """Mean over images of the peak signal-to-noise ratio, dB, for values in [0, 1]."""
-    mse = (a - b).pow(2).flatten(1).mean(1)
-    return float((-10 * torch.log10(mse)).mean())
