@@ -2,9 +2,10 @@
 
 from .cameras import Cameras, concatenate
 from .lenses import Lens
-from .load import load_cameras
+from .load import load_cameras, transforms_file
 from .orbit import Orbit, fit_orbit, look_at, orbit_cameras, parse_axis
 from .points import load_points
+from .transforms_json import sparse_points_file
 
 __all__ = [
     "Cameras",
@@ -17,4 +18,6 @@ __all__ = [
     "look_at",
     "orbit_cameras",
     "parse_axis",
+    "sparse_points_file",
+    "transforms_file",
 ]

@@ -58,16 +58,24 @@ def load_cameras(path: str | Path, *, world: World = "auto", dataparser: str | P
     raise SceneFormatError(what=f"{path} is no camera file", expected=_EXPECTED, fix="give the folder of the capture")
 
 
+def transforms_file(path: str | Path, *, world: World = "auto", dataparser: Path | None = None) -> Path | None:
+    """The ``transforms.json`` that ``load_cameras`` reads for this file or folder; None if it reads something else."""
+    path = Path(path)
+    if not path.is_dir():
+        return path if path.name == "transforms.json" and path.is_file() else None
+    document = path / "transforms.json"
+    has_training = dataparser is not None or (path / "dataparser_transforms.json").is_file()
+    is_read = has_training or world != "auto" or find_colmap_model(path) is None
+    return document if document.is_file() and is_read else None
+
+
 def _load_folder(folder: Path, world: World, dataparser: Path | None) -> Cameras:
-    transforms = folder / "transforms.json"
-    has_training = dataparser is not None or (folder / "dataparser_transforms.json").is_file()
-    if transforms.is_file() and (has_training or world != "auto"):
+    transforms = transforms_file(folder, world=world, dataparser=dataparser)
+    if transforms is not None:
         return _load_json(transforms, world, dataparser)
     model = find_colmap_model(folder)
     if model is not None:
         return load_colmap(model)
-    if transforms.is_file():
-        return _load_json(transforms, world, dataparser)
     splits = [folder / f"transforms_{split}.json" for split in ("train", "val", "test")]
     splits = [split for split in splits if split.is_file()]
     if splits:

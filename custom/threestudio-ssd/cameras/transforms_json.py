@@ -46,7 +46,9 @@ def load_transforms_json(path: Path, *, world: World = "auto", dataparser: Path 
     if dataparser is None and (path.parent / "dataparser_transforms.json").is_file():
         dataparser = path.parent / "dataparser_transforms.json"
     c2ws = np.stack([matrix_of(frame, "transform_matrix", path, frame) for frame in frames])
-    c2ws = _into_world(c2ws, document, path, world, dataparser)
+    change, scale = _world_change(document, path, world, dataparser)
+    c2ws = change @ c2ws
+    c2ws[:, :3, :3] /= scale
     names = [str(frame.get("file_path", f"{i:05d}")) for i, frame in enumerate(frames)]
     pictures = [_picture(path, name) for name in names]
     lenses = [_lens(document, frame, picture, path) for frame, picture in zip(frames, pictures, strict=True)]
@@ -69,18 +71,39 @@ def _picture(path: Path, name: str) -> Path | None:
     return found
 
 
-def _into_world(c2ws: np.ndarray, document: Mapping, path: Path, world: World, dataparser: Path | None) -> np.ndarray:
-    """Camera-to-world matrices in the world asked for; the translation is scaled, the rotation stays one."""
+def sparse_points_file(path: Path, *, world: World = "auto") -> tuple[Path, np.ndarray] | None:
+    """The point cloud that a ``transforms.json`` names, and what brings its points to where the cameras are.
+
+    Args:
+        path: The file.
+        world: As for ``load_transforms_json``.
+
+    Returns:
+        The cloud's file and a (4 4) similarity; None if the document names no file or the file is not there.
+    """
+    document = read_json(path)
+    name = document.get("ply_file_path") if isinstance(document, Mapping) else None
+    if not name or not (path.parent / str(name)).is_file():
+        return None
+    beside = path.parent / "dataparser_transforms.json"
+    return path.parent / str(name), _world_change(document, path, world, beside if beside.is_file() else None)[0]
+
+
+def _world_change(
+    document: Mapping, path: Path, world: World, dataparser: Path | None
+) -> tuple[np.ndarray, float]:  # fmt: skip
+    """The (4 4) similarity from the file's world to the one asked for, and its scale."""
     if world == "auto":
         world = "training" if dataparser is not None else "colmap"
+    change, scale = np.eye(4), 1.0
     if world == "file":
-        return c2ws
+        return change, scale
     if "applied_transform" in document:
-        c2ws = np.linalg.inv(matrix_of(document, "applied_transform", path)) @ c2ws
-    applied_scale = number_of(document, "applied_scale", path, default=1.0)
-    c2ws[:, :3, 3] /= applied_scale
+        change = np.linalg.inv(matrix_of(document, "applied_transform", path))
+    scale = 1 / number_of(document, "applied_scale", path, default=1.0)
+    change[:3] *= scale
     if world == "colmap":
-        return c2ws
+        return change, scale
     if dataparser is None:
         raise SceneFormatError(
             what=f"there is no dataparser_transforms.json beside {path}",
@@ -88,9 +111,10 @@ def _into_world(c2ws: np.ndarray, document: Mapping, path: Path, world: World, d
             fix="copy it beside transforms.json",
         )
     training = read_json(dataparser)
-    c2ws = matrix_of(training, "transform", dataparser) @ c2ws
-    c2ws[:, :3, 3] *= number_of(training, "scale", dataparser, default=1.0)
-    return c2ws
+    factor = number_of(training, "scale", dataparser, default=1.0)
+    change = matrix_of(training, "transform", dataparser) @ change
+    change[:3] *= factor
+    return change, scale * factor
 
 
 def _lens(document: Mapping, frame: Mapping, picture: Path | None, path: Path) -> Lens:

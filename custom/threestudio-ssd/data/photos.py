@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader
 import threestudio
 from threestudio.utils.config import parse_structured
 
-from ..cameras import Cameras, load_cameras, load_points
+from ..cameras import Cameras, load_cameras, load_points, sparse_points_file, transforms_file
 from ..errors import ConfigError
+from ..gaussians.io import read_points_ply
 from .gs_views import Steps
 
 
@@ -68,7 +69,15 @@ class PhotosData(pl.LightningDataModule):
 
     def points(self) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]] | None:
         """Sparse points of the capture and their colours; None if it has none."""
-        return load_points(self.cfg.cameras)
+        document = transforms_file(self.cfg.cameras)
+        if document is None:
+            return load_points(self.cfg.cameras)
+        cloud = sparse_points_file(document)
+        if cloud is None:
+            return None
+        points, rgbs = read_points_ply(cloud[0])
+        change = torch.from_numpy(cloud[1])
+        return (points.double() @ change[:3, :3].T + change[:3, 3]).float(), rgbs
 
     def split(self) -> tuple[Photos, Photos]:
         """What is fitted, and what judges it: the same if nothing is held out."""

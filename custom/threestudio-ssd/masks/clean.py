@@ -7,7 +7,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from ..gaussians import Neighbors
+from ..neighbors import Neighbors
 
 SMALL_PIECE = 0.02
 """Pieces with less than this share of the selection's visible weight are floaters."""

@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..gaussians import Gaussians, Neighbors, sh0_from_rgbs
+from ..gaussians import Gaussians, sh0_from_rgbs
 from ..metrics.ssim import WINDOW, ssim_map
+from ..neighbors import Neighbors
 
 
 def photometric_loss(

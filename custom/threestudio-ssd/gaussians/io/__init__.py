@@ -14,6 +14,7 @@ from .compressed_ply import is_compressed, read_compressed_ply, write_compressed
 from .ksplat import read_ksplat
 from .ply import read_ply, write_ply
 from .ply_header import parse_header
+from .points_ply import read_points_ply
 from .sog import read_sog, write_sog
 from .splat import read_splat, write_splat
 from .spz import read_spz, write_spz
@@ -97,4 +98,4 @@ def _handler(table, path: Path, verb: str):
     return table[suffix]
 
 
-__all__ = ["SceneFormatError", "SceneFormatWarning", "load_gaussians", "save_gaussians"]
+__all__ = ["SceneFormatError", "SceneFormatWarning", "load_gaussians", "read_points_ply", "save_gaussians"]

@@ -59,15 +59,9 @@ def read_ply(path: Path, data: bytes | None = None) -> Gaussians:
     """
     data = read_bytes(path) if data is None else data
     header = parse_header(data, path)
-    vertex = header.element("vertex")
-    if vertex is None or vertex.lists:
-        raise SceneFormatError(
-            what=f"{path} has {'lists in its vertex element' if vertex else 'no vertex element'}",
-            expected="one row of numbers per Gaussian in an element called vertex",
-            fix="export it as a Gaussian splat, not as a mesh",
-        )
+    vertex = vertex_of(header, path)
     _check_columns(vertex, path)
-    rows, lines, start, stop = _read_rows(data, header, vertex, path)
+    rows, lines, start, stop = read_rows(data, header, vertex, path)
     fields = _decode(rows, vertex)
     raw = PlyFile(header, rows, lines, data[header.size : start], data[stop:])
     return finish(fields, path=path, kind="ply", file=raw, notes=_notes(header))
@@ -117,7 +111,19 @@ def _check_columns(vertex: Element, path: Path) -> None:
         )
 
 
-def _read_rows(
+def vertex_of(header: Header, path: Path) -> Element:
+    """The table of Gaussians or points."""
+    vertex = header.element("vertex")
+    if vertex is None or vertex.lists:
+        raise SceneFormatError(
+            what=f"{path} has {'lists in its vertex element' if vertex else 'no vertex element'}",
+            expected="one row of numbers per Gaussian or point in an element called vertex",
+            fix="export it as a Gaussian splat or point cloud, not as a mesh",
+        )
+    return vertex
+
+
+def read_rows(
     data: bytes, header: Header, vertex: Element, path: Path
 ) -> tuple[np.ndarray, list[bytes] | None, int, int]:
     """The vertex table as records (and lines of text), and where it starts and ends in the file."""

@@ -202,9 +202,9 @@ def test_messages(tmp_path):
     with pytest.raises(SceneFormatError) as error:
         load_gaussians(path)
     assert str(error.value) == (
-        f"{path} has no vertex element; expected one row of numbers per Gaussian in an element "
+        f"{path} has no vertex element; expected one row of numbers per Gaussian or point in an element "
         "called vertex; "
-        "export it as a Gaussian splat, not as a mesh"
+        "export it as a Gaussian splat or point cloud, not as a mesh"
     )
     path = edited_header(tmp_path, b"property float nx", b"property list uchar float nx")
     with pytest.raises(SceneFormatError) as error:

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from threestudio_ssd.gaussians import Neighbors
+from threestudio_ssd.neighbors import Neighbors
 
 
 def test_nearest_are_those_of_all_distances():
@@ -31,7 +31,7 @@ def test_many_zeros_in_a_process_that_flushes_denormals():
     """scipy's own tree recurses until the stack ends there."""
     program = (
         "import numpy as np, torch, threestudio; threestudio.load_plugins();"
-        "from threestudio_ssd.gaussians import Neighbors;"
+        "from threestudio_ssd.neighbors import Neighbors;"
         "torch.set_flush_denormal(True);"
         "points = np.zeros((130, 3)); points[100:] = np.random.default_rng(0).uniform(size=(30, 3));"
         "print(Neighbors(points).nearest(points, 2)[0].shape)"
