@@ -1,16 +1,17 @@
 """Trains the embedded U-Net and its text encoder on latents of the toy world."""
 
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..toyworld.captions import MAX_TOKENS, random_caption
-from ..toyworld.tokenizer import build_tokenizer
+from ..toyworld.tokenizer import build_tokenizer, token_ids
 from ..toyworld.vocabulary import Attributes
 from .make_tiny_vae import VAE_CONFIG
 from .training import Trainer, Worker, batch_rng, load_shards
@@ -18,6 +19,7 @@ from .training import Trainer, Worker, batch_rng, load_shards
 SEED = 12
 WIDTH = 128
 EMPTY_CAPTIONS = 0.1
+HELD_OUT_BATCHES = 8
 MAX_WEIGHT = 6.0
 """The v-loss is weighted by min(snr + 1, this) / (snr + 1): full weight where the image is decided."""
 DETAIL_SHARE, DETAIL_RANGE = 0.5, (0.1, 0.65)
@@ -78,6 +80,27 @@ def encode_renders(worker: Worker, vae: AutoencoderKL, images: np.ndarray, batch
     return means.half(), stds.half()
 
 
+class Sample(NamedTuple):
+    """A batch to learn from.
+
+    Attributes:
+        latents: Scaled, (b c h w).
+        tokens: Ids of the texts, (b l).
+        condition: Further channels that the network sees beside the noisy latents, (b c2 h w); None: none.
+    """
+
+    latents: Tensor
+    tokens: Tensor
+    condition: Tensor | None = None
+
+
+class Batches(Protocol):
+    """Where samples come from."""
+
+    def batch(self, rng: np.random.Generator, generator: torch.Generator, size: int) -> Sample:
+        """So many of them, at random."""
+
+
 class LatentBatches:
     """Latents with captions."""
 
@@ -85,18 +108,12 @@ class LatentBatches:
         self.means, self.stds, self.scale, self.tokenizer = means, stds, scale, tokenizer
         self.attributes = attributes
 
-    def batch(self, rng: np.random.Generator, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
-        """Scaled latents (size c 16 16), drawn from their posteriors, and token ids (size 20)."""
+    def batch(self, rng: np.random.Generator, generator: torch.Generator, size: int) -> Sample:
+        """Latents (size c 16 16), drawn from their posteriors, and token ids (size 20)."""
         rows = rng.integers(len(self.means), size=size)
         noise = torch.randn((size, *self.means.shape[1:]), generator=generator)
         latents = (self.means[rows].float() + self.stds[rows].float() * noise) * self.scale
-        return latents, self.tokens([self._caption(row, rng) for row in rows])
-
-    def tokens(self, captions: list[str]) -> Tensor:
-        """Token ids, padded to the model's length."""
-        return self.tokenizer(
-            captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
-        ).input_ids
+        return Sample(latents, token_ids(self.tokenizer, [self._caption(row, rng) for row in rows]))
 
     def _caption(self, row: int, rng: np.random.Generator) -> str:
         if rng.uniform() < EMPTY_CAPTIONS:
@@ -105,7 +122,7 @@ class LatentBatches:
 
 
 def velocity_loss(
-    unet, text_encoder, alphas: Tensor, latents: Tensor, tokens: Tensor, t: Tensor, noise: Tensor,
+    unet: nn.Module, text_encoder: nn.Module, alphas: Tensor, sample: Sample, t: Tensor, noise: Tensor,
     place_weights: Tensor | float = 1.0,
 ) -> Tensor:  # fmt: skip
     """Weighted squared error of the predicted velocity (Salimans & Ho 2022, arXiv:2202.00512).
@@ -113,11 +130,10 @@ def velocity_loss(
     ``place_weights`` (h w) are the same for all samples, so that they do not move the optimum.
     """
     a = alphas[t].view(-1, 1, 1, 1)
-    noisy = a.sqrt() * latents + (1 - a).sqrt() * noise
-    velocity = a.sqrt() * noise - (1 - a).sqrt() * latents
-    predicted = unet(
-        noisy.contiguous(memory_format=torch.channels_last), t, text_encoder(tokens).last_hidden_state
-    ).sample
+    noisy = a.sqrt() * sample.latents + (1 - a).sqrt() * noise
+    velocity = a.sqrt() * noise - (1 - a).sqrt() * sample.latents
+    seen = noisy if sample.condition is None else torch.cat([noisy, sample.condition], dim=1)
+    predicted = unet(seen, t, text_encoder(sample.tokens).last_hidden_state).sample
     snr_plus_one = 1 / (1 - a)
     weight = snr_plus_one.clamp(max=MAX_WEIGHT) / snr_plus_one
     return (weight * place_weights * (predicted - velocity).pow(2)).mean()
@@ -147,13 +163,14 @@ def train(worker: Worker, data: Path, vae: AutoencoderKL, work: Path, num_steps:
     for step in trainer.steps():
         rng = batch_rng(SEED, step, worker.rank)
         generator.manual_seed(int(rng.integers(2**62)))
-        latents, tokens = batches.batch(rng, generator, batch)
+        sample = batches.batch(rng, generator, batch)
         t = training_timesteps(rng, batch, len(alphas))
-        noise = torch.randn(latents.shape, generator=generator)
-        trainer.update(velocity_loss(unet, text_encoder, alphas, latents, tokens, t, noise, places))
+        noise = torch.randn(sample.latents.shape, generator=generator)
+        trainer.update(velocity_loss(unet, text_encoder, alphas, sample, t, noise, places))
         if worker.is_first and step % 250 == 249:
+            loss = held_out_loss(trainer, alphas, held, HELD_OUT_BATCHES, SEED)
             with (work / "unet.log").open("a") as log:
-                log.write(f"{step + 1} {trainer.seconds:.0f}s held-out {_held_out_loss(trainer, alphas, held):.5f}\n")
+                log.write(f"{step + 1} {trainer.seconds:.0f}s held-out {loss:.5f}\n")
 
 
 def stratified_timesteps(rng: np.random.Generator, size: int, num_timesteps: int) -> Tensor:
@@ -179,15 +196,15 @@ def center_weights(side: int) -> Tensor:
 
 
 @torch.no_grad()
-def _held_out_loss(trainer: Trainer, alphas: Tensor, held: LatentBatches) -> float:
-    rng, generator = np.random.default_rng(SEED), torch.Generator().manual_seed(SEED)
+def held_out_loss(trainer: Trainer, alphas: Tensor, held: Batches, num_batches: int, seed: int) -> float:
+    """Mean loss of the averaged weights on samples that are not trained on, the same ones for the same seed."""
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     losses = []
-    for _ in range(8):
-        latents, tokens = held.batch(rng, generator, 64)
-        noise = torch.randn(latents.shape, generator=generator)
+    for _ in range(num_batches):
+        sample = held.batch(rng, generator, 64)
+        noise = torch.randn(sample.latents.shape, generator=generator)
         t = stratified_timesteps(rng, 64, len(alphas))
-        ema = trainer.ema
-        losses.append(velocity_loss(ema["unet"], ema["text_encoder"], alphas, latents, tokens, t, noise))
+        losses.append(velocity_loss(trainer.ema["unet"], trainer.ema["text_encoder"], alphas, sample, t, noise))
     return float(torch.stack(losses).mean())
 
 

@@ -7,17 +7,24 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline, UNet2DConditionModel
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..toyworld.captions import MAX_TOKENS
+from ..toyworld.tokenizer import token_ids
 from ..toyworld.vocabulary import Attributes
-from .make_tiny_unet import MAX_WEIGHT, encode_renders, make_scheduler, stratified_timesteps
+from .make_tiny_unet import (
+    Sample,
+    encode_renders,
+    held_out_loss,
+    make_scheduler,
+    stratified_timesteps,
+    velocity_loss,
+)
 from .tiny_training import weights_table, write_text
 from .toy_pairs import random_instruction, write_pair_shards
 from .training import Trainer, Worker, batch_rng, load_shards, start_worker
 
 SEED = 13
+HELD_OUT_BATCHES = 4
 DROP_TEXT, DROP_PICTURE, DROP_BOTH = 0.05, 0.05, 0.05
 """Shares of samples without instruction, without source picture, without either (Brooks et al. 2023, section 3.2.1)."""
 FIELDS = ("sources", "targets", "source_attributes", "target_attributes")
@@ -53,10 +60,8 @@ class PairBatches:
         self.arrays, self.latents, self.conditions = arrays, latents, conditions
         self.scale, self.tokenizer = scale, tokenizer
 
-    def batch(
-        self, rng: np.random.Generator, generator: torch.Generator, size: int
-    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"], Int[Tensor, "b l"]]:
-        """Scaled target latents drawn from their posteriors, conditions, token ids; some conditions are left out."""
+    def batch(self, rng: np.random.Generator, generator: torch.Generator, size: int) -> Sample:
+        """Target latents drawn from their posteriors, token ids, source latents; some of the latter two left out."""
         _, _, source_labels, target_labels = self.arrays
         rows = rng.integers(len(source_labels), size=size)
         mean, deviation = (part[rows].float() for part in self.latents)
@@ -68,37 +73,13 @@ class PairBatches:
         has_text, has_picture = what_is_given(rng, size)
         texts = [text if is_given else "" for text, is_given in zip(texts, has_text, strict=True)]
         conditions = self.conditions[rows].float() * torch.from_numpy(has_picture).view(-1, 1, 1, 1)
-        return latents, conditions, self.tokens(texts)
-
-    def tokens(self, texts: list[str]) -> Int[Tensor, "b l"]:
-        """Token ids, padded to the model's length."""
-        return self.tokenizer(
-            texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
-        ).input_ids
+        return Sample(latents, token_ids(self.tokenizer, texts), conditions)
 
 
 def what_is_given(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Which samples keep their instruction, and which their picture, so that guidance has its unconditional states."""
     kind = np.digitize(rng.uniform(size=size), np.cumsum([DROP_TEXT, DROP_PICTURE, DROP_BOTH]))
     return np.isin(kind, (1, 3)), np.isin(kind, (0, 3))
-
-
-def pair_loss(
-    unet: nn.Module,
-    text_encoder: nn.Module,
-    alphas: Tensor,
-    sample: tuple[Tensor, Tensor, Tensor],
-    t: Tensor,
-    noise: Tensor,
-) -> Tensor:
-    """Weighted squared error of the predicted velocity, as the embedded model was trained, given the source picture."""
-    latents, conditions, tokens = sample
-    a = alphas[t].view(-1, 1, 1, 1)
-    noisy = a.sqrt() * latents + (1 - a).sqrt() * noise
-    velocity = a.sqrt() * noise - (1 - a).sqrt() * latents
-    predicted = unet(torch.cat([noisy, conditions], dim=1), t, text_encoder(tokens).last_hidden_state).sample
-    snr_plus_one = 1 / (1 - a)
-    return (snr_plus_one.clamp(max=MAX_WEIGHT) / snr_plus_one * (predicted - velocity).pow(2)).mean()
 
 
 def ip2p_step(rank: int, count: int, meeting: Path, cfg: dict) -> None:
@@ -134,23 +115,13 @@ def train(worker: Worker, base: Path, work: Path, num_steps: int, batch: int) ->
         rng = batch_rng(SEED, step, worker.rank)
         generator.manual_seed(int(rng.integers(2**62)))
         sample = training.batch(rng, generator, batch)
-        t, noise = stratified_timesteps(rng, batch, len(alphas)), torch.randn(sample[0].shape, generator=generator)
-        trainer.update(pair_loss(modules["unet"], modules["text_encoder"], alphas, sample, t, noise))
+        t = stratified_timesteps(rng, batch, len(alphas))
+        noise = torch.randn(sample.latents.shape, generator=generator)
+        trainer.update(velocity_loss(modules["unet"], modules["text_encoder"], alphas, sample, t, noise))
         if worker.is_first and step % 250 == 249:
+            loss = held_out_loss(trainer, alphas, held, HELD_OUT_BATCHES, SEED)
             with (work / "ip2p.log").open("a") as log:
-                log.write(f"{step + 1} {trainer.seconds:.0f}s held-out {held_out_loss(trainer, alphas, held):.5f}\n")
-
-
-@torch.no_grad()
-def held_out_loss(trainer: Trainer, alphas: Tensor, held: PairBatches, num_batches: int = 4) -> float:
-    """Mean loss of the averaged weights on pairs that are not trained on."""
-    rng, generator = np.random.default_rng(SEED), torch.Generator().manual_seed(SEED)
-    losses = []
-    for _ in range(num_batches):
-        sample = held.batch(rng, generator, 64)
-        noise, t = torch.randn(sample[0].shape, generator=generator), stratified_timesteps(rng, 64, len(alphas))
-        losses.append(pair_loss(trainer.ema["unet"], trainer.ema["text_encoder"], alphas, sample, t, noise))
-    return float(torch.stack(losses).mean())
+                log.write(f"{step + 1} {trainer.seconds:.0f}s held-out {loss:.5f}\n")
 
 
 def save_ip2p(base: Path, work: Path, out: Path) -> None:

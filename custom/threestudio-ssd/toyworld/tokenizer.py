@@ -1,10 +1,13 @@
 """The tokenizer of the toy captions' words."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import CLIPTokenizer
 
 from .captions import MAX_TOKENS, random_caption
@@ -12,6 +15,13 @@ from .vocabulary import ATTRIBUTES, Attributes
 
 CAPTION_SEED = 20
 _START, _END = "<|startoftext|>", "<|endoftext|>"
+
+
+def token_ids(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Int[Tensor, "b l"]:
+    """Token ids of captions or instructions, padded to the embedded models' length."""
+    return tokenizer(
+        list(texts), padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+    ).input_ids
 
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:
