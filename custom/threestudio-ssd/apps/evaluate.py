@@ -21,6 +21,7 @@ from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
 from ..metrics import (
+    IDENTICAL_PSNR,
     clip_direction_consistency,
     clip_scores,
     lpips,
@@ -34,7 +35,6 @@ from ..metrics import (
 from ..rendering import render_each
 from .tiny_training import write_text
 
-IDENTICAL_PSNR = 100.0
 GRID_VIEWS = 6
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..metrics import (
+    IDENTICAL_PSNR,
     ClipModel,
     Lpips,
     StructureModel,
@@ -26,7 +27,6 @@ from ..metrics import (
 )
 from .pie_dataset import GROUPS
 
-IDENTICAL_PSNR = 100.0
 COLUMNS = {
     "structure": ("Distance x10^3", "lower"),
     "lpips": ("LPIPS x10^3", "lower"),

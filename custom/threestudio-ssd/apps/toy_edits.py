@@ -16,7 +16,7 @@ from threestudio.utils.base import Configurable
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
-from ..metrics import psnr
+from ..metrics import IDENTICAL_PSNR, psnr
 from ..toyworld import Attributes
 from ..toyworld.captions import describe
 from .make_toy_scene import write_scene
@@ -180,7 +180,7 @@ def judge(edit: ToyEdit, edited: Gaussians, folder: Path, seed: int) -> dict[str
     rows = [torch.cat(list(stack.permute(0, 2, 3, 1)), dim=1) for stack in (truth.source, images, truth.target)]
     picture = (torch.cat(rows).clamp(0, 1) * 255).byte().numpy()
     Image.fromarray(picture).save(folder / "strip.png")
-    whole = [float(psnr(stack, truth.target).clamp(max=100).mean()) for stack in (truth.source, images)]
+    whole = [float(psnr(stack, truth.target).clamp(max=IDENTICAL_PSNR).mean()) for stack in (truth.source, images)]
     return {**judge_images(images, truth), "psnr_truth_before": whole[0], "psnr_truth_after": whole[1]}
 
 

@@ -21,7 +21,7 @@ from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians, save_gaussians
 from ..masks import visible_weights
-from ..metrics import psnr
+from ..metrics import IDENTICAL_PSNR, psnr
 from ..rendering import coverage, render_each
 from ..toyworld import PART_OBJECT, Attributes, build_scene, orbit_camera, sample_camera
 from ..toyworld.captions import describe
@@ -168,7 +168,8 @@ def judge(
     row = {}
     for place, where in (("object", shown > 0.5), ("elsewhere", shown < 0.02)):
         for name in ("start", "result"):
-            row[f"psnr_{place}_{name}"] = float(psnr(shots[name], shots["truth"], where).clamp(max=100).mean())
+            ratios = psnr(shots[name], shots["truth"], where)
+            row[f"psnr_{place}_{name}"] = float(ratios.clamp(max=IDENTICAL_PSNR).mean())
     picture = torch.cat([torch.cat(list(images.permute(0, 2, 3, 1)), dim=1) for images in shots.values()])
     Image.fromarray((picture.clamp(0, 1) * 255).byte().numpy()).save(folder / "strip.png")
     return row

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..gaussians import Gaussians
-from ..metrics import psnr, saturation_drift, ssim, tiny_perceptual_distance
+from ..metrics import IDENTICAL_PSNR, psnr, saturation_drift, ssim, tiny_perceptual_distance
 from ..rendering import coverage, render_each
 from ..toyworld import ATTRIBUTES, PART_GROUND, PART_OBJECT, ToyScene, build_scene, orbit_camera
 from ..toyworld.classifier import load_classifier
@@ -21,8 +21,6 @@ from .toy_edits import NULL, ToyEdit
 NUM_VIEWS = 8
 INSIDE, OUTSIDE = 0.5, 0.02
 """Share of a pixel that the edit's parts make up inside (more) and outside (less)."""
-IDENTICAL_PSNR = 100.0
-"""Stands for infinity in tables."""
 PARTS = {"object": PART_OBJECT, "color": PART_OBJECT, "pattern": PART_OBJECT, "ground": PART_GROUND}
 """Which part of the scene an edit of an attribute is about; light is about everything, a null edit about nothing."""
 

@@ -6,13 +6,14 @@ from .clip_protocols import ClipScores, clip_scores, edited_region_similarity
 from .clip_similarity import clip_similarity
 from .lpips import Lpips, load_lpips, lpips
 from .mse import mse
-from .psnr import psnr
+from .psnr import IDENTICAL_PSNR, psnr
 from .saturation import saturation_drift
 from .ssim import ssim
 from .structure_distance import StructureModel, load_structure_model, structure_distance
 from .tiny_perceptual import tiny_perceptual_distance
 
 __all__ = [
+    "IDENTICAL_PSNR",
     "ClipModel",
     "ClipScores",
     "Lpips",

@@ -6,6 +6,9 @@ from torch import Tensor
 from .mse import mse
 from .regions import MaskMode
 
+IDENTICAL_PSNR = 100.0
+"""Reported in place of infinity, dB, where nothing differs: JSON knows no infinity, and a mean would be lost."""
+
 
 def psnr(
     images: Float[Tensor, "b 3 h w"],

@@ -21,9 +21,9 @@ from threestudio.utils.config import parse_structured
 from ..data.gs_views import Steps
 from ..errors import ConfigError, SceneFormatError
 from ..guidance import SSDGuidance, SSDPromptProcessor
-from ..metrics import clip_directional_similarity, clip_similarity, psnr
+from ..metrics import IDENTICAL_PSNR, clip_directional_similarity, clip_similarity, psnr
 from .editable_pictures import EditablePictures
-from .report import IDENTICAL_PSNR, VISIBLE_CHANGE, grid_row, package_versions, peak_memory
+from .report import VISIBLE_CHANGE, grid_row, package_versions, peak_memory
 
 
 @dataclass

@@ -17,15 +17,13 @@ from threestudio.utils.saving import SaverMixin
 
 from ..cameras import Cameras
 from ..gaussians import Gaussians
-from ..metrics import clip_directional_similarity, clip_similarity, psnr
+from ..metrics import IDENTICAL_PSNR, clip_directional_similarity, clip_similarity, psnr
 from ..rendering import coverage, render_each
 
 OUTSIDE_COVERAGE = 0.02
 """A pixel of which the selection made up less than this before the edit is outside."""
 VISIBLE_CHANGE = 1.0 / 255
 """Mean change over the pixels that show the selection below which an edit counts as none."""
-IDENTICAL_PSNR = 100.0
-"""Reported where nothing differs: dB of an infinite ratio cannot be written as JSON."""
 PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "pytorch-lightning", "numba")
 
 

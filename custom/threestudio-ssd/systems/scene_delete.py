@@ -16,12 +16,12 @@ from ..errors import ConfigError
 from ..gaussians.io import load_gaussians, save_gaussians
 from ..masks import MaskConfig, check_mask, find_selection, save_previews
 from ..masks.holes import hole_masks, rim_of, seeds_in_hole
-from ..metrics import psnr
+from ..metrics import IDENTICAL_PSNR, psnr
 from ..rendering import coverage, render, render_each
 from .editable import EditableGaussians
 from .inpaint import load_inpainter
 from .photometric import gaussians_from_points, photometric_loss
-from .report import IDENTICAL_PSNR, OUTSIDE_COVERAGE, grid_row, package_versions, peak_memory
+from .report import OUTSIDE_COVERAGE, grid_row, package_versions, peak_memory
 from .scene_edit import LearningRates, splat_suffix
 from .visible_adam import VisibleAdam
 
