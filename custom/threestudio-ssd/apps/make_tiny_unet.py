@@ -1,7 +1,8 @@
 """Trains the embedded U-Net and its text encoder on latents of the toy world."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -94,13 +95,6 @@ class Sample(NamedTuple):
     condition: Tensor | None = None
 
 
-class Batches(Protocol):
-    """Where samples come from."""
-
-    def batch(self, rng: np.random.Generator, generator: torch.Generator, size: int) -> Sample:
-        """So many of them, at random."""
-
-
 class LatentBatches:
     """Latents with captions."""
 
@@ -168,7 +162,7 @@ def train(worker: Worker, data: Path, vae: AutoencoderKL, work: Path, num_steps:
         noise = torch.randn(sample.latents.shape, generator=generator)
         trainer.update(velocity_loss(unet, text_encoder, alphas, sample, t, noise, places))
         if worker.is_first and step % 250 == 249:
-            loss = held_out_loss(trainer, alphas, held, HELD_OUT_BATCHES, SEED)
+            loss = held_out_loss(trainer, alphas, held.batch, HELD_OUT_BATCHES, SEED)
             with (work / "unet.log").open("a") as log:
                 log.write(f"{step + 1} {trainer.seconds:.0f}s held-out {loss:.5f}\n")
 
@@ -196,12 +190,15 @@ def center_weights(side: int) -> Tensor:
 
 
 @torch.no_grad()
-def held_out_loss(trainer: Trainer, alphas: Tensor, held: Batches, num_batches: int, seed: int) -> float:
-    """Mean loss of the averaged weights on samples that are not trained on, the same ones for the same seed."""
+def held_out_loss(trainer: Trainer, alphas: Tensor, draw: Callable[..., Sample], num_batches: int, seed: int) -> float:
+    """Mean loss of the averaged weights on samples that are not trained on, drawn as ``LatentBatches.batch`` does.
+
+    The same ones for the same seed.
+    """
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     losses = []
     for _ in range(num_batches):
-        sample = held.batch(rng, generator, 64)
+        sample = draw(rng, generator, 64)
         noise = torch.randn(sample.latents.shape, generator=generator)
         t = stratified_timesteps(rng, 64, len(alphas))
         losses.append(velocity_loss(trainer.ema["unet"], trainer.ema["text_encoder"], alphas, sample, t, noise))

@@ -119,7 +119,7 @@ def train(worker: Worker, base: Path, work: Path, num_steps: int, batch: int) ->
         noise = torch.randn(sample.latents.shape, generator=generator)
         trainer.update(velocity_loss(modules["unet"], modules["text_encoder"], alphas, sample, t, noise))
         if worker.is_first and step % 250 == 249:
-            loss = held_out_loss(trainer, alphas, held, HELD_OUT_BATCHES, SEED)
+            loss = held_out_loss(trainer, alphas, held.batch, HELD_OUT_BATCHES, SEED)
             with (work / "ip2p.log").open("a") as log:
                 log.write(f"{step + 1} {trainer.seconds:.0f}s held-out {loss:.5f}\n")
 
