@@ -176,11 +176,7 @@ class SceneTrials(Trials):
             self.conditions = torch.cat([backbone.encode_condition(part) for part in flat]).unflatten(0, count)
 
     def _optimizer(self, editable: EditableGaussians) -> VisibleAdam:
-        groups = [
-            {"params": [parameter], "name": name, "lr": 0.0}
-            for name, parameter in editable.selected.items()
-            if parameter.numel() and self.settings.learning_rates[name] != 0
-        ]
+        groups = editable.optimizer_groups(self.settings.learning_rates)
         if self.settings.color_steps == "visible-weight":
             cameras = self.views[:WEIGHT_VIEWS]
             everything = torch.ones(len(cameras), int(cameras.heights[0]), int(cameras.widths[0]))

@@ -78,6 +78,18 @@ class EditableGaussians(nn.Module):
         """Which Gaussians of ``result`` the edit could change."""
         return self._result_order() >= self.num_fixed
 
+    def optimizer_groups(self, learning_rates: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """An optimiser's groups, one for each attribute that moves, with its name; rates are set before each step.
+
+        Args:
+            learning_rates: By attribute; one that is 0 keeps the attribute.
+        """
+        return [
+            {"params": [parameter], "name": name, "lr": 0.0}
+            for name, parameter in self.selected.items()
+            if parameter.numel() and learning_rates[name] != 0
+        ]
+
     def drift(self, name: str, weights: Float[Tensor, "g"] | None = None) -> Float[Tensor, ""]:
         """Mean squared distance of one attribute from its anchor over the selection, in the units it is optimised in.
 

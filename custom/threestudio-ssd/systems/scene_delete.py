@@ -155,13 +155,7 @@ class SceneDeleteSystem(BaseSystem):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with one group per attribute that moves."""
-        return VisibleAdam(
-            [
-                {"params": [parameter], "name": name, "lr": 0.0}
-                for name, parameter in self.editable.selected.items()
-                if parameter.numel() and self.cfg.learning_rates[name] != 0
-            ]
-        )
+        return VisibleAdam(self.editable.optimizer_groups(self.cfg.learning_rates))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Lightning hook: the learning rates of this step."""

@@ -249,11 +249,7 @@ class SceneEditSystem(BaseSystem):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with one group per attribute that moves."""
-        groups = [
-            {"params": [parameter], "name": name, "lr": 0.0}
-            for name, parameter in self.editable.selected.items()
-            if parameter.numel() and self.cfg.learning_rates[name] != 0
-        ]
+        groups = self.editable.optimizer_groups(self.cfg.learning_rates)
         if self.cfg.color_steps == "visible-weight":
             weights = self._mean_visible_weights()
             for group in groups:

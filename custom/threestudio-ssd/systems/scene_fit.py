@@ -131,13 +131,7 @@ class SceneFitSystem(BaseSystem):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with one group per attribute that moves."""
-        return VisibleAdam(
-            [
-                {"params": [parameter], "name": name, "lr": 0.0}
-                for name, parameter in self.editable.selected.items()
-                if parameter.numel() and self.cfg.learning_rates[name] != 0
-            ]
-        )
+        return VisibleAdam(self.editable.optimizer_groups(self.cfg.learning_rates))
 
     def on_after_backward(self) -> None:
         """Lightning hook: gradients on the screen decide what grows."""

@@ -56,6 +56,14 @@ def test_the_rendered_scene_holds_all_gaussians_and_gradients_stay_in_the_select
     assert all(tensor.grad is None for tensor in source.parameters().values())
 
 
+def test_an_attribute_without_a_learning_rate_is_in_no_group(parts):
+    editable = EditableGaussians(*parts)
+    groups = editable.optimizer_groups({name: 0 if name == "means" else 0.1 for name in FIELD_NAMES})
+    moving = {name for name, parameter in editable.selected.items() if parameter.numel()} - {"means"}
+    assert {group["name"] for group in groups} == moving
+    assert all(group["params"][0] is editable.selected[group["name"]] for group in groups)
+
+
 def test_checkpoints_hold_the_selection_alone(parts):
     source, is_object = parts
     editable = shaken(EditableGaussians(source, is_object))
