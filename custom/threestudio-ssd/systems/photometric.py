@@ -26,6 +26,22 @@ def photometric_loss(
     return (1 - lambda_ssim) * l1 + lambda_ssim * (1 - similarity)
 
 
+def random_points(
+    count: int, center: Float[Tensor, "3"], sizes: Float[Tensor, "3"] | float, generator: torch.Generator
+) -> Float[Tensor, "n 3"]:
+    """Points evenly at random in a ball or ellipsoid.
+
+    Args:
+        count: How many.
+        center: Its middle, world units.
+        sizes: Its half axes, or its radius, world units.
+        generator: Random numbers.
+    """
+    directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=1)
+    radii = torch.rand(count, 1, generator=generator) ** (1 / 3)
+    return center + sizes * radii * directions
+
+
 def gaussians_from_points(
     points: Float[Tensor, "n 3"], rgbs: Float[Tensor, "n 3"], sh_degree: int = 0, opacity: float = 0.1
 ) -> Gaussians:

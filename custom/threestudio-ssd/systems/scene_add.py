@@ -11,7 +11,7 @@ import threestudio
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..masks import Selection, in_box
-from .photometric import gaussians_from_points
+from .photometric import gaussians_from_points, random_points
 from .scene_edit import SceneEditSystem
 
 LARGEST_SCALE = 0.15
@@ -62,9 +62,7 @@ class SceneAddSystem(SceneEditSystem):
         """Grey Gaussians, evenly at random in the ellipsoid that fills the box."""
         draw = torch.Generator().manual_seed(self.cfg.seed)
         low, high = torch.tensor(list(self.cfg.box), dtype=torch.float32).view(2, 3)
-        directions = torch.nn.functional.normalize(torch.randn(self.cfg.num_start, 3, generator=draw), dim=1)
-        radii = torch.rand(self.cfg.num_start, 1, generator=draw) ** (1 / 3)
-        points = (low + high) / 2 + (high - low) / 2 * radii * directions
+        points = random_points(self.cfg.num_start, (low + high) / 2, (high - low) / 2, draw)
         rgbs = 0.5 + COLOR_SPREAD * torch.randn(self.cfg.num_start, 3, generator=draw)
         return gaussians_from_points(points, rgbs.clamp(0, 1), 0, self.cfg.start_opacity)
 

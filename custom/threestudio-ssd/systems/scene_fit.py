@@ -21,7 +21,7 @@ from ..metrics.ssim import WINDOW
 from ..rendering import render_each, render_with_info
 from .editable import EditableGaussians
 from .growth import Growth, GrowthConfig, check_growth
-from .photometric import gaussians_from_points, photometric_loss
+from .photometric import gaussians_from_points, photometric_loss, random_points
 from .report import grid_row, package_versions, peak_memory
 from .scene_edit import LearningRates
 from .visible_adam import VisibleAdam
@@ -102,9 +102,8 @@ class SceneFitSystem(BaseSystem):
         threestudio.warn("The capture has no sparse points; starting from random ones, which costs detail.")
         draw = torch.Generator().manual_seed(self.cfg.seed)
         middle = (cameras.centers + self.extent * cameras.forwards).mean(dim=0)
-        directions = torch.nn.functional.normalize(torch.randn(self.cfg.num_random_points, 3, generator=draw), dim=1)
-        radii = self.extent * torch.rand(self.cfg.num_random_points, 1, generator=draw) ** (1 / 3)
-        return middle + radii * directions, torch.rand(self.cfg.num_random_points, 3, generator=draw)
+        points = random_points(self.cfg.num_random_points, middle, self.extent, draw)
+        return points, torch.rand(self.cfg.num_random_points, 3, generator=draw)
 
     def on_fit_start(self) -> None:
         """Lightning hook: photographs go where the Gaussians are."""

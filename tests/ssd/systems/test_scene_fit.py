@@ -16,7 +16,7 @@ from threestudio_ssd.data import PhotosData
 from threestudio_ssd.errors import ConfigError, SceneFormatError
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.rendering import render_each
-from threestudio_ssd.systems.photometric import gaussians_from_points, photometric_loss
+from threestudio_ssd.systems.photometric import gaussians_from_points, photometric_loss, random_points
 
 SIZE = 24
 
@@ -128,6 +128,15 @@ def test_gaussians_from_points_fill_the_gaps():
     torch.testing.assert_close(start.opacities, torch.full((4,), 0.1))
     torch.testing.assert_close(start.sh0[:, 0] * 0.28209479 + 0.5, torch.full((4, 3), 0.7))
     assert len(gaussians_from_points(points[:1], torch.rand(1, 3))) == 1
+
+
+def test_random_points_fill_the_ellipsoid_evenly(generator):
+    sizes = torch.tensor([2.0, 1.0, 0.5])
+    inside = (random_points(4000, torch.ones(3), sizes, generator) - 1) / sizes
+    radii = inside.norm(dim=1)
+    assert radii.max() <= 1 + 1e-5
+    assert (radii**3).mean().item() == pytest.approx(0.5, abs=0.02)
+    assert inside.mean(dim=0).abs().max() < 0.03
 
 
 def test_the_loss_is_zero_for_equal_pictures_and_mixes_both_terms(generator):
