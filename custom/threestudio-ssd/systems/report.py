@@ -98,6 +98,16 @@ def grid_row(images: Iterable[Float[Tensor, "h w 3"]]) -> list[dict[str, Any]]:
     return [{"type": "rgb", "img": image.cpu()} for image in images]
 
 
+def save_before_after(
+    saver: SaverMixin, before: Gaussians, after: Gaussians, cameras: Cameras, background: Float[Tensor, "3"]
+) -> None:
+    """Write ``before_after.mp4``, the two scenes side by side; nothing where there are no cameras."""
+    if len(cameras) == 0:
+        return
+    pairs = zip(*(render_each(scene, cameras, background) for scene in (before, after)), strict=True)
+    saver.save_video("before_after.mp4", (torch.cat(pair, dim=1).cpu() for pair in pairs))
+
+
 def package_versions() -> dict[str, str]:
     """Versions of the packages that decide a result."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}

@@ -21,7 +21,7 @@ from ..rendering import coverage, render, render_each
 from .editable import EditableGaussians
 from .inpaint import load_inpainter
 from .photometric import gaussians_from_points, photometric_loss
-from .report import OUTSIDE_COVERAGE, grid_row, package_versions, peak_memory
+from .report import OUTSIDE_COVERAGE, grid_row, package_versions, peak_memory, save_before_after
 from .scene_edit import LearningRates, splat_suffix
 from .visible_adam import VisibleAdam
 
@@ -200,9 +200,7 @@ class SceneDeleteSystem(BaseSystem):
         }
         self.save_image_grid("grid.png", [grid_row(row) for row in rows])
         self.save_json("report.json", report)
-        if len(self.views.video):
-            pairs = zip(*(render_each(s, self.views.video, self._background) for s in (source, result)), strict=True)
-            self.save_video("before_after.mp4", (torch.cat(pair, dim=1).cpu() for pair in pairs))
+        save_before_after(self, source, result, self.views.video, self._background)
 
     @torch.no_grad()
     def predict_step(self, batch: dict, batch_idx: int) -> None:

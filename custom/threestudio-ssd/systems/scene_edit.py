@@ -22,7 +22,7 @@ from ..rendering import coverage, render, render_each, render_with_info
 from .editable import EditableGaussians
 from .growth import Growth, GrowthConfig, check_growth
 from .inward import inward_clamp
-from .report import EditReport, grid_row, make_report, peak_memory
+from .report import EditReport, grid_row, make_report, peak_memory, save_before_after
 from .visible_adam import VisibleAdam
 
 PRECOMPUTE_BATCH = 8
@@ -326,10 +326,11 @@ class SceneEditSystem(BaseSystem):
         """Before/after grid and video, report."""
         if not self._is_usable():
             return
+        source, result = self.scene_before(), self.editable.result()
         report = make_report(
             EditReport(
-                source=self.scene_before(),
-                edited=self.editable.result(),
+                source=source,
+                edited=result,
                 shown=self.shown_selection(),
                 cameras=self.views.test,
                 background=self._background,
@@ -345,7 +346,7 @@ class SceneEditSystem(BaseSystem):
                 "The edit changed nothing visible: give it more steps, or a prompt further from the source."
             )
             self.exit_code = 3
-        self._save_video()
+        save_before_after(self, source, result, self.views.video, self._background)
 
     @torch.no_grad()
     def predict_step(self, batch: dict, batch_idx: int) -> None:
@@ -358,15 +359,6 @@ class SceneEditSystem(BaseSystem):
         if self.growth.is_on or len(self.scene_before()) != len(self.editable.source):
             self.save_data("edited_selection", self.editable.result_selection().cpu())
         self.result_path = str(path)
-
-    def _save_video(self) -> None:
-        if len(self.views.video) == 0:
-            return
-        result = self.editable.result()
-        before = render_each(self.scene_before(), self.views.video, self._background)
-        after = render_each(result, self.views.video, self._background)
-        frames = (torch.cat([b, a], dim=1).cpu() for b, a in zip(before, after, strict=True))
-        self.save_video("before_after.mp4", frames)
 
     def _run_facts(self) -> dict[str, Any]:
         guidance = self.guidance
