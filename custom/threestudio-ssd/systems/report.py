@@ -64,7 +64,7 @@ def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> d
         "num_gaussians_before": len(edit.source),
         "num_gaussians_after": len(edit.edited),
         "num_selected": int(edit.shown[1].sum()),
-        **measure_change(edit, before, after),
+        **measure_change(coverage(*edit.shown, edit.cameras), before, after),
         **_clip_scores(edit, before, after),
         "clip_model": edit.clip_model,
         "platform": platform.platform(),
@@ -77,10 +77,15 @@ def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> d
 
 
 def measure_change(
-    edit: EditReport, before: Float[Tensor, "c h w 3"], after: Float[Tensor, "c h w 3"]
+    shown: Float[Tensor, "c h w"], before: Float[Tensor, "c h w 3"], after: Float[Tensor, "c h w 3"]
 ) -> dict[str, Any]:
-    """Mean absolute change inside and outside the selection's pixels, and PSNR outside; None where there are none."""
-    shown = coverage(*edit.shown, edit.cameras)
+    """Mean absolute change inside and outside the selection's pixels, and PSNR outside; None where there are none.
+
+    Args:
+        shown: Share of each pixel that the selection made up before the edit (``coverage``).
+        before: Renders of the source, [0, 1].
+        after: Renders of the result.
+    """
     is_inside, is_outside = shown > 0.5, shown < OUTSIDE_COVERAGE
     change = (after - before).abs().mean(dim=-1)
     inside = float(change[is_inside].mean()) if is_inside.any() else None

@@ -16,12 +16,11 @@ from ..errors import ConfigError
 from ..gaussians.io import load_gaussians, save_gaussians
 from ..masks import MaskConfig, check_mask, find_selection, save_previews
 from ..masks.holes import hole_masks, rim_of, seeds_in_hole
-from ..metrics import IDENTICAL_PSNR, psnr
 from ..rendering import coverage, render, render_each
 from .editable import EditableGaussians
 from .inpaint import load_inpainter
 from .photometric import gaussians_from_points, photometric_loss
-from .report import OUTSIDE_COVERAGE, grid_row, package_versions, peak_memory, save_before_after
+from .report import grid_row, measure_change, package_versions, peak_memory, save_before_after
 from .scene_edit import LearningRates, splat_suffix
 from .visible_adam import VisibleAdam
 
@@ -175,11 +174,7 @@ class SceneDeleteSystem(BaseSystem):
         rows = [torch.stack(list(render_each(s, self.views.test, self._background))) for s in (source, bare, result)]
         before, _, after = rows
         shown = coverage(source, self.is_removed.to(self.device), self.views.test)
-        is_outside = shown < OUTSIDE_COVERAGE
-        has_outside = is_outside.flatten(1).any(dim=1)
-        change = (after - before).abs().mean(dim=-1)
-        pairs = [images[has_outside].permute(0, 3, 1, 2) for images in (after, before)]
-        outside = psnr(*pairs, is_outside[has_outside]).clamp(max=IDENTICAL_PSNR) if has_outside.any() else None
+        change = measure_change(shown, before, after)
         report = {
             "scene": self.cfg.scene,
             "inpainter": self.cfg.inpainter,
@@ -192,8 +187,8 @@ class SceneDeleteSystem(BaseSystem):
             "num_removed": int(self.is_removed.sum()),
             "num_added": self.num_seeds,
             "num_changed": int(len(self.editable)),
-            "change_inside": float(change[shown > 0.5].mean()) if (shown > 0.5).any() else None,
-            "psnr_outside": float(outside.mean()) if outside is not None else None,
+            "change_inside": change["change_inside"],
+            "psnr_outside": change["psnr_outside"],
             "device": str(self.device),
             "peak_memory_bytes": peak_memory(self.device),
             "versions": package_versions(),
