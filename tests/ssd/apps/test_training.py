@@ -6,8 +6,17 @@ import torch
 from torch import nn
 
 from threestudio_ssd.apps.color_jitter import jitter_colors
-from threestudio_ssd.apps.make_tiny_unet import DETAIL_RANGE, DETAIL_SHARE, center_weights, training_timesteps
+from threestudio_ssd.apps.make_tiny_unet import (
+    DETAIL_RANGE,
+    DETAIL_SHARE,
+    Sample,
+    center_weights,
+    held_out_loss,
+    make_scheduler,
+    training_timesteps,
+)
 from threestudio_ssd.apps.training import Trainer, Worker, batch_rng, cosine_rate, load_shards
+from threestudio_ssd.diffusion.random import random_components
 
 
 def train(checkpoint, num_steps, stop_after=None):
@@ -89,3 +98,20 @@ def test_the_middle_counts_more_and_the_mean_weight_is_one():
     assert weights.mean().item() == pytest.approx(1.0, abs=1e-6)
     assert weights[8, 8] > 2 * weights[0, 0]
     torch.testing.assert_close(weights, weights.flip(0).T)
+
+
+def test_the_held_out_loss_is_the_same_for_the_same_seed(tmp_path):
+    parts = random_components("v_prediction", image_size=16)
+    trainer = Trainer(
+        {"unet": parts.network, "text_encoder": parts.text_networks[0]}, Worker(0, 1), learning_rate=0.1, num_steps=1,
+        ema_decay=0.9, checkpoint=tmp_path / "d.ckpt",
+    )  # fmt: skip
+
+    def draw(rng, generator, size):
+        latents = torch.randn(size, parts.network.config.in_channels, 4, 4, generator=generator)
+        return Sample(latents, torch.from_numpy(rng.integers(9, size=(size, 5))))
+
+    first, again, other = (held_out_loss(trainer, make_scheduler().alphas_cumprod, draw, 2, seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first > 0
+    assert first != other
