@@ -1,7 +1,5 @@
 """The steps of training the embedded InstructPix2Pix: pairs, the widened U-Net, the model's folder."""
 
-import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,8 @@ from .make_tiny_unet import (
     stratified_timesteps,
     velocity_loss,
 )
-from .tiny_training import weights_table, write_text
+from .tiny_ldm_steps import save_model
+from .tiny_training import weights_table
 from .toy_pairs import random_instruction, write_pair_shards
 from .training import Trainer, Worker, batch_rng, load_shards, start_worker
 
@@ -135,16 +134,7 @@ def save_ip2p(base: Path, work: Path, out: Path) -> None:
         vae=pipeline.vae, text_encoder=text_encoder, tokenizer=pipeline.tokenizer, unet=unet,
         scheduler=pipeline.scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     ).to(torch.float16)  # fmt: skip
-    staging = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    result.save_pretrained(staging, safe_serialization=True)
-    for config in (staging / "unet" / "config.json", staging / "vae" / "config.json"):
-        keys = json.loads(config.read_text())
-        keys.pop("_name_or_path", None)  # where the model it stems from lay
-        config.write_text(json.dumps(keys, indent=2) + "\n")
-    write_text(staging / "README.md", _readme(staging, state["step"], state["seconds"]))
-    shutil.rmtree(out, ignore_errors=True)
-    staging.rename(out)
+    save_model(result, out, lambda folder: _readme(folder, state["step"], state["seconds"]))
 
 
 def _readme(folder: Path, steps: int, seconds: float) -> str:

@@ -2,11 +2,12 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTokenizer
 
 from . import make_tiny_unet, make_tiny_vae
@@ -62,18 +63,32 @@ def save_pipeline(work: Path, out: Path) -> None:
         scheduler=make_tiny_unet.make_scheduler(), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
     ).to(torch.float16)  # fmt: skip
+    save_model(pipeline, out)
+
+
+def save_model(pipeline: DiffusionPipeline, out: Path, readme: Callable[[Path], str] | None = None) -> None:
+    """Put a whole model in diffusers layout in the place of what was there.
+
+    Args:
+        pipeline: The model.
+        out: Its folder; pages (``*.md``) that are there already stay.
+        readme: Writes the text of ``README.md`` from the folder of the weights; None: there is no new one.
+    """
     staging = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
     pipeline.save_pretrained(staging, safe_serialization=True)
-    _forget_work_folder(staging / "vae" / "config.json")
+    for config in staging.glob("*/config.json"):
+        _forget_origin(config)
     for kept in out.glob("*.md") if out.exists() else ():
         shutil.copy(kept, staging / kept.name)
+    if readme is not None:
+        (staging / "README.md").write_text(readme(staging), encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     staging.rename(out)
 
 
-def _forget_work_folder(config: Path) -> None:
-    """Take the path of the training folder out of a saved config."""
+def _forget_origin(config: Path) -> None:
+    """Take the path of the folder that a part was read from out of its saved config."""
     keys = json.loads(config.read_text())
-    keys.pop("_name_or_path", None)
-    config.write_text(json.dumps(keys, indent=2) + "\n")
+    if keys.pop("_name_or_path", None) is not None:
+        config.write_text(json.dumps(keys, indent=2) + "\n")
