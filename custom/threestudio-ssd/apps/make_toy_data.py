@@ -1,6 +1,5 @@
 """Renders the training pictures of the embedded models: shards of toy scenes with masks and labels."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,27 +11,16 @@ from ..gaussians.sh import rgbs_from_sh0
 from ..rendering import render
 from ..toyworld import PART_OBJECT, build_scene, sample_attributes, sample_camera
 from ..toyworld.splat import to_cameras, to_gaussians
-from .training import Worker
+from .training import Worker, write_shards
 
 SCENES_A_SHARD, CAMERAS_A_SCENE, SIZE = 1000, 3, 64
 CHOICE_STREAM = 9
 """Which random stream of a scene's seed draws its attributes and cameras."""
 
 
-def write_shards(worker: Worker, folder: Path, num_shards: int, scenes_a_shard: int = SCENES_A_SHARD) -> None:
-    """Write ``shard_000.npz`` ... : images uint8 (n 64 64 3), object_masks (n 64 64), attributes (n 5), seeds (n).
-
-    Shards that are there already are kept. The processes share the work.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for shard in range(worker.rank, num_shards, worker.count):
-        path = folder / f"shard_{shard:03d}.npz"
-        if not path.exists():
-            first = shard * scenes_a_shard
-            views = [_scene_views(seed) for seed in range(first, first + scenes_a_shard)]
-            temporary = folder / f".shard_{shard:03d}.tmp.npz"
-            np.savez(temporary, **{name: np.concatenate([view[name] for view in views]) for name in views[0]})
-            os.replace(temporary, path)
+def write_scene_shards(worker: Worker, folder: Path, num_shards: int, scenes_a_shard: int = SCENES_A_SHARD) -> None:
+    """Write shards of images uint8 (n 64 64 3), object_masks (n 64 64), attributes (n 5), seeds (n)."""
+    write_shards(worker, folder, num_shards, _scene_views, range(scenes_a_shard))
 
 
 def _scene_views(seed: int) -> dict[str, np.ndarray]:

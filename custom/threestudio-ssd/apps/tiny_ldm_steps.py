@@ -11,14 +11,14 @@ from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline,
 from transformers import CLIPTokenizer
 
 from . import make_tiny_unet, make_tiny_vae
-from .make_toy_data import write_shards
+from .make_toy_data import write_scene_shards
 from .training import Worker, load_shards, start_worker
 
 
 def data_step(rank: int, count: int, meeting: Path, cfg: dict) -> None:
     """Render the shards that are missing."""
     torch.set_num_threads(1)
-    write_shards(Worker(rank, count), Path(cfg["work"]) / "data", cfg["num_shards"], cfg["scenes_a_shard"])
+    write_scene_shards(Worker(rank, count), Path(cfg["work"]) / "data", cfg["num_shards"], cfg["scenes_a_shard"])
 
 
 def vae_step(rank: int, count: int, meeting: Path, cfg: dict) -> None:

@@ -1,6 +1,5 @@
 """Pairs of toy scenes that differ in one attribute, seen from one camera, with the instruction that leads across."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from ..rendering import render_each
 from ..toyworld import ATTRIBUTES, Attributes, build_scene, sample_attributes, sample_camera
 from ..toyworld.captions import TIME_PHRASES
 from ..toyworld.splat import to_cameras, to_gaussians
-from .training import Worker
+from .training import Worker, write_shards
 
 SIZE, PAIRS_A_SHARD = 64, 500
 FIRST_SEED = 20_000_000
@@ -66,19 +65,8 @@ def _with_article(text: str) -> str:
 
 
 def write_pair_shards(worker: Worker, folder: Path, num_shards: int, pairs_a_shard: int = PAIRS_A_SHARD) -> None:
-    """Write ``shard_000.npz`` ...: sources and targets uint8 (n 64 64 3), their attributes (n 5) each, seeds (n).
-
-    Shards that are there already are kept. The processes share the work.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for shard in range(worker.rank, num_shards, worker.count):
-        path = folder / f"shard_{shard:03d}.npz"
-        if not path.exists():
-            first = FIRST_SEED + shard * pairs_a_shard
-            pairs = [_pair(seed) for seed in range(first, first + pairs_a_shard)]
-            temporary = folder / f".shard_{shard:03d}.tmp.npz"
-            np.savez(temporary, **{name: np.stack([pair[name] for pair in pairs]) for name in pairs[0]})
-            os.replace(temporary, path)
+    """Write shards of sources and targets uint8 (n 64 64 3), their attributes (n 5) each, seeds (n)."""
+    write_shards(worker, folder, num_shards, _pair, range(FIRST_SEED, FIRST_SEED + pairs_a_shard))
 
 
 def _pair(seed: int) -> dict[str, np.ndarray]:
@@ -90,7 +78,8 @@ def _pair(seed: int) -> dict[str, np.ndarray]:
         next(render_each(to_gaussians(build_scene(each, seed)), camera, torch.zeros(3))) for each in (source, target)
     ]
     sources, targets = ((image * 255 + 0.5).to(torch.uint8).numpy() for image in images)
-    return {
+    pair = {
         "sources": sources, "targets": targets, "source_attributes": np.array(source.labels()),
         "target_attributes": np.array(target.labels()), "seeds": np.array(seed),
     }  # fmt: skip
+    return {name: value[None] for name, value in pair.items()}

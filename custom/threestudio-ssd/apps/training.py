@@ -166,6 +166,30 @@ class Trainer:
                 dist.broadcast(tensor, 0)
 
 
+def write_shards(
+    worker: Worker, folder: Path, num_shards: int, make: Callable[[int], dict[str, np.ndarray]], seeds: range
+) -> None:
+    """Write ``shard_000.npz`` ...: the rows that ``make`` gives for each seed, by name, one below the other.
+
+    Shards that are there already are kept. The processes share the work.
+
+    Args:
+        worker: This process.
+        folder: Where they go.
+        num_shards: How many.
+        make: A seed's rows.
+        seeds: Those of the first shard; the next ones follow on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in range(worker.rank, num_shards, worker.count):
+        path = folder / f"shard_{shard:03d}.npz"
+        if not path.exists():
+            rows = [make(seed + shard * len(seeds)) for seed in seeds]
+            temporary = folder / f".shard_{shard:03d}.tmp.npz"
+            np.savez(temporary, **{name: np.concatenate([each[name] for each in rows]) for name in rows[0]})
+            os.replace(temporary, path)
+
+
 def load_shards(folder: Path, names: tuple[str, ...], held_out: bool) -> list[np.ndarray]:
     """Arrays of the toy data, joined over the shards; the last shard is held out.
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from threestudio_ssd.apps.make_toy_data import write_shards
+from threestudio_ssd.apps.make_toy_data import write_scene_shards
 from threestudio_ssd.apps.make_toy_scene import write_scene
 from threestudio_ssd.apps.tiny_quality import sample
 from threestudio_ssd.apps.toy_edits import EDITS, as_table, judge, toy_edit
@@ -66,7 +66,7 @@ def test_sampling_follows_its_prompts():
 
 def test_data_shards_are_reproducible(tmp_path):
     for folder in ("a", "b"):
-        write_shards(Worker(0, 1), tmp_path / folder, 1, 2)
+        write_scene_shards(Worker(0, 1), tmp_path / folder, 1, 2)
     first, second = (np.load(tmp_path / folder / "shard_000.npz") for folder in ("a", "b"))
     assert first["images"].shape == (6, 64, 64, 3)
     assert all(np.array_equal(first[name], second[name]) for name in first)
