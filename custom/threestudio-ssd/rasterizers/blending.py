@@ -115,7 +115,7 @@ def blending_kernels(num_channels: int, tile_size: int):
     num_strips = rows * columns // LANES
     num_words = (num_strips + WORD - 1) // WORD
     plane = rows * columns
-    row_width = max(NUM_MOMENTS + num_channels, LANES)
+    row_width = pair_row_width(num_channels, has_absgrad=False)
 
     @kernel
     def blend_forward(
