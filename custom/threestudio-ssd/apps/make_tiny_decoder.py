@@ -1,5 +1,6 @@
 """Sharpens the embedded autoencoder's decoder after training: its encoder, and so every latent, stays as it is."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -49,19 +50,19 @@ def train(worker: Worker, data: Path, vae: AutoencoderKL, work: Path, num_steps:
             latents = vae.encode(images * 2 - 1).latent_dist.mean
         trainer.update(log_error(vae.decode(latents).sample / 2 + 0.5, images))
         if worker.is_first and step % 200 == 199:
-            whole = with_decoder(vae, trainer.ema)
+            whole = with_decoder(vae, {name: part.state_dict() for name, part in trainer.ema.items()})
             line = f"{step + 1} {trainer.seconds:.0f}s clean {_mean_psnr(whole, clean):.2f} dB "
             line += f"altered {_mean_psnr(whole, altered):.2f} dB\n"
             with (work / "decoder.log").open("a") as log:
                 log.write(line)
 
 
-def with_decoder(vae: AutoencoderKL, parts: dict[str, torch.nn.Module]) -> AutoencoderKL:
-    """A copy of the autoencoder with other decoder parts."""
+def with_decoder(vae: AutoencoderKL, states: Mapping[str, Mapping[str, Tensor]]) -> AutoencoderKL:
+    """A copy of the autoencoder with other weights in ``PARTS``, given by part."""
     whole = AutoencoderKL.from_config(vae.config)
     whole.load_state_dict(vae.state_dict())
-    for name, part in parts.items():
-        getattr(whole, name).load_state_dict(part.state_dict())
+    for name, state in states.items():
+        getattr(whole, name).load_state_dict(state)
     return whole.to(memory_format=torch.channels_last).eval()
 
 

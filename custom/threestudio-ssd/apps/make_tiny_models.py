@@ -1,4 +1,4 @@
-"""Trains every embedded model again: data, autoencoder, U-Net with text encoder, and the judges. Resumable."""
+"""Trains every embedded model again: data, autoencoder, U-Net with text encoder, decoder, and the judges. Resumable."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,8 @@ class MakeTinyModels(Configurable):
         """Steps of the autoencoder."""
         unet_steps: int = 10400
         """Steps of the U-Net, 16 samples for each process."""
+        decoder_steps: int = 2600
+        """Steps of the decoder alone, after them."""
         num_processes: int = 2
         """Single-threaded processes that average their gradients."""
         judges: bool = True
@@ -49,7 +51,7 @@ class MakeTinyModels(Configurable):
 
         work = Path(self.cfg.work)
         work.mkdir(parents=True, exist_ok=True)
-        for step in (steps.data_step, steps.vae_step, steps.unet_step):
+        for step in (steps.data_step, steps.vae_step, steps.unet_step, steps.decoder_step):
             run_workers(step, self.cfg.num_processes, dict(self.cfg))
         steps.save_pipeline(work, Path(self.cfg.out))
         threestudio.info(f"The embedded model is in {self.cfg.out}.")

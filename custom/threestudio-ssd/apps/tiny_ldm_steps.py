@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTokenizer
 
-from . import make_tiny_unet, make_tiny_vae
+from . import make_tiny_decoder, make_tiny_unet, make_tiny_vae
 from .make_toy_data import write_scene_shards
 from .training import Worker, load_shards, start_worker
 
@@ -38,6 +38,14 @@ def unet_step(rank: int, count: int, meeting: Path, cfg: dict) -> None:
     make_tiny_unet.train(worker, work / "data", vae, work, cfg["unet_steps"])
 
 
+def decoder_step(rank: int, count: int, meeting: Path, cfg: dict) -> None:
+    """Sharpen the decoder; latents stay as they are."""
+    work = Path(cfg["work"])
+    worker = start_worker(rank, count, meeting)
+    vae = AutoencoderKL.from_pretrained(work / "vae")
+    make_tiny_decoder.train(worker, work / "data", vae, work, cfg["decoder_steps"])
+
+
 def finish_vae(work: Path) -> AutoencoderKL:
     """The averaged autoencoder with the scaling factor that gives its latents unit variance, in ``work/vae``."""
     vae = AutoencoderKL(**make_tiny_vae.VAE_CONFIG)
@@ -58,8 +66,10 @@ def save_pipeline(work: Path, out: Path) -> None:
     unet.load_state_dict(state["ema"]["unet"])
     text_encoder = make_tiny_unet.make_text_encoder(tokenizer)
     text_encoder.load_state_dict(state["ema"]["text_encoder"])
+    decoder = torch.load(work / "decoder.ckpt", weights_only=True)["ema"]
+    vae = make_tiny_decoder.with_decoder(AutoencoderKL.from_pretrained(work / "vae"), decoder)
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(work / "vae"), text_encoder=text_encoder, tokenizer=tokenizer, unet=unet,
+        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet,
         scheduler=make_tiny_unet.make_scheduler(), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
     ).to(torch.float16)  # fmt: skip

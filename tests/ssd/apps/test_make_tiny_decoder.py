@@ -43,7 +43,7 @@ def test_only_the_decoder_learns(data, tmp_path):
 def test_a_copy_gets_the_parts_and_the_original_stays():
     torch.manual_seed(0)
     vae, other = AutoencoderKL(**VAE_CONFIG), AutoencoderKL(**VAE_CONFIG)
-    whole = make_tiny_decoder.with_decoder(vae, {"decoder": other.decoder})
+    whole = make_tiny_decoder.with_decoder(vae, {"decoder": other.decoder.state_dict()})
     assert torch.equal(whole.decoder.conv_in.weight, other.decoder.conv_in.weight)
     assert torch.equal(whole.encoder.conv_in.weight, vae.encoder.conv_in.weight)
     assert not torch.equal(vae.decoder.conv_in.weight, other.decoder.conv_in.weight)
