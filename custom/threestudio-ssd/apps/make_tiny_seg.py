@@ -21,7 +21,7 @@ from .tiny_augment import damage, mirror, shift
 from .tiny_training import Recipe, ToyData, load_toy_data, train, weights_table, write_text
 
 DEFAULT_FOLDER = CLIP_FOLDER.parent / "tiny-seg"
-RECIPE = Recipe(steps=600, batch_size=64, learning_rate=8e-4)
+RECIPE = Recipe(steps=900, batch_size=48, learning_rate=8e-4)
 PHRASES_PER_IMAGE = 3
 SKY_TOLERANCE = 16
 """A pixel this near to the sky's colour (Euclidean, 0-255) and not on the object is sky."""
