@@ -36,7 +36,7 @@ class MakeTinyModels(Configurable):
         """Steps of the autoencoder."""
         unet_steps: int = 10400
         """Steps of the U-Net, 16 samples for each process."""
-        decoder_steps: int = 2600
+        decoder_steps: int = 1100
         """Steps of the decoder alone, after them."""
         num_processes: int = 2
         """Single-threaded processes that average their gradients."""

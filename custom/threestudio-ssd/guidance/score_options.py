@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ..errors import ConfigError
 from ..scores import SCORES, SSD, ssd_paper
 
-PRESETS = {"ssd-code": SSD(), "ssd-paper": ssd_paper(), "ssd-small": SSD(enhance_weight=1.5)}
+PRESETS = {"ssd-code": SSD(), "ssd-paper": ssd_paper(), "ssd-small": SSD(enhance_weight=2.0)}
 """Complete scores by name: the released code's effective weights, the paper's equations read literally, and little
 enhancement, for small models."""
 
