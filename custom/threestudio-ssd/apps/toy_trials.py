@@ -19,8 +19,9 @@ from ..diffusion import Backbone, PromptEmbeds
 from ..guidance import SSDGuidance
 from ..guidance.prompts import NEGATIVE_PROMPT
 from ..masks import visible_weights
-from ..rendering import render
+from ..rendering import coverage, render
 from ..systems import EditablePictures
+from ..systems.detail import new_detail
 from ..systems.editable import EditableGaussians
 from ..systems.inward import inward_clamp
 from ..systems.visible_adam import VisibleAdam
@@ -170,6 +171,8 @@ class SceneTrials(Trials):
         flat = images.flatten(0, 1).to(backbone.device).split(ENCODE_BATCH)
         count = images.shape[:2]
         self.images_src = images if self.settings.lambda_detail else None
+        self.shown = torch.stack([coverage(each.source, each.is_selected, self.views) for each in self.editables])
+        self.shown = self.shown[:, :, None]  # (b v 1 h w)
         self.latents_src = torch.cat([backbone.encode(part) for part in flat]).unflatten(0, count)
         self.conditions = None
         if self.guidance.needs_picture:
@@ -200,7 +203,8 @@ class SceneTrials(Trials):
         loss = C(self.settings.lambda_guidance, 0, step) * output.loss * len(rows)
         if self.images_src is not None:
             change = images - self.images_src[every].to(images)
-            loss = loss + C(self.settings.lambda_detail, 0, step) * fine_part(change, self.guidance.backbone.downscale)
+            detail = new_detail(change, self.shown[every].to(images), self.guidance.backbone.downscale)
+            loss = loss + C(self.settings.lambda_detail, 0, step) * detail.pow(2).sum()
         loss = loss + self._anchors()
         loss.backward()
         for optimizer in self.optimizers:
@@ -226,13 +230,6 @@ def picture_view(trial: Trial, size: int) -> Cameras:
     """The camera of a picture edit: another side for each edit and seed."""
     place = list(EDITS).index(trial.edit.name) + 7 * trial.seed
     return to_cameras([orbit_camera(47.0 * place + 22.5, (12, 32)[place % 2])], size, size)
-
-
-def fine_part(change: Float[Tensor, "b 3 h w"], cell: int) -> Float[Tensor, ""]:
-    """Squared change beyond its blur by latent cells, summed over pixels and pictures."""
-    coarse = torch.nn.functional.avg_pool2d(change, cell)
-    smooth = torch.nn.functional.interpolate(coarse, change.shape[-2:], mode="bilinear", align_corners=False)
-    return (change - smooth).pow(2).sum()
 
 
 def prompt_rows(backbone: Backbone, names: set[str], edits: Sequence[ToyEdit]) -> dict[str, PromptEmbeds]:

@@ -19,6 +19,7 @@ from ..gaussians.io import load_gaussians, save_gaussians
 from ..guidance import SSDGuidance, SSDPromptProcessor
 from ..masks import MaskConfig, Selection, check_mask, find_selection, save_previews, visible_weights
 from ..rendering import coverage, render, render_each, render_with_info
+from .detail import new_detail
 from .editable import EditableGaussians
 from .growth import Growth, GrowthConfig, check_growth
 from .inward import inward_clamp
@@ -194,20 +195,23 @@ class SceneEditSystem(BaseSystem):
         self._latents_src = torch.cat(latents)
         self._images_src = torch.cat(pictures) if pictures else None
         self._conditions = torch.cat(conditions) if conditions else None
-        self._latent_masks = self._visible_masks() if self.cfg.mask_latents else None
+        self._shown = self._latent_masks = None
+        if self.cfg.mask_latents or self.cfg.lambda_detail != 0:
+            shown = coverage(self.editable.source, self.editable.is_selected, self.views_on_device)
+            self._shown = self._as_fed(shown[..., None])
+            self._latent_masks = self._visible_masks(shown) if self.cfg.mask_latents else None
 
-    def _as_fed(self, images: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h2 w2"]:
+    def _as_fed(self, images: Float[Tensor, "b h w d"]) -> Float[Tensor, "b d h2 w2"]:
         """Renders at the size the diffusion model gets."""
         images, size = images.permute(0, 3, 1, 2), self.views.size[::-1]
         if images.shape[-2:] == size:
             return images
         return torch.nn.functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 
-    def _visible_masks(self) -> Tensor:
+    def _visible_masks(self, shown: Float[Tensor, "v h w"]) -> Tensor:
         """(v 1 zh zw) 1 where the selection shows in a latent's pixels."""
         cells = [side // self.guidance.backbone.downscale for side in self.views.size[::-1]]
-        shown = coverage(self.editable.source, self.editable.is_selected, self.views_on_device)[:, None]
-        return (torch.nn.functional.adaptive_max_pool2d(shown, cells) > LATENT_COVERAGE).float()
+        return (torch.nn.functional.adaptive_max_pool2d(shown[:, None], cells) > LATENT_COVERAGE).float()
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
         """Render, encode, one batched prediction, one backward."""
@@ -231,7 +235,8 @@ class SceneEditSystem(BaseSystem):
         )
         loss = self.C(self.cfg.lambda_guidance) * output.loss
         if self._images_src is not None:
-            loss = loss + self.C(self.cfg.lambda_detail) * self._new_detail(images - self._images_src[rows])
+            detail = new_detail(images - self._images_src[rows], self._shown[rows], self.guidance.backbone.downscale)
+            loss = loss + self.C(self.cfg.lambda_detail) * detail.pow(2).sum() / len(images)
         for name, parameter in self.editable.selected.items():
             weight = self.cfg.lambda_anchor[name]
             if weight > 0 and parameter.numel():
@@ -239,13 +244,6 @@ class SceneEditSystem(BaseSystem):
         self.log("train/timestep", float(output.timestep))
         self.log("train/score", output.score.pow(2).mean().sqrt(), prog_bar=True)
         return loss
-
-    def _new_detail(self, change: Float[Tensor, "b 3 h w"]) -> Tensor:
-        """Squared change beyond its blur by latent cells, summed over pixels, mean over views."""
-        cell = self.guidance.backbone.downscale
-        coarse = torch.nn.functional.avg_pool2d(change, cell)
-        smooth = torch.nn.functional.interpolate(coarse, change.shape[-2:], mode="bilinear", align_corners=False)
-        return (change - smooth).pow(2).sum() / len(change)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with one group per attribute that moves."""
