@@ -7,8 +7,10 @@ plugins' modules.
 import os
 import sys
 
-# Waiting threads sleep: spinning ones fight with any other busy process for the cores (read when torch loads OpenMP).
+# Waiting threads sleep, but not at once: spinning ones fight with any other busy process for the cores, and ones that
+# sleep immediately are slow to wake on an idle machine (docs/embedded-models.md). Read when torch loads OpenMP.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from threestudio.run import main
 
