@@ -10,7 +10,7 @@ from .colmap import find_colmap_model, load_colmap
 from .inria_json import load_inria_json
 from .json_common import frames_of, read_json
 from .pictures import short_names
-from .transforms_json import World, load_transforms_json
+from .transforms_json import World, load_transforms_json, training_transform
 
 _EXPECTED = (
     "a COLMAP model (cameras and images, .bin or .txt), transforms.json, transforms_train.json or INRIA's cameras.json"
@@ -64,7 +64,7 @@ def transforms_file(path: str | Path, *, world: World = "auto", dataparser: Path
     if not path.is_dir():
         return path if path.name == "transforms.json" and path.is_file() else None
     document = path / "transforms.json"
-    has_training = dataparser is not None or (path / "dataparser_transforms.json").is_file()
+    has_training = (dataparser or training_transform(path)) is not None
     is_read = has_training or world != "auto" or find_colmap_model(path) is None
     return document if document.is_file() and is_read else None
 

@@ -43,10 +43,8 @@ def load_transforms_json(path: Path, *, world: World = "auto", dataparser: Path 
     """
     document = read_json(path)
     frames = sorted(frames_of(document, path), key=lambda frame: str(frame.get("file_path", "")))
-    if dataparser is None and (path.parent / "dataparser_transforms.json").is_file():
-        dataparser = path.parent / "dataparser_transforms.json"
     c2ws = np.stack([matrix_of(frame, "transform_matrix", path, frame) for frame in frames])
-    change, scale = _world_change(document, path, world, dataparser)
+    change, scale = _world_change(document, path, world, dataparser or training_transform(path.parent))
     c2ws = change @ c2ws
     c2ws[:, :3, :3] /= scale
     names = [str(frame.get("file_path", f"{i:05d}")) for i, frame in enumerate(frames)]
@@ -85,13 +83,16 @@ def sparse_points_file(path: Path, *, world: World = "auto") -> tuple[Path, np.n
     name = document.get("ply_file_path") if isinstance(document, Mapping) else None
     if not name or not (path.parent / str(name)).is_file():
         return None
-    beside = path.parent / "dataparser_transforms.json"
-    return path.parent / str(name), _world_change(document, path, world, beside if beside.is_file() else None)[0]
+    return path.parent / str(name), _world_change(document, path, world, training_transform(path.parent))[0]
 
 
-def _world_change(
-    document: Mapping, path: Path, world: World, dataparser: Path | None
-) -> tuple[np.ndarray, float]:  # fmt: skip
+def training_transform(folder: Path) -> Path | None:
+    """The ``dataparser_transforms.json`` of a folder, if it has one."""
+    beside = folder / "dataparser_transforms.json"
+    return beside if beside.is_file() else None
+
+
+def _world_change(document: Mapping, path: Path, world: World, dataparser: Path | None) -> tuple[np.ndarray, float]:
     """The (4 4) similarity from the file's world to the one asked for, and its scale."""
     if world == "auto":
         world = "training" if dataparser is not None else "colmap"
