@@ -170,9 +170,10 @@ class SceneTrials(Trials):
         images = torch.stack([shots(each.source, self.views) for each in self.editables])  # (b v 3 h w)
         flat = images.flatten(0, 1).to(backbone.device).split(ENCODE_BATCH)
         count = images.shape[:2]
-        self.images_src = images if self.settings.lambda_detail else None
-        self.shown = torch.stack([coverage(each.source, each.is_selected, self.views) for each in self.editables])
-        self.shown = self.shown[:, :, None]  # (b v 1 h w)
+        self.images_src = self.shown = None
+        if self.settings.lambda_detail:
+            shown = [coverage(each.source, each.is_selected, self.views) for each in self.editables]
+            self.images_src, self.shown = images, torch.stack(shown)[:, :, None]  # (b v 3 h w), (b v 1 h w)
         self.latents_src = torch.cat([backbone.encode(part) for part in flat]).unflatten(0, count)
         self.conditions = None
         if self.guidance.needs_picture:
