@@ -1,5 +1,6 @@
 """Sharpens the embedded autoencoder's decoder after training: its encoder, and so every latent, stays as it is."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,9 +9,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from ..metrics import psnr
 from .color_jitter import jitter_colors
-from .make_tiny_vae import held_out_images, reconstruct
+from .make_tiny_vae import held_out_images, log_quality
 from .training import Trainer, Worker, batch_rng, load_shards
 
 SEED = 14
@@ -51,16 +51,12 @@ def train(worker: Worker, data: Path, vae: AutoencoderKL, work: Path, num_steps:
         trainer.update(log_error(vae.decode(latents).sample / 2 + 0.5, images))
         if worker.is_first and step % 200 == 199:
             whole = with_decoder(vae, {name: part.state_dict() for name, part in trainer.ema.items()})
-            line = f"{step + 1} {trainer.seconds:.0f}s clean {_mean_psnr(whole, clean):.2f} dB "
-            line += f"altered {_mean_psnr(whole, altered):.2f} dB\n"
-            with (work / "decoder.log").open("a") as log:
-                log.write(line)
+            log_quality(work / "decoder.log", trainer, whole, clean, altered)
 
 
 def with_decoder(vae: AutoencoderKL, states: Mapping[str, Mapping[str, Tensor]]) -> AutoencoderKL:
     """A copy of the autoencoder with other weights in ``PARTS``, given by part."""
-    whole = AutoencoderKL.from_config(vae.config)
-    whole.load_state_dict(vae.state_dict())
+    whole = copy.deepcopy(vae)
     for name, state in states.items():
         getattr(whole, name).load_state_dict(state)
     return whole.to(memory_format=torch.channels_last).eval()
@@ -71,7 +67,3 @@ def _batch(renders: np.ndarray, rng: np.random.Generator) -> Tensor:
     images = torch.from_numpy(renders[rows]).permute(0, 3, 1, 2).float() / 255
     images[NUM_CLEAN:] = jitter_colors(images[NUM_CLEAN:], rng)
     return images.contiguous(memory_format=torch.channels_last)
-
-
-def _mean_psnr(vae: AutoencoderKL, images: Tensor) -> float:
-    return float(psnr(reconstruct(vae, images), images).mean())

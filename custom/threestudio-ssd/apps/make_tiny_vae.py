@@ -105,11 +105,14 @@ def train(worker: Worker, data: Path, photos: Path, work: Path, num_steps: int) 
         images = pictures.batch(rng, 3 if is_whole else 10, 64 if is_whole else CROP)
         trainer.update(vae_loss(vae, images, generator))
         if worker.is_first and step % 200 == 199:
-            ema = trainer.ema["vae"]
-            line = f"{step + 1} {trainer.seconds:.0f}s clean {psnr(reconstruct(ema, clean), clean).mean():.2f} dB "
-            line += f"altered {psnr(reconstruct(ema, altered), altered).mean():.2f} dB\n"
-            with (work / "vae.log").open("a") as log:
-                log.write(line)
+            log_quality(work / "vae.log", trainer, trainer.ema["vae"], clean, altered)
+
+
+def log_quality(file: Path, trainer: Trainer, vae: AutoencoderKL, clean: Tensor, altered: Tensor) -> None:
+    """Add a line to ``file``: step, seconds, how well ``vae`` gives clean and colour-altered pictures back."""
+    found = [float(psnr(reconstruct(vae, images), images).mean()) for images in (clean, altered)]
+    with file.open("a") as log:
+        log.write(f"{trainer.step + 1} {trainer.seconds:.0f}s clean {found[0]:.2f} dB altered {found[1]:.2f} dB\n")
 
 
 def _halved(photo: Image.Image) -> Image.Image:

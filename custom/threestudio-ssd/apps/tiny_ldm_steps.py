@@ -81,7 +81,7 @@ def save_model(pipeline: DiffusionPipeline, out: Path, readme: Callable[[Path], 
 
     Args:
         pipeline: The model.
-        out: Its folder; pages (``*.md``) that are there already stay.
+        out: Its folder; pages and pictures (``*.md``, ``*.png``) that are there already stay.
         readme: Writes the text of ``README.md`` from the folder of the weights; None: there is no new one.
     """
     staging = out.with_name(f".{out.name}.tmp")
@@ -89,7 +89,7 @@ def save_model(pipeline: DiffusionPipeline, out: Path, readme: Callable[[Path], 
     pipeline.save_pretrained(staging, safe_serialization=True)
     for config in staging.glob("*/config.json"):
         _forget_origin(config)
-    for kept in out.glob("*.md") if out.exists() else ():
+    for kept in [*out.glob("*.md"), *out.glob("*.png")]:
         shutil.copy(kept, staging / kept.name)
     if readme is not None:
         (staging / "README.md").write_text(readme(staging), encoding="utf-8")
