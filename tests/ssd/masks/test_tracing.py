@@ -166,6 +166,19 @@ def test_a_third_of_the_masks_may_be_wrong(name):
         assert not traced.is_trusted[rows].any(), kind
 
 
+def test_neighbouring_inverted_masks_do_not_win():
+    """Four neighbours of twelve that agree on the opposite, wherever they stand around a car."""
+    gaussians, is_object = toy_object("car")
+    traced_in = toy_cameras(24, 64)[::2]
+    exact = object_masks(gaussians, is_object, traced_in)
+    places = torch.linalg.inv(traced_in.viewmats)[:, :3, 3]
+    for center in places:
+        rows = (places - center).norm(dim=1).topk(4, largest=False).indices
+        traced = trace_views(gaussians, traced_in, exact.index_copy(0, rows, 1 - exact[rows]))
+        assert overlap(gaussians, traced.is_selected, is_object, traced_in[::3]) >= 0.85, rows.tolist()
+        assert not traced.is_trusted[rows].any()
+
+
 def test_cleaning_keeps_the_object_as_good():
     gaussians, is_object = toy_object("tree")
     cameras = toy_cameras(16, 48)
