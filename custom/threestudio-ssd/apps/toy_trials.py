@@ -18,20 +18,18 @@ from ..data import view_order
 from ..diffusion import Backbone, PromptEmbeds
 from ..guidance import SSDGuidance
 from ..guidance.prompts import NEGATIVE_PROMPT
-from ..masks import visible_weights
 from ..rendering import coverage, render
 from ..systems import EditablePictures
 from ..systems.detail import new_detail
 from ..systems.editable import EditableGaussians
 from ..systems.inward import inward_clamp
-from ..systems.visible_adam import VisibleAdam
+from ..systems.visible_adam import COLORS, VisibleAdam, color_step_weights
 from ..toyworld import PART_OBJECT, build_scene, orbit_camera, sample_camera
 from ..toyworld.splat import to_cameras, to_gaussians
 from .toy_edits import EDITS, ToyEdit
 from .toy_truth import INSIDE, Truth, held_out_orbit, make_truth, part_coverage, shots, target_probability
 
-CAMERA_SEED, ENCODE_BATCH, WEIGHT_VIEWS = 77, 64, 8
-LEAST_WEIGHT = 0.05
+CAMERA_SEED, ENCODE_BATCH = 77, 64
 
 
 @dataclass(frozen=True)
@@ -182,12 +180,10 @@ class SceneTrials(Trials):
     def _optimizer(self, editable: EditableGaussians) -> VisibleAdam:
         groups = editable.optimizer_groups(self.settings.learning_rates)
         if self.settings.color_steps == "visible-weight":
-            cameras = self.views[:WEIGHT_VIEWS]
-            everything = torch.ones(len(cameras), int(cameras.heights[0]), int(cameras.widths[0]))
-            weights = visible_weights(editable.source, cameras, everything)[1][editable.is_selected] / len(cameras)
+            weights = color_step_weights(editable.source, editable.is_selected, self.views)
             for group in groups:
-                if group["name"] in ("sh0", "shN"):
-                    group["visible_weights"] = weights + LEAST_WEIGHT * weights.mean()
+                if group["name"] in COLORS:
+                    group["visible_weights"] = weights
         return VisibleAdam(groups, betas=tuple(self.settings.adam_betas))
 
     def step(self, step: int, num_steps: int) -> None:

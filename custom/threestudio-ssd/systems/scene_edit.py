@@ -17,22 +17,20 @@ from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians, save_gaussians
 from ..guidance import SSDGuidance, SSDPromptProcessor
-from ..masks import MaskConfig, Selection, check_mask, find_selection, save_previews, visible_weights
+from ..masks import MaskConfig, Selection, check_mask, find_selection, save_previews
 from ..rendering import coverage, render, render_each, render_with_info
 from .detail import new_detail
 from .editable import EditableGaussians
 from .growth import Growth, GrowthConfig, check_growth
 from .inward import inward_clamp
 from .report import EditReport, grid_row, make_report, peak_memory, save_before_after
-from .visible_adam import VisibleAdam
+from .visible_adam import COLORS, VisibleAdam, color_step_weights
 
 PRECOMPUTE_BATCH = 8
 LATENT_COVERAGE = 0.05
 """Share of a pixel that the selection has to make up for its latent cell to be masked in."""
 SCENE_EXTENT = 1.1
 """Extent of a scene in units of the distance its cameras stand off, which scales of Gaussians are measured by."""
-LEAST_WEIGHT = 0.05
-"""Share of the mean visible weight that every Gaussian is granted, so that specks are not thrown about."""
 
 
 @dataclass
@@ -249,19 +247,12 @@ class SceneEditSystem(BaseSystem):
         """Adam with one group per attribute that moves."""
         groups = self.editable.optimizer_groups(self.cfg.learning_rates)
         if self.cfg.color_steps == "visible-weight":
-            weights = self._mean_visible_weights()
+            scene, count = self.editable.scene(), self.editable.num_fixed
+            weights = color_step_weights(scene, torch.arange(len(scene)) >= count, self.views.train)
             for group in groups:
-                if group["name"] in ("sh0", "shN"):
+                if group["name"] in COLORS:
                     group["visible_weights"] = weights
         return VisibleAdam(groups, betas=tuple(self.cfg.adam_betas))
-
-    def _mean_visible_weights(self) -> Tensor:
-        """(selected) pixels' worth of weight in an average training view; hardly visible ones are lifted a little."""
-        cameras = self.views.train
-        everything = torch.ones(len(cameras), int(cameras.heights[0]), int(cameras.widths[0]))
-        _, total = visible_weights(self.editable.scene(), cameras, everything)
-        weights = total[self.editable.num_fixed :] / len(cameras)
-        return weights + LEAST_WEIGHT * weights.mean()
 
     def on_after_backward(self) -> None:
         """Lightning hook: gradients on the screen decide what grows."""

@@ -4,7 +4,30 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from ..cameras import Cameras
+from ..gaussians import Gaussians
+from ..masks import visible_weights
+
+COLORS = ("sh0", "shN")
+"""The attributes whose steps follow visible weight."""
+LEAST_WEIGHT = 0.05
+"""Share of the mean visible weight that every Gaussian is granted, so that specks are not thrown about."""
+
+
+def color_step_weights(gaussians: Gaussians, is_selected: Bool[Tensor, "n"], cameras: Cameras) -> Float[Tensor, "k"]:
+    """What ``VisibleAdam`` divides colour gradients by: pixels' worth of weight in an average training view.
+
+    Args:
+        gaussians: The scene.
+        is_selected: The k Gaussians that move; hardly visible ones are lifted by a share of these ones' mean.
+        cameras: All training views, of one size: a Gaussian that only a view left out here shows would be thrown about.
+    """
+    everything = torch.ones(len(cameras), int(cameras.heights[0]), int(cameras.widths[0]))
+    weights = visible_weights(gaussians, cameras, everything)[1][is_selected] / len(cameras)
+    return weights + LEAST_WEIGHT * weights.mean()
 
 
 class VisibleAdam(torch.optim.Optimizer):
