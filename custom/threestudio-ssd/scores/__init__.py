@@ -1,10 +1,11 @@
-"""The published scores: pure functions over named noise predictions, one file each."""
+"""The published scores and one of ours: pure functions over named noise predictions, one file each."""
 
 from .branches import Branch, guided, predict_branches
 from .cds import CDS
 from .csd import CSD
 from .dds import DDS
 from .dream_catalyst import DreamCatalyst
+from .focused_ssd import FocusedSSD
 from .nfsd import NFSD
 from .pds import PDS
 from .sds import SDS
@@ -20,6 +21,7 @@ SCORES = {
     "pds": PDS,
     "dream-catalyst": DreamCatalyst,
     "ssd": SSD,
+    "ssd-focused": FocusedSSD,
     "ssd-ip2p": SSDInstructPix2Pix,
     "vsd": VSD,
 }
@@ -37,6 +39,7 @@ __all__ = [
     "VSD",
     "Branch",
     "DreamCatalyst",
+    "FocusedSSD",
     "SSDInstructPix2Pix",
     "guided",
     "predict_branches",

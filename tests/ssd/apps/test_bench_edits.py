@@ -171,7 +171,7 @@ def test_the_published_benchmark_is_what_was_asked_for():
     assert len(cfg.data.edits) >= 24
     assert cfg.data.num_seeds >= 3
     named = {method.load(10).system.guidance.score.name for method in methods_from(cfg.system.picture_methods)}
-    assert named >= {"sds", "dds", "csd", "nfsd", "pds", "dream-catalyst", "vsd", "ssd", "ssd-small"}
+    assert named >= {"sds", "dds", "csd", "nfsd", "pds", "dream-catalyst", "vsd", "ssd", "ssd-small", "ssd-focused"}
     assert {"sds", "dds", "csd", "pds", "ssd"} <= set(cfg.system.scene_methods)
 
 

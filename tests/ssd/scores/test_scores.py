@@ -15,11 +15,13 @@ from threestudio_ssd.scores import (
     SSD,
     Branch,
     DreamCatalyst,
+    FocusedSSD,
     SSDInstructPix2Pix,
     guided,
     predict_branches,
     ssd_paper,
 )
+from threestudio_ssd.scores.focused_ssd import focus
 
 SHAPE = (2, 4, 5, 3)
 PROMPTS = ("src", "tgt", "null", "neg")
@@ -100,7 +102,9 @@ def test_weights_sum_to_zero(score):
     assert sum(score.weights.values()) == pytest.approx(0)
 
 
-@pytest.mark.parametrize("score", [SSD(), CSD(5.0, 3.0), DDS(), SSDInstructPix2Pix(), PDS(), DreamCatalyst()])
+@pytest.mark.parametrize(
+    "score", [SSD(), FocusedSSD(), CSD(5.0, 3.0), DDS(), SSDInstructPix2Pix(), PDS(), DreamCatalyst()]
+)
 def test_a_constant_added_to_the_network_changes_nothing(score):
     z, z_src = values(seed=1), values(seed=2)
     shifted = compute(score, z, z_src, network=lambda *args: denoiser(*args) + 3.0)
@@ -160,7 +164,7 @@ def test_a_skipped_prediction_changes_no_value(score):
 def test_null_edit():
     same = dict(PROMPT_ROWS, tgt=PROMPT_ROWS["src"])
     z = values(seed=3)
-    for score in (DDS(), CSD(4.0, 4.0), PDS(), DreamCatalyst()):
+    for score in (DDS(), CSD(4.0, 4.0), PDS(), DreamCatalyst(), FocusedSSD()):
         assert compute(score, z, z, prompts=same).abs().max() < 1e-12, score
     score = SSD()
     eps, extra = inputs(score, z, z, prompts=same)
@@ -184,6 +188,33 @@ def test_null_edit_of_the_scores_that_read_no_source():
     eps, extra = inputs(score, z, z, prompts=same)
     full, picture, plain, _ = (eps[branch] for branch in score.branches)
     torch.testing.assert_close(score(eps, **extra), 7.5 * (full - picture) + 1.5 * (picture - plain))
+
+
+def test_focused_ssd_by_hand():
+    """The focus weighs the edit terms alone; the trajectory term has the source prompt twice."""
+    score, z, z_src = FocusedSSD(), values(seed=1), values(seed=2)
+    eps, extra = inputs(score, z, z_src)
+    tgt, src, null, anchor = (eps[Branch(*names)] for names in (
+        ("tgt", "tgt"), ("tgt", "src"), ("tgt", "null"), ("src", "src"))
+    )  # fmt: skip
+    weight = focus(tgt - src)
+    assert weight.shape == (2, 1, 5, 3)
+    a, t_frac = ALPHAS[T].view(-1, 1, 1, 1), (T / 1000).view(-1, 1, 1, 1)
+    expected = weight * (3.75 * (tgt - src) + 5.5 * (tgt - null)) + (src - anchor)
+    torch.testing.assert_close(score(eps, **extra), expected + 0.075 * t_frac.exp() * a.sqrt() * (z - z_src))
+    assert len(FocusedSSD(enhance_weight=0.0).branches) == len(FocusedSSD(cross_trajectory_weight=0.0).branches) == 3
+
+
+def test_the_focus_is_where_prompts_disagree():
+    difference = torch.zeros(2, 4, 16, 16)
+    difference[0, :, 3:6, 8:12] = torch.randn(4, 3, 4, generator=torch.Generator().manual_seed(0))
+    difference[1] = 0.3
+    weight = focus(difference)
+    assert weight[0, 0, 3:6, 8:12].min() > 0.9
+    assert weight[0, 0, 8:].max() == 0
+    torch.testing.assert_close(weight[1], torch.ones(1, 16, 16))
+    torch.testing.assert_close(focus(1e-3 * difference), weight)
+    assert focus(torch.zeros(1, 4, 8, 8)).abs().max() == 0
 
 
 def test_id_term_acts_on_noisy_latents():
