@@ -119,9 +119,11 @@ def run_items(items: list[tuple[Kind, Method]], experiment: DictConfig) -> Path:
     rows = [row for kind, method, seed in jobs for row in run_item(method, kind, seed, settings)]
     order = {(kind, method.name): place for place, (kind, method) in enumerate(items)}
     rows.sort(key=lambda row: (order[row["kind"], row["method"]], row["seed"]))
+    kinds = {kind: settings.num_steps[kind] for kind in dict.fromkeys(kind for kind, _ in items)}
+    lengths = [f"{count} steps in {'2D' if kind == 'picture' else '3D'}" for kind, count in kinds.items() if count]
     note = (
-        f"{len(settings.edits)} edits, {len(seeds)} seeds; {settings.num_steps['picture']} steps in 2D, "
-        f"{settings.num_steps['scene']} in 3D; {'masked to the object' if settings.use_masks else 'no masks'}. "
+        f"{'; '.join([f'{len(settings.edits)} edits, {len(seeds)} seeds', *lengths])}; "
+        f"{'masked to the object' if settings.use_masks else 'no masks'}. "
         "Mean ± standard deviation over seeds. Embedded models: figures compare rows with each other, not with papers."
     )
     return write_report(settings.out, rows, cfg.title, note)

@@ -60,7 +60,7 @@ def run_sweep(experiment: DictConfig) -> int:
     items = [(cfg.kind, method) for method in cells.values()]
     report = run_items(items, experiment)
     folder = Path(cfg.out) / cfg.kind
-    picture = sweep_grid(cells, folder, data.edits[0], [str(cfg.labels.get(key, key)) for key in cfg.axes])
+    picture = sweep_grid(cells, folder, data.edits, [str(cfg.labels.get(key, key)) for key in cfg.axes])
     Image.fromarray(picture).save(Path(cfg.out) / "grid.png")
     sys.stdout.write(f"{Path(cfg.out) / 'grid.png'}\n{report}\n")
     return 0
@@ -100,21 +100,25 @@ def _assignments(key: str, value: str) -> list[str]:
     return [f"{name}={one}" for name, one in zip(keys, values, strict=True)]
 
 
-def sweep_grid(cells: dict[tuple[str, ...], Method], folder: Path, edit: str, axes: Sequence[str]) -> np.ndarray:
-    """Pictures of one edit, seed 0: first axis down, second across, source and truth at the left of the first row."""
-    rows = list(dict.fromkeys(values[0] for values in cells))
-    columns = list(dict.fromkeys(values[1] for values in cells)) if len(axes) > 1 else [""]
-    name = picture_name(edit, 0)
-    lines = [_row([_labelled(folder / kind / name, kind.strip("_")) for kind in ("_source", "_truth")])]
-    for down in rows:
-        shown = []
-        for across in columns:
-            values = (down, across) if len(axes) > 1 else (down,)
-            label = ", ".join(f"{axis} {value}" for axis, value in zip(axes, values, strict=True))
-            shown.append(_labelled(folder / cells[values].name / name, label))
-        lines.append(_row(shown))
-    width = max(line.shape[1] for line in lines)
-    padded = [np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)), constant_values=255) for line in lines]
+def sweep_grid(
+    cells: dict[tuple[str, ...], Method], folder: Path, edits: Sequence[str], axes: Sequence[str]
+) -> np.ndarray:
+    """Pictures of seed 0 with labels: one axis goes down, edits across; two go down and across, for the first edit."""
+    if len(axes) > 1:
+        down, across = (list(dict.fromkeys(values[place] for values in cells)) for place in (0, 1))
+        lines = [[(kind, edits[0], kind.strip("_")) for kind in ("_source", "_truth")]] + [
+            [(cells[row, column].name, edits[0], f"{axes[0]} {row}, {axes[1]} {column}") for column in across]
+            for row in down
+        ]
+    else:
+        rows = {"source": "_source", **{f"{axes[0]} {value}": cell.name for (value,), cell in cells.items()}}
+        lines = [[(kind, edit, label) for edit in edits] for label, kind in (rows | {"truth": "_truth"}).items()]
+    drawn = [
+        np.concatenate([_labelled(folder / kind / picture_name(edit, 0), label) for kind, edit, label in line], axis=1)
+        for line in lines
+    ]
+    width = max(line.shape[1] for line in drawn)
+    padded = [np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)), constant_values=255) for line in drawn]
     return np.concatenate(padded)
 
 
@@ -128,7 +132,3 @@ def _labelled(path: Path, label: str) -> np.ndarray:
     body = np.full((CELL + 4, width + 4, 3), 255, np.uint8)
     body[:CELL, : picture.shape[1]] = picture
     return np.concatenate([head, body])
-
-
-def _row(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate(pictures, axis=1)

@@ -15,7 +15,7 @@ from threestudio.utils.config_tree import complete
 from threestudio_ssd.apps import bench_items
 from threestudio_ssd.apps.bench_items import Method, methods_from
 from threestudio_ssd.apps.bench_report import markdown, pareto_front, pareto_svg, summarise, write_report
-from threestudio_ssd.apps.sweep import sweep_cells
+from threestudio_ssd.apps.sweep import sweep_cells, sweep_grid
 from threestudio_ssd.apps.toy_edits import toy_edit
 from threestudio_ssd.apps.toy_trials import PictureTrials, SceneTrials, Trial, run_trials, steps_to_share
 from threestudio_ssd.diffusion.models import save_components
@@ -150,6 +150,19 @@ def test_the_smoke_sweep_writes_a_labelled_grid(model, tmp_path, capsys):
     assert f"{tmp_path}/grid.png" in capsys.readouterr().out
     assert Image.open(tmp_path / "grid.png").height > 3 * 100
     assert "| w_e=5.5 |" in (tmp_path / "report.md").read_text()
+
+
+def test_a_grid_shows_edits_across_one_axis_and_cells_across_two(tmp_path):
+    for kind in ("_source", "_truth", "a=1", "a=2", "a=1 b=3"):
+        (tmp_path / kind).mkdir()
+        for edit in ("one", "two"):
+            Image.new("RGB", (64, 64)).save(tmp_path / kind / f"{edit}-0.png")
+    along = {(value,): Method(f"a={value}", "x.yaml") for value in "12"}
+    height = sweep_grid(along, tmp_path, ["one"], ["a"]).shape[0]
+    assert height == 4 * (18 + 96 + 4)
+    assert sweep_grid(along, tmp_path, ["one", "two"], ["a"]).shape[:2] == (height, 2 * 100)
+    cell = {("1", "3"): Method("a=1 b=3", "x.yaml")}
+    assert sweep_grid(cell, tmp_path, ["one", "two"], ["a", "b"]).shape[:2] == (2 * 118, 200)
 
 
 def test_vsd_runs_one_edit_at_a_time(model, tmp_path, monkeypatch):
