@@ -86,7 +86,7 @@ class Cameras:
         return Cameras(*(tensor.to(device) for tensor in tensors), self.names, self.image_paths, self.lenses)
 
     def resized(self, width: int, height: int) -> "Cameras":
-        """The same views drawn at another size in pixels; the aspect may change, the view does not."""
+        """The same views drawn at another size in pixels; what is seen stays, squashed if the aspect is another one."""
         Ks = self.Ks.double()
         Ks[:, 0] *= (width / self.widths)[:, None]
         Ks[:, 1] *= (height / self.heights)[:, None]
@@ -123,6 +123,20 @@ class Cameras:
         Ks[:, 0, 2] -= lefts
         Ks[:, 1, 2] -= tops
         return self._with(Ks, widths, heights)
+
+    def filling(self, width: int, height: int) -> "Cameras":
+        """The same views at another size in pixels without distortion: what does not fit its aspect is cut off.
+
+        The largest centred window of that aspect is kept; ``fx / fy`` stays what it was to the last digit.
+        """
+        scales = torch.maximum(width / self.widths.double(), height / self.heights.double())
+        Ks = self.Ks.double()
+        Ks[:, 0, 2] -= self.widths / 2
+        Ks[:, 1, 2] -= self.heights / 2
+        Ks[:, :2] *= scales[:, None, None]
+        Ks[:, 0, 2] += width / 2
+        Ks[:, 1, 2] += height / 2
+        return self._with(Ks, torch.full_like(self.widths, width), torch.full_like(self.heights, height))
 
     def squared(self) -> "Cameras":
         """The largest centred square of each view."""

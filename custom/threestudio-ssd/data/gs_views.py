@@ -191,8 +191,12 @@ class GSViews(pl.LightningDataModule):
 
 
 def _sized(cameras: Cameras, shorter: int, multiple: int) -> Cameras:
-    """Every view with its shorter side at ``shorter`` pixels, sides rounded to ``multiple``; one size for all."""
+    """Every view with its shorter side at ``shorter`` pixels, sides rounded to ``multiple``; one size for all.
+
+    It has the aspect of most views; of the others, and of what rounding leaves over, the middle is kept.
+    """
     sizes = torch.stack([cameras.widths, cameras.heights], -1).double()
-    scale = shorter / sizes.min(dim=1).values
-    width, height = ((sizes * scale[:, None]).median(dim=0).values / multiple).round().long() * multiple
-    return cameras.resized(max(int(width), multiple), max(int(height), multiple))
+    sides = ((sizes * (shorter / sizes.min(dim=1).values)[:, None]) / multiple).round().long().clamp_min(1) * multiple
+    kinds, counts = sides.unique(dim=0, return_counts=True)
+    width, height = kinds[counts.argmax()].tolist()
+    return cameras.filling(width, height)

@@ -64,6 +64,20 @@ def test_resized_and_cropped_move_pixels_as_they_should(cameras):
         cameras.cropped(0, 0, 0, 5)
 
 
+@pytest.mark.parametrize(("width", "height"), [(32, 24), (24, 32), (96, 40), (33, 33)])
+def test_filling_another_aspect_cuts_and_never_squashes(cameras, width, height):
+    cameras.Ks[:, 0, 0] *= 1.1
+    cameras.Ks[:, 0, 2] += 3
+    points = torch.tensor([[1.0, 2, 3], [1.2, 2.1, 3.3], [0.8, 1.7, 2.9]])
+    filled = cameras.filling(width, height)
+    assert (filled.widths.unique().tolist(), filled.heights.unique().tolist()) == ([width], [height])
+    torch.testing.assert_close(filled.Ks[:, 0, 0] / filled.Ks[:, 1, 1], cameras.Ks[:, 0, 0] / cameras.Ks[:, 1, 1])
+    scale = max(width / 64, height / 48)
+    middle = torch.tensor([[32.0, 24.0]])
+    expected = (pixels(cameras, points) - middle) * scale + torch.tensor([[width / 2, height / 2]])
+    torch.testing.assert_close(pixels(filled, points), expected, atol=1e-3, rtol=1e-5)
+
+
 def test_concatenate(cameras):
     both = concatenate([cameras[:2], cameras[2:]])
     assert both.names == cameras.names

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.edit_world import toy_cameras, toy_parts
+from threestudio_ssd.cameras import concatenate
 from threestudio_ssd.data import GSViews
 from threestudio_ssd.toyworld.splat import save_cameras_json
 
@@ -55,6 +56,31 @@ def test_a_capture_s_own_cameras_train_and_its_orbit_is_held_out(gaussians, capt
 def test_sides_are_rounded_to_what_the_model_takes(gaussians, capture):
     views = GSViews({"cameras": capture, "size": 50}).views(gaussians, 64, 16)
     assert (int(views.train.widths[0]), int(views.train.heights[0])) == (80, 48)
+
+
+@pytest.mark.parametrize(("shorter", "multiple"), [(64, 8), (50, 16)])
+def test_portrait_and_landscape_views_get_one_size_without_being_squashed(gaussians, tmp_path, shorter, multiple):
+    """A capture of both kinds: focal lengths stay equal, and the middle of each picture stays in the middle."""
+    wide = toy_cameras(16, 90).cropped(-15, 0, 120, 90)
+    tall = wide.cropped(15, -15, 90, 120)
+    mixed = concatenate([tall[row] if row % 3 == 1 else wide[row] for row in range(16)])
+    save_cameras_json(mixed, tmp_path / "cameras.json")
+    data = GSViews({"cameras": str(tmp_path / "cameras.json"), "size": shorter, "test_size": 51, "video_frames": 3})
+    train = data.views(gaussians, 64, multiple).train
+    assert train.widths.unique().tolist() == [round(shorter * 4 / 3 / multiple) * multiple]
+    assert train.heights.unique().tolist() == [round(shorter / multiple) * multiple]
+    assert len(train) == 16
+    torch.testing.assert_close(train.Ks[:, 0, 0], train.Ks[:, 1, 1])
+    torch.testing.assert_close(train.Ks[:, 0, 2], train.widths / 2)
+    torch.testing.assert_close(train.Ks[:, 1, 2], train.heights / 2)
+    one_side = concatenate([mixed[0], mixed[1], mixed[2]])
+    save_cameras_json(one_side, tmp_path / "cameras.json")
+    views = GSViews({"cameras": str(tmp_path / "cameras.json"), "test_size": 51, "video_frames": 3}).views(
+        gaussians, 64, multiple
+    )
+    for cameras in (views.train, views.test, views.video):
+        torch.testing.assert_close(cameras.Ks[:, 0, 0], cameras.Ks[:, 1, 1])
+        assert len(cameras.widths.unique()) == len(cameras.heights.unique()) == 1
 
 
 def test_an_orbit_beside_a_capture(gaussians, capture):
