@@ -13,7 +13,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from threestudio import registry
 from threestudio.errors import CheckpointError, ConfigError, is_user_error
-from threestudio.log import info
+from threestudio.log import info, warn
 from threestudio.systems.base import BaseSystem
 from threestudio.utils.callbacks import (
     ConfigSnapshotCallback,
@@ -34,6 +34,12 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
     "log_every_n_steps": 10,
 }
+AFTER_TRAINING = {
+    "validate": ("validate", "validation_step", "val_dataloader"),
+    "test": ("test", "test_step", "test_dataloader"),
+    "export": ("predict", "predict_step", "predict_dataloader"),
+}
+"""Stage -> Lightning's name for it, and what a system and its data need for it."""
 CHECKPOINT_DEFAULTS = {"save_last": True, "save_top_k": 0, "every_n_train_steps": 100, "save_on_train_epoch_end": False}
 
 
@@ -59,24 +65,31 @@ def run_experiment(cfg: DictConfig, stages: list[str], wants_gpu: bool = False) 
     interrupt = GracefulInterrupt(run_dir / "ckpts" / "last.ckpt")
     interrupt.install()
     was_there = run_dir.exists()
-    trainer = None
+    trainer = system = None
     try:
         datamodule = registry.find(cfg.data_type)(cfg.data)
-        system: BaseSystem = registry.find(cfg.system_type)(cfg.system, resumed=checkpoint is not None)
+        system = registry.find(cfg.system_type)(cfg.system, resumed=checkpoint is not None)
         system.set_save_dir(run_dir / "save")
         trainer = build_trainer(cfg, interrupt, is_training="train" in stages)
         _go_through(stages, trainer, system, datamodule, checkpoint, status)
     except Exception as error:
         if is_user_error(error) and not was_there and (trainer is None or trainer.global_step == 0):
             _remove_run_folder(run_dir)
+        elif system is not None:
+            _say_result(system)
         raise
     finally:
         interrupt.remove()
-    exit_code, last_line = system.outcome()
+    _say_result(system)
+    return system.outcome()[0]
+
+
+def _say_result(system: BaseSystem) -> None:
+    """Print where the result is, if there is one."""
+    last_line = system.outcome()[1]
     if last_line:
         sys.stdout.write(f"{last_line}\n")
         sys.stdout.flush()
-    return exit_code
 
 
 def build_trainer(cfg: DictConfig, interrupt: GracefulInterrupt, is_training: bool) -> pl.Trainer:
@@ -159,22 +172,44 @@ def _go_through(
         checkpoint = None
     elif status is not None:
         system.set_resume_status(status["epoch"], status["global_step"])
-    for stage, loader, step, start in (
-        ("validate", "val_dataloader", "validation_step", trainer.validate),
-        ("test", "test_dataloader", "test_step", trainer.test),
-        ("export", "predict_dataloader", "predict_step", trainer.predict),
-    ):
-        if stage not in stages:
-            continue
-        if _has(datamodule, loader, pl.LightningDataModule) and _has(system, step, pl.LightningModule):
-            extra = {"verbose": False} if stage != "export" else {"return_predictions": False}
-            start(system, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True, **extra)
-        elif len(stages) == 1:
-            raise ConfigError(
-                what=f"{type(system).__name__} with {type(datamodule).__name__} cannot {stage}",
-                expected=f"a system with {step} and data with {loader}",
-                fix="choose another stage",
-            )
+    asked = [stage for stage in AFTER_TRAINING if stage in stages]
+    there = [stage for stage in asked if _can(stage, system, datamodule)]
+    if len(stages) == 1 and asked != there:
+        stage, (_, step, loader) = asked[0], AFTER_TRAINING[asked[0]]
+        raise ConfigError(
+            what=f"{type(system).__name__} with {type(datamodule).__name__} cannot {stage}",
+            expected=f"a system with {step} and data with {loader}",
+            fix="choose another stage",
+        )
+    _finish(there, trainer, system, datamodule, checkpoint)
+
+
+def _finish(
+    stages: list[str],
+    trainer: pl.Trainer,
+    system: BaseSystem,
+    datamodule: pl.LightningDataModule,
+    checkpoint: str | None,
+) -> None:
+    """Run the stages after the training. One that fails does not stop those behind it: no report costs a result."""
+    if not stages:
+        return
+    stage, *others = stages
+    extra = {"return_predictions": False} if stage == "export" else {"verbose": False}
+    start = getattr(trainer, AFTER_TRAINING[stage][0])
+    try:
+        start(system, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True, **extra)
+    except Exception as error:
+        if others:
+            warn(f"{stage} failed ({type(error).__name__}); going on to {others[0]}, so that the result is not lost")
+            _finish(others, trainer, system, datamodule, checkpoint)
+        raise
+    _finish(others, trainer, system, datamodule, checkpoint)
+
+
+def _can(stage: str, system: BaseSystem, datamodule: pl.LightningDataModule) -> bool:
+    _, step, loader = AFTER_TRAINING[stage]
+    return _has(datamodule, loader, pl.LightningDataModule) and _has(system, step, pl.LightningModule)
 
 
 def _has(obj: object, method: str, parent: type) -> bool:

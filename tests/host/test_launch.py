@@ -155,6 +155,20 @@ def test_a_mistake_leaves_an_older_run_alone(launch):
     assert (RUN / "save" / "values.npy").exists()
 
 
+def test_a_report_that_fails_does_not_cost_the_result(launch):
+    """The export still happens, its path is printed last, and the failure is said with its exit code."""
+    launch("exp_root_dir=whole")
+    code, out, err = launch("system.fail_at=test")
+    assert code == 2
+    assert err == "error: toy failed at test; expected no failure; set system.fail_at=never\n"
+    assert "test failed (ConfigError); going on to export, so that the result is not lost" in out
+    assert out.splitlines()[-1] == str(RUN / "save" / "values.npy")
+    assert values() == (Path("whole") / RUN.relative_to("outputs") / "save" / "values.npy").read_bytes()
+    code, out, err = launch("--test", "system.fail_at=test")
+    assert (code, err) == (2, "error: toy failed at test; expected no failure; set system.fail_at=never\n")
+    assert "is not lost" not in out
+
+
 def test_a_bug_of_ours_has_a_traceback(launch):
     code, _, err = launch("system.fail_at=bug")
     assert code == 1

@@ -68,7 +68,7 @@ class ToySystem(BaseSystem):
         size: int = 8
         scene: str | None = None
         lambda_fit: Any = 1.0
-        fail_at: Literal["never", "configure", "setup", "fit_start", "step", "bug"] = "never"
+        fail_at: Literal["never", "configure", "setup", "fit_start", "step", "test", "bug"] = "never"
         interrupt_at: int = -1
         exit_code: int = 0
 
@@ -105,6 +105,7 @@ class ToySystem(BaseSystem):
         self.save_json(f"validated-{self.true_global_step}.json", {"values": self.values})
 
     def test_step(self, batch, batch_idx):
+        self._fail("test")
         image = self.values.detach().repeat(16, 2, 1).permute(0, 1, 2)[..., None].expand(16, 2, 8, 3)
         self.save_rgb_image(f"frames/{batch_idx}.png", image.reshape(16, 16, 3))
 
