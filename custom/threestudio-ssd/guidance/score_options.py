@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from ..scores import SCORES, SSD, ssd_paper
 
 PRESETS = {"ssd-code": SSD(), "ssd-paper": ssd_paper(), "ssd-small": SSD(enhance_weight=2.0)}
-"""Complete scores by name: the released code's effective weights, the paper's equations read literally, and little
+"""Complete scores by name: the released code's effective weights, the weights of the paper's equations, and little
 enhancement, for small models."""
 
 

@@ -194,7 +194,10 @@ class SSDGuidance(BaseObject):
     ) -> GuidanceOutput:
         """The same from latents; arguments as for a call."""
         timesteps, noise = self._draw(latents, step, num_steps, seed)
-        score = self.compute_score(latents.detach(), latents_src, prompts, timesteps, noise, image_condition, step)
+        first_seed = seed if isinstance(seed, int) else seed[0]
+        score = self.compute_score(
+            latents.detach(), latents_src, prompts, timesteps, noise, image_condition, step, first_seed
+        )
         if latent_mask is not None:
             score = score * latent_mask
         if self.cfg.grad_clip is not None:
@@ -229,6 +232,7 @@ class SSDGuidance(BaseObject):
         noise: Float[Tensor, "b c zh zw"],
         image_condition: Float[Tensor, "b c zh zw"] | None = None,
         draw: int = 0,
+        seed: int = 0,
     ) -> Float[Tensor, "b c zh zw"]:
         """The score, with the contrastive term if there is one; source and target latents share the noise.
 
@@ -241,7 +245,9 @@ class SSDGuidance(BaseObject):
             timestep: One for all views or one for each.
             noise: Of each view.
             image_condition: For InstructPix2Pix.
-            draw: Decides the random numbers of the contrastive term and of the LoRA's training; the step.
+            draw: With the seed decides the random numbers of the contrastive term and of the LoRA's training, which
+                all views share; the step.
+            seed: Of the run; of several the first.
         """
         size = len(latents)
         timesteps = torch.as_tensor(timestep, device=latents.device).expand(size)
@@ -259,9 +265,9 @@ class SSDGuidance(BaseObject):
         if self.contrast is None:
             eps = predict_branches(self.backbone.predict_noise, frozen, **given)
         else:
-            eps, pull = self.contrast(frozen, latents, noise, generator=step_generator(0, draw, PLACES), **given)
+            eps, pull = self.contrast(frozen, latents, noise, generator=step_generator(seed, draw, PLACES), **given)
         if self.variational is not None:
-            training = step_generator(0, draw, LORA_TRAINING)
+            training = step_generator(seed, draw, LORA_TRAINING)
             del given["image_condition"]
             eps |= self.variational(latents, generator=training, **given)
         alphas = self.backbone.alphas_cumprod.to(latents)

@@ -29,6 +29,8 @@ class LoraNetworkConfig:
 class VariationalTerm:
     """Predicts with the LoRA and trains it by one step of ordinary denoising, on latents of the edit as they are.
 
+    The loss is that of what the network predicts: the error of the noise, or of the velocity.
+
     The prediction and the training sample share a call, since both run with the LoRA as it was before the step; the
     frozen predictions cannot join it, for they run without.
 
@@ -80,7 +82,10 @@ class VariationalTerm:
             eps = self.backbone.predict_noise(
                 rows, torch.cat([timesteps, own_timesteps]), prompts[LORA.prompt].repeat(2), with_grad=True
             )
-            self.lora.update((eps[size:] - noise).pow(2).mean())
+            error = (eps[size:] - noise).pow(2).flatten(1).mean(dim=1)
+            if self.backbone.prediction_type == "v_prediction":  # the error of v is that of eps over sqrt(abar)
+                error = error / self.backbone.alphas_cumprod.to(error)[own_timesteps]
+            self.lora.update(error.mean())
         return {LORA: eps[:size].detach()}
 
     def state_dict(self) -> dict[str, Any]:

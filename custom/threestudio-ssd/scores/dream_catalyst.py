@@ -16,7 +16,8 @@ from .ssd import identity
 class DreamCatalyst:
     """DreamCatalyst (Kim et al. 2024, arXiv:2407.11394): (delta + gamma t^(1/e)) delta-eps^s + w exp(t) (z - z_src).
 
-    The text-conditioned delta with Stable Diffusion; clean latents in the ID term. Zero on a null edit.
+    The text-conditioned delta, for Stable Diffusion; the authors' form on InstructPix2Pix, with five predictions, is
+    not here. Clean latents in the ID term. Zero on a null edit.
     """
 
     guidance_scale: float = 7.5

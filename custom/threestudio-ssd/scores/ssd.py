@@ -69,5 +69,8 @@ def identity(
 
 
 def ssd_paper() -> SSD:
-    """The paper's equations read literally, without the released code's halves."""
+    """The weights of the paper's equations, without the released code's halves.
+
+    The ID term is the code's: the paper calls its weight a decreasing function of t and gives none.
+    """
     return SSD(cross_prompt_weight=7.5, cross_trajectory_weight=2.0, enhance_weight=5.5)

@@ -6,12 +6,13 @@ import torch
 from threestudio_ssd.diffusion import random_backbone
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.guidance import SSDGuidance
+from threestudio_ssd.guidance.ssd_guidance import LORA_TRAINING, step_generator
 
 RUN = {"num_steps": 10, "seed": 3}
 
 
-def make(learning_rate=1e-2, score=None, **keys):
-    backbone = random_backbone()
+def make(learning_rate=1e-2, score=None, kind="epsilon", **keys):
+    backbone = random_backbone(kind)
     options = {"score": {"name": "vsd", **(score or {})}, "lora_network": {"learning_rate": learning_rate}, **keys}
     guidance = SSDGuidance(options, backbone=backbone)
     rows = backbone.encode_prompts(["a blue ball", "", "a red ball"])
@@ -70,6 +71,36 @@ def test_the_lora_learns_to_denoise_the_edit():
     for step in range(10):
         guidance.latent_step(latents, latents, prompts, step=step, **RUN)
     assert error() < before
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_the_lora_is_trained_on_what_the_network_predicts(kind, monkeypatch):
+    """Its loss is the mean squared error of the network's own output: noise, or velocity."""
+    guidance, prompts, backbone = make(kind=kind)
+    losses, outputs = [], []
+    monkeypatch.setattr(guidance.variational.lora, "update", lambda loss: losses.append(float(loss)))
+    backbone.network.register_forward_hook(lambda module, given, output: outputs.append(output))
+    latents = latents_of(2, 1)
+    guidance.compute_score(latents, latents, prompts, 400, latents_of(2, 3), draw=4, seed=2)
+    generator = step_generator(2, 4, LORA_TRAINING)
+    timesteps = torch.randint(backbone.num_timesteps, (2,), generator=generator)
+    noise = torch.randn(latents.shape, generator=generator)
+    abar = backbone.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    wanted = noise if kind == "epsilon" else abar.sqrt() * noise - (1 - abar).sqrt() * latents
+    output = outputs[-1][0] if isinstance(outputs[-1], tuple) else outputs[-1].sample
+    assert losses[0] == pytest.approx(float((output[2:] - wanted).square().mean()), rel=1e-3)
+
+
+def test_seeds_draw_training_samples_of_their_own():
+    drawn = []
+    for seed in (0, 1):
+        guidance, prompts, _ = make(learning_rate=1e-2)
+        for _ in range(2):
+            score = guidance.compute_score(
+                latents_of(2, 1), latents_of(2, 1), prompts, 400, latents_of(2, 3), seed=seed
+            )
+        drawn.append(score)
+    assert not torch.allclose(*drawn, atol=1e-4)
 
 
 def test_a_resumed_run_gives_the_same_bytes():
