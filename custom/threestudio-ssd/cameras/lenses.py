@@ -146,12 +146,12 @@ def read_picture(
 
 
 def undistort(
-    picture: Float[Tensor, "h0 w0 3"], lens: Lens | None, K: Float[Tensor, "3 3"], size: tuple[int, int]
-) -> Float[Tensor, "h w 3"]:
-    """Resample a photograph to a pinhole camera: distortion, size and crop in one go; outside it is black.
+    picture: Float[Tensor, "h0 w0 d"], lens: Lens | None, K: Float[Tensor, "3 3"], size: tuple[int, int]
+) -> Float[Tensor, "h w d"]:
+    """Resample a photograph to a pinhole camera: distortion, size and crop in one go; outside it is 0.
 
     Args:
-        picture: As on disk.
+        picture: As on disk, or a mask drawn over it; any number of channels.
         lens: Its lens, or None if only the size may differ.
         K: Intrinsics of the pinhole camera.
         size: Its width and height.

@@ -8,14 +8,18 @@ from jaxtyping import Float
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ..cameras import Cameras
+from ..cameras import Cameras, Lens, concatenate
+from ..cameras.lenses import undistort
 from ..errors import SceneFormatError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
-def load_masks(path: str | Path, cameras: Cameras) -> tuple[Cameras, Float[Tensor, "c h w"]]:
+def load_masks(path: str | Path, cameras: Cameras) -> tuple[Cameras, Float[Tensor, "c h w"], Float[Tensor, "c h w"]]:
     """Read mask pictures and find the views they belong to.
+
+    A mask is drawn over the photograph as it is on disk, so that the photograph's lens is undone in it as well. Masks
+    of several sizes (portraits among landscapes) share a canvas as wide and high as the largest.
 
     Args:
         path: A picture named after a view, or a folder of such pictures; white (or opaque, where the picture is
@@ -23,10 +27,11 @@ def load_masks(path: str | Path, cameras: Cameras) -> tuple[Cameras, Float[Tenso
         cameras: The capture's views.
 
     Returns:
-        The views that have a mask, at the masks' size, and the masks in [0, 1].
+        The views that have a mask, at the masks' size; the masks in [0, 1]; and how much of each pixel lies inside
+        the mask picture, in [0, 1]: beyond it nobody knows what may change.
 
     Raises:
-        SceneFormatError: If there is no such picture, no view of its name, or the pictures differ in size.
+        SceneFormatError: If there is no such picture, it cannot be read, or no view has its name.
     """
     path = Path(path)
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
@@ -45,22 +50,31 @@ def load_masks(path: str | Path, cameras: Cameras) -> tuple[Cameras, Float[Tenso
                 fix="name the mask after its view, and set cameras to the capture it was drawn on",
             )
     masks = [_read(file) for file in files]
-    sizes = {mask.shape for mask in masks}
-    if len(sizes) > 1:
-        raise SceneFormatError(
-            what=f"masks in {path} have different sizes: {sorted(sizes)}", expected="one size", fix="resize them"
-        )
-    height, width = masks[0].shape
-    views = cameras[[rows[file.stem] for file in files]].resized(width, height)
-    return views, torch.from_numpy(np.stack(masks))
+    height, width = (max(sides) for sides in zip(*(mask.shape for mask in masks), strict=True))
+    views, drawn, inside = [], [], []
+    for file, mask in zip(files, masks, strict=True):
+        view = cameras[rows[file.stem]].resized(mask.shape[1], mask.shape[0]).cropped(0, 0, width, height)
+        both = torch.stack([mask, torch.ones_like(mask)], dim=-1)
+        lens = view.lenses[0] or _pinhole(cameras[rows[file.stem]])
+        known, whole = undistort(both, lens, view.Ks[0].cpu(), (width, height)).unbind(-1)
+        views.append(view)
+        drawn.append(known)
+        inside.append(whole)
+    return concatenate(views), torch.stack(drawn), torch.stack(inside)
 
 
-def _read(file: Path) -> np.ndarray:
+def _pinhole(camera: Cameras) -> Lens:
+    """The lens of a photograph that this very camera took."""
+    (fx, _, cx), (_, fy, cy), _ = camera.Ks[0].tolist()
+    return Lens("PINHOLE", (), (fx, fy), (cx, cy), (int(camera.widths[0]), int(camera.heights[0])))
+
+
+def _read(file: Path) -> Float[Tensor, "h w"]:
     try:
         with Image.open(file) as picture:
             has_alpha = picture.mode in ("RGBA", "LA") and np.asarray(picture.getchannel("A")).min() < 255
             channel = picture.getchannel("A") if has_alpha else picture.convert("L")
-            return np.asarray(channel, np.float32) / 255
+            return torch.from_numpy(np.asarray(channel, np.float32) / 255)
     except (UnidentifiedImageError, OSError) as cause:
         raise SceneFormatError(
             what=f"mask {file} cannot be read as a picture", expected="a PNG or JPEG", fix="save it again as PNG"

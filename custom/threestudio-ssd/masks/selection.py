@@ -198,7 +198,8 @@ def _in_part(part: Any, cfg: MaskConfig | DictConfig, scene: _Scene, evidence: l
     if part.saved:
         found &= load_selection(part.saved, len(gaussians)).to(found.device)
     if part.picture:
-        found &= _traced(*_picture_masks(part.picture, scene), cfg, scene, evidence)
+        views, masks, inside = _picture_masks(part.picture, scene)
+        found &= _traced(views, masks, cfg, scene, evidence, inside)
     if part.text:
         found &= _traced(*_text_masks(part.text, cfg, scene), cfg, scene, evidence)
     if len(part.any_of):
@@ -208,7 +209,7 @@ def _in_part(part: Any, cfg: MaskConfig | DictConfig, scene: _Scene, evidence: l
     return found
 
 
-def _picture_masks(picture: str, scene: _Scene) -> tuple[Cameras, Tensor]:
+def _picture_masks(picture: str, scene: _Scene) -> tuple[Cameras, Tensor, Tensor]:
     if scene.capture is None:
         raise ConfigError(
             what=f"mask.picture is {picture} but there are no cameras",
@@ -229,10 +230,11 @@ def _text_masks(text: str, cfg: MaskConfig | DictConfig, scene: _Scene) -> tuple
 
 
 def _traced(
-    views: Cameras, masks: Tensor, cfg: MaskConfig | DictConfig, scene: _Scene, evidence: list[Evidence]
-) -> Bool[Tensor, "n"]:
+    views: Cameras, masks: Tensor, cfg: MaskConfig | DictConfig, scene: _Scene, evidence: list[Evidence],
+    inside: Tensor | None = None,
+) -> Bool[Tensor, "n"]:  # fmt: skip
     """The Gaussians under masks in pictures, cleaned if the config says so."""
-    traced = trace_views(scene.gaussians, views, masks, cfg.threshold)
+    traced = trace_views(scene.gaussians, views, masks, cfg.threshold, inside)
     evidence.append(Evidence(views, masks, traced.agreements, traced.is_trusted))
     if num_left := int((~traced.is_trusted).sum()):
         threestudio.warn(f"{num_left} of {len(views)} masks contradict the others and are left out; see save/mask.")

@@ -41,7 +41,7 @@ class Trace:
 
 
 def weights_by_view(
-    gaussians: Gaussians, cameras: Cameras, masks: Float[Tensor, "c h w"]
+    gaussians: Gaussians, cameras: Cameras, masks: Float[Tensor, "c h w"], inside: Float[Tensor, "c h w"] | None = None
 ) -> Iterator[tuple[Float[Tensor, "n"], Float[Tensor, "n"]]]:
     """Each Gaussian's weight under the mask and its weight in all, one view at a time, in pixels.
 
@@ -52,14 +52,16 @@ def weights_by_view(
         gaussians: The scene.
         cameras: Views, all of the masks' size.
         masks: In [0, 1].
+        inside: Where the masks say something, in [0, 1]; None: everywhere. Elsewhere there is no weight at all.
     """
     fixed = gaussians.detach()
     for index in range(len(cameras)):
         colors = torch.zeros(len(gaussians), 2, device=fixed.device, requires_grad=True)
         with torch.enable_grad():
             images, _ = render(fixed, cameras[index], torch.zeros(2), colors)
-            mask = masks[index].to(images)
-            (images[0, ..., 0] * mask).sum().add(images[0, ..., 1].sum()).backward()
+            known = torch.ones_like(images[0, ..., 1]) if inside is None else inside[index].to(images)
+            mask = masks[index].to(images).minimum(known)
+            (images[0, ..., 0] * mask + images[0, ..., 1] * known).sum().backward()
         yield colors.grad[:, 0], colors.grad[:, 1]
 
 
@@ -80,7 +82,13 @@ def visible_weights(
     return masked, total
 
 
-def trace_views(gaussians: Gaussians, cameras: Cameras, masks: Float[Tensor, "c h w"], threshold: float = 0.5) -> Trace:
+def trace_views(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    masks: Float[Tensor, "c h w"],
+    threshold: float = 0.5,
+    inside: Float[Tensor, "c h w"] | None = None,
+) -> Trace:
     """Trace masks, leaving out views that contradict the others.
 
     A Gaussian is selected when more than ``threshold`` of its visible weight lies under the masks. The sum of the
@@ -96,10 +104,13 @@ def trace_views(gaussians: Gaussians, cameras: Cameras, masks: Float[Tensor, "c 
         cameras: Views, all of the masks' size.
         masks: In [0, 1].
         threshold: Share of visible weight, in (0, 1).
+        inside: Where the masks say something, in [0, 1]; None: everywhere.
     """
-    masked, total = (torch.stack(rows) for rows in zip(*weights_by_view(gaussians, cameras, masks), strict=True))
-    pixels = masks.to(masked).flatten(1).sum(dim=1)
-    is_whole = pixels > WHOLE_PICTURE * masks[0].numel()
+    inside = torch.ones_like(masks) if inside is None else inside
+    by_view = weights_by_view(gaussians, cameras, masks, inside)
+    masked, total = (torch.stack(rows) for rows in zip(*by_view, strict=True))
+    pixels, known = (maps.to(masked).flatten(1).sum(dim=1) for maps in (masks.minimum(inside), inside))
+    is_whole = pixels > WHOLE_PICTURE * known
     says_something = ~is_whole | (is_whole.float().mean() > 0.5)
     votes = total.sqrt() * (_consensus(masked, total) * says_something)[:, None]
     is_selected = (votes * (masked > threshold * total)).sum(dim=0) > 0.5 * votes.sum(dim=0)

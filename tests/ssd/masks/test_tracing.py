@@ -179,6 +179,25 @@ def test_neighbouring_inverted_masks_do_not_win():
         assert not traced.is_trusted[rows].any()
 
 
+def test_where_masks_say_nothing_no_gaussian_is_voted_against():
+    """Every view knows one half of its picture only, four views the left, four the right."""
+    gaussians, is_object = toy_parts(keep_every=4)
+    cameras = toy_cameras(16, 48)
+    traced_in, seen_from = cameras[::2], cameras[1::4]
+    exact = object_masks(gaussians, is_object, traced_in)
+    inside = torch.zeros_like(exact)
+    inside[::2, :, :24] = 1
+    inside[1::2, :, 24:] = 1
+    found = trace_views(gaussians, traced_in, exact * inside, inside=inside)
+    assert overlap(gaussians, found.is_selected, is_object, seen_from) >= 0.9
+    assert found.is_trusted.all()
+    ignored = trace_views(gaussians, traced_in, exact * inside)
+    assert overlap(gaussians, ignored.is_selected, is_object, seen_from) < 0.8
+    # what a mask holds beyond its picture changes nothing
+    beyond = trace_views(gaussians, traced_in, torch.where(inside > 0, exact, 1.0), inside=inside)
+    assert torch.equal(beyond.is_selected, found.is_selected)
+
+
 def test_cleaning_keeps_the_object_as_good():
     gaussians, is_object = toy_object("tree")
     cameras = toy_cameras(16, 48)
