@@ -1,6 +1,7 @@
 """What every score must be: its coefficients, its fixed point, nothing evaluated that it does not need."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -270,6 +271,36 @@ def test_nfsd_changes_its_domain_term_at_200():
     result = score(eps, timesteps=torch.tensor([199, 200]))
     torch.testing.assert_close(result[0], null[0])
     torch.testing.assert_close(result[1], (null - neg)[1])
+
+
+@pytest.mark.parametrize(("fields", "edit_weights"), [
+    ({}, {0.2: 0.643, 0.5: 0.820, 0.9: 0.970}), ({"delta": 0.05, "gamma": 0.2}, {0.2: 0.161, 0.5: 0.205, 0.9: 0.242}),
+])  # fmt: skip
+def test_dream_catalyst_weighs_the_delta_by_its_timestep(fields, edit_weights):
+    """On equal latents the edit weight alone is left; its values were worked out apart from the code."""
+    z = values(seed=1)
+    eps, _ = inputs(DreamCatalyst(), z, z)
+    score, delta = DreamCatalyst(**fields), DDS()(eps)
+    for t_frac, weight in edit_weights.items():
+        rows = torch.full((2, 1, 1, 1), t_frac, dtype=torch.float64)
+        found = score(eps, latents_tgt=z, latents_src=z, t_frac=rows)
+        torch.testing.assert_close(found, weight * delta, rtol=4e-3, atol=1e-9)
+
+
+def test_dream_catalyst_by_hand():
+    """(0.2 + 0.8 t^(1/e)) times the difference of guided predictions, and 0.075 exp(t) times that of clean latents."""
+    score, z, z_src = DreamCatalyst(), values(seed=1), values(seed=2)
+    eps, extra = inputs(score, z, z_src)
+
+    def guided_by_hand(latents, prompt):
+        return 7.5 * eps[Branch(latents, prompt)] - 6.5 * eps[Branch(latents, "null")]
+
+    delta = guided_by_hand("tgt", "tgt") - guided_by_hand("src", "src")
+    found = score(eps, **extra)
+    for row, t_frac in enumerate((0.4, 0.7)):
+        edit_weight = 0.2 + 0.8 * math.exp(math.log(t_frac) / math.e)
+        expected = edit_weight * delta[row] + 0.075 * math.exp(t_frac) * (z[row] - z_src[row])
+        torch.testing.assert_close(found[row], expected)
 
 
 def test_instruct_pix2pix_evaluates_four_rows():
