@@ -273,6 +273,15 @@ def test_nfsd_changes_its_domain_term_at_200():
     torch.testing.assert_close(result[1], (null - neg)[1])
 
 
+def test_nfsd_by_hand():
+    """delta_D + s delta_C on both sides of the domain timestep, with the published s."""
+    eps, _ = inputs(NFSD(), values(seed=1), values(seed=2))
+    tgt, null, neg = (eps[Branch("tgt", prompt)] for prompt in ("tgt", "null", "neg"))
+    result = NFSD()(eps, timesteps=torch.tensor([199, 200]))
+    torch.testing.assert_close(result[0], (null + 7.5 * (tgt - null))[0])
+    torch.testing.assert_close(result[1], (null - neg + 7.5 * (tgt - null))[1])
+
+
 @pytest.mark.parametrize(("fields", "edit_weights"), [
     ({}, {0.2: 0.643, 0.5: 0.820, 0.9: 0.970}), ({"delta": 0.05, "gamma": 0.2}, {0.2: 0.161, 0.5: 0.205, 0.9: 0.242}),
 ])  # fmt: skip
