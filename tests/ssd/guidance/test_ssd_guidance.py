@@ -6,7 +6,7 @@ import torch
 from threestudio_ssd.diffusion import random_backbone
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.guidance import SSDGuidance, SSDPromptProcessor, step_generator
-from threestudio_ssd.scores import DDS, SCORES, SSD
+from threestudio_ssd.scores import DDS, PDS, SCORES, SSD, Branch
 
 TEXTS = {"src": "a red ball", "tgt": "a blue ball", "null": "", "neg": "blurry"}
 RUN = {"step": 2, "num_steps": 10, "seed": 3}
@@ -152,6 +152,35 @@ def test_the_score_is_the_paper_s_equation():
     dds, _, _ = make("dds", backbone)
     found = dds.compute_score(tgt, src, prompts, 400, noise)
     torch.testing.assert_close(found, cfg("tgt", "tgt") - cfg("src", "src"), rtol=1e-4, atol=1e-4)
+
+
+def test_pds_goes_back_two_timesteps_and_takes_one_step_s_beta():
+    """Against the score on predictions of separate calls: alphas at t and t - 2, the beta of t alone."""
+    guidance, prompts, backbone = make("pds")
+    tgt, src, noise = latents_of(2, 1), latents_of(2, 2), latents_of(2, 3)
+    timesteps = torch.tensor([21, 401])
+    noisy = {name: backbone.add_noise(z, noise, timesteps) for name, z in (("tgt", tgt), ("src", src))}
+    eps = {
+        Branch(latents, prompt): backbone.predict_noise(noisy[latents], timesteps, prompts[prompt].expand(2))
+        for latents in ("tgt", "src") for prompt in (latents, "null")
+    }  # fmt: skip
+    alphas = backbone.alphas_cumprod
+    now, before, between = (alphas[timesteps - back].view(-1, 1, 1, 1) for back in (0, 2, 1))
+    expected = PDS()(
+        eps, latents_tgt=tgt, latents_src=src, alphas_cumprod=now, alphas_cumprod_prev=before, betas=1 - now / between
+    )
+    found = guidance.compute_score(tgt, src, prompts, timesteps, noise)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize(("timestep", "psi"), [(21, 1.61), (201, 0.14), (401, 0.05)])
+def test_pds_holds_the_identity_as_published(timestep, psi):
+    """Where the network predicts nothing, psi (z - z_src) is left; a stride of one would leave nothing."""
+    guidance, prompts, backbone = make("pds")
+    backbone.predict_noise = lambda latents_noisy, *rest, **options: torch.zeros_like(latents_noisy)
+    tgt, src = latents_of(2, 1), latents_of(2, 2)
+    found = guidance.compute_score(tgt, src, prompts, timestep, latents_of(2, 3))
+    assert (found / (tgt - src)).mean().item() == pytest.approx(psi, abs=0.006)
 
 
 def test_the_picture_condition_goes_to_the_branches_that_read_it():
