@@ -1,5 +1,7 @@
 """Guidance: what a step costs, what it feeds back, and that models of one denoiser agree whatever they predict."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -227,19 +229,30 @@ def same_denoiser(latents, abar, prompts):
     return torch.tanh(latents + number) * (1 - abar).sqrt() + number
 
 
-def with_denoiser(prediction):
-    """A random backbone whose network predicts, in its own way, what ``same_denoiser`` says."""
-    backbone = random_backbone(prediction)
+def with_denoiser(prediction, levels=None, in_channels=4):
+    """A random backbone whose network predicts, in its own way, what ``same_denoiser`` says.
+
+    ``levels``: the alphas of its timesteps in place of its own. A picture condition counts half on the latents, and
+    trainable weights count nothing but are there.
+    """
+    backbone = random_backbone(prediction, in_channels=in_channels)
+    if levels is not None:
+        backbone.noise_levels = dataclasses.replace(backbone.noise_levels, alphas_cumprod=levels)
     levels = backbone.noise_levels
 
+    def denoise(latents, picture, abar, hidden):
+        trained = sum(weight.sum() for weight in backbone.network.parameters() if weight.requires_grad)
+        return same_denoiser(latents + (0.5 * picture if picture.shape[1] else 0), abar, hidden) + 0 * trained
+
     def network(latents, times, hidden, return_dict, **extra):
+        latents, picture = latents[:, :4], latents[:, 4:]
         if prediction == "flow":
             s = (times / len(levels)).view(-1, 1, 1, 1)
             scale = ((1 - s) ** 2 + s**2).sqrt()
-            eps = same_denoiser(latents / scale, ((1 - s) / scale) ** 2, hidden)
+            eps = denoise(latents / scale, picture, ((1 - s) / scale) ** 2, hidden)
             return ((eps - (latents - s * eps) / (1 - s)),)
         abar = levels.alphas_cumprod[times].view(-1, 1, 1, 1)
-        eps = same_denoiser(latents, abar, hidden)
+        eps = denoise(latents, picture, abar, hidden)
         if prediction == "eps":
             return (eps,)
         clean = (latents - (1 - abar).sqrt() * eps) / abar.sqrt()
@@ -265,14 +278,20 @@ def test_models_of_one_denoiser_agree_whatever_they_predict(prediction, timestep
     torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("name", [name for name in SCORES if name not in ("ssd-ip2p", "vsd")])
-def test_eps_and_v_give_the_same_score_to_rounding(name):
-    tgt, src, noise = latents_of(2, 1), latents_of(2, 2), latents_of(2, 3)
+@pytest.mark.parametrize("prediction", ["v", "flow"])
+@pytest.mark.parametrize("name", SCORES)
+def test_every_score_is_the_same_whatever_the_network_predicts(name, prediction):
+    """Eps against v, and against a flow at the flow's own noise levels, of one denoiser."""
+    tgt, src, noise, picture = (latents_of(2, seed) for seed in (1, 2, 3, 4))
+    levels = random_backbone(prediction).alphas_cumprod
     scores = []
-    for prediction in ("eps", "v"):
-        guidance, prompts, _ = make(name, backbone=with_denoiser(prediction))
-        scores.append(guidance.compute_score(tgt, src, prompts, 500, noise))
-    torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-4)
+    for each in ("eps", prediction):
+        backbone = with_denoiser(each, levels, in_channels=8 if name == "ssd-ip2p" else 4)
+        guidance, prompts, _ = make(name, backbone=backbone)
+        condition = picture if backbone.has_image_condition else None
+        scores.append(guidance.compute_score(tgt, src, prompts, torch.tensor([500, 120]), noise, condition))
+    assert scores[0].abs().mean() > 1e-2
+    torch.testing.assert_close(*scores, rtol=1e-3, atol=1e-3)
 
 
 def test_a_null_edit_of_dds_feeds_nothing_back():
