@@ -1,6 +1,9 @@
 """Filling holes in pictures: by a diffusion model, by any inpainting pipeline of diffusers, or without a network."""
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -10,16 +13,61 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..diffusion import Backbone, load_backbone
+from ..diffusion.hub import fetch_file, resolve_model
+from ..diffusion.models import first_line
+from ..diffusion.precision import choose_dtype
 from ..errors import ConfigError
 
-Inpainter = Callable[[Tensor, Tensor], Tensor]
-"""Pictures (b 3 h w) in [0, 1] and masks (b h w), true where to fill -> pictures, unchanged outside the masks."""
 TELEA_RADIUS = 3.0
 """Pixels around a hole that its filling is drawn from."""
+KEY = "system.inpainter"
+EXPECTED = "telea, model, or a folder or hub id of an inpainting pipeline of diffusers"
+FIX = f"check the name, or set {KEY}=telea"
+
+
+@dataclass(frozen=True)
+class Inpainter:
+    """Fills holes in pictures, and says what does it.
+
+    Attributes:
+        fill: Pictures (b 3 h w) in [0, 1] and masks (b h w), true where to fill -> pictures, unchanged elsewhere.
+        model_id: Hub id after aliases, or folder, of the network; None without one.
+        revision: Commit of the hub id; None for a folder.
+        image_size: Side in pixels that the network was trained on; None if any will do.
+    """
+
+    fill: Callable[[Tensor, Tensor], Tensor]
+    model_id: str | None = None
+    revision: str | None = None
+    image_size: int | None = None
+
+
+def check_inpainter(name: str, dtype: str | None) -> None:
+    """Find what is wrong with the keys of an inpainter before any work, without the network.
+
+    Raises:
+        ConfigError: If `name` can be neither an inpainter, a folder nor a hub id, or the precision is unknown.
+    """
+    choose_dtype(dtype, torch.device("cpu"))
+    path = Path(name).expanduser()
+    if name in ("telea", "model") or path.is_dir():
+        return
+    if path.is_absolute() or len(path.parts) != 2 or path.parent.is_dir():
+        raise ConfigError(what=f"{KEY} {name} does not exist", expected=EXPECTED, fix=FIX)
 
 
 def load_inpainter(
-    name: str, *, model: str, prompt: str, num_steps: int, guidance_scale: float, seed: int, device: torch.device
+    name: str,
+    *,
+    model: str,
+    prompt: str,
+    num_steps: int,
+    guidance_scale: float,
+    seed: int,
+    device: torch.device,
+    dtype: str | None = None,
+    revision: str | None = None,
+    is_offline: bool = False,
 ) -> Inpainter:
     """An inpainter by name.
 
@@ -32,18 +80,28 @@ def load_inpainter(
         guidance_scale: Of classifier-free guidance.
         seed: Decides the noise; the same for all views, so that their fillings agree better.
         device: Where networks run.
+        dtype: Their precision, fp32, bf16 or fp16; None chooses for the device.
+        revision: Branch, tag or commit of a hub id.
+        is_offline: Whether to look only into the local hub cache.
 
     Raises:
         ConfigError: If a pipeline cannot be loaded, or inpaints nothing.
     """
+    check_inpainter(name, dtype)
     if name == "telea":
-        return telea
+        return Inpainter(telea)
     if name == "model":
-        backbone = load_backbone(model, device=device)
+        backbone = load_backbone(model, device=device, dtype=dtype, revision=revision, offline=is_offline)
         prompts = backbone.encode_prompts([prompt, ""])
         backbone.free_text_encoder()
-        return lambda images, masks: blended(backbone, images, masks, prompts, num_steps, guidance_scale, seed)
-    return _pipeline(name, prompt, num_steps, guidance_scale, seed, device)
+        return Inpainter(
+            lambda images, masks: blended(backbone, images, masks, prompts, num_steps, guidance_scale, seed),
+            backbone.model_id, backbone.revision, backbone.image_size,
+        )  # fmt: skip
+    location, commit = resolve_model(name, revision=revision, is_offline=is_offline, key=KEY)
+    pipeline = _load_pipeline(location, commit, device, dtype, is_offline)
+    fill = _fill_with(pipeline, prompt, num_steps, guidance_scale, seed)
+    return Inpainter(fill, location, commit, _native_size(pipeline))
 
 
 def telea(images: Float[Tensor, "b 3 h w"], masks: Bool[Tensor, "b h w"]) -> Float[Tensor, "b 3 h w"]:
@@ -96,21 +154,36 @@ def blended(
     return torch.where(masks[:, None], backbone.decode(latents), images)
 
 
-def _pipeline(
-    name: str, prompt: str, num_steps: int, guidance_scale: float, seed: int, device: torch.device
-) -> Inpainter:
-    """Any inpainting pipeline of diffusers, picture by picture."""
+def _load_pipeline(location: str, commit: str | None, device: torch.device, dtype: str | None, is_offline: bool) -> Any:
+    """An inpainting pipeline of diffusers, on the device and in the precision that suits it."""
     from diffusers import AutoPipelineForInpainting
 
     try:
-        pipeline = AutoPipelineForInpainting.from_pretrained(name).to(device)
+        path = fetch_file(location, "model_index.json", commit, is_offline)
+        index = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
+        kind = "sd3" if "transformer" in index else "sd"
+        pipeline = AutoPipelineForInpainting.from_pretrained(
+            location, revision=commit, local_files_only=is_offline, dtype=choose_dtype(dtype, device, kind)
+        ).to(device)
     except (OSError, ValueError, KeyError) as cause:
         raise ConfigError(
-            what=f"system.inpainter {name} cannot be loaded ({str(cause).splitlines()[0][:160]})",
-            expected="telea, model, or a folder or hub id of an inpainting pipeline of diffusers",
-            fix="check the name, or set system.inpainter=telea",
+            what=f"{KEY} {location} cannot be loaded ({first_line(cause)})", expected=EXPECTED, fix=FIX
         ) from cause
     pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _native_size(pipeline: Any) -> int | None:
+    """Side in pixels that a pipeline's network was trained on, if it says so."""
+    network = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    side = getattr(getattr(network, "config", None), "sample_size", None)
+    return side * pipeline.vae_scale_factor if isinstance(side, int) else None
+
+
+def _fill_with(
+    pipeline: Any, prompt: str, num_steps: int, guidance_scale: float, seed: int
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Filling by a pipeline of diffusers, picture by picture."""
 
     def fill(images: Tensor, masks: Tensor) -> Tensor:
         height, width = images.shape[-2:]

@@ -3,22 +3,23 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 import threestudio
 from threestudio.systems.base import BaseSystem
+from threestudio.utils.misc import get_device
 
 from ..data import view_order
 from ..errors import ConfigError
+from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians, save_gaussians
 from ..masks import MaskConfig, check_mask, find_selection, save_previews
 from ..masks.holes import hole_masks, rim_of, seeds_in_hole
 from ..rendering import coverage, render, render_each
 from .editable import EditableGaussians
-from .inpaint import load_inpainter
+from .inpaint import Inpainter, check_inpainter, load_inpainter
 from .photometric import gaussians_from_points, photometric_loss
 from .report import grid_row, measure_change, package_versions, peak_memory, save_before_after
 from .scene_edit import LearningRates, splat_suffix
@@ -56,6 +57,12 @@ class SceneDeleteSystem(BaseSystem):
         """Diffusion model of inpainter=model."""
         prompt: str = ""
         """What should be there instead; networks read it."""
+        dtype: str | None = None
+        """Precision of the networks: fp32, bf16, fp16; none chooses for the device."""
+        revision: str | None = None
+        """Commit or branch of a hub model."""
+        offline: bool = False
+        """Never ask the hub; use what is on disk."""
         inpaint_steps: int = 30
         """Denoising steps."""
         guidance_scale: float = 7.5
@@ -80,6 +87,7 @@ class SceneDeleteSystem(BaseSystem):
                     what=f"system.{name} is {self.cfg[name]}", expected="at least 0",
                     fix=f"set system.{name}={getattr(self.Config, name)}",
                 )  # fmt: skip
+        check_inpainter(self.cfg.inpainter, self.cfg.dtype)
         self._scene = load_gaussians(self.cfg.scene)
         self.editable: EditableGaussians | None = None
         self.train_seconds = 0.0
@@ -88,9 +96,10 @@ class SceneDeleteSystem(BaseSystem):
         """Lightning hook: remove, inpaint every view once, and put the first Gaussians into the hole."""
         if self.editable is not None:
             return
-        cfg, data = self.cfg, self.trainer.datamodule
-        background = torch.tensor(list(cfg.background), dtype=torch.float32)
+        cfg, data, device = self.cfg, self.trainer.datamodule, get_device()
+        background = torch.tensor(list(cfg.background), dtype=torch.float32, device=device)
         views = data.views(self._scene, 512, 8)
+        self._scene = self._scene.to(device)
         self.selection = find_selection(cfg.mask, self._scene, views.train, data.capture, background)
         self.is_removed = self.selection.is_selected
         if self.is_removed.all():
@@ -104,23 +113,36 @@ class SceneDeleteSystem(BaseSystem):
         self.masks = hole_masks(self._scene, self.is_removed, is_rim, self.views.train, cfg.dilate)
         self.targets = self._inpainted(left, background)
         start, is_changing = self._with_seeds(left, is_rim[~self.is_removed], background)
-        self.editable = EditableGaussians(start, is_changing)
+        self.editable = EditableGaussians(start.to("cpu"), is_changing.cpu())
 
     @torch.no_grad()
-    def _inpainted(self, left: Any, background: Tensor) -> Tensor:
+    def _inpainted(self, left: Gaussians, background: Tensor) -> Tensor:
         """(v h w 3) training views of what is left, their holes filled."""
         images = torch.stack(list(render_each(left, self.views.train, background))).permute(0, 3, 1, 2)
+        self.network = {"model": None, "revision": None}
         if not self.masks.any():
             return images.permute(0, 2, 3, 1)
-        cfg = self.cfg
-        fill = load_inpainter(
-            cfg.inpainter, model=cfg.model, prompt=cfg.prompt, num_steps=cfg.inpaint_steps,
-            guidance_scale=cfg.guidance_scale, seed=cfg.seed, device=self._scene.device,
-        )  # fmt: skip
-        pieces = [fill(some, holes) for some, holes in zip(images.split(4), self.masks.split(4), strict=True)]
-        return torch.cat(pieces).permute(0, 2, 3, 1)
+        inpainter = self._load_inpainter(images)
+        self.network = {"model": inpainter.model_id, "revision": inpainter.revision}
+        pairs = zip(images.split(4), self.masks.split(4), strict=True)
+        return torch.cat([inpainter.fill(*pair) for pair in pairs]).permute(0, 2, 3, 1)
 
-    def _with_seeds(self, left: Any, is_rim: Tensor, background: Tensor) -> tuple[Any, Tensor]:
+    def _load_inpainter(self, images: Tensor) -> Inpainter:
+        cfg = self.cfg
+        found = load_inpainter(
+            cfg.inpainter, model=cfg.model, prompt=cfg.prompt, num_steps=cfg.inpaint_steps,
+            guidance_scale=cfg.guidance_scale, seed=cfg.seed, device=get_device(), dtype=cfg.dtype,
+            revision=cfg.revision, is_offline=cfg.offline,
+        )  # fmt: skip
+        side = min(images.shape[-2:])
+        if found.image_size is not None and side != found.image_size:
+            threestudio.warn(
+                f"The views are filled at {side} px by a model made for {found.image_size} px; "
+                f"data.size={found.image_size} suits it better."
+            )
+        return found
+
+    def _with_seeds(self, left: Gaussians, is_rim: Tensor, background: Tensor) -> tuple[Gaussians, Tensor]:
         """What is left with new Gaussians in the hole, and which of these may change: the rim and the new ones."""
         count = len(self.views.train)
         rows = torch.linspace(0, count - 1, min(MIN_SEED_VIEWS, count)).round().long()
@@ -129,18 +151,18 @@ class SceneDeleteSystem(BaseSystem):
         )
         self.num_seeds = len(points)
         if self.num_seeds:
-            seeds = gaussians_from_points(points, rgbs, left.sh_degree, SEED_OPACITY)
+            seeds = gaussians_from_points(points.cpu(), rgbs.cpu(), left.sh_degree, SEED_OPACITY).to(left.device)
             left = left.append(seeds.replace(log_scales=widths.log()[:, None].repeat(1, 3)))
-        is_changing = torch.cat([is_rim, torch.ones(self.num_seeds, dtype=torch.bool)])
+        is_changing = torch.cat([is_rim, is_rim.new_ones(self.num_seeds)])
         return left, is_changing
 
     def on_fit_start(self) -> None:
         """Lightning hook: the pictures go where the Gaussians are."""
         self.targets, self.views_on_device = self.targets.to(self.device), self.views.train.to(self.device)
         if self.cfg.preview_every:
-            save_previews(self, self._scene, self.selection, self.views.train, self._background.cpu())
+            save_previews(self, self._scene, self.selection, self.views.train, self._background)
             shown = [self.targets[row].cpu() for row in range(min(8, len(self.targets)))]
-            holes = [mask[..., None].float().expand(-1, -1, 3) for mask in self.masks[: len(shown)]]
+            holes = [mask[..., None].cpu().float().expand(-1, -1, 3) for mask in self.masks[: len(shown)]]
             self.save_image_grid("inpainted.png", [grid_row(holes), grid_row(shown)])
         self._begin = time.monotonic()
 
@@ -178,6 +200,7 @@ class SceneDeleteSystem(BaseSystem):
         report = {
             "scene": self.cfg.scene,
             "inpainter": self.cfg.inpainter,
+            **self.network,
             "prompt": self.cfg.prompt,
             "seed": self.cfg.seed,
             "steps": self.true_global_step,

@@ -1,5 +1,10 @@
 """Inpainters change nothing outside the hole and something inside it; names that lead nowhere are said."""
 
+import json
+from types import SimpleNamespace
+
+import diffusers
+import huggingface_hub
 import pytest
 import torch
 
@@ -9,6 +14,7 @@ from threestudio_ssd.diffusion.random import random_components
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.systems.inpaint import blended, load_inpainter, telea
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 KEYS = {
     "model": "",
     "prompt": "a ball",
@@ -73,26 +79,96 @@ def test_a_perfect_network_gives_the_picture_back(holes):
 
 def test_a_model_by_folder(holes, tmp_path):
     save_components(random_components(image_size=32), tmp_path / "model")
-    check(load_inpainter("model", **{**KEYS, "model": str(tmp_path / "model")})(*holes), holes)
+    found = load_inpainter("model", **{**KEYS, "model": str(tmp_path / "model")})
+    check(found.fill(*holes), holes)
+    assert (found.model_id, found.revision, found.image_size) == (str(tmp_path / "model"), None, 32)
 
 
-def test_a_pipeline_of_diffusers_by_folder(holes, tmp_path):
-    """A random one with the nine channels of an inpainting network."""
-    from diffusers import StableDiffusionInpaintPipeline, UNet2DConditionModel
-
-    parts = random_components(image_size=32)
-    unet = UNet2DConditionModel.from_config({**parts.network.config, "in_channels": 9})
-    save_components(parts, tmp_path / "model")
-    from diffusers import DDIMScheduler
-
-    StableDiffusionInpaintPipeline(
-        vae=parts.vae, text_encoder=parts.text_networks[0], tokenizer=parts.tokenizers[0], unet=unet,
-        scheduler=DDIMScheduler.from_pretrained(tmp_path / "model", subfolder="scheduler"), safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
-    ).save_pretrained(tmp_path / "inpaint")  # fmt: skip
-    check(load_inpainter(str(tmp_path / "inpaint"), **KEYS)(*holes), holes)
+def test_a_pipeline_of_diffusers_by_folder(holes, inpainting_pipeline):
+    found = load_inpainter(str(inpainting_pipeline), **KEYS)
+    check(found.fill(*holes), holes)
+    assert (found.model_id, found.revision, found.image_size) == (str(inpainting_pipeline), None, 32)
 
 
-def test_a_name_that_leads_nowhere(tmp_path):
-    with pytest.raises(ConfigError, match="system.inpainter .* cannot be loaded"):
-        load_inpainter(str(tmp_path / "nothing"), **KEYS)
+def test_no_network_is_reported_for_telea(holes):
+    found = load_inpainter("telea", **KEYS)
+    assert (found.model_id, found.revision, found.image_size) == (None, None, None)
+    check(found.fill(*holes), holes)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub whose repositories hold one pipeline at one commit, and what was asked of it and of diffusers."""
+    asked = SimpleNamespace(files=[], loaded=[], placed=[], index={"unet": ["diffusers", "UNet2DConditionModel"]})
+
+    def download(repo_id, filename, *, revision, local_files_only):
+        asked.files.append((repo_id, filename, revision, local_files_only))
+        path = tmp_path / "snapshots" / COMMIT / filename
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asked.index))
+        return str(path)
+
+    class Pipeline:
+        vae_scale_factor = 8
+        unet = SimpleNamespace(config=SimpleNamespace(sample_size=64))
+
+        def to(self, device):
+            asked.placed.append(device)
+            return self
+
+        def set_progress_bar_config(self, **options):
+            pass
+
+    def load(name, **options):
+        asked.loaded.append((name, options))
+        return Pipeline()
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(diffusers.AutoPipelineForInpainting, "from_pretrained", load)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("withdrawn", "successor"),
+    [
+        ("stabilityai/stable-diffusion-2-inpainting", "sd2-community/stable-diffusion-2-inpainting"),
+        ("runwayml/stable-diffusion-inpainting", "stable-diffusion-v1-5/stable-diffusion-inpainting"),
+    ],
+)
+def test_a_withdrawn_pipeline_resolves_to_its_successor_at_one_commit(hub, withdrawn, successor):
+    found = load_inpainter(withdrawn, **KEYS, revision="main", is_offline=True)
+    assert (found.model_id, found.revision, found.image_size) == (successor, COMMIT, 512)
+    assert hub.files[0] == (successor, "model_index.json", "main", True)
+    options = {"revision": COMMIT, "local_files_only": True, "dtype": torch.float32}
+    assert hub.loaded == [(successor, options)]
+
+
+@pytest.mark.parametrize(
+    ("index", "dtype", "expected"),
+    [
+        ({"unet": []}, None, torch.float16),
+        ({"transformer": []}, None, torch.bfloat16),
+        ({"unet": []}, "fp32", torch.float32),
+    ],
+)
+def test_a_pipeline_runs_on_the_gpu_in_half_precision(hub, monkeypatch, index, dtype, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    hub.index = index
+    load_inpainter("owner/name", **{**KEYS, "device": torch.device("cuda:0"), "dtype": dtype})
+    assert hub.placed == [torch.device("cuda:0")]
+    assert hub.loaded[0][1]["dtype"] == expected
+
+
+@pytest.mark.parametrize("name", ["tela", "./nothing", "/no/such/folder", "a/b/c"])
+def test_a_name_that_leads_nowhere(name):
+    with pytest.raises(ConfigError) as error:
+        load_inpainter(name, **KEYS)
+    assert str(error.value) == (
+        f"system.inpainter {name} does not exist; expected telea, model, or a folder or hub id of an inpainting "
+        "pipeline of diffusers; check the name, or set system.inpainter=telea"
+    )
+
+
+def test_a_folder_without_a_pipeline(tmp_path):
+    with pytest.raises(ConfigError, match=r"system.inpainter .* cannot be loaded"):
+        load_inpainter(str(tmp_path), **KEYS)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+import threestudio
 from tests.edit_world import QUIET, REPOSITORY, object_masks, toy_cameras, toy_parts, vertex_rows
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
@@ -16,6 +17,8 @@ from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 from threestudio_ssd.masks import load_selection
 from threestudio_ssd.metrics import psnr
 from threestudio_ssd.rendering import coverage, render_each
+from threestudio_ssd.systems import scene_delete
+from threestudio_ssd.systems.inpaint import Inpainter, telea
 from threestudio_ssd.systems.scene_delete import SceneDeleteSystem
 from threestudio_ssd.toyworld.splat import save_cameras_json
 
@@ -83,11 +86,52 @@ def test_what_did_not_touch_the_object_keeps_its_bytes(holed, deleted):
     assert 0 < num_changed <= report["num_changed"] - report["num_added"] < 0.1 * len(kept)
     assert report["psnr_outside"] > 25
     assert report["change_inside"] > 0.02
+    assert report["model"] is None
 
 
 def test_the_run_folder_shows_what_happened(deleted):
     for name in ("save/grid.png", "save/inpainted.png", "save/mask/view_000.png", "save/before_after.mp4"):
         assert (deleted / name).exists(), name
+
+
+def test_everything_before_the_fit_happens_on_the_run_s_device(holed, tmp_path, monkeypatch):
+    """Masks are traced, and networks run, where the run does: lightning moves the system only after its setup."""
+    seen = []
+
+    def find(cfg, gaussians, views, capture, background):
+        seen.append((gaussians.device.type, background.device.type))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scene_delete, "get_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(scene_delete, "find_selection", find)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        delete(holed[0], tmp_path, "train")
+    assert seen == [("meta", "meta")]
+
+
+def test_the_inpainter_gets_the_run_s_device_and_the_model_s_keys(holed, tmp_path, monkeypatch):
+    asked = {}
+
+    def load(name, **options):
+        asked.update(options, name=name)
+        return Inpainter(telea, "owner/name", "abc", 512)
+
+    warned = []
+    monkeypatch.setattr(threestudio, "warn", warned.append)
+    monkeypatch.setattr(scene_delete, "get_device", lambda: torch.device("cpu:0"))  # equal to no other
+    monkeypatch.setattr(scene_delete, "load_inpainter", load)
+    more = {
+        "system.inpainter": "owner/name", "system.revision": "v1", "system.offline": "true", "system.dtype": "bf16",
+        "steps": 1, "prompt": "grass",
+    }  # fmt: skip
+    run = delete(holed[0], tmp_path, "train", "test", **more)
+    assert asked["device"] == torch.device("cpu:0")
+    assert {key: asked[key] for key in ("name", "revision", "is_offline", "dtype", "prompt")} == {
+        "name": "owner/name", "revision": "v1", "is_offline": True, "dtype": "bf16", "prompt": "grass",
+    }  # fmt: skip
+    report = json.loads((run / "save" / "report.json").read_text())
+    assert (report["model"], report["revision"]) == ("owner/name", "abc")
+    assert "The views are filled at 40 px by a model made for 512 px; data.size=512 suits it better." in warned
 
 
 @pytest.mark.parametrize(
@@ -96,6 +140,8 @@ def test_the_run_folder_shows_what_happened(deleted):
         ({"steps": 0}, "steps is 0"),
         ({"system.rim": -1}, "system.rim is -1.0"),
         ({"system.dilate": -1}, "system.dilate is -1"),
+        ({"system.inpainter": "tela"}, "system.inpainter tela does not exist"),
+        ({"system.dtype": "fp8"}, "dtype is fp8"),
     ],
 )
 def test_keys_out_of_range_are_refused(holed, more, what):
