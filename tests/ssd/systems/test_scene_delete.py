@@ -12,6 +12,7 @@ from tests.edit_world import QUIET, REPOSITORY, object_masks, toy_cameras, toy_p
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
+from threestudio_ssd.data import GSViews
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 from threestudio_ssd.masks import load_selection
@@ -132,6 +133,32 @@ def test_the_inpainter_gets_the_run_s_device_and_the_model_s_keys(holed, tmp_pat
     report = json.loads((run / "save" / "report.json").read_text())
     assert (report["model"], report["revision"]) == ("owner/name", "abc")
     assert "The views are filled at 40 px by a model made for 512 px; data.size=512 suits it better." in warned
+
+
+@pytest.mark.parametrize("kind", ["model", "pipeline"])
+def test_networks_fill_the_views_from_start_to_end(holed, world, inpainting_pipeline, tmp_path, kind):
+    """A whole removal with a random diffusion model, and with a random inpainting pipeline of diffusers."""
+    folder = world / "model" if kind == "model" else inpainting_pipeline
+    more = {"system.inpainter": "model" if kind == "model" else folder, "model": folder, "prompt": "grass"}
+    run = delete(
+        holed[0], tmp_path, "train", "test", "export", **more,
+        **{"steps": 2, "data.size": 32, "data.num_train_views": 3, "system.inpaint_steps": 2, "data.video_frames": 0},
+    )  # fmt: skip
+    report = json.loads((run / "save" / "report.json").read_text())
+    assert (report["model"], report["revision"]) == (str(folder), None)
+    assert report["num_added"] > 0
+    result = load_gaussians(run / "save" / "edited.ply")
+    assert len(result) == report["num_gaussians_before"] - report["num_removed"] + report["num_added"]
+    assert all(torch.isfinite(tensor).all() for tensor in result.parameters().values())
+    scene = load_gaussians(holed[0] / "scene.ply")
+    bare = scene.select(~torch.from_numpy(np.load(run / "save" / "selection.npy")))
+    rows = np.asarray(Image.open(run / "save" / "inpainted.png")).astype(int)
+    holes, filled = rows[:32] > 127, rows[32:]
+    views = GSViews({"cameras": str(holed[0] / "cameras.json"), "size": 32, "num_train_views": 3}).views(scene, 512, 8)
+    shots = render_each(bare, views.train, torch.zeros(3))
+    change = np.abs(filled - np.concatenate([shot.numpy() for shot in shots], axis=1) * 255)
+    assert change[~holes].max() < 2
+    assert change[holes].mean() > 5
 
 
 @pytest.mark.parametrize(
