@@ -5,12 +5,13 @@ from .lenses import Lens
 from .load import load_cameras, transforms_file
 from .orbit import Orbit, fit_orbit, look_at, orbit_cameras, parse_axis
 from .points import load_points
-from .transforms_json import sparse_points_file
+from .transforms_json import World, sparse_points_file
 
 __all__ = [
     "Cameras",
     "Lens",
     "Orbit",
+    "World",
     "concatenate",
     "fit_orbit",
     "load_cameras",

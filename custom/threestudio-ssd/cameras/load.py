@@ -54,6 +54,7 @@ def load_cameras(path: str | Path, *, world: World = "auto", dataparser: str | P
     if path.suffix.lower() == ".json":
         return _load_json(path, world, dataparser)
     if path.suffix.lower() in (".bin", ".txt") and find_colmap_model(path.parent) is not None:
+        _check_untrained(path, world, dataparser)
         return load_colmap(path.parent)
     raise SceneFormatError(what=f"{path} is no camera file", expected=_EXPECTED, fix="give the folder of the capture")
 
@@ -73,6 +74,7 @@ def _load_folder(folder: Path, world: World, dataparser: Path | None) -> Cameras
     transforms = transforms_file(folder, world=world, dataparser=dataparser)
     if transforms is not None:
         return _load_json(transforms, world, dataparser)
+    _check_untrained(folder, world, dataparser)
     model = find_colmap_model(folder)
     if model is not None:
         return load_colmap(model)
@@ -93,12 +95,25 @@ def _load_folder(folder: Path, world: World, dataparser: Path | None) -> Cameras
 def _load_json(path: Path, world: World, dataparser: Path | None) -> Cameras:
     document = read_json(path)
     if isinstance(document, list):
+        _check_untrained(path, world, dataparser)
         return load_inria_json(path)
     frames = frames_of(document, path)
     has_focal = "fl_x" in document or "fl_y" in document or any("fl_x" in frame for frame in frames)
     if isinstance(document, Mapping) and "camera_angle_x" in document and not has_focal and _is_bare(frames):
+        _check_untrained(path, world, dataparser)
         return load_blender_json(path)
     return load_transforms_json(path, world=world, dataparser=dataparser)
+
+
+def _check_untrained(path: Path, world: World, dataparser: Path | None) -> None:
+    """Refuse the world of a nerfstudio training for cameras that nerfstudio did not write."""
+    if world == "training" or dataparser is not None:
+        asked = "world is training" if dataparser is None else f"dataparser is {dataparser}"
+        raise SceneFormatError(
+            what=f"{asked}, but {path} is no nerfstudio capture",
+            expected="a transforms.json, or a folder with one",
+            fix="give nerfstudio's transforms.json as cameras, or leave world and dataparser out",
+        )
 
 
 def _is_bare(frames: list[dict]) -> bool:

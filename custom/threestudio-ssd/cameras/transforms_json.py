@@ -69,12 +69,15 @@ def _picture(path: Path, name: str) -> Path | None:
     return found
 
 
-def sparse_points_file(path: Path, *, world: World = "auto") -> tuple[Path, np.ndarray] | None:
+def sparse_points_file(
+    path: Path, *, world: World = "auto", dataparser: Path | None = None
+) -> tuple[Path, np.ndarray] | None:
     """The point cloud that a ``transforms.json`` names, and what brings its points to where the cameras are.
 
     Args:
         path: The file.
         world: As for ``load_transforms_json``.
+        dataparser: As for ``load_transforms_json``.
 
     Returns:
         The cloud's file and a (4 4) similarity; None if the document names no file or the file is not there.
@@ -83,7 +86,8 @@ def sparse_points_file(path: Path, *, world: World = "auto") -> tuple[Path, np.n
     name = document.get("ply_file_path") if isinstance(document, Mapping) else None
     if not name or not (path.parent / str(name)).is_file():
         return None
-    return path.parent / str(name), _world_change(document, path, world, training_transform(path.parent))[0]
+    change, _ = _world_change(document, path, world, dataparser or training_transform(path.parent))
+    return path.parent / str(name), change
 
 
 def training_transform(folder: Path) -> Path | None:

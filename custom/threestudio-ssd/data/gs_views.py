@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 import threestudio
 from threestudio.utils.config import parse_structured
 
-from ..cameras import Cameras, Orbit, fit_orbit, load_cameras
+from ..cameras import Cameras, Orbit, World, fit_orbit, load_cameras
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from .crop import crop_to_selection
@@ -28,6 +28,11 @@ class GSViewsConfig:
 
     cameras: str = ""
     """File or folder of the capture's cameras; empty: an orbit around the scene."""
+    world: World = "auto"
+    """Axes and scale of a transforms.json's cameras: colmap (those of a splat trained on COLMAP's cameras), file (as
+    written), training (those of a nerfstudio splat); auto: training if ``dataparser`` is known, else colmap."""
+    dataparser: str = ""
+    """dataparser_transforms.json of a nerfstudio training run; empty: the one beside transforms.json, if any."""
     batch_size: int = 1
     """Views a step, >= 1."""
     size: int = 0
@@ -103,7 +108,10 @@ class GSViews(pl.LightningDataModule):
         super().__init__()
         self.cfg = parse_structured(GSViewsConfig, cfg)
         self._check()
-        self.capture = load_cameras(self.cfg.cameras) if self.cfg.cameras else None
+        self.capture = None
+        if self.cfg.cameras:
+            dataparser = self.cfg.dataparser or None
+            self.capture = load_cameras(self.cfg.cameras, world=self.cfg.world, dataparser=dataparser)
 
     def views(self, gaussians: Gaussians, model_size: int, size_multiple: int) -> SceneViews:
         """The cameras of a run.

@@ -1,6 +1,7 @@
 """The photographs of a capture, split into those that are fitted and those that judge the fit."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 import threestudio
 from threestudio.utils.config import parse_structured
 
-from ..cameras import Cameras, load_cameras, load_points, sparse_points_file, transforms_file
+from ..cameras import Cameras, World, load_cameras, load_points, sparse_points_file, transforms_file
 from ..errors import ConfigError
 from ..gaussians.io import read_points_ply
 from .gs_views import Steps
@@ -24,6 +25,11 @@ class PhotosConfig:
 
     cameras: str = ""
     """Folder or file of the capture; its photographs are found from there."""
+    world: World = "auto"
+    """Axes and scale of a transforms.json's cameras: colmap, file (as
+    written), training (those of a nerfstudio training run); auto: training if ``dataparser`` is known, else colmap."""
+    dataparser: str = ""
+    """dataparser_transforms.json of a nerfstudio training run; empty: the one beside transforms.json, if any."""
     size: int = 256
     """Shorter side the photographs are fitted at, pixels; smaller ones are not enlarged."""
     hold_out_every: int = 8
@@ -57,7 +63,8 @@ class PhotosData(pl.LightningDataModule):
                     what=f"data.{name} is {getattr(self.cfg, name)}", expected=f"at least {least}",
                     fix=f"set data.{name}={getattr(PhotosConfig, name)}",
                 )  # fmt: skip
-        capture = load_cameras(self.cfg.cameras)
+        self._dataparser = Path(self.cfg.dataparser) if self.cfg.dataparser else None
+        capture = load_cameras(self.cfg.cameras, world=self.cfg.world, dataparser=self._dataparser)
         has_photo = [path is not None for path in capture.image_paths]
         if not any(has_photo):
             raise ConfigError(
@@ -69,10 +76,11 @@ class PhotosData(pl.LightningDataModule):
 
     def points(self) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]] | None:
         """Sparse points of the capture and their colours; None if it has none."""
-        document = transforms_file(self.cfg.cameras)
+        world, dataparser = self.cfg.world, self._dataparser
+        document = transforms_file(self.cfg.cameras, world=world, dataparser=dataparser)
         if document is None:
             return load_points(self.cfg.cameras)
-        cloud = sparse_points_file(document)
+        cloud = sparse_points_file(document, world=world, dataparser=dataparser)
         if cloud is None:
             return None
         points, rgbs = read_points_ply(cloud[0])

@@ -92,6 +92,16 @@ def test_worlds_of_a_transforms_json(banana, transforms):
     assert torch.allclose(load_cameras(path, world="colmap").viewmats, banana.viewmats, atol=1e-5)
 
 
+@pytest.mark.parametrize("place", ["sparse", "sparse/0/cameras.bin", "cameras.json"])
+def test_a_training_world_is_refused_where_nerfstudio_wrote_nothing(place, tmp_path):
+    assert len(load_cameras(BANANA / place, world="file")) == 14
+    with pytest.raises(SceneFormatError, match=r"world is training, but .* is no nerfstudio capture"):
+        load_cameras(BANANA / place, world="training")
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(SceneFormatError, match=r"dataparser is .*run\.json, but .* is no nerfstudio capture"):
+        load_cameras(BANANA / place, dataparser=tmp_path / "run.json")
+
+
 def test_intrinsics_per_frame_and_at_the_top(transforms):
     per_frame = transforms(
         {"fl_x": 500.0, "fl_y": 510.0, "cx": 300.0, "cy": 200.0}, fl_x=None, fl_y=None, cx=None, cy=None
