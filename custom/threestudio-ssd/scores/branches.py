@@ -71,10 +71,15 @@ def predict_branches(
 
     Returns:
         The prediction of each branch.
+
+    Raises:
+        ValueError: If a branch reads the source picture and there is no ``image_condition``.
     """
     distinct = tuple(dict.fromkeys(branches))
     if not distinct:
         return {}
+    if image_condition is None and (reading := [branch for branch in distinct if branch.image == "src"]):
+        raise ValueError(f"{len(reading)} of {len(distinct)} predictions read the source picture; give image_condition")
     rows = [prompts[branch.prompt] for branch in distinct]
     condition = None
     if image_condition is not None:

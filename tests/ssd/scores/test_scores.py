@@ -352,3 +352,16 @@ def test_predict_branches_asks_for_each_row_with_its_own_prompt():
     torch.testing.assert_close(eps[Branch("src", "null")], denoiser(noisy["src"], T, PROMPT_ROWS["null"]))
     torch.testing.assert_close(eps[Branch("tgt", "tgt")], denoiser(noisy["tgt"], T, PROMPT_ROWS["tgt"]))
     assert predict_branches(denoiser, (), latents_noisy=noisy, timesteps=T, prompts=PROMPT_ROWS) == {}
+
+
+@pytest.mark.parametrize("given", [None, values(seed=5)])
+def test_a_picture_that_is_read_has_to_be_given(given):
+    """Without it, InstructPix2Pix would be computed on blank pictures."""
+    noisy = {"tgt": values(seed=1), "src": values(seed=2)}
+    asked = {"latents_noisy": noisy, "timesteps": T, "prompts": PROMPT_ROWS, "image_condition": given}
+    branches = SSDInstructPix2Pix().branches
+    if given is not None:
+        assert set(predict_branches(denoiser, branches, **asked)) == set(branches)
+        return
+    with pytest.raises(ValueError, match="2 of 4 predictions read the source picture; give image_condition"):
+        predict_branches(denoiser, branches, **asked)
