@@ -10,6 +10,16 @@ from torch import Tensor
 
 from .branches import Branch, guidance_branches, guided_prediction
 
+Weighting = Literal["sigma2", "uniform", "fantasia3d"]
+
+
+def noise_weight(weighting: Weighting, alphas_cumprod: Float[Tensor, "b 1 1 1"]) -> Float[Tensor, "b 1 1 1"]:
+    """w(t): the noise variance 1 - abar (DreamFusion), 1, or sqrt(abar) (1 - abar) (Chen et al. 2023, Fantasia3D)."""
+    if weighting == "uniform":
+        return torch.ones_like(alphas_cumprod)
+    variance = 1 - alphas_cumprod
+    return variance if weighting == "sigma2" else alphas_cumprod.sqrt() * variance
+
 
 @dataclass(frozen=True)
 class SDS:
@@ -20,8 +30,8 @@ class SDS:
 
     guidance_scale: float = 100.0
     """s; 100 in the paper for text-to-3D, 7.5 for editing."""
-    weighting: Literal["sigma2", "uniform"] = "sigma2"
-    """w(t): the noise variance 1 - alphas_cumprod, or 1."""
+    weighting: Weighting = "sigma2"
+    """w(t), see ``noise_weight``."""
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -34,5 +44,5 @@ class SDS:
         noise: Float[Tensor, "b c zh zw"],
         alphas_cumprod: Float[Tensor, "b 1 1 1"],
     ) -> Float[Tensor, "b c zh zw"]:
-        w = 1 - alphas_cumprod if self.weighting == "sigma2" else torch.ones_like(alphas_cumprod)
-        return w * (guided_prediction(eps, "tgt", "tgt", self.guidance_scale) - noise)
+        difference = guided_prediction(eps, "tgt", "tgt", self.guidance_scale) - noise
+        return noise_weight(self.weighting, alphas_cumprod) * difference

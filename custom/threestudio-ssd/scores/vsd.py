@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from .branches import Branch, guidance_branches, guided_prediction
+from .sds import Weighting, noise_weight
 
 LORA = Branch("tgt", "tgt", network="lora")
 
@@ -21,12 +20,15 @@ class VSD:
     edit starts from the source scene and an untrained LoRA, which changes nothing. Zero where the LoRA predicts
     what guidance does: with s = 1 before any training, later wherever it has caught up. No source latents anywhere,
     so nothing holds the identity; no camera embedding, since prompts of an edit name no view.
+
+    The authors draw t uniformly up to 0.98 T, after a fifth of their run up to 0.5 T. Here t is the guidance's:
+    ``schedule=uniform`` draws it from one range for the whole run (``t_max_frac``), every other schedule lets it fall.
     """
 
     guidance_scale: float = 7.5
     """s of the frozen network; the LoRA's prediction is not guided."""
-    weighting: Literal["sigma2", "uniform"] = "sigma2"
-    """w(t): the noise variance 1 - alphas_cumprod, or 1."""
+    weighting: Weighting = "sigma2"
+    """w(t), see ``noise_weight``; the paper's is the noise variance."""
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -35,5 +37,5 @@ class VSD:
     def __call__(
         self, eps: Mapping[Branch, Float[Tensor, "b c zh zw"]], *, alphas_cumprod: Float[Tensor, "b 1 1 1"]
     ) -> Float[Tensor, "b c zh zw"]:
-        w = 1 - alphas_cumprod if self.weighting == "sigma2" else torch.ones_like(alphas_cumprod)
-        return w * (guided_prediction(eps, "tgt", "tgt", self.guidance_scale) - eps[LORA])
+        difference = guided_prediction(eps, "tgt", "tgt", self.guidance_scale) - eps[LORA]
+        return noise_weight(self.weighting, alphas_cumprod) * difference

@@ -66,10 +66,10 @@ def test_a_whole_number_becomes_a_weight():
          "set system.guidance.score.id_weight=0.075"),
         ({"name": "ssd", "id_weight": None}, "system.guidance.score.id_weight is None", "a number",
          "set system.guidance.score.id_weight=0.075"),
-        ({"name": "sds", "weighting": 3}, "system.guidance.score.weighting is 3", "one of sigma2, uniform",
+        ({"name": "sds", "weighting": 3}, "system.guidance.score.weighting is 3", "one of sigma2, uniform, fantasia3d",
          "choose one of those for system.guidance.score.weighting"),
-        ({"name": "sds", "weighting": "sigma"}, "system.guidance.score.weighting is 'sigma'", "one of sigma2, uniform",
-         "did you mean sigma2?"),
+        ({"name": "sds", "weighting": "sigma"}, "system.guidance.score.weighting is 'sigma'",
+         "one of sigma2, uniform, fantasia3d", "did you mean sigma2?"),
         ({"name": "nfsd", "domain_timestep": 200.5}, "system.guidance.score.domain_timestep is 200.5", "a whole number",
          "set system.guidance.score.domain_timestep=200"),
         ({"name": "ssd", "id_weight": float("nan")}, "system.guidance.score.id_weight is nan", "a finite number",
@@ -82,5 +82,7 @@ def test_what_cannot_be_is_said_word_for_word(options, what, expected, fix):
     assert (error.value.what, error.value.expected, error.value.fix) == (what, expected, fix)
 
 
-def test_weighting_by_name():
-    assert build_score({"name": "sds", "weighting": "uniform"}) == SDS(weighting="uniform")
+@pytest.mark.parametrize("name", ["sigma2", "uniform", "fantasia3d"])
+def test_weighting_by_name(name):
+    assert build_score({"name": "sds", "weighting": name}) == SDS(weighting=name)
+    assert build_score({"name": "vsd", "weighting": name}).weighting == name

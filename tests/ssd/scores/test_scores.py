@@ -262,6 +262,9 @@ def test_sds_subtracts_the_noise():
     torch.testing.assert_close(score(eps, **extra), variance * (guided_eps - extra["noise"]))
     uniform = dataclasses.replace(score, weighting="uniform")
     torch.testing.assert_close(uniform(eps, **extra), guided_eps - extra["noise"])
+    fantasia3d = dataclasses.replace(score, weighting="fantasia3d")
+    signal = ALPHAS[T].sqrt().view(-1, 1, 1, 1)
+    torch.testing.assert_close(fantasia3d(eps, **extra), signal * variance * (guided_eps - extra["noise"]))
 
 
 def test_nfsd_changes_its_domain_term_at_200():

@@ -19,6 +19,8 @@ def test_the_equation():
     difference = eps[NULL] + 7.5 * (eps[COND] - eps[NULL]) - eps[LORA]
     torch.testing.assert_close(VSD()(eps, alphas_cumprod=ALPHAS), (1 - ALPHAS) * difference)
     torch.testing.assert_close(VSD(weighting="uniform")(eps, alphas_cumprod=ALPHAS), difference)
+    weight = torch.tensor([0.3**0.5 * 0.7, 0.9**0.5 * 0.1], dtype=torch.float64).view(-1, 1, 1, 1)
+    torch.testing.assert_close(VSD(weighting="fantasia3d")(eps, alphas_cumprod=ALPHAS), weight * difference)
 
 
 def test_it_vanishes_where_the_lora_predicts_what_guidance_does():
