@@ -82,6 +82,11 @@ BAD = {
         "selects none of",
         "check the box",
     ),
+    "missing CLIP of the report": (
+        lambda world, folder: {"system.clip_model": "owner/no-clip", "system.guidance.offline": "true"},
+        "system.clip_model is owner/no-clip",
+        "set system.clip_model=tiny-clip",
+    ),
     "word for a number": (lambda world, folder: {"steps": "many"}, "steps is 'many'", ""),
 }
 

@@ -1,7 +1,7 @@
 """Metrics: pure functions on pictures (b 3 h w) in [0, 1] and on texts; one value per picture."""
 
 from .clip_directional_similarity import clip_direction_consistency, clip_directional_similarity
-from .clip_model import ClipModel, load_clip
+from .clip_model import ClipModel, check_clip, load_clip, read_clip
 from .clip_protocols import ClipScores, clip_scores, edited_region_similarity
 from .clip_similarity import clip_similarity
 from .lpips import Lpips, load_lpips, lpips
@@ -18,6 +18,7 @@ __all__ = [
     "ClipScores",
     "Lpips",
     "StructureModel",
+    "check_clip",
     "clip_direction_consistency",
     "clip_directional_similarity",
     "clip_scores",
@@ -29,6 +30,7 @@ __all__ = [
     "lpips",
     "mse",
     "psnr",
+    "read_clip",
     "saturation_drift",
     "ssim",
     "structure_distance",

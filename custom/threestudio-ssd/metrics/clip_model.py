@@ -80,13 +80,14 @@ class ClipModel:
 
 
 @lru_cache(maxsize=2)
-def load_clip(model: str = "tiny-clip", device: str = "cpu") -> ClipModel:
+def load_clip(model: str = "tiny-clip", device: str = "cpu", offline: bool = False) -> ClipModel:
     """Load a CLIP for the metrics; the last two loaded stay in memory.
 
     Args:
         model: ``tiny-clip`` (embedded, offline), ``ViT-L/14`` or a hub id such as
             ``openai/clip-vit-large-patch14`` (the published metric), or a local folder.
         device: Where to put it.
+        offline: Whether to look only into the local hub cache.
 
     Returns:
         The network in float32, frozen, in evaluation mode.
@@ -94,12 +95,35 @@ def load_clip(model: str = "tiny-clip", device: str = "cpu") -> ClipModel:
     Raises:
         ConfigError: If the model cannot be found or loaded.
     """
+    return read_clip(model, device, offline)
+
+
+def check_clip(model: str, offline: bool = False) -> None:
+    """Find out whether a CLIP can be loaded later, without its memory: its files are fetched and their heads read.
+
+    Raises:
+        ConfigError: If the model cannot be found or loaded.
+    """
+    read_clip(model, "meta", offline)
+
+
+def read_clip(model: str, device: str, offline: bool = False) -> ClipModel:
+    """As ``load_clip``, for whoever wants to be the only one that holds it; on ``meta`` it has shapes alone."""
     from transformers import AutoTokenizer, CLIPModel
 
     model = ALIASES.get(model, model)
-    network = load_pretrained(CLIPModel.from_pretrained, model, "CLIP metrics")
-    tokenizer = load_pretrained(AutoTokenizer.from_pretrained, model, "CLIP metrics")
-    network.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
+    where, is_shape_only = {"local_files_only": offline}, device == "meta"
+    how = {"dtype": torch.float32, "device_map": "meta" if is_shape_only else None, "output_loading_info": True}
+
+    def load_network(source: str) -> CLIPModel:
+        network, info = CLIPModel.from_pretrained(source, **where, **how)
+        if missing := sorted(info["missing_keys"]):
+            raise ValueError(f"it lacks {len(missing)} weights of a CLIP, {missing[0]} first")
+        return network
+
+    network = load_pretrained(load_network, model, "CLIP metrics")
+    tokenizer = load_pretrained(lambda source: AutoTokenizer.from_pretrained(source, **where), model, "CLIP metrics")
+    network.to(device=device).eval().requires_grad_(False)
     settings = Path(resolve_model(model)) / "preprocessor_config.json"
     antialias = settings.is_file() and bool(json.loads(settings.read_text()).get("antialias", False))
     label = TINY_LABEL if model.rstrip("/").endswith("tiny-clip") else model

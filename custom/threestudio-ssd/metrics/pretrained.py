@@ -1,6 +1,7 @@
 """Where the metrics' networks come from: an embedded folder, a local folder, or a hub id."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,12 +61,29 @@ def load_pretrained(load: Callable[[str], T], model: str, use: str) -> T:
     Raises:
         ConfigError: If the model is neither at hand nor downloadable, or is of another kind.
     """
+    from safetensors import SafetensorError
+
     source = resolve_model(model)
     try:
-        return load(source)
-    except (OSError, ValueError, KeyError) as error:
+        with _without_bars():
+            return load(source)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             what=f"the model {model} for {use} cannot be loaded ({str(error).splitlines()[0][:160]})",
             expected="a folder in the transformers format, or a hub id that can be downloaded or is in the cache",
             fix="check the name, or give a local folder",
         ) from error
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep the library's bar of loaded weights off the screen."""
+    from transformers.utils import logging
+
+    has_bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if has_bars:
+            logging.enable_progress_bar()

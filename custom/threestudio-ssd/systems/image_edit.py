@@ -21,9 +21,16 @@ from threestudio.utils.config import parse_structured
 from ..data.gs_views import Steps
 from ..errors import ConfigError, SceneFormatError
 from ..guidance import SSDGuidance, SSDPromptProcessor
-from ..metrics import IDENTICAL_PSNR, clip_directional_similarity, clip_similarity, psnr
+from ..metrics import IDENTICAL_PSNR, psnr
 from .editable_pictures import EditablePictures
-from .report import VISIBLE_CHANGE, grid_row, package_versions, peak_memory
+from .report import (
+    VISIBLE_CHANGE,
+    check_report_model,
+    clip_scores_of_edit,
+    grid_row,
+    package_versions,
+    peak_memory,
+)
 
 
 @dataclass
@@ -108,9 +115,11 @@ class ImageEditSystem(BaseSystem):
         self._seconds, self._begin = 0.0, None
 
     def setup(self, stage: str) -> None:
-        """Lightning hook: read the picture, compute its latents, once."""
+        """Lightning hook: read the picture, compute its latents, once; the report's CLIP must be there by now."""
         if self.editable is not None:
             return
+        if stage in ("fit", "test"):
+            check_report_model(self.cfg.clip_model, self.guidance.cfg.offline)
         backbone = self.guidance.backbone
         image = self.trainer.datamodule.image(backbone.image_size, backbone.size_multiple).to(backbone.device)
         mask = read_mask(self.cfg.mask_picture, "system.mask_picture", image) if self.cfg.mask_picture else None
@@ -202,13 +211,11 @@ class ImageEditSystem(BaseSystem):
         texts = (self.prompt_processor.cfg.source_prompt, self.prompt_processor.cfg.target_prompt)
         outside = torch.zeros_like(inside) if mask is None else mask[:, 0] == 0
         has_outside = bool(outside.any())
-        direction = clip_directional_similarity(source, edited, *texts, model=self.cfg.clip_model)
         return {
             "change_inside": float(change[inside].mean()),
             "change_outside": float(change[outside].mean()) if has_outside else None,
             "psnr_outside": float(psnr(edited, source, outside).clamp(max=IDENTICAL_PSNR)) if has_outside else None,
-            "clip_similarity": float(clip_similarity(edited, texts[1], self.cfg.clip_model)),
-            "clip_directional_similarity": float(direction),
+            **clip_scores_of_edit(source, edited, texts, self.cfg.clip_model, self.guidance.cfg.offline),
             "clip_model": self.cfg.clip_model,
         }
 

@@ -13,11 +13,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from threestudio.utils.misc import cleanup
 from threestudio.utils.saving import SaverMixin
 
 from ..cameras import Cameras
+from ..errors import ConfigError
 from ..gaussians import Gaussians
-from ..metrics import IDENTICAL_PSNR, clip_directional_similarity, clip_similarity, psnr
+from ..metrics import IDENTICAL_PSNR, check_clip, clip_directional_similarity, clip_similarity, psnr, read_clip
 from ..rendering import coverage, render_each
 
 OUTSIDE_COVERAGE = 0.02
@@ -42,6 +44,8 @@ class EditReport:
     source_prompt: str
     target_prompt: str
     clip_model: str
+    offline: bool = False
+    """Never ask the hub for the CLIP."""
 
 
 def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +69,13 @@ def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> d
         "num_gaussians_after": len(edit.edited),
         "num_selected": int(edit.shown[1].sum()),
         **measure_change(coverage(*edit.shown, edit.cameras), before, after),
-        **_clip_scores(edit, before, after),
+        **clip_scores_of_edit(
+            before.permute(0, 3, 1, 2),
+            after.permute(0, 3, 1, 2),
+            (edit.source_prompt, edit.target_prompt),
+            edit.clip_model,
+            edit.offline,
+        ),
         "clip_model": edit.clip_model,
         "platform": platform.platform(),
         "versions": package_versions(),
@@ -113,9 +123,63 @@ def save_before_after(
     saver.save_video("before_after.mp4", (torch.cat(pair, dim=1).cpu() for pair in pairs))
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide a result."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+def package_versions() -> dict[str, str | None]:
+    """Versions of the packages that decide a result; None for one that is not installed."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def check_report_model(clip_model: str, offline: bool) -> None:
+    """Find out before the first step whether the report's CLIP is to be had; the report itself comes after the last.
+
+    Args:
+        clip_model: As in ``load_clip``.
+        offline: Whether to look only into the local hub cache.
+
+    Raises:
+        ConfigError: If it cannot be loaded.
+    """
+    try:
+        check_clip(clip_model, offline)
+    except ConfigError as error:
+        raise ConfigError(
+            what=f"system.clip_model is {clip_model}: {error.what}",
+            expected=error.expected,
+            fix="set system.clip_model=tiny-clip, or a folder, or download it once while online",
+        ) from error
+
+
+def clip_scores_of_edit(
+    before: Float[Tensor, "b 3 h w"],
+    after: Float[Tensor, "b 3 h w"],
+    prompts: tuple[str, str],
+    clip_model: str,
+    offline: bool = False,
+) -> dict[str, float]:
+    """CLIP scores of a report, means over the pictures; the CLIP is loaded for them and let go.
+
+    Args:
+        before: Pictures of the source, [0, 1].
+        after: The same views of the edit.
+        prompts: Source and target prompt.
+        clip_model: As in ``load_clip``.
+        offline: Whether to look only into the local hub cache.
+    """
+    clip = read_clip(clip_model, str(before.device), offline)
+    scores = {
+        "clip_similarity": clip_similarity(after, prompts[1], clip),
+        "clip_similarity_before": clip_similarity(before, prompts[1], clip),
+        "clip_directional_similarity": clip_directional_similarity(before, after, *prompts, clip),
+    }
+    del clip
+    cleanup()
+    return {name: float(values.mean()) for name, values in scores.items()}
 
 
 def peak_memory(device: torch.device) -> int:
@@ -130,16 +194,6 @@ def _mean_psnr(before: Tensor, after: Tensor, where: Tensor) -> float:
     some = where.flatten(1).any(dim=1)
     values = psnr(after[some].permute(0, 3, 1, 2), before[some].permute(0, 3, 1, 2), where[some])
     return float(values.clamp(max=IDENTICAL_PSNR).mean())
-
-
-def _clip_scores(edit: EditReport, before: Tensor, after: Tensor) -> dict[str, float]:
-    before, after = before.permute(0, 3, 1, 2), after.permute(0, 3, 1, 2)
-    direction = clip_directional_similarity(before, after, edit.source_prompt, edit.target_prompt, edit.clip_model)
-    return {
-        "clip_similarity": float(clip_similarity(after, edit.target_prompt, edit.clip_model).mean()),
-        "clip_similarity_before": float(clip_similarity(before, edit.target_prompt, edit.clip_model).mean()),
-        "clip_directional_similarity": float(direction.mean()),
-    }
 
 
 def _page(report: dict[str, Any]) -> str:

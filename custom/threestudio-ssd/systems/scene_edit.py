@@ -23,7 +23,7 @@ from .detail import new_detail
 from .editable import EditableGaussians
 from .growth import Growth, GrowthConfig, check_growth
 from .inward import inward_clamp
-from .report import EditReport, grid_row, make_report, peak_memory, save_before_after
+from .report import EditReport, check_report_model, grid_row, make_report, peak_memory, save_before_after
 from .visible_adam import COLORS, VisibleAdam, color_step_weights
 
 PRECOMPUTE_BATCH = 8
@@ -140,9 +140,11 @@ class SceneEditSystem(BaseSystem):
         self.train_seconds = 0.0
 
     def setup(self, stage: str) -> None:
-        """Lightning hook: choose the views and the selection, once."""
+        """Lightning hook: choose the views and the selection, once; the report's CLIP must be there by now."""
         if self.editable is not None:
             return
+        if stage in ("fit", "test"):
+            check_report_model(self.cfg.clip_model, self.guidance.cfg.offline)
         backbone = self.guidance.backbone
         data = self.trainer.datamodule
         self.views = data.views(self._source, backbone.image_size, backbone.size_multiple)
@@ -326,6 +328,7 @@ class SceneEditSystem(BaseSystem):
                 source_prompt=self.prompt_processor.cfg.source_prompt,
                 target_prompt=self.prompt_processor.cfg.target_prompt,
                 clip_model=self.cfg.clip_model,
+                offline=self.guidance.cfg.offline,
             ),
             self,
             self._run_facts(),

@@ -1,11 +1,14 @@
 """CLIP similarity against a numpy computation; preparation of pictures; the embedded CLIP judges known edits."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.metrics import clip_similarity, edited_region_similarity, load_clip
+from threestudio_ssd.metrics import check_clip, clip_similarity, edited_region_similarity, load_clip, read_clip
 
 
 def test_agrees_with_numpy(random_clip, pictures, numpy_features):
@@ -53,6 +56,39 @@ def test_a_missing_model_is_named():
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(ConfigError, match="cannot be loaded"):
         load_clip(str(tmp_path))
+
+
+@pytest.fixture
+def copied(clip_folder, tmp_path):
+    """A copy of the random CLIP, to damage."""
+    return shutil.copytree(clip_folder, tmp_path / "clip")
+
+
+def test_a_check_costs_no_memory(clip_folder):
+    check_clip(str(clip_folder))
+    assert {weight.device.type for weight in read_clip(str(clip_folder), "meta").network.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("ask", [check_clip, load_clip])
+def test_weights_cut_off_in_the_middle_are_named(copied, ask):
+    path = copied / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        ask(str(copied))
+
+
+@pytest.mark.parametrize("ask", [check_clip, load_clip])
+def test_missing_weights_are_not_filled_with_random_numbers(copied, ask):
+    weights = load_file(copied / "model.safetensors")
+    del weights["visual_projection.weight"]
+    save_file(weights, copied / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"it lacks 1 weights of a CLIP, visual_projection\.weight first"):
+        ask(str(copied))
+
+
+def test_a_hub_id_that_is_not_in_the_cache_is_named_offline():
+    with pytest.raises(ConfigError, match="the model owner/no-such-clip for CLIP metrics cannot be loaded"):
+        check_clip("owner/no-such-clip", offline=True)
 
 
 def test_the_edited_region_alone(random_clip, pictures):

@@ -127,6 +127,12 @@ def test_every_score_edits_pictures_side_by_side_as_one_by_one(score):
         torch.testing.assert_close(edit(slice(row, row + 1)), whole[row : row + 1], rtol=5e-3, atol=5e-3)
 
 
+def test_a_missing_clip_is_known_before_the_first_step(world, tmp_path):
+    with pytest.raises(ConfigError, match=r"system.clip_model is no/such/clip: there is no folder no/such/clip"):
+        run(world, tmp_path, **{"system.clip_model": "no/such/clip"})
+    assert not (tmp_path / "ssd-image").exists()
+
+
 def test_sizes_follow_the_model_and_the_aspect(world):
     def size(**keys):
         return tuple(SinglePicture({"picture": str(world / "picture.png"), **keys}).image(SIZE, 4).shape[-2:])

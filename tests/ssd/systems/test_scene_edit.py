@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import weakref
 
 import pytest
 import torch
@@ -169,6 +170,52 @@ def test_cut_views_and_a_render_size_of_its_own(world, tmp_path):
     plain = fit(world, tmp_path, **{**more, "data.crop": "none"})
     assert system._latent_masks.mean() > 1.2 * plain._latent_masks.mean()
     assert (system.editable.result().sh0 != system.editable.source.sh0).any()
+
+
+@pytest.fixture
+def without_clip(world, tmp_path):
+    """Overrides that name a CLIP whose weights are cut off in the middle."""
+    shutil.copytree(world / "clip", tmp_path / "half-clip")
+    path = tmp_path / "half-clip" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:4000])
+    return {"system.clip_model": tmp_path / "half-clip"}
+
+
+def test_a_report_that_cannot_be_made_is_known_before_the_first_step(world, tmp_path, without_clip, monkeypatch):
+    monkeypatch.setattr(SceneEditSystem, "training_step", lambda *args: pytest.fail("the training began"))
+    with pytest.raises(ConfigError, match=r"system.clip_model is .*half-clip: .* for CLIP metrics cannot be loaded"):
+        run(world, tmp_path, "train", "test", "export", **without_clip)
+    assert not (tmp_path / "smoke").exists()
+
+
+def test_a_checkpoint_is_exported_without_the_report_s_model(edited, world, tmp_path, without_clip):
+    shutil.copytree(edited[1], tmp_path / "smoke" / "run")
+    code, folder = run(world, tmp_path, "export", **without_clip)
+    assert code == 0
+    assert (folder / "save" / "edited.ply").read_bytes() == (edited[1] / "save" / "edited.ply").read_bytes()
+
+
+def test_the_clip_is_not_there_while_training_nor_after_the_report(world, tmp_path, monkeypatch):
+    """Before the training its shapes are enough; the report loads it and lets it go."""
+    from threestudio_ssd.metrics import clip_model as module
+
+    loaded, alive_while_training = [], []
+    original, step = module.ClipModel.__init__, SceneEditSystem.training_step
+
+    def remember(self, network, *args):
+        original(self, network, *args)
+        loaded.append((weakref.ref(network), str(self.device)))
+
+    def training_step(self, *args):
+        alive_while_training.extend(network() for network, _ in loaded)
+        return step(self, *args)
+
+    monkeypatch.setattr(module.ClipModel, "__init__", remember)
+    monkeypatch.setattr(SceneEditSystem, "training_step", training_step)
+    run(world, tmp_path, "train", "test", steps=1)
+    assert [device for _, device in loaded] == ["meta", "cpu"]
+    assert alive_while_training == [None]
+    assert loaded[1][0]() is None
 
 
 def test_no_visible_change_is_exit_code_three(world, tmp_path):
