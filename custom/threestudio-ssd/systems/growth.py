@@ -78,6 +78,12 @@ def check_growth(cfg: DictConfig) -> None:
             )
 
 
+def loss_scale(trainer: Any) -> float:
+    """What a trainer's gradient scaler (``trainer.precision=16-mixed``) multiplies losses with; 1 without one."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    return scaler.get_scale() if scaler is not None else 1.0
+
+
 class Growth:
     """Watches gradients on the screen and lets the selection grow between steps.
 

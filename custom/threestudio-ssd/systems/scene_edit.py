@@ -21,7 +21,7 @@ from ..masks import MaskConfig, Selection, check_mask, find_selection, save_prev
 from ..rendering import coverage, render, render_each, render_with_info
 from .detail import new_detail
 from .editable import EditableGaussians
-from .growth import Growth, GrowthConfig, check_growth
+from .growth import Growth, GrowthConfig, check_growth, loss_scale
 from .inward import inward_clamp
 from .report import EditReport, check_report_model, grid_row, make_report, peak_memory, save_before_after
 from .visible_adam import COLORS, VisibleAdam, color_step_weights
@@ -258,8 +258,7 @@ class SceneEditSystem(BaseSystem):
 
     def on_after_backward(self) -> None:
         """Lightning hook: gradients on the screen decide what grows."""
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        self.growth.record(scaler.get_scale() if scaler is not None else 1.0)
+        self.growth.record(loss_scale(self.trainer))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Lightning hook: the learning rates of this step."""

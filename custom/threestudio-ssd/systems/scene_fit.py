@@ -20,7 +20,7 @@ from ..metrics import psnr, ssim
 from ..metrics.ssim import WINDOW
 from ..rendering import render_each, render_with_info
 from .editable import EditableGaussians
-from .growth import Growth, GrowthConfig, check_growth
+from .growth import Growth, GrowthConfig, check_growth, loss_scale
 from .photometric import gaussians_from_points, photometric_loss, random_points
 from .report import grid_row, package_versions, peak_memory
 from .scene_edit import LearningRates
@@ -134,7 +134,7 @@ class SceneFitSystem(BaseSystem):
 
     def on_after_backward(self) -> None:
         """Lightning hook: gradients on the screen decide what grows."""
-        self.growth.record()
+        self.growth.record(loss_scale(self.trainer))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Lightning hook: the learning rates of this step."""

@@ -1,5 +1,7 @@
 """Growth inside the selection: when, how much, what it leaves alone, and that a resumed run grows alike."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -11,6 +13,8 @@ from threestudio_ssd.masks import load_selection
 from threestudio_ssd.rendering import render_with_info
 from threestudio_ssd.systems.editable import EditableGaussians
 from threestudio_ssd.systems.growth import Growth, GrowthConfig, check_growth
+from threestudio_ssd.systems.scene_edit import SceneEditSystem
+from threestudio_ssd.systems.scene_fit import SceneFitSystem
 from threestudio_ssd.systems.visible_adam import VisibleAdam
 
 EXTENT = 6.0
@@ -79,6 +83,20 @@ def test_a_gradient_scaler_is_taken_out_and_what_is_not_finite_does_not_count():
     observe(growth, factor=float("inf"))
     assert torch.isfinite(editable.grad_sums).all()
     assert (editable.grad_counts <= counts + 2).all()
+
+
+@pytest.mark.parametrize("system", [SceneEditSystem, SceneFitSystem])
+@pytest.mark.parametrize(
+    ("plugin", "scale"), [({"scaler": SimpleNamespace(get_scale=lambda: 1024.0)}, 1024.0), ({}, 1.0)]
+)
+def test_edits_and_fits_take_the_trainer_s_gradient_scaler_out(system, plugin, scale):
+    recorded = []
+    run = SimpleNamespace(
+        trainer=SimpleNamespace(precision_plugin=SimpleNamespace(**plugin)),
+        growth=SimpleNamespace(record=lambda loss_scale=1.0: recorded.append(loss_scale)),
+    )
+    system.on_after_backward(run)
+    assert recorded == [scale]
 
 
 @pytest.mark.parametrize("kind", ["hierarchical", "default"])
