@@ -1,5 +1,6 @@
 """Methods on toy edits, item by item: one method, one seed, pictures or scenes, all edits in batches. Resumable."""
 
+import hashlib
 import json
 import os
 import statistics
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 import threestudio
@@ -23,6 +24,11 @@ from .toy_trials import Outcome, PictureTrials, SceneTrials, Trial, run_trials, 
 from .toy_truth import judge_images
 
 Kind = Literal["picture", "scene"]
+PICTURE_KEYS = ("num_steps", "guidance")
+PICTURE_SYSTEM_KEYS = ("parametrisation", "latent_steps", "learning_rate")
+SCENE_KEYS = (*PICTURE_KEYS, "learning_rates", "color_steps", "adam_betas", "lambda_guidance", "lambda_detail",
+              "lambda_anchor")  # fmt: skip
+"""What of a method's and of the picture's config the rows of each kind depend on."""
 GRID_VIEWS = 2
 """Held-out views of a scene in the picture grids."""
 
@@ -97,13 +103,17 @@ def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> l
     """All edits with one method and seed: the rows, from the result file if it is there.
 
     Writes ``<out>/<kind>/<method>/seed-<n>.json`` and one picture an edit, whole or not at all.
+
+    Raises:
+        ConfigError: If the result there is of other settings.
     """
     folder = settings.out / kind / method.name
     file = folder / f"seed-{seed}.json"
-    if file.exists():
-        return json.loads(file.read_text())
-    folder.mkdir(parents=True, exist_ok=True)
     cfg = method.load(settings.num_steps[kind] or None)
+    made_with = _made_with(cfg.system, kind, settings)
+    if file.exists():
+        return _rows_of(file, made_with)
+    folder.mkdir(parents=True, exist_ok=True)
     read = load_classifier()
     trials = [Trial(toy_edit(name), seed, settings.scene_seed + seed) for name in settings.edits]
     has_lora = cfg.system.guidance.score.get("name") == "vsd"  # a LoRA belongs to one picture or scene
@@ -120,11 +130,54 @@ def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> l
             rows.append({"method": method.name, "kind": kind, **_row(outcome, read)})
             _save_picture(outcome, folder)
     temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(rows, indent=1))
+    temporary.write_text(json.dumps({"settings": made_with, "rows": rows}, indent=1))
     os.replace(temporary, file)
     success = statistics.mean(row["success"] for row in rows)
     threestudio.info(f"{kind} {method.name} seed {seed}: success {success:.2f}")
     return rows
+
+
+def _made_with(system: DictConfig, kind: Kind, settings: ItemSettings) -> dict[str, str]:
+    """Every setting that the rows depend on, flat: key -> value as text; of a model folder also its weights' sizes."""
+    names = PICTURE_KEYS if kind == "picture" else SCENE_KEYS
+    parts: dict[str, Any] = {name: system[name] for name in names}
+    parts |= {"edits": list(settings.edits), "scene_seed": settings.scene_seed, "use_masks": settings.use_masks}
+    if kind == "picture":
+        parts |= {f"picture.{name}": settings.picture_system[name] for name in PICTURE_SYSTEM_KEYS}
+    else:
+        parts["num_views"] = settings.num_views
+    model = Path(system.guidance.model)
+    parts["weights"] = {str(file.relative_to(model)): _digest(file) for file in sorted(model.rglob("*.safetensors"))}
+    return {key: json.dumps(value) for key, value in _flat(parts).items()}
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted key; lists are leaves."""
+    tree = OmegaConf.to_container(tree, resolve=True) if OmegaConf.is_config(tree) else tree
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
+
+
+def _rows_of(file: Path, made_with: dict[str, str]) -> list[dict[str, Any]]:
+    """The rows of a result file, if it was made with the same settings; a key that only one side has is new."""
+    found = json.loads(file.read_text())
+    earlier = found["settings"]
+    for key in sorted(earlier.keys() & made_with.keys()):
+        if earlier[key] != made_with[key]:
+            raise ConfigError(
+                what=f"{file} was made with {key} {earlier[key]}, and now it is {made_with[key]}",
+                expected="one folder for each setting",
+                fix="set system.out to another folder, or delete the file to run it again",
+            )  # fmt: skip
+    return found["rows"]
 
 
 def _row(outcome: Outcome, read) -> dict[str, Any]:

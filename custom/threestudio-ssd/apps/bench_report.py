@@ -101,6 +101,16 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
+def means_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """The tables: a row each kind and method, two columns each figure: mean and standard deviation over seeds."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["kind", "method", *(f"{name}{part}" for name in COLUMNS for part in ("", "_std"))])
+    for key, row in summarise(rows).items():
+        writer.writerow([*key, *(value for name in COLUMNS for value in row[name] or ("", ""))])
+    return text.getvalue()
+
+
 def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
     """Names no other point beats in both coordinates (higher is better), by the first coordinate."""
     best = [
@@ -156,7 +166,7 @@ def pareto_svg(rows: Sequence[dict[str, Any]], kind: str) -> str:
 
 
 def write_report(out: Path, rows: Sequence[dict[str, Any]], title: str, note: str) -> Path:
-    """``report.md``, ``rows.csv``, ``report.html``, ``pareto-<kind>.svg`` in ``out``; returns the first."""
+    """``report.md``, ``table.csv``, ``rows.csv``, ``report.html``, ``pareto-<kind>.svg``; returns the first."""
     text = markdown(rows, title, note)
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     plots = {kind: pareto_svg(rows, kind) for kind in kinds}
@@ -164,6 +174,7 @@ def write_report(out: Path, rows: Sequence[dict[str, Any]], title: str, note: st
         if plot:
             write_text(out / f"pareto-{kind}.svg", plot)
     write_text(out / "report.md", text)
+    write_text(out / "table.csv", means_csv(rows))
     write_text(out / "rows.csv", as_csv(rows))
     write_text(out / "report.html", _page(out, rows, title, note, [kind for kind in kinds if plots[kind]]))
     return out / "report.md"

@@ -27,7 +27,7 @@ class MakeTinyIp2p(Configurable):
         """Where the finished model goes."""
         num_shards: int = 12
         """Shards of pairs; the last one is held out."""
-        pairs_a_shard: int = 500
+        pairs_a_shard: int = 1500
         """Pairs in each."""
         steps: int = 3000
         """Training steps."""

@@ -114,7 +114,9 @@ def sweep_grid(
         rows = {"source": "_source", **{f"{axes[0]} {value}": cell.name for (value,), cell in cells.items()}}
         lines = [[(kind, edit, label) for edit in edits] for label, kind in (rows | {"truth": "_truth"}).items()]
     drawn = [
-        np.concatenate([_labelled(folder / kind / picture_name(edit, 0), label) for kind, edit, label in line], axis=1)
+        np.concatenate(
+            [_labelled(folder / kind / picture_name(edit, 0), f"{edit}: {label}") for kind, edit, label in line], axis=1
+        )
         for line in lines
     ]
     width = max(line.shape[1] for line in drawn)

@@ -20,6 +20,7 @@ from ..metrics import IDENTICAL_PSNR, psnr
 from ..toyworld import Attributes
 from ..toyworld.captions import describe
 from .make_toy_scene import write_scene
+from .toy_pairs import instructions
 
 VIEW_SIZE = 128
 OBJECT_ATTRIBUTES = ("object", "color", "pattern")
@@ -75,6 +76,13 @@ class ToyEdit:
     def prompts(self) -> tuple[str, str]:
         """Captions of source and target."""
         return describe(self.source), describe(self.target)
+
+    @property
+    def instruction(self) -> str:
+        """What to tell InstructPix2Pix; for a null edit, what is there already."""
+        if self.attribute == NULL:
+            return f"make it {self.source.color}"
+        return instructions(self.source, self.target)[0]
 
 
 def toy_edit(name: str) -> ToyEdit:

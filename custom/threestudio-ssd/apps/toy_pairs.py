@@ -11,7 +11,7 @@ from ..toyworld.captions import TIME_PHRASES
 from ..toyworld.splat import to_cameras, to_gaussians
 from .training import Worker, write_shards
 
-SIZE, PAIRS_A_SHARD = 64, 500
+SIZE = 64
 FIRST_SEED = 20_000_000
 """Scenes of pairs have seeds of their own."""
 CHOICE_STREAM = 11
@@ -64,7 +64,7 @@ def _with_article(text: str) -> str:
     return " ".join("an" if word == "a" and after[:1] in "aeiou" and after else word for word, after in pairs)
 
 
-def write_pair_shards(worker: Worker, folder: Path, num_shards: int, pairs_a_shard: int = PAIRS_A_SHARD) -> None:
+def write_pair_shards(worker: Worker, folder: Path, num_shards: int, pairs_a_shard: int) -> None:
     """Write shards of sources and targets uint8 (n 64 64 3), their attributes (n 5) each, seeds (n)."""
     write_shards(worker, folder, num_shards, _pair, range(FIRST_SEED, FIRST_SEED + pairs_a_shard))
 

@@ -15,7 +15,7 @@ from threestudio.utils.misc import C
 
 from ..cameras import Cameras
 from ..data import view_order
-from ..diffusion import Backbone, PromptEmbeds
+from ..diffusion import PromptEmbeds
 from ..guidance import SSDGuidance
 from ..guidance.prompts import NEGATIVE_PROMPT
 from ..rendering import coverage, render
@@ -65,7 +65,7 @@ class Trials(ABC):
     def __init__(self, trials: Sequence[Trial], guidance: SSDGuidance) -> None:
         self.trials, self.guidance = list(trials), guidance
         self.seeds = [trial.seed for trial in trials]
-        self.prompts = prompt_rows(guidance.backbone, guidance.prompt_names, [trial.edit for trial in trials])
+        self.prompts = prompt_rows(guidance, [trial.edit for trial in trials])
 
     @abstractmethod
     def step(self, step: int, num_steps: int) -> None:
@@ -229,15 +229,19 @@ def picture_view(trial: Trial, size: int) -> Cameras:
     return to_cameras([orbit_camera(47.0 * place + 22.5, (12, 32)[place % 2])], size, size)
 
 
-def prompt_rows(backbone: Backbone, names: set[str], edits: Sequence[ToyEdit]) -> dict[str, PromptEmbeds]:
-    """Prompts by name, one row for each edit; then the text encoder is freed."""
+def prompt_rows(guidance: SSDGuidance, edits: Sequence[ToyEdit]) -> dict[str, PromptEmbeds]:
+    """Prompts by name, one row for each edit; then the text encoder is freed.
+
+    The target is a caption, or for a model that reads the source picture the instruction that leads there.
+    """
+    backbone = guidance.backbone
     texts = {
         "src": [edit.prompts[0] for edit in edits],
-        "tgt": [edit.prompts[1] for edit in edits],
+        "tgt": [edit.instruction if guidance.needs_picture else edit.prompts[1] for edit in edits],
         "null": [""] * len(edits),
         "neg": [NEGATIVE_PROMPT] * len(edits),
     }
-    rows = {name: backbone.encode_prompts(texts[name]) for name in sorted(names)}
+    rows = {name: backbone.encode_prompts(texts[name]) for name in sorted(guidance.prompt_names)}
     backbone.free_text_encoder()
     return rows
 
@@ -279,13 +283,12 @@ def run_trials(trials: Trials, num_steps: int, read: Callable, num_probes: int =
 def steps_to_share(curve: Sequence[tuple[int, float | None]], share: float = 0.9, least: float = 0.05) -> float | None:
     """Steps, interpolated, until a probability has made this share of its way from first to last value.
 
-    None where it has gone nowhere (less than ``least``).
+    None where it has not risen (by ``least``): a method that moves away from the target is not fast.
     """
-    if curve[0][1] is None or abs(curve[-1][1] - curve[0][1]) < least:
+    if curve[0][1] is None or curve[-1][1] - curve[0][1] < least:
         return None
     wanted = curve[0][1] + share * (curve[-1][1] - curve[0][1])
-    sign = 1 if curve[-1][1] > curve[0][1] else -1
     for (before, low), (after, high) in zip(curve, curve[1:], strict=False):
-        if sign * (high - wanted) >= 0:
+        if high >= wanted:
             return before + (after - before) * (wanted - low) / (high - low) if high != low else float(after)
     return float(curve[-1][0])

@@ -22,6 +22,7 @@ from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_backbone, random_components
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.guidance import SSDGuidance
+from threestudio_ssd.scores import SCORES
 from threestudio_ssd.toyworld.classifier import load_classifier
 
 TRIALS = [Trial(toy_edit("blue-ball"), 0, 3), Trial(toy_edit("snow"), 1, 4), Trial(toy_edit("null-ball"), 2, 5)]
@@ -73,7 +74,7 @@ def test_masks_keep_what_is_not_the_object():
 
 def test_steps_to_a_share_of_the_way():
     assert steps_to_share([(0, 0.0), (10, 0.5), (20, 1.0)]) == pytest.approx(18)
-    assert steps_to_share([(0, 0.9), (10, 0.4), (20, 0.4)]) == pytest.approx(9)
+    assert steps_to_share([(0, 0.9), (10, 0.4), (20, 0.4)]) is None
     assert steps_to_share([(0, 0.2), (10, 0.22)]) is None
     assert steps_to_share([(0, None), (10, None)]) is None
 
@@ -121,6 +122,10 @@ def test_report_files(tmp_path):
         lines = list(csv.DictReader(file))
     assert len(lines) == len(ROWS)
     assert lines[0]["success"] == "1.0"
+    with (tmp_path / "table.csv").open() as file:
+        means = {line["method"]: line for line in csv.DictReader(file)}
+    assert (float(means["dds"]["success"]), float(means["dds"]["success_std"])) == pytest.approx((0.75, 0.5**1.5))
+    assert means["dds"]["consistency"] == ""
     page = (tmp_path / "report.html").read_text()
     assert "A &lt; B" in page
     assert 'src="pareto-picture.svg"' in page
@@ -134,12 +139,16 @@ def test_the_smoke_benchmark_runs_resumes_and_writes_everything(model, tmp_path,
     assert capsys.readouterr().out.endswith(f"{tmp_path}/report.md\n")
     assert report.count("| dds |") == 2
     assert "Scenes (3D)" in report
-    rows = json.loads((tmp_path / "scene" / "ssd" / "seed-0.json").read_text())
+    rows = json.loads((tmp_path / "scene" / "ssd" / "seed-0.json").read_text())["rows"]
     assert [each["edit"] for each in rows] == ["blue-ball", "null-ball"]
     for folder in ("picture/dds", "picture/_source", "picture/_truth", "scene/ssd"):
         assert Image.open(tmp_path / folder / "blue-ball-0.png").height > 16
     monkeypatch.setattr(bench_items, "run_trials", None)
     assert main(words) == 0
+    assert main([*words, "system.scene_steps=5"]) == 2
+    told = capsys.readouterr().err
+    assert f"{tmp_path}/scene/ssd/seed-0.json was made with learning_rates.sh0 " in told
+    assert "; expected one folder for each setting" in told
     (tmp_path / "picture" / "dds" / "seed-0.json").unlink()
     assert main(words) == 1
 
@@ -184,7 +193,8 @@ def test_the_published_benchmark_is_what_was_asked_for():
     assert len(cfg.data.edits) >= 24
     assert cfg.data.num_seeds >= 3
     named = {method.load(10).system.guidance.score.name for method in methods_from(cfg.system.picture_methods)}
-    assert named >= {"sds", "dds", "csd", "nfsd", "pds", "dream-catalyst", "vsd", "ssd", "ssd-small", "ssd-focused"}
+    assert named >= {*SCORES, "ssd-small"} - {"ssd-ip2p"}
+    assert {"dds-cds", "ssd-cds"} <= set(cfg.system.picture_methods)
     assert {"sds", "dds", "csd", "pds", "ssd"} <= set(cfg.system.scene_methods)
 
 
