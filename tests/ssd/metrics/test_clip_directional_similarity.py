@@ -47,6 +47,17 @@ def test_equal_prompts_are_zero(random_clip, pictures):
     assert torch.equal(value, torch.zeros(2))
 
 
+def test_a_worse_edit_scores_lower(toy_pairs):
+    """Six edits: the scene that the prompt describes against another that it does not."""
+    prompts = toy_pairs.source_prompts, toy_pairs.target_prompts
+    right, wrong = (
+        clip_directional_similarity(toy_pairs.sources, each, *prompts) for each in (toy_pairs.targets, toy_pairs.wrongs)
+    )
+    assert (right > wrong + 0.2).all()
+    assert right.min() > 0.8
+    assert wrong.max() < 0.6
+
+
 def test_pictures_in_0_255_are_refused(random_clip, pictures):
     with pytest.raises(ValueError, match="divide by 255"):
         clip_directional_similarity(pictures * 255, pictures, SOURCE, TARGET, random_clip)

@@ -12,6 +12,15 @@ def test_agrees_with_numpy(pictures, noise):
     np.testing.assert_allclose(mse(changed, pictures).numpy(), expected, rtol=1e-5)
 
 
+def test_a_worse_edit_scores_higher(pictures, noise, toy_pairs):
+    values = [mse((pictures + level * noise).clamp(0, 1), pictures) for level in (0, 0.01, 0.03, 0.1)]
+    assert (values[0] == 0).all()
+    for better, worse in zip(values, values[1:], strict=False):
+        assert (better < worse).all()
+    near = (toy_pairs.targets + 0.05 * torch.randn(toy_pairs.targets.shape)).clamp(0, 1)
+    assert (mse(near, toy_pairs.targets) < mse(toy_pairs.wrongs, toy_pairs.targets)).all()
+
+
 def test_region_averages_over_the_masked_pixels_alone(pictures):
     masks = torch.zeros(2, 48, 48, dtype=torch.bool)
     masks[:, :12] = True
