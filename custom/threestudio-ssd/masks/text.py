@@ -7,7 +7,6 @@ the SAM family needs torchvision.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+from threestudio.utils.misc import cleanup
 
 from ..errors import ConfigError, MissingPackageError
 
@@ -37,6 +38,8 @@ def segment(
 ) -> Bool[Tensor, "c h w"]:
     """The pixels of each view that the text names; none in views where it is not found.
 
+    The segmenter is loaded for this and let go: the edit that follows needs the memory.
+
     Args:
         images: Views in [0, 1].
         text: A short noun phrase, such as "the statue" or "face".
@@ -53,8 +56,8 @@ def segment(
     """
     if not text.strip():
         raise ConfigError(what="mask.text is empty", expected="a noun phrase", fix='set mask.text="the statue"')
-    with torch.no_grad():
-        masks = load_segmenter(segmenter, str(images.device)).find(images, text.strip(), threshold)
+    masks = _find(images, text.strip(), segmenter, threshold)
+    cleanup()
     if not masks.any():
         raise ConfigError(
             what=f'mask.text "{text}" is not found in any of {len(images)} views by {segmenter}',
@@ -62,6 +65,12 @@ def segment(
             fix="say it in other words, choose another mask.segmenter, or use mask.box or mask.picture",
         )
     return masks
+
+
+@torch.no_grad()
+def _find(images: Tensor, text: str, segmenter: str, threshold: float) -> Bool[Tensor, "c h w"]:
+    """Nothing holds the segmenter when this returns."""
+    return load_segmenter(segmenter, str(images.device)).find(images, text, threshold)
 
 
 class Segmenter(ABC):
@@ -187,9 +196,8 @@ class GroundedSam2(Segmenter):
         return torch.cat([center - extent / 2, center + extent / 2], -1).clamp(0, 1)
 
 
-@lru_cache(maxsize=1)
 def load_segmenter(segmenter: str, device: str = "cpu") -> Segmenter:
-    """Load a segmenter; the last one loaded stays in memory.
+    """Load a segmenter; it stays in memory for as long as it is held.
 
     Args:
         segmenter: As for ``segment``.

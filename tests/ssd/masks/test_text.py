@@ -1,5 +1,7 @@
 """Masks by words: the embedded segmenter finds toy things; the real kinds run on small random networks."""
 
+import gc
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -206,6 +208,31 @@ def test_clipseg_loads_by_folder_and_agrees_with_the_network(clipseg_folder, vie
     probabilities = torch.nn.functional.interpolate(logits, (40, 56), mode="bilinear").sigmoid()[0, 0]
     threshold = probabilities.median().item()
     assert torch.equal(segmenter.find(views, "the red ball", threshold)[0], probabilities > threshold)
+
+
+@pytest.mark.parametrize("threshold", [0.01, 1.0])
+def test_the_segmenter_is_gone_when_the_masks_are_there(clipseg_folder, views, monkeypatch, threshold):
+    """Also when it found nothing; and the memory is given back to the system after that, not before."""
+    networks, alive_at_cleanup = [], []
+
+    def load(*args):
+        segmenter = load_segmenter(*args)
+        networks.append(weakref.ref(segmenter.network))
+        return segmenter
+
+    def cleanup():
+        gc.collect()
+        alive_at_cleanup.extend(network() for network in networks)
+
+    monkeypatch.setattr(text_module, "load_segmenter", load)
+    monkeypatch.setattr(text_module, "cleanup", cleanup)
+    if threshold == 1.0:
+        with pytest.raises(ConfigError, match="is not found in any of 3 views"):
+            segment(views, "the red ball", str(clipseg_folder), threshold)
+    else:
+        assert segment(views, "the red ball", str(clipseg_folder), threshold).any()
+    assert len(networks) == 1
+    assert alive_at_cleanup == [None]
 
 
 def test_training_decodes_what_the_librarys_forward_decodes(clipseg_folder, views):
