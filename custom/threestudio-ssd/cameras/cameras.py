@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .lenses import Lens, read_picture
+from .lenses import Lens, read_picture, undistort
+from .pictures import picture_size
 
 
 @dataclass(eq=False)
@@ -143,16 +144,34 @@ class Cameras:
         sides = torch.minimum(self.widths, self.heights)
         return self.cropped((self.widths - sides) // 2, (self.heights - sides) // 2, sides, sides)
 
-    def load_image(self, index: int) -> Float[Tensor, "h w 3"]:
+    def load_image(self, index: int, background: Sequence[float] = (1.0, 1.0, 1.0)) -> Float[Tensor, "h w 3"]:
         """The photograph of one view, undistorted, resized and cropped to what the camera shows now, in [0, 1].
 
-        Transparent pictures are composited on white; what lies outside the photograph is black.
+        What lies outside the photograph is black; ``inside_photograph`` says where that is.
+
+        Args:
+            index: Which view.
+            background: RGB in [0, 1] that transparent pictures are composited on; white if not given.
 
         Raises:
             SceneFormatError: If there is no photograph or it cannot be read.
         """
         size = (int(self.widths[index]), int(self.heights[index]))
-        return read_picture(self.image_paths[index], self.names[index], self.lenses[index], self.Ks[index].cpu(), size)
+        behind = torch.tensor(list(background), dtype=torch.float32)
+        path, name, lens = self.image_paths[index], self.names[index], self.lenses[index]
+        return read_picture(path, name, lens, self.Ks[index].cpu(), size, behind)
+
+    def inside_photograph(self, index: int) -> Float[Tensor, "h w"]:
+        """How much of each pixel of ``load_image`` the photograph shows, in [0, 1].
+
+        A pinhole picture of a lens with pincushion distortion, or a window beyond the borders, reaches further than
+        the photograph does.
+        """
+        size, lens = (int(self.widths[index]), int(self.heights[index])), self.lenses[index]
+        if lens is None:
+            return torch.ones(size[::-1])
+        width0, height0 = picture_size(self.image_paths[index])
+        return undistort(torch.ones(height0, width0, 1), lens, self.Ks[index].cpu(), size)[..., 0]
 
     def _with(self, Ks: Tensor, widths: Tensor, heights: Tensor) -> "Cameras":
         return Cameras(self.viewmats, Ks, widths, heights, self.names, self.image_paths, self.lenses)

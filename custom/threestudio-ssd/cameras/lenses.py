@@ -113,16 +113,18 @@ def _distort_fisheye(model: str, params: tuple[float, ...], x: Tensor, y: Tensor
 
 
 def read_picture(
-    path: Path | None, name: str, lens: Lens | None, K: Float[Tensor, "3 3"], size: tuple[int, int]
-) -> Float[Tensor, "h w 3"]:
+    path: Path | None, name: str, lens: Lens | None, K: Float[Tensor, "3 3"], size: tuple[int, int],
+    background: Float[Tensor, "3"],
+) -> Float[Tensor, "h w 3"]:  # fmt: skip
     """The part of a photograph that a pinhole camera sees, float32 in [0, 1].
 
     Args:
-        path: The photograph; transparent ones are composited on white.
+        path: The photograph; transparent ones are composited on the background.
         name: Name of the view, for messages.
         lens: How the photograph was taken; None: by this very camera, at this or another size.
         K: Intrinsics of the pinhole camera.
         size: Its width and height.
+        background: RGB in [0, 1].
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -141,7 +143,7 @@ def read_picture(
             what=f"{path} cannot be read as a picture ({error})", expected="a PNG, JPEG or WebP file", fix="replace it"
         ) from error
     if values.shape[-1] == 4:
-        values = values[..., :3] * values[..., 3:] + (1 - values[..., 3:])
+        values = values[..., :3] * values[..., 3:] + background.cpu() * (1 - values[..., 3:])
     return undistort(values, lens, K, size)
 
 

@@ -1,11 +1,12 @@
 """The photographs of a capture, split into those that are fitted and those that judge the fit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -36,12 +37,28 @@ class PhotosConfig:
     """Every so-manieth photograph, from the first, is left out and judges the fit; 0: none."""
 
 
+WHOLE = 0.98
+"""Share of a pixel that has to lie inside the photograph for it to count."""
+
+
 @dataclass(frozen=True)
 class Photos:
-    """Cameras and their photographs, each (h w 3) in [0, 1]; sizes may differ."""
+    """Cameras and their photographs; sizes may differ.
+
+    Attributes:
+        cameras: (c) the views.
+        images: (c) photographs, each (h w 3) in [0, 1].
+        inside: (c) where they show something, each (h w); an undistorted photograph need not fill its picture.
+    """
 
     cameras: Cameras
     images: list[Float[Tensor, "_ _ 3"]]
+    inside: list[Bool[Tensor, "_ _"]]
+
+    def to(self, device: torch.device | str) -> "Photos":
+        """The same photographs on another device."""
+        images, inside = ([row.to(device) for row in rows] for rows in (self.images, self.inside))
+        return Photos(self.cameras.to(device), images, inside)
 
 
 @threestudio.register("gs-photos")
@@ -87,21 +104,26 @@ class PhotosData(pl.LightningDataModule):
         change = torch.from_numpy(cloud[1])
         return (points.double() @ change[:3, :3].T + change[:3, 3]).float(), rgbs
 
-    def split(self) -> tuple[Photos, Photos]:
-        """What is fitted, and what judges it: the same if nothing is held out."""
+    def split(self, background: Sequence[float]) -> tuple[Photos, Photos]:
+        """What is fitted, and what judges it: the same if nothing is held out.
+
+        Args:
+            background: RGB in [0, 1] behind the scene, which transparent photographs are composited on.
+        """
         every, count = self.cfg.hold_out_every, len(self.capture)
         is_held = torch.arange(count) % every == 0 if every else torch.zeros(count, dtype=torch.bool)
         if is_held.all():
             is_held[:] = False
-        train = self._read((~is_held).nonzero()[:, 0])
-        return train, self._read(is_held.nonzero()[:, 0]) if is_held.any() else train
+        train = self._read((~is_held).nonzero()[:, 0], background)
+        return train, self._read(is_held.nonzero()[:, 0], background) if is_held.any() else train
 
-    def _read(self, rows: Tensor) -> Photos:
+    def _read(self, rows: Tensor, background: Sequence[float]) -> Photos:
         cameras = self.capture[rows]
         shortest = torch.minimum(cameras.widths, cameras.heights)
         scale = float(min(1.0, self.cfg.size / int(shortest.median())))
         cameras = cameras.scaled(scale)
-        return Photos(cameras, [cameras.load_image(row) for row in range(len(cameras))])
+        images = [cameras.load_image(row, background) for row in range(len(cameras))]
+        return Photos(cameras, images, [cameras.inside_photograph(row) > WHOLE for row in range(len(cameras))])
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(Steps(), batch_size=None)

@@ -1,7 +1,7 @@
 """What fitting pictures needs: the loss, and Gaussians to start from."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..gaussians import Gaussians, sh0_from_rgbs
@@ -10,7 +10,10 @@ from ..neighbors import Neighbors
 
 
 def photometric_loss(
-    images: Float[Tensor, "b h w 3"], targets: Float[Tensor, "b h w 3"], lambda_ssim: float
+    images: Float[Tensor, "b h w 3"],
+    targets: Float[Tensor, "b h w 3"],
+    lambda_ssim: float,
+    inside: Bool[Tensor, "b h w"] | None = None,
 ) -> Float[Tensor, ""]:
     """(1 - λ) L1 + λ (1 - SSIM), as 3D Gaussian splatting is trained (Kerbl et al. 2023, Eq. 7).
 
@@ -18,11 +21,16 @@ def photometric_loss(
         images: Renders.
         targets: What they should look like, [0, 1].
         lambda_ssim: λ in [0, 1]; 0.2 in the paper. Pictures too small for SSIM's window get L1 alone.
+        inside: Pixels that the targets show; None: all. Others have no part in the loss and get no gradient.
     """
-    l1 = (images - targets).abs().mean()
+    if inside is None:
+        inside = torch.ones_like(images[..., 0], dtype=torch.bool)
+    images, targets = (torch.where(inside[..., None], pictures, 0.0) for pictures in (images, targets))
+    count = inside.sum().clamp_min(1)
+    l1 = (images - targets).abs().mean(dim=-1).sum() / count
     if lambda_ssim == 0 or min(images.shape[1:3]) < WINDOW:
         return l1
-    similarity = ssim_map(images.permute(0, 3, 1, 2), targets.permute(0, 3, 1, 2)).mean()
+    similarity = (ssim_map(images.permute(0, 3, 1, 2), targets.permute(0, 3, 1, 2)) * inside).sum() / count
     return (1 - lambda_ssim) * l1 + lambda_ssim * (1 - similarity)
 
 

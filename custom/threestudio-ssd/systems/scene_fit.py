@@ -13,7 +13,7 @@ import threestudio
 from threestudio.systems.base import BaseSystem
 
 from ..cameras import Cameras
-from ..data import Photos, view_order
+from ..data import view_order
 from ..errors import ConfigError
 from ..gaussians.io import save_gaussians
 from ..metrics import psnr, ssim
@@ -85,7 +85,7 @@ class SceneFitSystem(BaseSystem):
         if self.editable is not None:
             return
         data = self.trainer.datamodule
-        self.photos, self.judges = data.split()
+        self.photos, self.judges = data.split(self.cfg.background)
         centers = self.photos.cameras.centers
         self.extent = EXTENT_MARGIN * float((centers - centers.mean(dim=0)).norm(dim=1).max())
         points, rgbs = data.points() or self._random_points(self.photos.cameras)
@@ -107,9 +107,7 @@ class SceneFitSystem(BaseSystem):
 
     def on_fit_start(self) -> None:
         """Lightning hook: photographs go where the Gaussians are."""
-        self.photos = Photos(
-            self.photos.cameras.to(self.device), [image.to(self.device) for image in self.photos.images]
-        )
+        self.photos = self.photos.to(self.device)
         self._begin = time.monotonic()
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
@@ -117,14 +115,15 @@ class SceneFitSystem(BaseSystem):
         step = self.true_global_step
         self.growth.before_step(step, self.trainer.optimizers[0])
         row = int(view_order(len(self.photos.images), step, 1, self.cfg.seed))
-        target = self.photos.images[row][None]
+        target, inside = self.photos.images[row][None], self.photos.inside[row][None]
         images, _, info = render_with_info(
             self.editable.scene(), self.photos.cameras[row], self._background, sh_degree=step // self.cfg.sh_every,
             absgrad=self.cfg.growth.absgrad,
         )  # fmt: skip
         self.growth.watch(info, step)
-        loss = photometric_loss(images, target, self.cfg.lambda_ssim)
-        self.log("train/psnr", -10 * torch.log10((images.detach() - target).pow(2).mean()), prog_bar=True)
+        loss = photometric_loss(images, target, self.cfg.lambda_ssim, inside)
+        error = (images.detach() - target)[inside].pow(2).mean()
+        self.log("train/psnr", -10 * torch.log10(error), prog_bar=True)
         self.log("train/gaussians", float(len(self.editable)), prog_bar=True)
         return loss
 
@@ -175,8 +174,8 @@ class SceneFitSystem(BaseSystem):
         """Compare held-out photographs, write ``grid.png`` and ``report.json``."""
         images = self._judge_renders()
         pairs = [
-            (image.permute(2, 0, 1)[None], photo.permute(2, 0, 1)[None])
-            for image, photo in zip(images, self.judges.images, strict=True)
+            (image.permute(2, 0, 1)[None], photo.permute(2, 0, 1)[None], inside[None])
+            for image, photo, inside in zip(images, self.judges.images, self.judges.inside, strict=True)
         ]
         similarities = [float(ssim(*pair)) for pair in pairs if min(pair[0].shape[-2:]) >= WINDOW]
         is_held_out = self.judges.cameras.names != self.photos.cameras.names

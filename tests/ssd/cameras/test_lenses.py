@@ -96,6 +96,22 @@ def test_transparent_pictures_are_put_on_white(tmp_path):
     image = one_camera(None, tmp_path / "a.png").load_image(0)
     assert image[0, 0].tolist() == [1, 0, 0]
     assert image[0, 60].tolist() == [1, 1, 1]
+    assert one_camera(None, tmp_path / "a.png").load_image(0, (0.0, 0.5, 0.25))[0, 60].tolist() == [0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_where_the_photograph_ends_is_known(tmp_path, factor):
+    """White photographs: what a picture shows is how much of it lies inside."""
+    Image.new("RGB", (96 * factor, 64 * factor), (255, 255, 255)).save(tmp_path / "a.png")
+    lens = Lens("OPENCV", (0.3, 0.0, 0.0, 0.0), (80.0, 80.0), (48.0, 32.0), (96, 64))
+    for cameras in (one_camera(lens, tmp_path / "a.png"), one_camera(lens, tmp_path / "a.png").cropped(-9, 3, 70, 50)):
+        inside = cameras.inside_photograph(0)
+        assert inside.min() == 0
+        assert 0.5 < inside.mean() < 0.95
+        torch.testing.assert_close(inside, cameras.load_image(0)[..., 0])
+    barrel = Lens("OPENCV", (-0.2, 0.0, 0.0, 0.0), (80.0, 80.0), (48.0, 32.0), (96, 64))
+    assert one_camera(barrel, tmp_path / "a.png").inside_photograph(0).min() > 0.999
+    assert one_camera(None, tmp_path / "a.png").inside_photograph(0).min() == 1
 
 
 def test_messages(tmp_path):

@@ -1,6 +1,7 @@
 """A splat from photographs: it comes closer to held-out ones, grows, and resumes to the same bytes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_held_out_photographs_are_met_better(fitted, capture, tmp_path):
     assert report["photos"] == 6
     points = load_points(capture)
     start = gaussians_from_points(*points)
-    judges = PhotosData({"cameras": str(capture), "size": SIZE, "hold_out_every": 4}).split()[1]
+    judges = PhotosData({"cameras": str(capture), "size": SIZE, "hold_out_every": 4}).split((0, 0, 0))[1]
     errors = [
         (a - b).pow(2).mean()
         for a, b in zip(render_each(start, judges.cameras, torch.zeros(3)), judges.images, strict=True)
@@ -149,6 +150,68 @@ def test_the_loss_is_zero_for_equal_pictures_and_mixes_both_terms(generator):
     torch.testing.assert_close(photometric_loss(a[:, :8], b[:, :8], 0.3), (a[:, :8] - b[:, :8]).abs().mean())
 
 
+def test_pixels_that_the_target_does_not_show_have_no_part_in_the_loss(generator):
+    a, b = torch.rand(2, 1, 20, 24, 3, generator=generator)
+    inside = torch.ones(1, 20, 24, dtype=torch.bool)
+    inside[:, :, 15:] = False
+    a.requires_grad_()
+    for lambda_ssim in (0.0, 0.2):
+        loss = photometric_loss(a, torch.where(inside[..., None], b, 7.0), lambda_ssim, inside)
+        assert loss.item() == photometric_loss(a, b, lambda_ssim, inside).item()
+        (gradient,) = torch.autograd.grad(loss, a)
+        assert not gradient[~inside].any()
+        assert gradient[inside].any(dim=-1).all()
+    seen = (a - b).abs()[inside].mean()
+    torch.testing.assert_close(photometric_loss(a, b, 0.0, inside), seen)
+
+
+@pytest.fixture
+def pincushion(capture, tmp_path):
+    """The same capture, taken to be through a lens whose pinhole picture reaches beyond the photograph; all white."""
+    folder = tmp_path / "pincushion"
+    shutil.copytree(capture, folder)
+    camera = (folder / "sparse" / "0" / "cameras.txt").read_text().split()
+    camera[1] = "OPENCV"
+    (folder / "sparse" / "0" / "cameras.txt").write_text(" ".join([*camera, "0.5", "0", "0", "0"]))
+    for path in (folder / "images").iterdir():
+        Image.new("RGB", (SIZE, SIZE), (255, 255, 255)).save(path)
+    return folder
+
+
+def test_the_black_around_an_undistorted_photograph_is_neither_fitted_nor_judged(pincushion, tmp_path, monkeypatch):
+    seen = []
+
+    def recorded(images, targets, lambda_ssim, inside):
+        seen.append((targets, inside))
+        return photometric_loss(images, targets, lambda_ssim, inside)
+
+    monkeypatch.setattr("threestudio_ssd.systems.scene_fit.photometric_loss", recorded)
+    folder = fit(pincushion, tmp_path, "train", "test", "export", steps=2)
+    for target, inside in seen:
+        assert 0.02 < (~inside).float().mean() < 0.4
+        assert target[inside].min() > 0.99
+        assert target[0, 0, 0].max() == 0
+    judges = PhotosData({"cameras": str(pincushion), "size": SIZE, "hold_out_every": 4}).split((0, 0, 0))[1]
+    renders = render_each(load_gaussians(folder / "save" / "fitted.ply"), judges.cameras, torch.zeros(3))
+    values = [
+        -10 * (image - 1)[inside].pow(2).mean().log10() for image, inside in zip(renders, judges.inside, strict=True)
+    ]
+    report = json.loads((folder / "save" / "report.json").read_text())
+    assert report["psnr"] == pytest.approx(float(torch.stack(values).mean()), abs=0.02)
+
+
+def test_transparent_photographs_are_put_on_the_fit_s_background(capture, tmp_path):
+    folder = tmp_path / "transparent"
+    shutil.copytree(capture, folder)
+    for path in (folder / "images").iterdir():
+        Image.new("RGBA", (SIZE, SIZE), (255, 0, 0, 0)).save(path)
+    data = PhotosData({"cameras": str(folder), "size": SIZE})
+    for background in ([0.0, 0.0, 0.0], [0.25, 0.5, 1.0]):
+        for photos in data.split(background):
+            assert photos.images[0].flatten(0, 1).unique(dim=0).tolist() == [background]
+            assert photos.inside[0].all()
+
+
 @pytest.mark.parametrize(
     ("keys", "what"),
     [({"cameras": ""}, "cameras is empty"), ({"cameras": "x", "size": 4}, "data.size is 4")],
@@ -169,7 +232,8 @@ def test_a_capture_without_photographs_is_said(tmp_path):
 
 def test_the_shipped_capture_has_photographs_and_points():
     data = PhotosData({"cameras": str(REPOSITORY / "data" / "banana"), "size": 64})
-    train, judges = data.split()
+    train, judges = data.split((0, 0, 0))
+    assert all(inside.all() for inside in train.inside)
     assert (len(train.images), judges.cameras.names) == (12, ["DSC_0423", "DSC_0432"])
     assert {tuple(image.shape) for image in train.images} == {(64, 96, 3)}
     points, rgbs = data.points()
