@@ -1,5 +1,7 @@
 """Toy pictures with known contents."""
 
+import hashlib
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +10,27 @@ import pytest
 import torch
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """A hub cache of this test alone: ``hub_cache(name, folder)`` makes the folder a repository, gives its commit."""
+    import huggingface_hub.constants
+    import transformers.utils.hub
+
+    cache = tmp_path / "hub-cache"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(transformers.utils.hub.constants, "HF_HUB_CACHE", str(cache))
+
+    def put(name: str, folder: Path) -> str:
+        commit = hashlib.sha1(name.encode()).hexdigest()
+        repository = cache / f"models--{name.replace('/', '--')}"
+        shutil.copytree(folder, repository / "snapshots" / commit)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(commit)
+        return commit
+
+    return put
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,7 @@ class Backbone:
         self.kind, self.model_id, self.revision = components.kind, components.model_id, components.revision
         self.lora = tuple(components.lora)
         self.dtype = choose_dtype(dtype, self.device, self.kind)
+        self.vae_id, self.vae_revision = components.vae_id, components.vae_revision
         self.vae_dtype = choose_vae_dtype(vae_dtype, self.device)
         self.network = place(components.network, self.device, self.dtype, channels_last)
         self.vae = place(components.vae, self.device, self.vae_dtype, channels_last)
@@ -103,6 +104,19 @@ class Backbone:
 
     # -- what the model is -----------------------------------------------------------------------------------
     @property
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What was loaded and how, for a report: enough to load the same again. ``vae`` is None for the model's own."""
+        return {
+            "model": self.model_id,
+            "revision": self.revision,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "vae": self.vae_id,
+            "vae_revision": self.vae_revision,
+            "vae_dtype": str(self.vae_dtype).removeprefix("torch."),
+            "lora": list(self.lora),
+        }
+
     def num_timesteps(self) -> int:
         """T; timesteps are 0 .. T-1, more noise with each."""
         return len(self.noise_levels)

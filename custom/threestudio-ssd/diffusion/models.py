@@ -55,6 +55,9 @@ class Components:
         zero_empty_prompts: Whether an empty prompt is embedded as zeros.
         model_id: Hub id after aliases, or the folder.
         revision: Commit of the hub repository; None for a folder.
+        lora: What was merged into the weights, ``path:strength``.
+        vae_id: Hub id or folder of a VAE in place of the model's own; None for that.
+        vae_revision: Commit of its hub repository; None for a folder, or the model's own.
     """
 
     kind: Kind
@@ -67,6 +70,8 @@ class Components:
     model_id: str = "in memory"
     revision: str | None = None
     lora: list[str] = field(default_factory=list)
+    vae_id: str | None = None
+    vae_revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -147,10 +152,13 @@ def load_components(
     network_name = "transformer" if kind == "sd3" else "unet"
     network = source.read_part(_class_of(source, index, network_name), network_name, dtype)
     _check_channels(source, network)
+    vae_id = vae_commit = None
     if vae is None:
         autoencoder = source.read_part(_class_of(source, index, "vae"), "vae", vae_dtype)
     else:
-        autoencoder = _load_other_vae(TAESD[kind] if vae == "taesd" else vae, vae_dtype, is_offline)
+        name = TAESD[kind] if vae == "taesd" else vae
+        vae_id, vae_commit = resolve_model(name, is_offline=is_offline, key="vae", probe="config.json")
+        autoencoder = _read_other_vae(Source(vae_id, vae_commit, None, is_offline), vae_dtype)
     texts = [
         (None, None) if skip_t5 and part.endswith("_3") else _read_text(source, index, part, dtype)
         for part in TEXT_PARTS[kind]
@@ -170,6 +178,8 @@ def load_components(
         zero_empty_prompts=bool(index.get("force_zeros_for_empty_prompt", False)),
         model_id=location,
         revision=commit,
+        vae_id=vae_id,
+        vae_revision=vae_commit,
     )
 
 
@@ -264,16 +274,14 @@ def _read_text(source: Source, index: Mapping[str, Any], part: str, dtype: torch
     return tokenizer, network
 
 
-def _load_other_vae(vae: str, dtype: torch.dtype, is_offline: bool) -> nn.Module:
+def _read_other_vae(source: Source, dtype: torch.dtype) -> nn.Module:
     """A VAE from its own folder or repository, such as TAESD."""
     import diffusers
 
-    location, commit = resolve_model(vae, is_offline=is_offline, key="vae", probe="config.json")
-    source = Source(location, commit, None, is_offline)
     name = _read_json(source, "config.json").get("_class_name")
     if name not in ("AutoencoderKL", "AutoencoderTiny"):
         raise SceneFormatError(
-            what=f"vae '{vae}' is a {name}",
+            what=f"vae '{source.location}' is a {name}",
             expected="an AutoencoderKL or AutoencoderTiny folder (config.json beside its weights)",
             fix="set vae=taesd, or leave vae empty for the model's own",
         )

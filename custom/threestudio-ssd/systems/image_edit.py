@@ -193,7 +193,7 @@ class ImageEditSystem(BaseSystem):
             "source_prompt": self.prompt_processor.cfg.source_prompt,
             "target_prompt": self.prompt_processor.cfg.target_prompt,
             "score": dict(self.guidance.cfg.score),
-            "model": self.guidance.backbone.model_id,
+            **self.guidance.backbone.provenance,
             "parametrisation": self.cfg.parametrisation,
             "seed": self.cfg.seed,
             "steps": self.true_global_step,

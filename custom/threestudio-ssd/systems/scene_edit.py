@@ -356,8 +356,7 @@ class SceneEditSystem(BaseSystem):
         return {
             "scene": self.cfg.scene,
             "score": dict(guidance.cfg.score),
-            "model": guidance.backbone.model_id,
-            "revision": guidance.backbone.revision,
+            **guidance.backbone.provenance,
             "seed": self.cfg.seed,
             "steps": self.true_global_step,
             "seconds": round(self.train_seconds, 2),

@@ -54,28 +54,20 @@ def test_the_folder_is_one_that_diffusers_reads(model_folder):
     assert pipeline("a red ball", num_inference_steps=1, output_type="np").images.shape == (1, 32, 32, 3)
 
 
-def test_a_hub_id_loads_from_the_cache_offline_and_keeps_its_commit(model_folder, tmp_path, monkeypatch):
-    import huggingface_hub.constants
-    import transformers.utils.hub
-
-    commit = "f" * 40
-    repository = tmp_path / "models--owner--tiny"
-    shutil.copytree(model_folder, repository / "snapshots" / commit)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(transformers.utils.hub.constants, "HF_HUB_CACHE", str(tmp_path))
+def test_a_hub_id_loads_from_the_cache_offline_and_keeps_its_commit(model_folder, hub_cache):
+    commit = hub_cache("owner/tiny", model_folder)
     loaded = load_backbone("owner/tiny", offline=True)
     assert (loaded.model_id, loaded.revision) == ("owner/tiny", commit)
     assert same_numbers(loaded, load_backbone(model_folder))
 
 
-def test_taesd_takes_the_place_of_the_vae(model_folder, tmp_path):
+def tiny_vae(channels=4):
+    """A TAESD of random weights, as small as it gets."""
     from diffusers import AutoencoderTiny
 
-    tiny = AutoencoderTiny(
+    return AutoencoderTiny(
         encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8),
-        num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
+        num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1), latent_channels=channels,
     )  # fmt: skip
     tiny.save_pretrained(tmp_path)
     backbone = load_backbone(model_folder, vae=str(tmp_path))
@@ -135,6 +127,41 @@ def test_a_pipeline_of_another_kind(damaged):
         ("tokenizer", None, "part 'tokenizer' of model '{}' cannot be read (it has no vocabulary)"),
     ],
 )
+
+
+@pytest.mark.parametrize(
+    ("kind", "repository"),
+    [("sd", "madebyollin/taesd"), ("sdxl", "madebyollin/taesdxl"), ("sd3", "madebyollin/taesd3")],
+)
+def test_taesd_is_the_one_that_fits_the_model_and_its_commit_is_kept(tmp_path, hub_cache, kind, repository):
+    save_components(random_components(kind=kind), tmp_path / "model")
+    tiny = tiny_vae()
+    tiny.save_pretrained(tmp_path / "vae")
+    model_commit = hub_cache("owner/tiny", tmp_path / "model")
+    vae_commit = hub_cache(repository, tmp_path / "vae")
+    loaded = load_backbone("owner/tiny", vae="taesd", offline=True, vae_dtype="bf16")
+    assert loaded.provenance == {
+        "model": "owner/tiny", "revision": model_commit, "dtype": "float32", "lora": [],
+        "vae": repository, "vae_revision": vae_commit, "vae_dtype": "bfloat16",
+    }  # fmt: skip
+    assert model_commit != vae_commit
+    assert torch.equal(loaded.vae.encoder.layers[0].weight.float(), tiny.encoder.layers[0].weight.bfloat16().float())
+
+
+def test_a_vae_that_is_not_in_the_cache_is_named_offline(model_folder, hub_cache):
+    with pytest.raises(ConfigError, match="vae 'madebyollin/taesd' cannot be fetched: it is not in the local cache"):
+        load_backbone(model_folder, vae="taesd", offline=True)
+
+
+def test_provenance_of_a_folder_with_its_own_vae(model_folder):
+    assert load_backbone(model_folder).provenance == {
+        "model": str(model_folder), "revision": None, "dtype": "float32", "lora": [],
+        "vae": None, "vae_revision": None, "vae_dtype": "float32",
+    }  # fmt: skip
+
+
+def test_taesd_takes_the_place_of_the_vae(model_folder, tmp_path):
+    tiny = tiny_vae()
 def test_missing_and_damaged_parts_are_named(damaged, file, content, what):
     path = damaged / file
     shutil.rmtree(path) if path.is_dir() else path.unlink()

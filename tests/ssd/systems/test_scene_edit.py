@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.edit_world import SIZE, experiment, fit, run, toy_cameras, vertex_rows
 from threestudio_ssd.errors import ConfigError
@@ -59,6 +60,26 @@ def test_the_report_has_its_keys_and_finite_numbers(report, world):
     assert report["score"] == {"name": "ssd"}
     assert report["device"] == "cpu"
     assert -1 <= report["clip_directional_similarity"] <= 1
+
+
+def test_the_report_says_which_weights_made_it(report, world, tmp_path, hub_cache):
+    """Model and VAE with their commits, precision, LoRA: of a folder, and of hub repositories."""
+    from diffusers import AutoencoderTiny
+
+    keys = ("model", "revision", "dtype", "vae", "vae_revision", "vae_dtype", "lora")
+    assert [report[key] for key in keys] == [str(world / "model"), None, "float32", None, None, "float32", []]
+    blocks = {"encoder_block_out_channels": (8, 8, 8), "decoder_block_out_channels": (8, 8, 8)}
+    counts = {"num_encoder_blocks": (1, 1, 1), "num_decoder_blocks": (1, 1, 1)}
+    AutoencoderTiny(**blocks, **counts).save_pretrained(tmp_path / "vae")
+    commits = hub_cache("owner/tiny", world / "model"), hub_cache("owner/vae", tmp_path / "vae")
+    lora = tmp_path / "style.safetensors"
+    layer = "unet.up_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    save_file({f"{layer}.lora_A.weight": torch.zeros(2, 32), f"{layer}.lora_B.weight": torch.zeros(32, 2)}, lora)
+    options = {"offline": "true", "vae": "owner/vae", "dtype": "bf16", "vae_dtype": "bf16", "lora": f"[{lora}:0.5]"}
+    more = {f"system.guidance.{key}": value for key, value in options.items()}
+    facts = SceneEditSystem(experiment(world, tmp_path, model="owner/tiny", **more).system)._run_facts()
+    expected = ["owner/tiny", commits[0], "bfloat16", "owner/vae", commits[1], "bfloat16", [f"{lora}:0.5"]]
+    assert [facts[key] for key in keys] == expected
 
 
 def test_a_step_is_one_encode_and_one_network_call(report):
