@@ -58,9 +58,10 @@ class Backbone:
         freeu: FreeU settings; off by default.
         channels_last: Whether convolution weights are laid out channels-last (faster on recent GPUs).
         compile: Whether the U-Net goes through torch.compile (minutes at the first step).
-        vae_tiling: Whether large images are encoded and decoded in tiles (less memory, faint seams).
-        vae_checkpointing: Whether the encoder recomputes activations in the backward pass (less memory,
-            slower).
+        vae_tiling: Whether large images are encoded and decoded in tiles (less memory without gradient, more with,
+            faint seams).
+        vae_checkpointing: Whether the encoder recomputes activations in the backward pass (a third less memory,
+            a third more work).
     """
 
     def __init__(
@@ -79,8 +80,8 @@ class Backbone:
         self.device = torch.device(device)
         self.kind, self.model_id, self.revision = components.kind, components.model_id, components.revision
         self.lora = tuple(components.lora)
-        self.dtype = choose_dtype(dtype, self.device, self.kind)
         self.vae_id, self.vae_revision = components.vae_id, components.vae_revision
+        self.dtype = choose_dtype(dtype, self.device, self.kind)
         self.vae_dtype = choose_vae_dtype(vae_dtype, self.device)
         self.network = place(components.network, self.device, self.dtype, channels_last)
         self.vae = place(components.vae, self.device, self.vae_dtype, channels_last)
@@ -104,7 +105,6 @@ class Backbone:
 
     # -- what the model is -----------------------------------------------------------------------------------
     @property
-    @property
     def provenance(self) -> dict[str, Any]:
         """What was loaded and how, for a report: enough to load the same again. ``vae`` is None for the model's own."""
         return {
@@ -117,6 +117,7 @@ class Backbone:
             "lora": list(self.lora),
         }
 
+    @property
     def num_timesteps(self) -> int:
         """T; timesteps are 0 .. T-1, more noise with each."""
         return len(self.noise_levels)

@@ -31,7 +31,13 @@ class StepCost:
 
 
 def step_cost(
-    model: str, image_px: int, *, num_predictions: int = 4, num_views: int = 1, vae: Literal["own", "taesd"] = "own"
+    model: str,
+    image_px: int,
+    *,
+    num_predictions: int = 4,
+    num_views: int = 1,
+    vae: Literal["own", "taesd"] = "own",
+    vae_tiling: bool = False,
 ) -> StepCost:
     """Count the operations of one optimisation step.
 
@@ -41,18 +47,21 @@ def step_cost(
         num_predictions: Noise predictions per view.
         num_views: Images per step.
         vae: The model's own VAE, or TAESD.
+        vae_tiling: Whether it encodes in tiles, which overlap.
     """
     return StepCost(
-        num_views * encode_flops(model, image_px, vae) / 1e12,
+        num_views * encode_flops(model, image_px, vae, vae_tiling) / 1e12,
         num_views * num_predictions * predict_flops(model, image_px) / 1e12,
     )
 
 
 @functools.cache
-def encode_flops(model: str, image_px: int, vae: Literal["own", "taesd"] = "own") -> int:
+def encode_flops(model: str, image_px: int, vae: Literal["own", "taesd"] = "own", vae_tiling: bool = False) -> int:
     """Operations of encoding one image and of the gradient with respect to it."""
     with torch.device("meta"):
         autoencoder = ARCHITECTURES[model].make_vae(vae)
+    if vae_tiling:
+        autoencoder.enable_tiling()
     with FlopCounterMode(display=False) as counter:
         run_encode(frozen(autoencoder), 1, image_px, torch.float32)
     return counter.get_total_flops()

@@ -44,8 +44,9 @@ def step_memory(
     dtype: torch.dtype = torch.float16,
     vae_dtype: torch.dtype = torch.bfloat16,
     vae_checkpointing: bool = False,
+    vae_tiling: bool = False,
 ) -> StepMemory:
-    """Estimate the memory of one optimisation step; arguments as in `step_cost`.
+    """Estimate the memory of one optimisation step; arguments as in `step_cost` and `load_backbone`.
 
     Every tensor that the networks make is followed from birth to death, on the assumption that attention keeps no
     matrix of all pairs (flash or memory-efficient kernels). Not included: the CUDA context, the allocator's spare
@@ -58,6 +59,8 @@ def step_memory(
         text_bytes = sum(_num_bytes(text.to(dtype)) for text in architecture.make_texts())
     if vae_checkpointing:
         autoencoder.enable_gradient_checkpointing()
+    if vae_tiling:
+        autoencoder.enable_tiling()
     with _pairless_attention():
         with PeakMemory() as encoding:
             run_encode(autoencoder, num_views, image_px, vae_dtype)
@@ -66,20 +69,26 @@ def step_memory(
     return StepMemory(_num_bytes(network) + _num_bytes(autoencoder), text_bytes, encoding.peak, predicting.peak)
 
 
-ROWS: tuple[tuple[str, int, Literal["own", "taesd"], bool], ...] = (
-    ("sd15", 512, "taesd", False),
-    ("sd15", 512, "own", True),
-    ("sd15", 512, "own", False),
-    ("sd21-base", 512, "own", False),
-    ("ip2p", 512, "own", False),
-    ("sd21", 768, "own", False),
-    ("sdxl", 512, "taesd", False),
-    ("sdxl", 1024, "own", True),
-    ("sdxl", 1024, "own", False),
-    ("sd3", 512, "own", False),
-    ("sd3", 1024, "own", True),
+Vae = Literal["own", "checkpointing", "tiling", "taesd"]
+"""The model's own VAE as it is, with one of two options that are there to save memory, or the tiny one."""
+ROWS: tuple[tuple[str, int, Vae], ...] = (
+    ("sd15", 512, "taesd"),
+    ("sd15", 512, "checkpointing"),
+    ("sd15", 512, "own"),
+    ("sd15", 1024, "checkpointing"),
+    ("sd15", 1024, "tiling"),
+    ("sd15", 1024, "own"),
+    ("sd21-base", 512, "own"),
+    ("ip2p", 512, "own"),
+    ("sd21", 768, "own"),
+    ("sdxl", 512, "taesd"),
+    ("sdxl", 1024, "checkpointing"),
+    ("sdxl", 1024, "tiling"),
+    ("sdxl", 1024, "own"),
+    ("sd3", 512, "own"),
+    ("sd3", 1024, "checkpointing"),
 )
-"""Configurations of the published table: architecture, image side, VAE, VAE checkpointing."""
+"""Configurations of the published table: architecture, image side, VAE."""
 OTHERS_GIB = 2.1
 """CUDA context and libraries (0.6) and a splat of a million Gaussians with gradients, Adam and its renderer (1.5)."""
 SLACK = 1.15
@@ -89,16 +98,18 @@ USABLE = 0.9
 CARDS_GIB = (8, 12, 16, 24, 32, 48)
 
 
-def table_row(model: str, image_px: int, vae: Literal["own", "taesd"], vae_checkpointing: bool) -> str:
+def table_row(model: str, image_px: int, vae: Vae) -> str:
     """One line of the table in docs/models.md."""
-    cost = step_cost(model, image_px, vae=vae)
-    memory = step_memory(model, image_px, vae=vae, vae_checkpointing=vae_checkpointing)
+    kind, is_checkpointed = "taesd" if vae == "taesd" else "own", vae == "checkpointing"
+    options = {"vae": kind, "vae_tiling": vae == "tiling"}
+    cost = step_cost(model, image_px, **options)
+    memory = step_memory(model, image_px, vae_checkpointing=is_checkpointed, **options)
     total = memory.peak / 2**30 * SLACK + OTHERS_GIB
     card = next(card for card in CARDS_GIB if total <= USABLE * card)
-    encode = cost.encode * (4 / 3 if vae_checkpointing else 1)  # one more forward pass beside forward and backward
+    encode = cost.encode * (4 / 3 if is_checkpointed else 1)  # one more forward pass beside forward and backward
     parts = [memory.weights, memory.text_weights, memory.encode, memory.predict]
     sizes = " | ".join(f"{part / 2**30:.1f}" for part in parts)
-    name = {"own": "own, checkpointing" if vae_checkpointing else "own", "taesd": "TAESD"}[vae]
+    name = {"own": "own", "taesd": "TAESD"}.get(vae, f"own, {vae}")
     return f"| {model} | {image_px} | {name} | {encode:.2f} + {cost.predict:.2f} | {sizes} | {total:.1f} | {card} GB |"
 
 

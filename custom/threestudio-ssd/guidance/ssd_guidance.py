@@ -68,9 +68,10 @@ class SSDGuidance(BaseObject):
         compile: bool = False
         """Put the U-Net through torch.compile: minutes at the first step, faster after it."""
         vae_tiling: bool = False
-        """Encode and decode in tiles: less memory."""
+        """Encode and decode in tiles: less memory for decoding pictures beyond a tile (512 px for SD, 1024 for SDXL and
+        SD 3); none in a step of an edit, whose gradient keeps the activations of all tiles."""
         vae_checkpointing: bool = False
-        """Recompute the encoder's activations in the backward pass: less memory, slower."""
+        """Recompute the encoder's activations in the backward pass: a third less memory, a third more work."""
         freeu: dict = field(default_factory=lambda: {"kind": "none"})
         """FreeU: kind none, paper or diffusers, and b1 b2 s1 s2; the released code runs paper with 1.1 1.1 0.9 0.2."""
         score: dict = field(default_factory=lambda: {"name": "ssd"})

@@ -1,13 +1,16 @@
 """Memory followed tensor by tensor, against hand counts; the published table is what the code computes."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
+from tests.edit_world import REPOSITORY
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
+from threestudio_ssd.diffusion.architectures import ARCHITECTURES
+from threestudio_ssd.diffusion.flops import encode_flops, frozen, run_encode
 from threestudio_ssd.diffusion.memory import ROWS, PeakMemory, _pairless_attention, step_memory, table_row
 
-DOCS = Path(__file__).parents[3] / "docs" / "models.md"
+DOCS = REPOSITORY / "docs" / "models.md"
 
 
 def test_the_peak_is_that_of_the_tensors_alive_together():
@@ -56,6 +59,37 @@ def test_checkpointing_and_taesd_save_memory():
     assert step_memory("sd15", 512, vae_checkpointing=True).encode < 0.7 * plain.encode
     assert step_memory("sd15", 512, vae="taesd").encode < 0.4 * plain.encode
     assert plain.weights == pytest.approx(2 * (859.5e6 + 83.65e6), rel=0.001)
+
+
+def encode_peak(**options):
+    """Peak of one encode with gradient at 1024 px, bytes, by a VAE with the options of the guidance."""
+    with torch.device("meta"):
+        vae = frozen(ARCHITECTURES[options.pop("model", "sdxl")].make_vae().to(torch.bfloat16))
+    for name in options:
+        getattr(vae, {"tiling": "enable_tiling", "checkpointing": "enable_gradient_checkpointing"}[name])()
+    with _pairless_attention(), PeakMemory() as memory:
+        run_encode(vae, 1, 1024, torch.bfloat16)
+    return memory.peak
+
+
+def test_checkpointing_saves_memory_where_tiles_save_none():
+    """With gradient every tile's activations are kept: SDXL's tile is the whole picture, SD's are half, and overlap."""
+    plain = encode_peak()
+    assert encode_peak(tiling=True) == plain
+    assert encode_peak(model="sd15", tiling=True) > 1.2 * encode_peak(model="sd15")
+    assert encode_peak(checkpointing=True) < 0.7 * plain
+
+
+def test_tiles_overlap_and_so_cost_more():
+    assert encode_flops("sd15", 1024, vae_tiling=True) > 1.3 * encode_flops("sd15", 1024)
+    assert encode_flops("sdxl", 1024, vae_tiling=True) == encode_flops("sdxl", 1024)
+
+
+def test_the_configs_for_large_pictures_save_memory_by_what_saves_it():
+    for name in ("ssd-gs-sdxl.yaml",):
+        guidance = complete(load_config(REPOSITORY / "configs" / name)).system.guidance
+        assert guidance.vae_checkpointing
+        assert not guidance.get("vae_tiling", False)
 
 
 @pytest.mark.slow
