@@ -49,6 +49,9 @@ class MaskConfig(MaskPart):
 
     segmenter: str = "data/tiny-seg"
     """Folder or hub id of the text-prompted segmenter."""
+    confidence: float | None = None
+    """How sure the segmenter must be, in (0, 1): of a pixel (CLIPSeg) or an object (SAM 3, GroundingDINO); none: what
+    is usual for it, 0.3 for GroundingDINO and 0.5 for the others."""
     threshold: float = 0.5
     """Share of its visible weight that must lie under the masks for a Gaussian to be selected, in (0, 1)."""
     num_views: int = 24
@@ -105,6 +108,10 @@ def check_mask(cfg: MaskConfig | DictConfig) -> None:
     if not 0 < cfg.threshold < 1:
         raise ConfigError(
             what=f"mask.threshold is {cfg.threshold}", expected="between 0 and 1", fix="set mask.threshold=0.5"
+        )
+    if cfg.confidence is not None and not 0 < cfg.confidence < 1:
+        raise ConfigError(
+            what=f"mask.confidence is {cfg.confidence}", expected="between 0 and 1", fix="set mask.confidence=null"
         )
     for name, least in (("num_views", 1), ("view_size", 16)):
         if getattr(cfg, name) < least:
@@ -226,7 +233,7 @@ def _text_masks(text: str, cfg: MaskConfig | DictConfig, scene: _Scene) -> tuple
     some = views[torch.linspace(0, len(views) - 1, min(cfg.num_views, len(views))).round().long()]
     some = some.scaled(cfg.view_size / int(min(some.widths[0], some.heights[0])))
     images = torch.stack(list(render_each(scene.gaussians, some, scene.background))).permute(0, 3, 1, 2)
-    return some, segment(images, text, cfg.segmenter).float()
+    return some, segment(images, text, cfg.segmenter, cfg.confidence).float()
 
 
 def _traced(

@@ -34,7 +34,7 @@ HALF = (0.5, 0.5, 0.5)
 
 
 def segment(
-    images: Float[Tensor, "c 3 h w"], text: str, segmenter: str = "tiny-seg", threshold: float = 0.5
+    images: Float[Tensor, "c 3 h w"], text: str, segmenter: str = "tiny-seg", threshold: float | None = None
 ) -> Bool[Tensor, "c h w"]:
     """The pixels of each view that the text names; none in views where it is not found.
 
@@ -46,7 +46,7 @@ def segment(
         segmenter: ``tiny-seg`` (embedded, toy world), ``clipseg``, ``sam3``, ``grounded-sam2``, a hub id or folder of
             a CLIPSeg or SAM 3, or ``DETECTOR+SAM2``, two hub ids or folders joined by a plus.
         threshold: How sure the network must be, in (0, 1): per pixel for CLIPSeg, per object for SAM 3 and
-            GroundingDINO (0.3 is usual for the latter).
+            GroundingDINO; None: what is usual for it, 0.3 for GroundingDINO and 0.5 for the others.
 
     Returns:
         One mask per view.
@@ -68,16 +68,22 @@ def segment(
 
 
 @torch.no_grad()
-def _find(images: Tensor, text: str, segmenter: str, threshold: float) -> Bool[Tensor, "c h w"]:
+def _find(images: Tensor, text: str, segmenter: str, threshold: float | None) -> Bool[Tensor, "c h w"]:
     """Nothing holds the segmenter when this returns."""
     return load_segmenter(segmenter, str(images.device)).find(images, text, threshold)
 
 
 class Segmenter(ABC):
-    """A loaded network that finds what a text names."""
+    """A loaded network that finds what a text names.
+
+    Attributes:
+        CONFIDENCE: How sure it usually has to be, in (0, 1), where nothing else is asked for.
+    """
+
+    CONFIDENCE = 0.5
 
     @abstractmethod
-    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
+    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float | None) -> Bool[Tensor, "c h w"]:
         """The pixels of each view that the text names."""
 
 
@@ -99,8 +105,9 @@ class ClipSeg(Segmenter):
         self.size = (size, size) if isinstance(size, int) else (size["height"], size["width"])
         self.mean, self.std = settings["image_mean"], settings["image_std"]
 
-    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
+    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float | None) -> Bool[Tensor, "c h w"]:
         """Pixels whose probability is above the threshold, at the pictures' size."""
+        threshold = self.CONFIDENCE if threshold is None else threshold
         length = self.network.config.text_config.max_position_embeddings
         tokens = self.tokenizer(text, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
         tokens = tokens.to(images.device)
@@ -131,8 +138,9 @@ class Sam3(Segmenter):
         self.tokenizer = _load(AutoTokenizer.from_pretrained, source)
         self.size = _square(self.network.config.vision_config.backbone_config.image_size)
 
-    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
+    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float | None) -> Bool[Tensor, "c h w"]:
         """Union of the instances' masks."""
+        threshold = self.CONFIDENCE if threshold is None else threshold
         tokens = self.tokenizer(
             text, padding="max_length", truncation=True, max_length=self.TEXT_LENGTH, return_tensors="pt"
         ).to(images.device)
@@ -157,6 +165,7 @@ class GroundedSam2(Segmenter):
     """
 
     SHORT_SIDE, LONG_SIDE = 800, 1333
+    CONFIDENCE = 0.3
 
     def __init__(self, source: str, device: str) -> None:
         from transformers import AutoModelForZeroShotObjectDetection, AutoTokenizer, Sam2Model
@@ -167,8 +176,9 @@ class GroundedSam2(Segmenter):
         self.network = _load(Sam2Model.from_pretrained, segmenter, device)
         self.size = _square(self.network.config.prompt_encoder_config.image_size)
 
-    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
+    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float | None) -> Bool[Tensor, "c h w"]:
         """Union of the masks in the boxes whose score is above the threshold."""
+        threshold = self.CONFIDENCE if threshold is None else threshold
         found = []
         for image in images:
             boxes = self._boxes(image, text, threshold)

@@ -87,6 +87,23 @@ def test_a_text_mask_is_traced_in_views_of_its_own_size(toy, monkeypatch):
     assert (found & toy.is_object).sum() > 0.9 * found.sum() > 0
 
 
+def test_the_segmenter_is_asked_to_be_as_sure_as_the_config_says(toy, monkeypatch):
+    asked = []
+
+    class Segmenter:
+        def find(self, images, text, threshold):
+            asked.append(threshold)
+            return torch.ones(len(images), *images.shape[-2:], dtype=torch.bool)
+
+    monkeypatch.setattr(text_module, "load_segmenter", lambda segmenter, device: Segmenter())
+    chosen(toy, text="the ball", num_views=1, view_size=16)
+    chosen(toy, text="the ball", num_views=1, view_size=16, confidence=0.2)
+    assert asked == [None, 0.2]
+    for confidence in (0.0, 1.0, -1.0):
+        with pytest.raises(ConfigError, match="mask.confidence is"):
+            chosen(toy, text="the ball", confidence=confidence)
+
+
 def test_a_saved_selection_comes_back(toy, tmp_path):
     ball = chosen(toy, sphere=BALL)
     np.save(tmp_path / "selection.npy", ball.numpy())
