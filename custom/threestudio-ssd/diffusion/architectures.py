@@ -47,6 +47,11 @@ SD3_TRANSFORMER: dict[str, Any] = {
     "pooled_projection_dim": 2048,
     "pos_embed_max_size": 192,
 }
+SD35_TRANSFORMER = SD3_TRANSFORMER | {
+    "pos_embed_max_size": 384,
+    "dual_attention_layers": tuple(range(13)),
+    "qk_norm": "rms_norm",
+}
 SD_VAE: dict[str, Any] = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -99,6 +104,7 @@ class Architecture:
         texts: Arguments of the CLIP text encoders.
         image_size: The side in pixels of its training images.
         num_tokens: Tokens of one embedded prompt.
+        scheduler: What kind of noise it was trained on, a key of ``SCHEDULERS`` in ``random``.
     """
 
     kind: Kind
@@ -107,6 +113,7 @@ class Architecture:
     texts: tuple[dict[str, Any], ...]
     image_size: int
     num_tokens: int = 77
+    scheduler: str = "epsilon"
 
     def make_network(self) -> nn.Module:
         """The U-Net or transformer, on the current default device."""
@@ -133,8 +140,16 @@ class Architecture:
 ARCHITECTURES: dict[str, Architecture] = {
     "sd15": Architecture("sd", SD15_UNET, SD_VAE, (CLIP_L,), 512),
     "sd21-base": Architecture("sd", SD21_UNET | {"sample_size": 64}, SD_VAE, (CLIP_H,), 512),
-    "sd21": Architecture("sd", SD21_UNET, SD_VAE, (CLIP_H,), 768),
+    "sd21": Architecture("sd", SD21_UNET, SD_VAE, (CLIP_H,), 768, scheduler="v_prediction"),
     "ip2p": Architecture("sd", SD15_UNET | {"in_channels": 8}, SD_VAE, (CLIP_L,), 512),
     "sdxl": Architecture("sdxl", SDXL_UNET, SDXL_VAE, (CLIP_L, CLIP_BIG_G), 1024),
-    "sd3": Architecture("sd3", SD3_TRANSFORMER, SD3_VAE, (CLIP_L, CLIP_BIG_G), 1024, num_tokens=333),
+    "sd-turbo": Architecture("sd", SD21_UNET | {"sample_size": 64}, SD_VAE, (CLIP_H,), 512, scheduler="turbo"),
+    "sdxl-turbo": Architecture(
+        "sdxl", SDXL_UNET | {"sample_size": 64}, SDXL_VAE, (CLIP_L, CLIP_BIG_G), 512, scheduler="turbo"
+    ),
+    "lcm": Architecture("sd", SD15_UNET | {"time_cond_proj_dim": 256}, SD_VAE, (CLIP_L,), 512, scheduler="lcm"),
+    "sd3": Architecture("sd3", SD3_TRANSFORMER, SD3_VAE, (CLIP_L, CLIP_BIG_G), 1024, num_tokens=333, scheduler="flow"),
+    "sd35-medium": Architecture(
+        "sd3", SD35_TRANSFORMER, SD3_VAE, (CLIP_L, CLIP_BIG_G), 1024, num_tokens=333, scheduler="flow"
+    ),
 }

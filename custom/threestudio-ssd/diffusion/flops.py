@@ -101,7 +101,9 @@ def run_predictions(
         network(latents, hidden, rows_of(config.pooled_projection_dim), times)
         return
     pooled = {"text_embeds": rows_of(1280), "time_ids": rows_of(6)} if architecture.kind == "sdxl" else None
-    network(latents, times, rows_of(architecture.num_tokens, config.cross_attention_dim), added_cond_kwargs=pooled)
+    extra = {"timestep_cond": rows_of(config.time_cond_proj_dim)} if config.time_cond_proj_dim else {}
+    hidden = rows_of(architecture.num_tokens, config.cross_attention_dim)
+    network(latents, times, hidden, added_cond_kwargs=pooled, **extra)
 
 
 def frozen(network: nn.Module) -> nn.Module:

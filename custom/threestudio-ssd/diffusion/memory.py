@@ -80,13 +80,17 @@ ROWS: tuple[tuple[str, int, Vae], ...] = (
     ("sd15", 1024, "own"),
     ("sd21-base", 512, "own"),
     ("ip2p", 512, "own"),
+    ("sd-turbo", 512, "own"),
+    ("lcm", 512, "own"),
     ("sd21", 768, "own"),
+    ("sdxl-turbo", 512, "own"),
     ("sdxl", 512, "taesd"),
     ("sdxl", 1024, "checkpointing"),
     ("sdxl", 1024, "tiling"),
     ("sdxl", 1024, "own"),
     ("sd3", 512, "own"),
     ("sd3", 1024, "checkpointing"),
+    ("sd35-medium", 1024, "checkpointing"),
 )
 """Configurations of the published table: architecture, image side, VAE."""
 OTHERS_GIB = 2.1

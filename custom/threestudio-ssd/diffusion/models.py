@@ -217,6 +217,8 @@ def save_components(components: Components, folder: str | Path) -> None:
 
 def _pipeline_of(components: Components) -> str:
     """The diffusers pipeline that reads such components."""
+    if components.kind == "sd" and components.network.config.time_cond_proj_dim:
+        return "LatentConsistencyModelPipeline"
     has_image_condition = components.network.config.in_channels == 2 * components.vae.config.latent_channels
     names = {
         "sd": ("StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline"),

@@ -1,7 +1,7 @@
 """A tiny Stable-Diffusion-style model with random weights, made in memory: no files, no downloads."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,6 +14,8 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "epsilon": {"_class_name": "DDIMScheduler", "prediction_type": "epsilon", "steps_offset": 1},
     "v_prediction": {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction", "steps_offset": 1},
     "flow": {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "num_train_timesteps": 1000},
+    "turbo": {"_class_name": "EulerDiscreteScheduler", "prediction_type": "epsilon", "timestep_spacing": "trailing"},
+    "lcm": {"_class_name": "LCMScheduler", "prediction_type": "epsilon", "original_inference_steps": 50},
 }
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
 TEXT_WIDTH = 32
@@ -27,6 +29,7 @@ def random_backbone(
     kind: str = "sd",
     image_size: int = 32,
     seed: int = 0,
+    distilled: Literal["turbo", "lcm"] | None = None,
     **options: Any,
 ) -> Backbone:
     """A backbone of about 0.1 M random weights; the same `seed` gives the same weights.
@@ -38,10 +41,11 @@ def random_backbone(
             predicts a flow, whatever `prediction_type` says).
         image_size: Native side in pixels; latents are a quarter of it (VAE factor 4).
         seed: Of the weights; the global random state is left alone.
+        distilled: The noise of a few-step model; "lcm" has a network that is told the guidance scale, too.
         options: Passed on to `Backbone` (device, dtype, freeu, ...).
     """
     components = random_components(
-        prediction_type, in_channels=in_channels, kind=kind, image_size=image_size, seed=seed
+        prediction_type, in_channels=in_channels, kind=kind, image_size=image_size, seed=seed, distilled=distilled
     )
     return Backbone(components, **options)
 
@@ -53,6 +57,7 @@ def random_components(
     kind: str = "sd",
     image_size: int = 32,
     seed: int = 0,
+    distilled: Literal["turbo", "lcm"] | None = None,
 ) -> Components:
     """The parts of `random_backbone`, before they are frozen."""
     from diffusers import AutoencoderKL
@@ -62,7 +67,8 @@ def random_components(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         make_network = _random_transformer if kind == "sd3" else _random_unet
-        network = make_network(kind, in_channels, image_size // 4)
+        extra = {"time_cond_proj_dim": 8} if distilled == "lcm" else {}
+        network = make_network(kind, in_channels, image_size // 4, **extra)
         vae = AutoencoderKL(
             block_out_channels=(8, 16, 16),
             down_block_types=("DownEncoderBlock2D",) * 3,
@@ -77,7 +83,7 @@ def random_components(
         tokenizer = letter_tokenizer()
         texts = [_text_network(tokenizer, kind == "sd3" or index == 1) for index in range(num_texts)]
     missing = [None] if kind == "sd3" else []  # an SD 3 without its T5
-    scheduler = SCHEDULERS[prediction_type]
+    scheduler = SCHEDULERS[distilled or prediction_type]
     return Components(
         kind=kind,
         network=network,
@@ -85,7 +91,7 @@ def random_components(
         tokenizers=[tokenizer] * num_texts + missing,
         text_networks=texts + missing,
         scheduler_config=scheduler if prediction_type == "flow" else scheduler | BETAS,
-        model_id=f"random-{kind}-{prediction_type}",
+        model_id=f"random-{kind}-{distilled or prediction_type}",
     )
 
 
@@ -113,12 +119,12 @@ def full_size_components(name: str, *, dtype: torch.dtype = torch.float32, seed:
         vae=vae,
         tokenizers=[letter_tokenizer()] * len(texts) + missing,
         text_networks=texts + missing,
-        scheduler_config=SCHEDULERS["flow"] if architecture.kind == "sd3" else SCHEDULERS["epsilon"] | BETAS,
+        scheduler_config=SCHEDULERS[architecture.scheduler] | ({} if architecture.scheduler == "flow" else BETAS),
         model_id=f"random-{name}",
     )
 
 
-def _random_unet(kind: str, in_channels: int, sample_size: int) -> nn.Module:
+def _random_unet(kind: str, in_channels: int, sample_size: int, **more: Any) -> nn.Module:
     from diffusers import UNet2DConditionModel
 
     extra = {
@@ -138,6 +144,7 @@ def _random_unet(kind: str, in_channels: int, sample_size: int) -> nn.Module:
         attention_head_dim=2,
         cross_attention_dim=TEXT_WIDTH * (2 if kind == "sdxl" else 1),
         **(extra if kind == "sdxl" else {}),
+        **more,
     )
 
 

@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..scores import Branch, predict_branches
 from .contrast import CDSConfig, ContrastTerm
 from .score_options import build_score
-from .timesteps import check_range, timestep_at
+from .timesteps import check_range, check_trained, nearest, timestep_at
 from .variational import LoraNetworkConfig, VariationalTerm
 
 PLACES = 1
@@ -61,6 +61,10 @@ class SSDGuidance(BaseObject):
         """LoRA files, each path or path:strength."""
         revision: str | None = None
         """Commit or branch of a hub model."""
+        variant: str | None = None
+        """Weight files of this variant, such as fp16: half the download where the repository has them."""
+        skip_t5: bool = False
+        """Leave out SD 3's third text encoder: 9.5 GB in fp16, and the long prompts that only it reads."""
         offline: bool = False
         """Never ask the hub; use what is on disk."""
         channels_last: bool = False
@@ -86,6 +90,8 @@ class SSDGuidance(BaseObject):
         """Smallest timestep over T, in (0, t_max_frac)."""
         t_max_frac: float = 0.98
         """Largest timestep over T, below 1."""
+        only_timesteps: list[int] = field(default_factory=list)
+        """Timesteps a few-step model was distilled at; the schedule's are moved to the nearest; empty: all are good."""
         grad_clip: float | None = None
         """Largest absolute value of an element of the score; none for no limit."""
 
@@ -103,6 +109,8 @@ class SSDGuidance(BaseObject):
             vae=self.cfg.vae,
             lora=list(self.cfg.lora),
             revision=self.cfg.revision,
+            variant=self.cfg.variant,
+            skip_t5=self.cfg.skip_t5,
             offline=self.cfg.offline,
             freeu=dict(self.cfg.freeu),
             channels_last=self.cfg.channels_last,
@@ -110,6 +118,7 @@ class SSDGuidance(BaseObject):
             vae_tiling=self.cfg.vae_tiling,
             vae_checkpointing=self.cfg.vae_checkpointing,
         )
+        check_trained(self.cfg.only_timesteps, self.backbone.num_timesteps)
         has_lora = any(branch.network == "lora" for branch in self.score.branches)
         self._refuse_compiling("score", has_lora, "switches a LoRA on and off")
         self._refuse_compiling("cds", self.cfg.cds.weight != 0, "reads the network's layers")
@@ -217,6 +226,7 @@ class SSDGuidance(BaseObject):
                 self.cfg.schedule, step, num_steps, num_timesteps=self.backbone.num_timesteps,
                 t_min_frac=self.cfg.t_min_frac, t_max_frac=self.cfg.t_max_frac, generator=generator,
             )  # fmt: skip
+            timestep = nearest(timestep, self.cfg.only_timesteps)
             return torch.full((count,), timestep), torch.randn((count, *latents.shape[1:]), generator=generator)
 
         parts = [draw(seed, len(latents))] if isinstance(seed, int) else [draw(each, 1) for each in seed]

@@ -1,7 +1,7 @@
 """Which timestep belongs to which step of the optimisation: pure functions, fractions of T in (0, 1)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -78,6 +78,22 @@ def timestep_at(
     if schedule == "uniform":
         return int(torch.randint(low, high + 1, (), generator=generator))
     return int(SCHEDULES[schedule](step / num_steps, low / num_timesteps, high / num_timesteps) * num_timesteps + 1e-6)
+
+
+def nearest(timestep: int, trained: Sequence[int]) -> int:
+    """The one of a few-step model's timesteps that is nearest, the smaller of two; any is as good if there are none."""
+    return min(trained, key=lambda each: (abs(each - timestep), each)) if len(trained) else timestep
+
+
+def check_trained(trained: Sequence[int], num_timesteps: int) -> None:
+    """Raise ``ConfigError`` unless all of a few-step model's timesteps are among the model's."""
+    beyond = [each for each in trained if not 0 <= each < num_timesteps]
+    if beyond:
+        raise ConfigError(
+            what=f"only_timesteps holds {beyond[0]}",
+            expected=f"timesteps from 0 to {num_timesteps - 1}",
+            fix="leave it out, or name the timesteps that the model was distilled at",
+        )
 
 
 def check_range(t_min_frac: float, t_max_frac: float, schedule: str) -> None:

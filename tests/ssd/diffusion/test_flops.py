@@ -5,23 +5,27 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from threestudio_ssd.diffusion.architectures import ARCHITECTURES
-from threestudio_ssd.diffusion.flops import encode_flops, frozen, run_encode, step_cost
+from threestudio_ssd.diffusion.flops import encode_flops, frozen, predict_flops, run_encode, step_cost
 
 NUM_WEIGHTS = {  # of the published checkpoints, in millions
     "sd15": (859.5, 83.7, 123.1),
     "sd21-base": (865.9, 83.7, 340.4),
     "sdxl": (2567.5, 83.7, 123.7 + 694.7),
+    "sd-turbo": (865.9, 83.7, 340.4),
+    "lcm": (859.6, 83.7, 123.1),
+    "sdxl-turbo": (2567.5, 83.7, 123.7 + 694.7),
     "sd3": (2028.3, 83.8, 123.7 + 694.7),
+    "sd35-medium": (2243.2, 83.8, 123.7 + 694.7),
 }
 
 
-@pytest.mark.parametrize("name", ["sd15", "sd21-base"])
+@pytest.mark.parametrize("name", ["sd15", "sd21-base", "sd-turbo", "lcm"])
 def test_architectures_have_the_published_number_of_weights(name):
     check_number_of_weights(name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sdxl", "sd3"])
+@pytest.mark.parametrize("name", ["sdxl", "sdxl-turbo", "sd3", "sd35-medium"])
 def test_large_architectures_have_the_published_number_of_weights(name):
     check_number_of_weights(name)
 
@@ -59,6 +63,12 @@ def test_a_step_of_stable_diffusion_keeps_its_promise():
     tiny = step_cost("sd15", 512, vae="taesd")
     assert tiny.predict == cost.predict
     assert tiny.total == pytest.approx(3.5, abs=0.05)
+
+
+def test_distilled_models_cost_what_their_teachers_cost():
+    """An LCM adds one small layer."""
+    assert predict_flops("sd-turbo", 512) == predict_flops("sd21-base", 512)
+    assert predict_flops("lcm", 512) - predict_flops("sd15", 512) == 2 * 256 * 320
 
 
 def test_costs_are_linear_in_views():

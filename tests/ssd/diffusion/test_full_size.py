@@ -39,8 +39,12 @@ def test_stable_diffusion_15_is_loaded_from_a_folder_and_does_a_step(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "image_size"), [("sd21-base", 512), ("sd21", 768), ("ip2p", 512), ("sdxl", 1024), ("sd3", 1024)]
-)
+    ("name", "image_size"),
+    [
+        ("sd21-base", 512), ("sd21", 768), ("ip2p", 512), ("sd-turbo", 512), ("lcm", 512), ("sdxl-turbo", 512),
+        ("sdxl", 1024), ("sd3", 1024), ("sd35-medium", 1024),
+    ],
+)  # fmt: skip
 def test_the_other_architectures_do_a_step(name, image_size):
     components = full_size_components(name, dtype=torch.bfloat16)
     backbone = Backbone(components, dtype="bf16", vae_dtype="bf16")

@@ -86,7 +86,7 @@ def test_tiles_overlap_and_so_cost_more():
 
 
 def test_the_configs_for_large_pictures_save_memory_by_what_saves_it():
-    for name in ("ssd-gs-sdxl.yaml",):
+    for name in ("ssd-gs-sdxl.yaml", "ssd-gs-sd3.yaml"):
         guidance = complete(load_config(REPOSITORY / "configs" / name)).system.guidance
         assert guidance.vae_checkpointing
         assert not guidance.get("vae_tiling", False)

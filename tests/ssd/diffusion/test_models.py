@@ -1,5 +1,7 @@
 """Models from folders and the hub cache: every kind loads to the same numbers, every damage has its message."""
 
+import dataclasses
+import inspect
 import json
 import shutil
 
@@ -11,6 +13,7 @@ from threestudio_ssd.diffusion.backbone import Backbone
 from threestudio_ssd.diffusion.models import FOLDER_LAYOUT, save_components
 from threestudio_ssd.diffusion.random import letter_tokenizer, random_components
 from threestudio_ssd.errors import ConfigError, SceneFormatError
+from threestudio_ssd.guidance import SSDGuidance
 
 AGAIN = "copy or download the model again, or point model= at a complete one"
 
@@ -46,6 +49,61 @@ def test_every_kind_comes_back_from_its_folder(tmp_path, kind, in_channels, pred
     assert same_numbers(loaded, Backbone(random_components(prediction_type, **make)))
 
 
+@pytest.mark.parametrize(
+    ("distilled", "pipeline"), [("turbo", "StableDiffusionPipeline"), ("lcm", "LatentConsistencyModelPipeline")]
+)
+def test_few_step_models_come_back_with_the_noise_of_their_schedulers(tmp_path, distilled, pipeline):
+    import diffusers
+
+    components = random_components(distilled=distilled)
+    save_components(components, tmp_path)
+    assert json.loads((tmp_path / "model_index.json").read_text())["_class_name"] == pipeline
+    loaded = load_backbone(tmp_path)
+    assert same_numbers(loaded, Backbone(random_components(distilled=distilled)))
+    scheduler = getattr(diffusers, {"turbo": "EulerDiscreteScheduler", "lcm": "LCMScheduler"}[distilled])
+    theirs = scheduler.from_config(components.scheduler_config)
+    torch.testing.assert_close(loaded.alphas_cumprod, theirs.alphas_cumprod, rtol=1e-4, atol=1e-6)
+    assert (loaded.prediction_type, loaded.num_timesteps) == ("epsilon", 1000)
+
+
+def keep_variant_only(folder, variant):
+    """Rename the weights of a model folder as repositories name those of a variant."""
+    for path in folder.rglob("*.safetensors"):
+        path.rename(path.with_suffix(f".{variant}.safetensors"))
+
+
+def test_the_weights_of_a_variant_are_read_by_the_guidance_s_key(damaged, model_folder):
+    keep_variant_only(damaged, "fp16")
+    with pytest.raises(SceneFormatError, match="part 'unet' of model"):
+        SSDGuidance({"model": str(damaged)})
+    guidance = SSDGuidance({"model": str(damaged), "variant": "fp16"})
+    assert same_numbers(guidance.backbone, load_backbone(model_folder))
+
+
+def test_an_sd3_without_its_t5_by_the_guidance_s_key(tmp_path):
+    """Its tokens count as zeros then, and its weights are not read."""
+    from transformers import T5Config, T5EncoderModel
+
+    components = random_components(kind="sd3")
+    tokenizer, width = components.tokenizers[0], components.network.config.joint_attention_dim
+    small = T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    components.tokenizers[2], components.text_networks[2] = tokenizer, T5EncoderModel(small)
+    save_components(components, tmp_path)
+    whole = SSDGuidance({"model": str(tmp_path)}).backbone.encode_prompts(["a red ball"])
+    assert whole.hidden[:, 77:].abs().max() > 0
+    for path in (tmp_path / "text_encoder_3").glob("*.safetensors"):
+        path.unlink()
+    without = SSDGuidance({"model": str(tmp_path), "skip_t5": True}).backbone.encode_prompts(["a red ball"])
+    assert without.hidden.shape[1] == 77 + 256
+    assert without.hidden[:, 77:].abs().max() == 0
+    assert torch.equal(without.hidden[:, :77], whole.hidden[:, :77])
+
+
+def test_every_option_of_loading_is_a_key_of_the_guidance():
+    options = set(inspect.signature(load_backbone).parameters) - {"device"}
+    assert options <= {field.name for field in dataclasses.fields(SSDGuidance.Config)}
+
+
 def test_the_folder_is_one_that_diffusers_reads(model_folder):
     from diffusers import StableDiffusionPipeline
 
@@ -69,6 +127,41 @@ def tiny_vae(channels=4):
         encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8),
         num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1), latent_channels=channels,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "repository"),
+    [("sd", "madebyollin/taesd"), ("sdxl", "madebyollin/taesdxl"), ("sd3", "madebyollin/taesd3")],
+)
+def test_taesd_is_the_one_that_fits_the_model_and_its_commit_is_kept(tmp_path, hub_cache, kind, repository):
+    save_components(random_components(kind=kind), tmp_path / "model")
+    tiny = tiny_vae()
+    tiny.save_pretrained(tmp_path / "vae")
+    model_commit = hub_cache("owner/tiny", tmp_path / "model")
+    vae_commit = hub_cache(repository, tmp_path / "vae")
+    loaded = load_backbone("owner/tiny", vae="taesd", offline=True, vae_dtype="bf16")
+    assert loaded.provenance == {
+        "model": "owner/tiny", "revision": model_commit, "dtype": "float32", "lora": [],
+        "vae": repository, "vae_revision": vae_commit, "vae_dtype": "bfloat16",
+    }  # fmt: skip
+    assert model_commit != vae_commit
+    assert torch.equal(loaded.vae.encoder.layers[0].weight.float(), tiny.encoder.layers[0].weight.bfloat16().float())
+
+
+def test_a_vae_that_is_not_in_the_cache_is_named_offline(model_folder, hub_cache):
+    with pytest.raises(ConfigError, match="vae 'madebyollin/taesd' cannot be fetched: it is not in the local cache"):
+        load_backbone(model_folder, vae="taesd", offline=True)
+
+
+def test_provenance_of_a_folder_with_its_own_vae(model_folder):
+    assert load_backbone(model_folder).provenance == {
+        "model": str(model_folder), "revision": None, "dtype": "float32", "lora": [],
+        "vae": None, "vae_revision": None, "vae_dtype": "float32",
+    }  # fmt: skip
+
+
+def test_taesd_takes_the_place_of_the_vae(model_folder, tmp_path):
+    tiny = tiny_vae()
     tiny.save_pretrained(tmp_path)
     backbone = load_backbone(model_folder, vae=str(tmp_path))
     images = torch.rand(1, 3, 16, 24, requires_grad=True)
@@ -127,41 +220,6 @@ def test_a_pipeline_of_another_kind(damaged):
         ("tokenizer", None, "part 'tokenizer' of model '{}' cannot be read (it has no vocabulary)"),
     ],
 )
-
-
-@pytest.mark.parametrize(
-    ("kind", "repository"),
-    [("sd", "madebyollin/taesd"), ("sdxl", "madebyollin/taesdxl"), ("sd3", "madebyollin/taesd3")],
-)
-def test_taesd_is_the_one_that_fits_the_model_and_its_commit_is_kept(tmp_path, hub_cache, kind, repository):
-    save_components(random_components(kind=kind), tmp_path / "model")
-    tiny = tiny_vae()
-    tiny.save_pretrained(tmp_path / "vae")
-    model_commit = hub_cache("owner/tiny", tmp_path / "model")
-    vae_commit = hub_cache(repository, tmp_path / "vae")
-    loaded = load_backbone("owner/tiny", vae="taesd", offline=True, vae_dtype="bf16")
-    assert loaded.provenance == {
-        "model": "owner/tiny", "revision": model_commit, "dtype": "float32", "lora": [],
-        "vae": repository, "vae_revision": vae_commit, "vae_dtype": "bfloat16",
-    }  # fmt: skip
-    assert model_commit != vae_commit
-    assert torch.equal(loaded.vae.encoder.layers[0].weight.float(), tiny.encoder.layers[0].weight.bfloat16().float())
-
-
-def test_a_vae_that_is_not_in_the_cache_is_named_offline(model_folder, hub_cache):
-    with pytest.raises(ConfigError, match="vae 'madebyollin/taesd' cannot be fetched: it is not in the local cache"):
-        load_backbone(model_folder, vae="taesd", offline=True)
-
-
-def test_provenance_of_a_folder_with_its_own_vae(model_folder):
-    assert load_backbone(model_folder).provenance == {
-        "model": str(model_folder), "revision": None, "dtype": "float32", "lora": [],
-        "vae": None, "vae_revision": None, "vae_dtype": "float32",
-    }  # fmt: skip
-
-
-def test_taesd_takes_the_place_of_the_vae(model_folder, tmp_path):
-    tiny = tiny_vae()
 def test_missing_and_damaged_parts_are_named(damaged, file, content, what):
     path = damaged / file
     shutil.rmtree(path) if path.is_dir() else path.unlink()

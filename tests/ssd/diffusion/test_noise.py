@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.edit_world import REPOSITORY
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
 from threestudio_ssd.diffusion.noise import NoiseLevels, noise_levels
 
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
@@ -48,6 +51,18 @@ def test_flow_table_is_the_shifted_sigmas_of_diffusers():
     assert torch.allclose(levels.sigmas, theirs, atol=1e-6)
     s = theirs.double()
     assert torch.allclose(levels.alphas_cumprod.double(), (1 - s) ** 2 / ((1 - s) ** 2 + s**2), atol=1e-6)
+
+
+def test_the_schedule_for_sd3_spans_the_noise_levels_of_the_paper_s():
+    """Noise over signal at the ends of the run, in the config for SD 3 and in the paper's for Stable Diffusion."""
+    flow = noise_levels({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0})
+    ratios = []
+    for levels, name in ((noise_levels(SD), "ssd-gs-sd15.yaml"), (flow, "ssd-gs-sd3.yaml")):
+        keys = complete(load_config(REPOSITORY / "configs" / name)).system.guidance
+        ends = torch.tensor([keys.t_min_frac, keys.t_max_frac]) * len(levels)
+        abar = levels.alphas_cumprod[ends.long()]
+        ratios.append(((1 - abar) / abar).sqrt())
+    torch.testing.assert_close(*ratios, rtol=0.05, atol=0)
 
 
 def test_more_noise_with_every_timestep():

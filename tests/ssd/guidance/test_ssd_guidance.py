@@ -4,8 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from tests.edit_world import REPOSITORY
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
 from threestudio_ssd.diffusion import random_backbone
+from threestudio_ssd.diffusion.random import BETAS, SCHEDULERS
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.guidance import SSDGuidance, SSDPromptProcessor, step_generator
 from threestudio_ssd.scores import DDS, PDS, SCORES, SSD, Branch
@@ -292,6 +297,58 @@ def test_every_score_is_the_same_whatever_the_network_predicts(name, prediction)
         scores.append(guidance.compute_score(tgt, src, prompts, torch.tensor([500, 120]), noise, condition))
     assert scores[0].abs().mean() > 1e-2
     torch.testing.assert_close(*scores, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "rows"),
+    [
+        ("ssd-gs-sd15.yaml", {}, 4), ("ssd-gs-sd15.yaml", {"distilled": "lcm"}, 4),
+        ("ssd-gs-sdxl.yaml", {"kind": "sdxl"}, 4), ("ssd-gs-turbo.yaml", {"distilled": "turbo"}, 3),
+        ("ssd-gs-sd3.yaml", {"kind": "sd3"}, 4),
+    ],
+)  # fmt: skip
+def test_the_keys_of_a_config_do_a_step_on_its_kind_of_model(config, options, rows):
+    keys = OmegaConf.to_container(complete(load_config(REPOSITORY / "configs" / config)).system.guidance, resolve=True)
+    keys["freeu"] = {"kind": "none"}  # a tiny network lacks the widths it asks for
+    backbone = random_backbone(**options)
+    guidance = SSDGuidance(keys, backbone=backbone)
+    embeds = backbone.encode_prompts(list(TEXTS.values()))
+    prompts = {name: embeds[index] for index, name in enumerate(TEXTS)}
+    images = pictures(1).requires_grad_()
+    latents_src = backbone.encode(pictures(1, seed=1))
+    backbone.counters.reset()
+    output = guidance(images, latents_src, prompts, **RUN)
+    output.loss.backward()
+    assert torch.isfinite(images.grad).all()
+    assert images.grad.abs().max() > 0
+    assert (backbone.counters.network_calls, backbone.counters.rows) == (1, rows)
+
+
+def test_sd_turbo_is_asked_at_the_timesteps_it_was_distilled_at_and_at_no_other():
+    from diffusers import EulerDiscreteScheduler
+
+    keys = OmegaConf.to_container(
+        complete(load_config(REPOSITORY / "configs" / "ssd-gs-turbo.yaml")).system, resolve=True
+    )
+    guidance, prompts, backbone = make(backbone=random_backbone(distilled="turbo"), **{
+        name: keys["guidance"][name] for name in ("only_timesteps", "t_min_frac", "t_max_frac")
+    })  # fmt: skip
+    theirs = EulerDiscreteScheduler.from_config(SCHEDULERS["turbo"] | BETAS)
+    theirs.set_timesteps(4)
+    latents = latents_of(1)
+    asked = [guidance._draw(latents, step, 300, seed=0)[0].item() for step in range(300)]
+    assert asked == sorted(asked, reverse=True)
+    assert sorted(set(asked)) == sorted(theirs.timesteps.int().tolist())[:-1]
+    assert all(abs(asked.count(timestep) - 100) <= 1 for timestep in set(asked))
+    seen = []
+    backbone.network.register_forward_pre_hook(lambda module, args: seen.extend(args[1].tolist()))
+    guidance.latent_step(latents, latents_of(1, 2), prompts, step=150, num_steps=300, seed=0)
+    assert set(seen) == {499}
+
+
+def test_timesteps_beyond_the_model_are_refused():
+    with pytest.raises(ConfigError, match="only_timesteps holds 1000"):
+        make(only_timesteps=[1000])
 
 
 def test_a_null_edit_of_dds_feeds_nothing_back():

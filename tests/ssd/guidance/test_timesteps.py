@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.guidance.timesteps import SCHEDULES, check_range, timestep_at
+from threestudio_ssd.guidance.timesteps import SCHEDULES, check_range, check_trained, nearest, timestep_at
 
 PAPER = {"num_timesteps": 1000, "t_min_frac": 0.02, "t_max_frac": 0.98}
 
@@ -35,6 +35,21 @@ def test_deterministic_schedules_fall_within_the_range(schedule, num_steps, frac
 @pytest.mark.parametrize("schedule", ["linear", "square-root", "cosine"])
 def test_schedules_reach_the_lower_end(schedule):
     assert run_of(schedule, 3000)[-1] == 20
+
+
+def test_a_few_step_model_gets_the_nearest_of_its_timesteps():
+    assert [nearest(t, [249, 499, 749]) for t in (0, 373, 374, 375, 500, 624, 625, 999)] == [
+        249, 249, 249, 499, 499, 499, 749, 749
+    ]  # fmt: skip
+    assert nearest(123, []) == 123
+
+
+def test_timesteps_that_the_model_does_not_have_are_refused():
+    check_trained([0, 999], 1000)
+    with pytest.raises(ConfigError) as caught:
+        check_trained([249, 1000], 1000)
+    assert caught.value.what == "only_timesteps holds 1000"
+    assert caught.value.expected == "timesteps from 0 to 999"
 
 
 def test_square_root_and_cosine_values():
