@@ -1,6 +1,7 @@
 """PIE-Bench with any score: edit every picture of the dataset folder, measure, print the paper's columns. Resumable."""
 
 import copy
+import hashlib
 import json
 import os
 import sys
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
@@ -23,8 +25,17 @@ from ..guidance import SSDGuidance
 from ..guidance.prompts import NEGATIVE_PROMPT
 from ..systems import EditablePictures
 from ..systems.image_edit import as_tensor, read_rgb
-from .pie_dataset import IMAGES, SIZE, PieEntry, load_pie_bench
-from .pie_metrics import AS_PUBLISHED, EXACT, Judges, cut_to_square, load_judges, pie_figures, pie_table
+from .pie_dataset import IMAGES, MAPPING, SIZE, PieEntry, load_pie_bench
+from .pie_metrics import (
+    AS_PUBLISHED,
+    EXACT,
+    PUBLISHED_JUDGES,
+    Judges,
+    cut_to_square,
+    load_judges,
+    pie_figures,
+    pie_table,
+)
 from .tiny_training import write_text
 
 
@@ -68,14 +79,15 @@ class PieBench(Configurable):
         entries = self._chosen(load_pie_bench(dataset))
         pictures = Path(self.cfg.edited) if self.cfg.edited else out / IMAGES
         if not self.cfg.edited:
-            keep_settings(out / "settings.json", experiment.system)
+            keep_settings(out / "settings.json", experiment.system, dataset)
             missing = [entry for entry in entries if not result_path(pictures, entry).exists()]
             if missing:
                 edit_all(missing, dataset, pictures, experiment.system)
-        rows = self._measure(entries, dataset, pictures, out)
-        judges, how = rows[0]["judges"], AS_PUBLISHED if self.cfg.as_published else EXACT
+        judges = self._judges()
+        rows = self._measure(entries, dataset, pictures, out, judges)
+        how = AS_PUBLISHED if self.cfg.as_published else EXACT
         name = "edited by another tool" if self.cfg.edited else experiment.system.guidance.score.get("name", "ssd")
-        table = pie_table(rows, name, f"{how}. {judges}.")
+        table = pie_table(rows, name, f"{how}. {judges.label}.", judges.heads)
         write_text(out / "table.md", table)
         sys.stdout.write(f"{table}\n{out / 'table.md'}\n")
         return 0
@@ -92,28 +104,37 @@ class PieBench(Configurable):
             )  # fmt: skip
         return chosen
 
-    def _measure(self, entries: list[PieEntry], dataset: Path, pictures: Path, out: Path) -> list[dict[str, Any]]:
-        """One row an image; rows of an earlier run with the same judges are kept."""
+    def _judges(self) -> Judges:
         judges = load_judges(self.cfg.clip_model, self.cfg.structure_model, self.cfg.lpips_net)
+        if self.cfg.as_published and judges.stand_ins:
+            wanted = " ".join(f"run.{key}={PUBLISHED_JUDGES[key]}" for key in judges.stand_ins)
+            threestudio.warn(
+                f"run.as_published=true with embedded networks: those figures compare with no paper; set {wanted}"
+            )
+        return judges
+
+    def _measure(
+        self, entries: list[PieEntry], dataset: Path, pictures: Path, out: Path, judges: Judges
+    ) -> list[dict[str, Any]]:
+        """One row an image; rows of an earlier run are kept where judges, pictures, mask and prompt are the same."""
         file = out / f"rows{'-as-published' if self.cfg.as_published else ''}.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
-        known = {}
-        if file.exists():
-            lines = (json.loads(line) for line in file.read_text(encoding="utf-8").splitlines())
-            known = {
-                row["key"]: row for row in lines if row["judges"] == judges.label and row["pictures"] == str(pictures)
-            }
+        known = {(row.get("key"), row.get("judges"), row.get("inputs")): row for row in read_rows(file)}
+        rows = []
         with file.open("a", encoding="utf-8") as lines:
             for entry in entries:
-                if entry.key not in known:
+                inputs = fingerprint(entry, dataset / IMAGES / entry.image_path, result_path(pictures, entry))
+                row = known.get((entry.key, judges.label, inputs))
+                if row is None:
                     figures = self._figures(entry, dataset, pictures, judges)
-                    known[entry.key] = {
-                        "key": entry.key, "group": entry.group, **figures,
-                        "judges": judges.label, "pictures": str(pictures),
+                    row = {
+                        "key": entry.key, "group": entry.group, **figures, "judges": judges.label,
+                        "pictures": str(pictures), "inputs": inputs,
                     }  # fmt: skip
-                    lines.write(json.dumps(known[entry.key]) + "\n")
+                    lines.write(json.dumps(row) + "\n")
                     lines.flush()
-        return [known[entry.key] for entry in entries]
+                rows.append(row)
+        return rows
 
     def _figures(self, entry: PieEntry, dataset: Path, pictures: Path, judges: Judges) -> dict[str, float | None]:
         source = as_tensor(read_rgb(dataset / IMAGES / entry.image_path, "the benchmark's"))
@@ -128,8 +149,31 @@ def result_path(pictures: Path, entry: PieEntry) -> Path:
     return path if path.exists() and path.suffix != ".png" else path.with_suffix(".png")
 
 
-def keep_settings(path: Path, system: DictConfig) -> None:
-    """Write what the pictures of a folder are edited with, or see that it is the same.
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of an earlier run, none without the file; a line that was cut off is taken out of it, with a warning."""
+    if not path.exists():
+        return []
+    text, rows = path.read_text(encoding="utf-8", errors="replace"), []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            threestudio.warn(f"{path}: line {number} is cut off; its picture is measured again.")
+    whole = "".join(json.dumps(row) + "\n" for row in rows)
+    if whole != text:
+        write_text(path, whole)
+    return rows
+
+
+def fingerprint(entry: PieEntry, *pictures: Path) -> str:
+    """sha256 of all that a row is computed from: group, prompt, mask, and the pictures' files."""
+    facts = f"{entry.group}\n{entry.target_prompt}".encode(), np.packbits(entry.mask.numpy()).tobytes()
+    files = [path.read_bytes() if path.is_file() else b"" for path in pictures]
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in (*facts, *files))).hexdigest()
+
+
+def keep_settings(path: Path, system: DictConfig, dataset: Path) -> None:
+    """Write what the pictures of a folder are edited with and made from, or see that it is the same.
 
     Raises:
         ConfigError: If the folder holds pictures of other settings.
@@ -138,10 +182,12 @@ def keep_settings(path: Path, system: DictConfig) -> None:
     found = {
         key: OmegaConf.to_container(system[key]) if OmegaConf.is_config(system[key]) else system[key] for key in keys
     }
+    found["dataset"] = str(dataset.resolve())
+    found["mapping_sha256"] = hashlib.sha256((dataset / MAPPING).read_bytes()).hexdigest()
     text = json.dumps(found, indent=1, sort_keys=True) + "\n"
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ConfigError(
-            what=f"{path.parent} holds pictures of other settings", expected="one folder for each setting",
+            what=f"{path.parent} holds pictures of other settings", expected="one folder for each setting and dataset",
             fix="set run.out to another folder",
         )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)

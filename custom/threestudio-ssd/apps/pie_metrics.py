@@ -25,11 +25,12 @@ from ..metrics import (
     structure_distance,
     tiny_perceptual_distance,
 )
+from ..metrics.clip_model import TINY_LABEL
 from .pie_dataset import GROUPS
 
 COLUMNS = {
     "structure": ("Distance x10^3", "lower"),
-    "lpips": ("LPIPS x10^3", "lower"),
+    "perceptual": ("LPIPS x10^3", "lower"),
     "mse": ("MSE x10^4", "lower"),
     "clip_whole": ("CLIP", "higher"),
     "psnr": ("PSNR", "higher"),
@@ -37,6 +38,13 @@ COLUMNS = {
     "clip_edited": ("CLIP edited", "higher"),
 }
 """Figure -> head, what is better; the first four are the columns of the paper's Table 2."""
+STAND_IN_HEADS = {
+    "clip_model": {"clip_whole": "tiny-clip", "clip_edited": "tiny-clip edited"},
+    "structure_model": {"structure": "tiny-clip self-similarity x10^3"},
+    "lpips_net": {"perceptual": "tiny-clip distance x10^3"},
+}
+"""Key of the run that names an embedded network -> heads of the figures that are then another quantity."""
+PUBLISHED_JUDGES = {"clip_model": "ViT-L/14", "structure_model": "facebook/dino-vitb8", "lpips_net": "squeeze"}
 AS_PUBLISHED = (
     "as published: pictures enter DINO as 0-255; background figures are means over all pixels, zeros included; CLIP "
     "sees 8-bit pictures, resized with antialiasing"
@@ -58,6 +66,24 @@ class Judges:
         """What a table has to say about them."""
         distance = self.lpips.label if self.lpips is not None else "a distance on tiny-clip in LPIPS's place"
         return f"CLIP: {self.clip.label}; {self.structure.label}; {distance}"
+
+    @property
+    def stand_ins(self) -> list[str]:
+        """Keys of the run under which an embedded network stands for the published one."""
+        is_embedded = {
+            "clip_model": self.clip.label == TINY_LABEL,
+            "structure_model": "tiny-clip" in self.structure.label,
+            "lpips_net": self.lpips is None,
+        }
+        return [key for key, is_so in is_embedded.items() if is_so]
+
+    @property
+    def heads(self) -> dict[str, str]:
+        """Figure -> head of its column: the published name only where the published kind of network made it."""
+        heads = {figure: head for figure, (head, _) in COLUMNS.items()}
+        for key in self.stand_ins:
+            heads |= STAND_IN_HEADS[key]
+        return heads
 
 
 def load_judges(clip_model: str, structure_model: str, lpips_net: str, device: str = "cpu") -> Judges:
@@ -94,7 +120,7 @@ def pie_figures(
     has_background = bool(background.any())
     where = (edited, source, background)
     region = {
-        "lpips": lambda: 1e3 * float(perceptual(*where, **how, model=network)),
+        "perceptual": lambda: 1e3 * float(perceptual(*where, **how, model=network)),
         "mse": lambda: 1e4 * float(mse(*where, **how)),
         "psnr": lambda: float(psnr(*where, **how).clamp(max=IDENTICAL_PSNR)),
         "ssim": lambda: 1e2 * float(ssim(*where, **how)),
@@ -108,10 +134,10 @@ def pie_figures(
     }
 
 
-def pie_table(rows: Sequence[Mapping[str, Any]], name: str, note: str) -> str:
-    """Means over images, all and by group, as Markdown."""
+def pie_table(rows: Sequence[Mapping[str, Any]], name: str, note: str, heads: Mapping[str, str]) -> str:
+    """Means over images, all and by group, as Markdown; ``heads`` are those of the judges."""
     arrows = {"lower": "↓", "higher": "↑"}
-    heads = [f"{head} {arrows[better]}" for head, better in COLUMNS.values()]
+    heads = [f"{heads[figure]} {arrows[better]}" for figure, (_, better) in COLUMNS.items()]
     lines = [f"| {name} | images | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
     groups: list[tuple[str, list]] = [("all", list(rows))]
     groups += [

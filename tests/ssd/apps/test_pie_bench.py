@@ -1,11 +1,15 @@
 """PIE-Bench: masks, the folder's layout, exact figures against independent computations, a run that resumes."""
 
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
+from torchmetrics.functional.image import lpips as torchmetrics_lpips
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from tests.edit_world import REPOSITORY, SIZE
@@ -18,10 +22,15 @@ from threestudio_ssd.apps.pie_dataset import (
     load_pie_bench,
     write_toy_pie_bench,
 )
-from threestudio_ssd.apps.pie_metrics import cut_to_square, load_judges, pie_figures, pie_table
+from threestudio_ssd.apps.pie_metrics import COLUMNS, Judges, cut_to_square, load_judges, pie_figures, pie_table
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
-from threestudio_ssd.errors import SceneFormatError
+from threestudio_ssd.errors import ConfigError, SceneFormatError
+from threestudio_ssd.metrics import Lpips, load_clip, load_lpips, load_structure_model
+from threestudio_ssd.metrics.lpips_backbones import BACKBONES, Backbone
+
+CLIP_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
+CLIP_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -73,21 +82,81 @@ def test_the_toy_folder_has_the_layout_and_all_ten_groups(dataset):
     assert inside[0] > inside[2] + 40
 
 
+@pytest.fixture
+def squeeze(monkeypatch, tmp_path):
+    """LPIPS with random feature weights that keep the activations' size: ours, and torchmetrics' with its map."""
+    backbone = Backbone(*BACKBONES["squeeze"][:2])
+    for weight in (each for each in backbone.parameters() if each.ndim == 4):
+        torch.nn.init.kaiming_normal_(weight)
+    torch.save(backbone.state_dict(), tmp_path / BACKBONES["squeeze"][2])
+    monkeypatch.setattr(torchmetrics_lpips, "_get_tv_model_features", lambda name, pretrained: backbone.features)
+    reference = torchmetrics_lpips._NoTrainLpips(net="squeeze", spatial=True)
+    return load_lpips("squeeze", str(tmp_path)), lambda *pair: reference(*pair, normalize=True)[0, 0]
+
+
+def keys_similarity(network, picture, factor):
+    """Self-similarity of the last block's keys in double precision, from the block's input and weights."""
+    small = torch.nn.functional.interpolate(picture, (64, 64), mode="bilinear", antialias=True) * factor
+    states = network(pixel_values=(small - CLIP_MEAN) / CLIP_STD, output_hidden_states=True).hidden_states
+    block = network.encoder.layers[-1]
+    keys = block.self_attn.k_proj(block.layer_norm1(states[-2]))[0].double()
+    keys = keys / keys.norm(dim=1, keepdim=True)
+    return keys @ keys.T
+
+
+def clip_by_hand(clip, picture, prompt, as_published):
+    """100 cos; as published the picture is 8-bit and resized by the imaging library, else by bare bicubic sampling."""
+    if as_published:
+        pixels = (picture[0].permute(1, 2, 0) * 255).round().byte().numpy()
+        small = torch.from_numpy(np.array(Image.fromarray(pixels).resize((64, 64), Image.BICUBIC))).permute(2, 0, 1)
+        small = small[None] / 255
+    else:
+        small = torch.nn.functional.interpolate(picture, (64, 64), mode="bicubic")
+    image = clip.network.get_image_features(pixel_values=(small - CLIP_MEAN) / CLIP_STD).pooler_output
+    length = clip.network.config.text_config.max_position_embeddings
+    tokens = clip.tokenizer([prompt], padding="max_length", max_length=length, return_tensors="pt")
+    text = clip.network.get_text_features(**tokens).pooler_output
+    return 100 * float(torch.cosine_similarity(image, text))
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("as_published", [False, True])
-def test_figures_agree_with_independent_ones(judges, as_published):
-    source, edited = torch.rand(1, 3, 512, 512), torch.rand(1, 3, 512, 512)
-    mask = torch.zeros(512, 512, dtype=torch.bool)
-    mask[100:300, 50:400] = True
-    found = pie_figures(source, edited, mask, "a blue ball", judges, as_published)
+def test_figures_agree_with_independent_ones(squeeze, toy_pairs, as_published):
+    """Every column at its reported scale, of noisy pictures that resizing with and without antialiasing tells apart."""
+    ours, reference = squeeze
+    clip, structure = dataclasses.replace(load_clip(), antialias=False), load_structure_model("tiny-clip")
+    up = [torch.nn.functional.interpolate(each[:1], (320, 320)) for each in (toy_pairs.sources, toy_pairs.targets)]
+    source, edited = ((each + 0.4 * torch.randn(each.shape)).clamp(0, 1) for each in up)
+    mask = torch.zeros(320, 320, dtype=torch.bool)
+    mask[60:280, 40:290] = True
+    prompt, judges = toy_pairs.target_prompts[0], Judges(clip, structure, ours)
+    found = pie_figures(source, edited, mask, prompt, judges, as_published)
+    assert set(found) == set(COLUMNS)
     keep = (~mask).double()
-    error = (((source - edited).double() ** 2).mean(1)[0] * keep).sum() / (512 * 512 if as_published else keep.sum())
+    error = (((source - edited).double() ** 2).mean(1)[0] * keep).sum() / (320 * 320 if as_published else keep.sum())
     assert found["mse"] == pytest.approx(1e4 * float(error), rel=1e-5)
     assert found["psnr"] == pytest.approx(-10 * float(error.log10()), rel=1e-5)
     if as_published:
         pair = edited * ~mask, source * ~mask
         assert found["psnr"] == pytest.approx(float(peak_signal_noise_ratio(*pair, data_range=1.0)), rel=1e-4)
         ssim = structural_similarity_index_measure(*pair, data_range=1.0)
-        assert found["ssim"] == pytest.approx(100 * float(ssim), rel=1e-3)
+        distance = reference(*pair).mean()
+    else:
+        pair = torch.where(mask, source, edited), source
+        _, full = structural_similarity_index_measure(*pair, data_range=1.0, return_full_image=True)
+        ssim, distance = full.mean(1)[0][~mask].mean(), reference(*pair)[~mask].mean()
+    assert found["ssim"] == pytest.approx(100 * float(ssim), rel=1e-3)
+    if not as_published:
+        assert found["perceptual"] == pytest.approx(1e3 * float(distance), rel=1e-3)
+    else:  # the mean of a map that was enlarged is not the mean of the map
+        assert found["perceptual"] == pytest.approx(1e3 * float(distance), rel=0.1)
+    pair = [keys_similarity(structure.network, each, 255 if as_published else 1) for each in (edited, source)]
+    assert found["structure"] == pytest.approx(1e3 * float((pair[0] - pair[1]).square().mean()), rel=1e-3)
+    whole, inside = (clip_by_hand(clip, each, prompt, as_published) for each in (edited, edited * mask))
+    assert found["clip_whole"] == pytest.approx(whole, abs=0.1)
+    assert found["clip_edited"] == pytest.approx(inside, abs=0.1)
+    assert min(whole, inside) > 5
+    assert abs(clip_by_hand(clip, edited, prompt, not as_published) - whole) > 1
 
 
 def test_a_worse_edit_scores_worse_in_every_column(judges, dataset):
@@ -100,7 +169,7 @@ def test_a_worse_edit_scores_worse_in_every_column(judges, dataset):
     )
     good = pie_figures(source, truth, entry.mask, entry.target_prompt, judges)
     worse = pie_figures(source, truth.flip(1).roll(90, -1), entry.mask, entry.target_prompt, judges)
-    for column in ("structure", "lpips", "mse"):
+    for column in ("structure", "perceptual", "mse"):
         assert good[column] < worse[column]
     for column in ("psnr", "ssim", "clip_whole"):
         assert good[column] > worse[column]
@@ -117,8 +186,28 @@ def test_empty_regions_are_skipped(judges):
     none = pie_figures(picture, picture, torch.zeros(64, 64, dtype=torch.bool), "a ball", judges)
     assert none["clip_edited"] is None
     rows = [{"group": 6, **whole}, {"group": 6, **none}]
-    assert "| all | 2 | 0.00 | 0.00 | 0.00 |" in pie_table(rows, "x", "note")
-    assert "| 6 change colour | 2 |" in pie_table(rows, "x", "note")
+    table = pie_table(rows, "x", "note", judges.heads)
+    assert "| all | 2 | 0.00 | 0.00 | 0.00 |" in table
+    assert "| 6 change colour | 2 |" in table
+
+
+def test_heads_name_the_judge(judges):
+    """A column has the published name only where the published kind of network made it."""
+    embedded = pie_table([], "x", "note", judges.heads).splitlines()[0]
+    assert embedded == (
+        "| x | images | tiny-clip self-similarity x10^3 ↓ | tiny-clip distance x10^3 ↓ | MSE x10^4 ↓ | tiny-clip ↑ | "
+        "PSNR ↑ | SSIM x10^2 ↑ | tiny-clip edited ↑ |"
+    )
+    assert judges.stand_ins == ["clip_model", "structure_model", "lpips_net"]
+    clip, structure = (
+        dataclasses.replace(judge, label=label)
+        for judge, label in ((judges.clip, "openai/clip-vit-large-patch14"), (judges.structure, "structure distance"))
+    )
+    published = Judges(clip, structure, Lpips("squeeze", []))
+    assert published.stand_ins == []
+    assert published.heads == {figure: head for figure, (head, _) in COLUMNS.items()}
+    assert "LPIPS" not in embedded
+    assert published.heads["perceptual"] == "LPIPS x10^3"
 
 
 def test_strips_are_cut_to_their_last_square():
@@ -138,7 +227,8 @@ def test_a_run_prints_the_columns_and_resumes(dataset, tmp_path, capsys, monkeyp
     some = ["run.groups=[6,9]", "run.limit=1"]
     assert main(words(dataset, tmp_path, *some)) == 0
     out = capsys.readouterr().out
-    assert "| dds | images | Distance x10^3 ↓ | LPIPS x10^3 ↓ | MSE x10^4 ↓ | CLIP ↑ |" in out
+    assert "| dds | images | tiny-clip self-similarity x10^3 ↓ | tiny-clip distance x10^3 ↓ | MSE x10^4 ↓ |" in out
+    assert "with embedded networks" not in out
     assert "| all | 2 |" in out
     assert "not with papers" in out
     edited = sorted((tmp_path / "annotation_images").rglob("*.png"))
@@ -152,7 +242,12 @@ def test_a_run_prints_the_columns_and_resumes(dataset, tmp_path, capsys, monkeyp
     assert (tmp_path / "rows.jsonl").read_text() == rows
     monkeypatch.setattr(pie_bench, "edit_all", None)
     assert main(words(dataset, tmp_path, *some, "run.as_published=true")) == 0
-    assert "as published: pictures enter DINO as 0-255" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "as published: pictures enter DINO as 0-255" in out
+    assert (
+        "run.as_published=true with embedded networks: those figures compare with no paper; set "
+        "run.clip_model=ViT-L/14 run.structure_model=facebook/dino-vitb8 run.lpips_net=squeeze" in out
+    )
     assert main(words(dataset, tmp_path, *some, score="ssd")) == 2
     assert f"{tmp_path} holds pictures of other settings" in capsys.readouterr().err
 
@@ -163,6 +258,49 @@ def test_pictures_of_another_tool_are_measured(dataset, tmp_path, capsys):
     assert "| edited by another tool | images |" in out
     assert "| 6 change colour | 2 |" in out
     assert not (tmp_path / "annotation_images").exists()
+
+
+def test_rows_belong_to_the_pictures_that_they_were_measured_on(dataset, tmp_path, capsys):
+    """A replaced picture is measured again, alone; a line that was cut off is too, and is said."""
+    edited, out = shutil.copytree(dataset / "truth_images", tmp_path / "edited"), tmp_path / "out"
+    asked = words(dataset, out, f"run.edited={edited}", "run.groups=[6]")
+    assert main(asked) == 0
+    file = out / "rows.jsonl"
+    first = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(first) == 2
+    entry = next(entry for entry in load_pie_bench(dataset) if entry.key == first[0]["key"])
+    Image.open(dataset / "annotation_images" / entry.image_path).save(edited / entry.image_path, quality=60)
+    assert main(asked) == 0
+    second = [json.loads(line) for line in file.read_text().splitlines()]
+    assert second[:2] == first
+    assert [row["key"] for row in second[2:]] == [entry.key]
+    assert second[2]["mse"] < 0.5 * first[0]["mse"]
+    table = (out / "table.md").read_text()
+    file.write_text(file.read_text()[:-30])
+    capsys.readouterr()
+    assert main(asked) == 0
+    assert f"{file}: line 3 is cut off; its picture is measured again." in capsys.readouterr().out
+    assert [json.loads(line) for line in file.read_text().splitlines()] == second
+    assert (out / "table.md").read_text() == table
+
+
+def test_a_folder_of_edits_belongs_to_one_dataset(dataset, tmp_path):
+    """Its path and its mapping file are among the settings."""
+    keys = ("num_steps", "seed", "parametrisation", "latent_steps", "learning_rate")
+    system = OmegaConf.create({**dict.fromkeys(keys, 1), "guidance": {"score": {"name": "dds"}}})
+    one, other, path = tmp_path / "one", tmp_path / "other", tmp_path / "out" / "settings.json"
+    for folder in (one, other):
+        folder.mkdir()
+        shutil.copy(dataset / "mapping_file.json", folder)
+    pie_bench.keep_settings(path, system, one)
+    pie_bench.keep_settings(path, system, one)
+    with pytest.raises(ConfigError, match="holds pictures of other settings"):
+        pie_bench.keep_settings(path, system, other)
+    mapping = json.loads((one / "mapping_file.json").read_text())
+    next(iter(mapping.values()))["editing_prompt"] = "a photo of a green ball"
+    (one / "mapping_file.json").write_text(json.dumps(mapping))
+    with pytest.raises(ConfigError, match="holds pictures of other settings"):
+        pie_bench.keep_settings(path, system, one)
 
 
 def test_vsd_starts_each_picture_with_an_untrained_lora(dataset, tmp_path):
