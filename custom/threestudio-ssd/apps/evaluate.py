@@ -3,12 +3,13 @@
 import json
 import sys
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
@@ -16,14 +17,18 @@ from torch import Tensor
 import threestudio
 from threestudio.utils.base import Configurable
 
-from ..data import GSViews
+from ..cameras import Cameras, load_cameras
+from ..data import GSViews, SceneViews
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
+from ..masks import MaskConfig, check_mask, find_selection
+from ..masks.selection import describe_mask
 from ..metrics import (
     IDENTICAL_PSNR,
     clip_direction_consistency,
     clip_scores,
+    load_structure_model,
     lpips,
     mse,
     psnr,
@@ -32,10 +37,13 @@ from ..metrics import (
     structure_distance,
     tiny_perceptual_distance,
 )
-from ..rendering import render_each
+from ..rendering import coverage, render_each
+from ..systems.report import OUTSIDE_COVERAGE
 from .tiny_training import write_text
 
 GRID_VIEWS = 6
+SCRIPT_VIEWS = 96
+"""Orbit views that stand for the folder of renders that the released script draws from."""
 
 
 @threestudio.register("app-evaluate")
@@ -65,8 +73,10 @@ class Evaluate(Configurable):
         """paired-views: the metric; ssd-released-script: what the paper's released script computes, defects and all."""
         num_views: int = 20
         """Poses, drawn once by ``seed`` and the same for both splats, >= 2; the paper's 20."""
+        path_frames: int = 24
+        """Frames of the path on which neighbours are compared, >= 2: a turntable, or the capture in its order."""
         seed: int = 0
-        """Draws the poses."""
+        """Draws the poses, and the views of the released script."""
         size: int = 512
         """Shorter side of the renders, pixels."""
         background: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
@@ -77,6 +87,8 @@ class Evaluate(Configurable):
         """LPIPS between before and after; its weights come from torch's hub cache or the network."""
         structure_model: str = ""
         """facebook/dino-vitb8 for the structure distance; empty: none."""
+        mask: MaskConfig = field(default_factory=MaskConfig)
+        """What was to change, as for an edit, found on the first splat: figures inside and outside of it."""
         out: str = "outputs/evaluate"
         """Where ``evaluate.json evaluate.md views.png`` go."""
 
@@ -120,28 +132,33 @@ def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], np.ndarray]:
     """
     _check(cfg)
     before, after = load_gaussians(cfg.before), load_gaussians(cfg.after)
-    views = {
-        "cameras": cfg.cameras,
-        "num_train_views": cfg.num_views,
-        "size": cfg.size,
-        "seed": cfg.seed,
-        "video_frames": 0,
-    }
-    cameras = GSViews(views).views(before, cfg.size, 2).train
+    data, views = evaluation_views(cfg, before)
     background = torch.tensor(list(cfg.background))
 
-    def pictures(gaussians: Gaussians) -> Float[Tensor, "c 3 h w"]:
+    def pictures(gaussians: Gaussians, cameras: Cameras) -> Float[Tensor, "c 3 h w"]:
         return torch.stack(list(render_each(gaussians, cameras, background))).permute(0, 3, 1, 2)
 
-    source, edited = pictures(before), pictures(after)
+    source, edited = pictures(before, views.train), pictures(after, views.train)
+    path = [pictures(each, views.video) for each in (before, after)] if len(views.video) > 1 else None
+    clip_figures = _clip_figures(cfg, source, edited, path)
+    some = torch.linspace(0, len(source) - 1, min(cfg.num_views, len(source))).round().long()
+    cameras, source, edited = views.train[some], source[some], edited[some]
     figures = {
         "before": cfg.before, "after": cfg.after,
         "num_gaussians_before": len(before), "num_gaussians_after": len(after),
-        "num_views": len(cameras), "size": list(source.shape[-2:]),
-        **_clip_figures(cfg, source, edited), **_change(cfg, source, edited),
+        "num_views": len(cameras), "size": list(source.shape[-2:]), **clip_figures, **_change(cfg, source, edited),
     }  # fmt: skip
+    if describe_mask(cfg.mask) != "everything":
+        is_selected = find_selection(cfg.mask, before, views.train, data.capture, background).is_selected
+        figures |= {"num_selected": int(is_selected.sum())}
+        for where, masks in regions(coverage(before, is_selected, cameras)).items():
+            figures |= _change(cfg, source, edited, masks, f"_{where}")
+    if cfg.structure_model:
+        model = load_structure_model(cfg.structure_model)
+        figures["structure_distance"] = float(structure_distance(edited, source, model).mean())
+        figures["structure_model"] = model.label
     if cfg.truth:
-        truth = pictures(load_gaussians(cfg.truth))
+        truth = pictures(load_gaussians(cfg.truth), cameras)
         figures |= {
             "psnr_to_truth": _mean_psnr(edited, truth), "psnr_to_truth_before": _mean_psnr(source, truth),
             "ssim_to_truth": float(ssim(edited, truth).mean()),
@@ -151,12 +168,44 @@ def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], np.ndarray]:
     return figures, (torch.cat(rows).numpy() * 255 + 0.5).astype(np.uint8)
 
 
+def evaluation_views(cfg: Any, gaussians: Gaussians) -> tuple[GSViews, SceneViews]:
+    """The poses: ``train`` those that figures are means over, ``video`` the path whose neighbours are compared.
+
+    The released script draws twice from a whole folder of renders, so for it ``train`` holds every view of the capture,
+    or ``SCRIPT_VIEWS`` of an orbit; the path is empty where nothing is compared on it.
+
+    Args:
+        cfg: Keys of ``Evaluate.Config``.
+        gaussians: The scene before the edit.
+    """
+    is_paired, num_views = cfg.protocol == "paired-views", cfg.num_views
+    if not is_paired:
+        num_views = len(load_cameras(cfg.cameras)) if cfg.cameras else max(SCRIPT_VIEWS, num_views)
+    keys = {
+        "cameras": cfg.cameras, "num_train_views": num_views, "size": cfg.size, "test_size": cfg.size,
+        "seed": cfg.seed, "video_frames": cfg.path_frames if is_paired and cfg.target_prompt else 0,
+    }  # fmt: skip
+    data = GSViews(keys)
+    return data, data.views(gaussians, cfg.size, 2)
+
+
+def regions(shown: Float[Tensor, "c h w"]) -> dict[str, Bool[Tensor, "c h w"]]:
+    """Pixels that show what was to change, and pixels that do not; those between, on its outline, are neither.
+
+    Args:
+        shown: Share of each pixel that it made up before the edit.
+    """
+    return {"inside": shown > 0.5, "outside": shown < OUTSIDE_COVERAGE}
+
+
 def _check(cfg: Any) -> None:
     for key in ("before", "after"):
         if not cfg[key]:
             raise ConfigError(what=f"{key} is empty", expected="a splat file", fix=f"set {key}=scene.ply")
-    if cfg.num_views < 2:
-        raise ConfigError(what=f"num_views is {cfg.num_views}", expected="at least 2", fix="set num_views=20")
+    for key, usual in (("num_views", 20), ("path_frames", 24)):
+        if cfg[key] < 2:
+            raise ConfigError(what=f"{key} is {cfg[key]}", expected="at least 2", fix=f"set {key}={usual}")
+    check_mask(cfg.mask)
     has_prompts = bool(cfg.source_prompt.strip() and cfg.target_prompt.strip())
     if not has_prompts and (cfg.protocol != "paired-views" or cfg.source_prompt or cfg.target_prompt):
         raise ConfigError(
@@ -165,33 +214,33 @@ def _check(cfg: Any) -> None:
         )  # fmt: skip
 
 
-def _clip_figures(cfg: Any, source: Tensor, edited: Tensor) -> dict[str, Any]:
+def _clip_figures(cfg: Any, source: Tensor, edited: Tensor, path: list[Tensor] | None) -> dict[str, Any]:
     if not cfg.target_prompt:
         return {}
     texts = cfg.source_prompt, cfg.target_prompt
-    generator = torch.Generator().manual_seed(cfg.seed)
-    scores = clip_scores(source, edited, *texts, cfg.clip_model, protocol=cfg.protocol, generator=generator)
+    scores = clip_scores(
+        source, edited, *texts, cfg.clip_model, protocol=cfg.protocol, num_views=cfg.num_views,
+        generator=torch.Generator().manual_seed(cfg.seed),
+    )  # fmt: skip
     found = {"source_prompt": texts[0], "target_prompt": texts[1]}
     found |= {f"clip_{key}" if "similarity" in key else key: value for key, value in asdict(scores).items()}
-    if cfg.protocol == "paired-views":
-        consistency = clip_direction_consistency(source, edited, cfg.clip_model)
-        found["clip_direction_consistency"] = float(consistency.mean())
+    if path is not None:
+        found["clip_direction_consistency"] = float(clip_direction_consistency(*path, cfg.clip_model).mean())
     return found
 
 
-def _change(cfg: Any, source: Tensor, edited: Tensor) -> dict[str, Any]:
-    """How far the pictures after are from those before: what the edit did, wanted or not."""
-    found = {
-        "mse_to_before": float(mse(edited, source).mean()),
-        "psnr_to_before": _mean_psnr(edited, source),
-        "ssim_to_before": float(ssim(edited, source).mean()),
-        "tiny_distance_to_before": float(tiny_perceptual_distance(edited, source).mean()),
-    }
+def _change(
+    cfg: Any, source: Tensor, edited: Tensor, masks: Tensor | None = None, suffix: str = ""
+) -> dict[str, float | None]:
+    """How far the pictures after are from those before, everywhere or in a region; None where no view shows it."""
+    measures = {"mse": mse, "psnr": psnr, "ssim": ssim, "tiny_distance": tiny_perceptual_distance}
     if cfg.lpips_net != "none":
-        found[f"lpips_{cfg.lpips_net}_to_before"] = float(lpips(edited, source, model=cfg.lpips_net).mean())
-    if cfg.structure_model:
-        found["structure_distance"] = float(structure_distance(edited, source, cfg.structure_model).mean())
-        found["structure_model"] = cfg.structure_model
+        measures[f"lpips_{cfg.lpips_net}"] = partial(lpips, model=cfg.lpips_net)
+    found = {}
+    for name, measure in measures.items():
+        values = measure(edited, source, masks)
+        known = values[~values.isnan()].clamp(max=IDENTICAL_PSNR)
+        found[f"{name}_to_before{suffix}"] = float(known.mean()) if len(known) else None
     return found
 
 
@@ -202,7 +251,7 @@ def _mean_psnr(images: Tensor, references: Tensor) -> float:
 def as_markdown(figures: dict[str, Any]) -> str:
     """The figures as a table, the protocol's note below it."""
     rows = [
-        f"| {key} | {value:.4f} |" if isinstance(value, float) else f"| {key} | {value} |"
+        f"| {key} | {value:.4f} |" if isinstance(value, float) else f"| {key} | {'-' if value is None else value} |"
         for key, value in figures.items()
         if key != "note"
     ]
