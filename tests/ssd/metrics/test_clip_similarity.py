@@ -38,6 +38,18 @@ def test_bicubic_without_antialiasing_as_in_the_published_metric(random_clip, pi
     assert not random_clip.antialias
 
 
+def test_a_worse_edit_scores_lower(toy_pairs):
+    """Six target prompts: the scene they describe, against another edit and against the source."""
+    right, wrong, none = (
+        clip_similarity(each, toy_pairs.target_prompts)
+        for each in (toy_pairs.targets, toy_pairs.wrongs, toy_pairs.sources)
+    )
+    assert (right > wrong + 0.2).all()
+    assert (right > none + 0.2).all()
+    assert right.min() > 0.7
+    assert wrong.max() < 0.55
+
+
 def test_pictures_in_0_255_are_refused(random_clip, pictures):
     with pytest.raises(ValueError, match="divide by 255"):
         clip_similarity(pictures * 255, "a ball", random_clip)
