@@ -16,16 +16,18 @@ from .selection import Selection
 
 TINT, TINT_STRENGTH = (1.0, 0.45, 0.0), 0.55
 OUTLINE, LEFT_OUT = (0.0, 0.9, 1.0), (1.0, 0.0, 0.3)
-MAX_PREVIEWS, PREVIEW_SIZE = 12, 384
+PREVIEW_SIZE = 384
+MAX_UNTRACED = 12
+"""Pictures of a selection that was traced from no masks; one that was has a picture of every view it was traced in."""
 
 
 def preview_pictures(
     gaussians: Gaussians, selection: Selection, views: Cameras, background: Float[Tensor, "3"]
 ) -> Iterator[tuple[str, Float[Tensor, "h w 3"]]]:
-    """One picture a view: the selection in orange, the outline of the mask it was traced from in cyan.
+    """One picture a traced view: the selection in orange, the outline of the mask it was traced from in cyan.
 
     A mask that contradicted the others and was left out has a red outline. A selection that comes from no masks in
-    pictures is shown in training views.
+    pictures is shown in up to ``MAX_UNTRACED`` training views.
 
     Args:
         gaussians: The scene.
@@ -38,7 +40,8 @@ def preview_pictures(
     """
     for part, evidence in enumerate(selection.evidence or [None]):
         shown = views if evidence is None else evidence.views
-        for row in torch.linspace(0, len(shown) - 1, min(MAX_PREVIEWS, len(shown))).round().long().unique().tolist():
+        count = min(MAX_UNTRACED, len(shown)) if evidence is None else len(shown)
+        for row in torch.linspace(0, len(shown) - 1, count).round().long().tolist():
             camera = shown[row].scaled(PREVIEW_SIZE / int(min(shown.widths[row], shown.heights[row])))
             picture = next(render_each(gaussians, camera, background))
             share = TINT_STRENGTH * coverage(gaussians, selection.is_selected, camera)[0].clamp(0, 1)[..., None]

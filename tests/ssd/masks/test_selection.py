@@ -11,6 +11,7 @@ from tests.edit_world import object_masks, toy_cameras, toy_parts
 from threestudio_ssd.errors import ConfigError, SceneFormatError
 from threestudio_ssd.masks import (
     MaskConfig,
+    Selection,
     find_selection,
     in_box,
     in_sphere,
@@ -19,6 +20,7 @@ from threestudio_ssd.masks import (
     select,
 )
 from threestudio_ssd.masks import text as text_module
+from threestudio_ssd.masks.selection import Evidence
 
 BLACK = torch.zeros(3)
 UPPER, BALL = [-9.0, -9.0, 1.0, 9.0, 9.0, 3.0], [0.7, 0.0, 0.9, 0.7]
@@ -149,6 +151,17 @@ def test_previews_tint_the_selection_and_mark_masks_left_out(toy, tmp_path):
         "view_000",
         "view_001",
     ]
+
+
+def test_every_traced_view_has_a_picture_and_a_box_at_most_twelve(toy, monkeypatch):
+    monkeypatch.setattr("threestudio_ssd.masks.preview.PREVIEW_SIZE", 16)
+    few, is_object = toy.gaussians.select(slice(None, None, 8)), toy.is_object[::8]
+    views = toy_cameras(15, 16)
+    for parts in (1, 2):
+        evidence = [Evidence(views, torch.zeros(15, 16, 16), torch.ones(15), torch.ones(15, dtype=torch.bool))] * parts
+        names = [name for name, _ in preview_pictures(few, Selection(is_object, evidence), views, BLACK)]
+        assert len(set(names)) == len(names) == 15 * parts
+    assert len(list(preview_pictures(few, Selection(is_object), views, BLACK))) == 12
 
 
 def test_a_nested_part_with_a_bad_box_is_named(toy):
