@@ -1,5 +1,6 @@
 """Methods on toy edits, item by item: one method, one seed, pictures or scenes, all edits in batches. Resumable."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from threestudio.utils.config import load_config
 
 from ..errors import ConfigError
 from ..guidance import SSDGuidance
+from ..guidance.score_options import build_score
 from ..toyworld.classifier import load_classifier
 from .toy_edits import toy_edit
 from .toy_trials import Outcome, PictureTrials, SceneTrials, Trial, run_trials, steps_to_share
@@ -147,6 +149,7 @@ def _made_with(system: DictConfig, kind: Kind, settings: ItemSettings) -> dict[s
     else:
         parts["num_views"] = settings.num_views
     model = Path(system.guidance.model)
+    parts["score"] = dataclasses.asdict(build_score(system.guidance.score))
     parts["weights"] = {str(file.relative_to(model)): _digest(file) for file in sorted(model.rglob("*.safetensors"))}
     return {key: json.dumps(value) for key, value in _flat(parts).items()}
 

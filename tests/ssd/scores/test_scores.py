@@ -201,7 +201,7 @@ def test_focused_ssd_by_hand():
     weight = focus(tgt - src)
     assert weight.shape == (2, 1, 5, 3)
     a, t_frac = ALPHAS[T].view(-1, 1, 1, 1), (T / 1000).view(-1, 1, 1, 1)
-    expected = weight * (3.75 * (tgt - src) + 5.5 * (tgt - null)) + (src - anchor)
+    expected = weight * (3.75 * (tgt - src) + 2.0 * (tgt - null)) + (src - anchor)
     torch.testing.assert_close(score(eps, **extra), expected + 0.075 * t_frac.exp() * a.sqrt() * (z - z_src))
     assert len(FocusedSSD(enhance_weight=0.0).branches) == len(FocusedSSD(cross_trajectory_weight=0.0).branches) == 3
 
