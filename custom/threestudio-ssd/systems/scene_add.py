@@ -1,15 +1,17 @@
 """The system that adds an object by words: distillation inside a box, everything else frozen."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 import threestudio
 
 from ..errors import ConfigError
-from ..gaussians import Gaussians
+from ..gaussians import Gaussians, rotation_matrices
 from ..masks import Selection, in_box
 from .photometric import gaussians_from_points, random_points
 from .scene_edit import SceneEditSystem
@@ -17,6 +19,8 @@ from .scene_edit import SceneEditSystem
 LARGEST_SCALE = 0.15
 """Gaussians of the new object stay below this share of the box's shortest side."""
 COLOR_SPREAD = 0.1
+REACH = 2.0
+"""Standard deviations of a Gaussian that count as part of the object: these stay inside the box as well."""
 
 
 @threestudio.register("gs-add-system")
@@ -28,9 +32,12 @@ class SceneAddSystem(SceneEditSystem):
         """Keys of the edit; ``mask`` stays empty: what may change is the new object."""
 
         box: list[float] = field(default_factory=list)
-        """x_min y_min z_min x_max y_max z_max, world units: the object lies inside, resting on nothing by itself."""
+        """x_min y_min z_min x_max y_max z_max, world units: the object lies inside, resting on nothing by itself.
+        Every Gaussian stays inside by two standard deviations."""
         num_start: int = 2000
-        """Gaussians to start from, a grey ball that fills the box."""
+        """Gaussians to start from, a grey ball in the middle of the box."""
+        start_size: float = 0.8
+        """How much of the box that ball fills along each side, in (0, 1]; an opaque ball hardly shrinks."""
         start_opacity: float = 0.5
         """Their opacity, in (0, 1)."""
 
@@ -45,11 +52,16 @@ class SceneAddSystem(SceneEditSystem):
                 fix="set box=[-0.5,-0.5,0,0.5,0.5,1]",
             )  # fmt: skip
         in_box(torch.zeros(1, 3), box, "box")
-        if self.cfg.num_start < 8 or not 0 < self.cfg.start_opacity < 1:
-            raise ConfigError(
-                what=f"system.num_start is {self.cfg.num_start}, system.start_opacity {self.cfg.start_opacity}",
-                expected="at least 8, and between 0 and 1", fix="set system.num_start=2000 system.start_opacity=0.5",
-            )  # fmt: skip
+        for name, is_right, expected in (
+            ("num_start", self.cfg.num_start >= 8, "at least 8"),
+            ("start_size", 0 < self.cfg.start_size <= 1, "above 0, at most 1"),
+            ("start_opacity", 0 < self.cfg.start_opacity < 1, "between 0 and 1"),
+        ):
+            if not is_right:
+                raise ConfigError(
+                    what=f"system.{name} is {self.cfg[name]}", expected=expected,
+                    fix=f"set system.{name}={getattr(self.Config, name)}",
+                )  # fmt: skip
         super().configure()
 
     def choose(self, views: Any) -> tuple[Gaussians, Selection]:
@@ -59,10 +71,10 @@ class SceneAddSystem(SceneEditSystem):
         return scene, Selection(torch.arange(len(scene)) >= len(self._source))
 
     def start_object(self) -> Gaussians:
-        """Grey Gaussians, evenly at random in the ellipsoid that fills the box."""
+        """Grey Gaussians, evenly at random in an ellipsoid in the middle of the box."""
         draw = torch.Generator().manual_seed(self.cfg.seed)
         low, high = torch.tensor(list(self.cfg.box), dtype=torch.float32).view(2, 3)
-        points = random_points(self.cfg.num_start, (low + high) / 2, (high - low) / 2, draw)
+        points = random_points(self.cfg.num_start, (low + high) / 2, self.cfg.start_size * (high - low) / 2, draw)
         rgbs = 0.5 + COLOR_SPREAD * torch.randn(self.cfg.num_start, 3, generator=draw)
         return gaussians_from_points(points, rgbs.clamp(0, 1), 0, self.cfg.start_opacity)
 
@@ -73,11 +85,11 @@ class SceneAddSystem(SceneEditSystem):
 
     @torch.no_grad()
     def _keep_inside(self) -> None:
-        box = torch.tensor(list(self.cfg.box), dtype=torch.float32, device=self.device)
-        means = self.editable.selected["means"]
-        means.copy_(torch.minimum(torch.maximum(means, box[:3]), box[3:]))
-        largest = LARGEST_SCALE * float((box[3:] - box[:3]).min())
-        self.editable.selected["log_scales"].clamp_(max=float(torch.tensor(largest).log()))
+        selected = self.editable.selected
+        low, high = torch.tensor(list(self.cfg.box), dtype=torch.float32, device=self.device).view(2, 3)
+        selected["log_scales"].clamp_(max=math.log(LARGEST_SCALE * float((high - low).min())))
+        reach = REACH * extents(self.editable.current())
+        selected["means"].copy_(torch.minimum(torch.maximum(selected["means"], low + reach), high - reach))
 
     def scene_before(self) -> Gaussians:
         """The scene without the object."""
@@ -86,3 +98,9 @@ class SceneAddSystem(SceneEditSystem):
     def shown_selection(self) -> tuple[Gaussians, Tensor]:
         """The object as it came out."""
         return self.editable.result(), self.editable.result_selection()
+
+
+def extents(gaussians: Gaussians) -> Float[Tensor, "n 3"]:
+    """How far each Gaussian goes along the world axes: the standard deviations of its marginals, world units."""
+    axes = rotation_matrices(gaussians.quats) * gaussians.scales[:, None, :]
+    return axes.norm(dim=-1)

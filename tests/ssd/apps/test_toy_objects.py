@@ -25,14 +25,15 @@ def experiment(name, **more):
     return complete(load_config(path, cli_args=[f"{key}={value}" for key, value in words.items()]))
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch):
+@pytest.fixture
+def small(monkeypatch):
     monkeypatch.setattr(toy_objects, "SIZE", 32)
     monkeypatch.setattr(toy_objects, "NUM_CAMERAS", 12)
     monkeypatch.setattr(toy_objects, "NUM_MASKS", 6)
     monkeypatch.setattr(toy_objects, "NUM_VIEWS", 2)
 
 
+@pytest.mark.usefixtures("small")
 def test_removal_is_judged_by_the_scene_without_the_object(tmp_path):
     assert apps.start("toy-objects", experiment("delete-gs.yaml"), [f"out={tmp_path}", f"scenes=[{WORDS}]"]) == 0
     folder = tmp_path / "delete" / WORDS.replace(" ", "-")
@@ -46,6 +47,7 @@ def test_removal_is_judged_by_the_scene_without_the_object(tmp_path):
     assert len(load_gaussians(folder / "scene.ply")) < whole - 200  # the ball's inside and the ground beneath it
 
 
+@pytest.mark.usefixtures("small")
 def test_an_added_object_is_judged_by_the_scene_with_it(tmp_path):
     (tmp_path / "world").mkdir()
     world = write_world(tmp_path / "world")
@@ -54,11 +56,26 @@ def test_an_added_object_is_judged_by_the_scene_with_it(tmp_path):
     assert apps.start("toy-objects", cfg, [f"out={tmp_path}", f"scenes=[{WORDS}]"]) == 0
     folder = tmp_path / "add" / WORDS.replace(" ", "-")
     row = json.loads((folder / "row.json").read_text())
-    assert 0 <= row["object"] <= 1
+    assert row["object"] in (0.0, 0.5, 1.0)  # the share of two views; what a real model reaches is a slow test
     assert row["psnr_elsewhere_start"] > 20
     new = load_gaussians(folder / "run" / "save" / "edited.ply").means[-20:]
     assert (new[:, 2] > -0.2).all()
     assert (new.abs() < 1.5)[:, :2].all()
+
+
+@pytest.mark.slow
+def test_the_embedded_model_makes_a_red_ball_that_stays_in_its_place(tmp_path):
+    """The short run of docs/growth.md, which reached 20.5 dB at the ball and 23.2 elsewhere, all views read right."""
+    more = {
+        "steps": 160, "data.size": 0, "data.num_train_views": 12, "system.num_start": 1200,
+        "system.growth.start": 60, "system.growth.stop": 120, "system.growth.every": 30,
+    }  # fmt: skip
+    assert apps.start("toy-objects", experiment("add-gs.yaml", **more), [f"out={tmp_path}", f"scenes=[{WORDS}]"]) == 0
+    row = json.loads((tmp_path / "add" / WORDS.replace(" ", "-") / "row.json").read_text())
+    assert row["psnr_object_result"] > 18
+    assert row["psnr_elsewhere_result"] > 21
+    assert row["object"] >= 0.75
+    assert row["color"] >= 0.75
 
 
 def test_other_experiments_are_refused():

@@ -5,14 +5,15 @@ import json
 import pytest
 import torch
 
-from tests.edit_world import QUIET, REPOSITORY, SIZE, vertex_rows
+from tests.edit_world import QUIET, REPOSITORY, SIZE, toy_parts, vertex_rows
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 from threestudio_ssd.errors import ConfigError
+from threestudio_ssd.gaussians import rotation_matrices
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.masks import load_selection
-from threestudio_ssd.systems.scene_add import SceneAddSystem
+from threestudio_ssd.systems.scene_add import SceneAddSystem, extents
 
 BOX = [1.2, -0.6, 0.0, 2.2, 0.4, 1.0]
 
@@ -49,8 +50,9 @@ def test_the_object_stays_in_its_box(world, added):
     count = len(load_gaussians(world / "scene.ply"))
     new = load_gaussians(added / "edited.ply").select(slice(count, None))
     low, high = torch.tensor(BOX).view(2, 3)
-    assert (new.means >= low).all()
-    assert (new.means <= high).all()
+    reach = 2 * extents(new)
+    assert (new.means - reach >= low - 1e-4).all()
+    assert (new.means + reach <= high + 1e-4).all()
     assert new.scales.max() <= 0.15 * 1.0 + 1e-5
 
 
@@ -63,13 +65,21 @@ def test_the_report_compares_with_the_scene_without_it(world, added):
     assert report["psnr_outside"] > 30
 
 
-def test_the_start_fills_the_box(world, tmp_path):
+def test_extents_are_those_of_the_covariances(generator):
+    scene, _ = toy_parts(keep_every=50)
+    turned = scene.replace(raw_quats=torch.randn(len(scene), 4, generator=generator))
+    axes = rotation_matrices(turned.quats) @ torch.diag_embed(turned.scales)
+    torch.testing.assert_close(extents(turned), (axes @ axes.mT).diagonal(dim1=1, dim2=2).sqrt())
+    assert not torch.allclose(extents(turned), turned.scales)
+
+
+def test_the_start_fills_most_of_the_box(world, tmp_path):
     system = SceneAddSystem(experiment(world, tmp_path, **{"system.num_start": 500}).system)
     start = system.start_object()
     low, high = torch.tensor(BOX).view(2, 3)
     torch.testing.assert_close(start.means.mean(dim=0), (low + high) / 2, atol=0.1, rtol=0)
-    assert (start.means.amax(dim=0) > high - 0.15).all()
-    assert ((start.means - (low + high) / 2).norm(dim=1) <= 0.5001).all()
+    assert (start.means.amax(dim=0) > (low + high) / 2 + 0.35).all()
+    assert ((start.means - (low + high) / 2).norm(dim=1) <= 0.4001).all()
     again = SceneAddSystem(experiment(world, tmp_path, **{"system.num_start": 500}).system).start_object()
     assert torch.equal(start.means, again.means)
 
@@ -79,7 +89,9 @@ def test_the_start_fills_the_box(world, tmp_path):
     [
         ({"box": "[]"}, "box is empty"),
         ({"box": "[0,0,0,1,1,0]"}, "box is [0.0, 0.0, 0.0, 1.0, 1.0, 0.0]"),
-        ({"system.num_start": 3}, "system.num_start is 3, system.start_opacity 0.5"),
+        ({"system.num_start": 3}, "system.num_start is 3"),
+        ({"system.start_size": 1.5}, "system.start_size is 1.5"),
+        ({"system.start_opacity": 1}, "system.start_opacity is 1.0"),
     ],
 )
 def test_objects_that_cannot_be_placed(world, tmp_path, more, what):
