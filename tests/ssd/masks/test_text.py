@@ -244,3 +244,124 @@ def test_training_decodes_what_the_librarys_forward_decodes(clipseg_folder, view
     pictures = views[:2, :, :32, :32]
     expected = segmenter.network(pixel_values=normalise_pixels(pictures.repeat_interleave(2, 0)), **tokens).logits
     torch.testing.assert_close(decode(segmenter.network, pictures, tokens, 2), expected.reshape(4, 32, 32))
+
+
+TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+
+
+@pytest.fixture
+def sam3_folder(tmp_path):
+    """A SAM 3 of random weights in a folder, as tools write it."""
+    from transformers import Sam3Config, Sam3Model
+
+    folder = tmp_path / "sam3"
+    folder.mkdir()
+    tokenizer = build_tokenizer(folder)
+    text = TOWER | {
+        "num_hidden_layers": 1, "vocab_size": len(tokenizer), "max_position_embeddings": 32, "projection_dim": 16,
+        "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": tokenizer.eos_token_id,
+    }  # fmt: skip
+    trunk = TOWER | {
+        "model_type": "sam3_vit_model", "num_hidden_layers": 2, "image_size": 56, "pretrain_image_size": 56,
+        "patch_size": 14, "window_size": 2, "global_attn_indexes": [1],
+    }  # fmt: skip
+    vision = {
+        "backbone_config": trunk, "fpn_hidden_size": 16, "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]],
+    }  # fmt: skip
+    config = Sam3Config(
+        vision_config=vision, text_config=text, geometry_encoder_config=TOWER | {"num_layers": 1},
+        detr_encoder_config=TOWER | {"num_layers": 1}, detr_decoder_config=TOWER | {"num_layers": 1, "num_queries": 5},
+        mask_decoder_config={"hidden_size": 16, "num_attention_heads": 2},
+    )  # fmt: skip
+    torch.manual_seed(9)
+    Sam3Model(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_real_sam3_loads_by_folder_and_its_sure_instances_are_joined(sam3_folder, views):
+    segmenter = load_segmenter(str(sam3_folder))
+    assert isinstance(segmenter, Sam3)
+    assert segmenter.size == (56, 56)
+    tokens = segmenter.tokenizer(["the red ball"], padding="max_length", max_length=32, return_tensors="pt")
+    pixels = 2 * torch.nn.functional.interpolate(views[:1], (56, 56), mode="bilinear", antialias=True) - 1
+    inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+    outputs = segmenter.network(pixel_values=pixels, **inputs)
+    scores = (outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid())[0]
+    threshold = scores.sort().values[1:3].mean().item()
+    sure = outputs.pred_masks[:, scores > threshold]
+    assert 1 <= sure.shape[1] < 5
+    expected = torch.nn.functional.interpolate(sure, (40, 56), mode="bilinear", antialias=True)[0] > 0
+    assert torch.equal(segmenter.find(views, "the red ball", threshold)[0], expected.any(0))
+    assert not segmenter.find(views, "the red ball", 0.999).any()
+
+
+@pytest.fixture
+def dino_folder(tmp_path):
+    """A GroundingDINO of random weights with a word tokenizer that has BERT's places of its special tokens."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection, PreTrainedTokenizerFast
+
+    folder = tmp_path / "dino"
+    words = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029, "the": 1, "statue": 2}
+    spare = {f"[unused{place}]": place for place in range(1030) if place not in words.values()}
+    tokenizer = Tokenizer(models.WordLevel(words | spare, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 102), ("[CLS]", 101))
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    text = TOWER | {"model_type": "bert", "num_hidden_layers": 1, "vocab_size": 1030, "max_position_embeddings": 32}
+    trunk = {
+        "model_type": "swin", "image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [1, 1, 1, 1],
+        "num_heads": [1, 1, 1, 1], "window_size": 4, "out_indices": [2, 3, 4],
+    }  # fmt: skip
+    config = GroundingDinoConfig(
+        backbone_config=trunk, text_config=text, num_queries=7, d_model=32, encoder_layers=1, decoder_layers=2,
+        encoder_ffn_dim=32, decoder_ffn_dim=32, encoder_attention_heads=2, decoder_attention_heads=2,
+        max_text_len=16, disable_custom_kernels=True,
+    )  # fmt: skip
+    torch.manual_seed(10)
+    GroundingDinoForObjectDetection(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_real_groundingdino_and_sam2_load_by_their_joined_names(dino_folder, sam2, views, tmp_path, monkeypatch):
+    sam2.save_pretrained(tmp_path / "sam2")
+    monkeypatch.setattr(GroundedSam2, "SHORT_SIDE", 64)
+    joined = f"{dino_folder}+{tmp_path / 'sam2'}"
+    monkeypatch.setitem(text_module.ALIASES, "grounded-sam2", joined)
+    segmenter = load_segmenter("grounded-sam2")
+    assert isinstance(segmenter, GroundedSam2)
+    tokens = segmenter.tokenizer("the statue.", return_tensors="pt")
+    assert tokens.input_ids.tolist() == [[101, 1, 2, 1012, 102]]
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1)
+    pixels = (torch.nn.functional.interpolate(views[:1], (64, 90), mode="bilinear", antialias=True) - mean) / std
+    outputs = segmenter.detector(pixel_values=pixels, **tokens)
+    scores = outputs.logits[0].sigmoid().amax(-1)
+    threshold = scores.sort().values[3:5].mean().item()
+    x, y, width, height = outputs.pred_boxes[0][scores > threshold].unbind(-1)
+    corners = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], -1).clamp(0, 1)
+    assert len(corners) == 3
+    torch.testing.assert_close(segmenter._boxes(views[0], "The Statue.", threshold), corners)
+    found = segmenter.find(views, "the statue", threshold)
+    assert found.shape == (3, 40, 56)
+    assert found.any()
+    assert not segmenter.find(views, "the statue", 1.0).any()
+    # left out, it need be as sure as is usual for GroundingDINO
+    monkeypatch.setattr(GroundedSam2, "CONFIDENCE", threshold)
+    assert torch.equal(segmenter.find(views, "the statue", None), found)
+
+
+def test_how_sure_each_kind_usually_has_to_be():
+    assert (ClipSeg.CONFIDENCE, Sam3.CONFIDENCE, GroundedSam2.CONFIDENCE) == (0.5, 0.5, 0.3)
+
+
+def test_aliases_name_the_kinds_they_stand_for(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(GroundedSam2, "__init__", lambda segmenter, source, device: loaded.append(source))
+    for name in ("grounded-sam2", "grounded-sam2/", "IDEA-Research/grounding-dino-base+facebook/sam2.1-hiera-large"):
+        load_segmenter(name)
+    assert set(loaded) == {"IDEA-Research/grounding-dino-base+facebook/sam2.1-hiera-large"}
+    assert text_module.ALIASES["sam3"] == "facebook/sam3"
+    assert text_module.ALIASES["clipseg"] == "CIDAS/clipseg-rd64-refined"
