@@ -144,11 +144,15 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", ["ball", "tree", "car", "donut"])
+SCENES = ("ball", "tree", "car", "donut", "house", "snowman")
+"""Those of docs/masks.md, here with every sixth Gaussian where there it is every third."""
+
+
+@pytest.mark.parametrize("name", SCENES)
 def test_a_third_of_the_masks_may_be_wrong(name):
     """Exact masks give 0.9; with four of twelve wrong in any one way, or each in another, it stays above 0.85."""
-    gaussians, is_object = toy_object(name)
-    cameras = toy_cameras(24, 48)
+    gaussians, is_object = toy_object(name, keep_every=6)
+    cameras = toy_cameras(24, 32)
     traced_in, seen_from = cameras[::2], cameras[1::6]
     exact = object_masks(gaussians, is_object, traced_in)
     clean = trace_views(gaussians, traced_in, exact)
@@ -166,13 +170,14 @@ def test_a_third_of_the_masks_may_be_wrong(name):
         assert not traced.is_trusted[rows].any(), kind
 
 
-def test_neighbouring_inverted_masks_do_not_win():
-    """Four neighbours of twelve that agree on the opposite, wherever they stand around a car."""
-    gaussians, is_object = toy_object("car")
-    traced_in = toy_cameras(24, 64)[::2]
+@pytest.mark.parametrize("name", SCENES)
+def test_neighbouring_inverted_masks_do_not_win(name):
+    """Four neighbours of twelve that agree on the opposite, in four places around the object, in all around a car."""
+    gaussians, is_object = toy_object(name, keep_every=6)
+    traced_in = toy_cameras(24, 32)[::2]
     exact = object_masks(gaussians, is_object, traced_in)
     places = torch.linalg.inv(traced_in.viewmats)[:, :3, 3]
-    for center in places:
+    for center in places if name == "car" else places[::3]:
         rows = (places - center).norm(dim=1).topk(4, largest=False).indices
         traced = trace_views(gaussians, traced_in, exact.index_copy(0, rows, 1 - exact[rows]))
         assert overlap(gaussians, traced.is_selected, is_object, traced_in[::3]) >= 0.85, rows.tolist()
