@@ -193,7 +193,7 @@ def test_the_published_benchmark_is_what_was_asked_for():
     assert len(cfg.data.edits) >= 24
     assert cfg.data.num_seeds >= 3
     named = {method.load(10).system.guidance.score.name for method in methods_from(cfg.system.picture_methods)}
-    assert named >= {*SCORES, "ssd-small"} - {"ssd-ip2p"}
+    assert named >= {*SCORES, "ssd-small"}
     assert {"dds-cds", "ssd-cds"} <= set(cfg.system.picture_methods)
     assert {"sds", "dds", "csd", "pds", "ssd"} <= set(cfg.system.scene_methods)
 
