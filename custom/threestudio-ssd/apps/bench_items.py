@@ -1,9 +1,7 @@
 """Methods on toy edits, item by item: one method, one seed, pictures or scenes, all edits in batches. Resumable."""
 
 import dataclasses
-import hashlib
 import json
-import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from ..errors import ConfigError
 from ..guidance import SSDGuidance
 from ..guidance.score_options import build_score
 from ..toyworld.classifier import load_classifier
+from .tiny_training import sha256, write_text
 from .toy_edits import toy_edit
 from .toy_trials import Outcome, PictureTrials, SceneTrials, Trial, run_trials, steps_to_share
 from .toy_truth import judge_images
@@ -131,16 +130,14 @@ def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> l
         for outcome in run_trials(batch, cfg.system.num_steps, read, settings.num_probes):
             rows.append({"method": method.name, "kind": kind, **_row(outcome, read)})
             _save_picture(outcome, folder)
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"settings": made_with, "rows": rows}, indent=1))
-    os.replace(temporary, file)
+    write_text(file, json.dumps({"settings": made_with, "rows": rows}, indent=1))
     success = statistics.mean(row["success"] for row in rows)
     threestudio.info(f"{kind} {method.name} seed {seed}: success {success:.2f}")
     return rows
 
 
 def _made_with(system: DictConfig, kind: Kind, settings: ItemSettings) -> dict[str, str]:
-    """Every setting that the rows depend on, flat: key -> value as text; of a model folder also its weights' sizes."""
+    """Every setting that the rows depend on, flat: key -> value as text; with checksums of the weights."""
     names = PICTURE_KEYS if kind == "picture" else SCENE_KEYS
     parts: dict[str, Any] = {name: system[name] for name in names}
     parts |= {"edits": list(settings.edits), "scene_seed": settings.scene_seed, "use_masks": settings.use_masks}
@@ -150,18 +147,13 @@ def _made_with(system: DictConfig, kind: Kind, settings: ItemSettings) -> dict[s
         parts["num_views"] = settings.num_views
     model = Path(system.guidance.model)
     parts["score"] = dataclasses.asdict(build_score(system.guidance.score))
-    parts["weights"] = {str(file.relative_to(model)): _digest(file) for file in sorted(model.rglob("*.safetensors"))}
+    files = sorted(model.rglob("*.safetensors"))
+    parts["weights"] = {str(file.relative_to(model)): sha256(file)[:16] for file in files}
     return {key: json.dumps(value) for key, value in _flat(parts).items()}
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Leaves by dotted key; lists are leaves."""
-    tree = OmegaConf.to_container(tree, resolve=True) if OmegaConf.is_config(tree) else tree
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
