@@ -3,6 +3,9 @@
 The host prints any exception that carries ``what``, ``expected`` and ``fix`` as one line and exits with code 2.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used.
@@ -31,6 +34,24 @@ class SceneFormatError(InputError):
 
 class MissingPackageError(InputError):
     """An optional package: feature, package, install line."""
+
+
+def check_values(prefix: str, cfg: Any, defaults: Any, rules: Mapping[str, tuple[bool, str]]) -> None:
+    """Refuse a number out of range, and name the default to go back to.
+
+    Args:
+        prefix: Where the keys stand, such as "system.growth".
+        cfg: Holds the values, by attribute.
+        defaults: Holds the defaults, by attribute.
+        rules: Name -> whether the value is right, and what was expected.
+
+    Raises:
+        ConfigError: For the first rule that is broken.
+    """
+    for name, (is_right, expected) in rules.items():
+        if not is_right:
+            key, default = f"{prefix}.{name}", str(getattr(defaults, name)).replace(" ", "")
+            raise ConfigError(what=f"{key} is {getattr(cfg, name)}", expected=expected, fix=f"set {key}={default}")
 
 
 def _rebuild(cls: type[InputError], what: str, expected: str, fix: str) -> InputError:

@@ -114,7 +114,7 @@ MESSAGES = {
         lambda: GSViews({"num_train_views": -1}),
         "data.num_train_views is -1",
         "at least 1",
-        "set data.num_train_views=1",
+        "set data.num_train_views=96",
     ),
     "elevations": (
         lambda: GSViews({"elevation_deg": [40.0, 10.0]}),

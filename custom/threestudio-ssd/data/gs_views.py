@@ -16,7 +16,7 @@ import threestudio
 from threestudio.utils.config import parse_structured
 
 from ..cameras import Cameras, Orbit, World, fit_orbit, load_cameras
-from ..errors import ConfigError
+from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
 from .crop import crop_to_selection
 from .views import OrbitRange, capture_orbit, even_orbit, random_orbit, spread_subset, turntable
@@ -176,18 +176,10 @@ class GSViews(pl.LightningDataModule):
                 what=f"cameras {cfg.cameras} do not exist", expected="a COLMAP folder, transforms.json or cameras.json",
                 fix="check the path, or leave cameras empty for an orbit",
             )  # fmt: skip
-        for name in ("batch_size", "num_train_views", "num_test_views", "test_size"):
-            if getattr(cfg, name) < 1:
-                raise ConfigError(
-                    what=f"data.{name} is {getattr(cfg, name)}", expected="at least 1", fix=f"set data.{name}=1"
-                )
-        for name, least in (("size", 0), ("render_size", 0), ("crop_margin", 0), ("max_zoom", 1)):
-            if not getattr(cfg, name) >= least:
-                raise ConfigError(
-                    what=f"data.{name} is {getattr(cfg, name)}",
-                    expected=f"at least {least}",
-                    fix=f"set data.{name}={least}",
-                )
+        least = dict.fromkeys(("batch_size", "num_train_views", "num_test_views", "test_size", "max_zoom"), 1)
+        least |= dict.fromkeys(("size", "render_size", "crop_margin"), 0)
+        rules = {name: (getattr(cfg, name) >= value, f"at least {value}") for name, value in least.items()}
+        check_values("data", cfg, GSViewsConfig, rules)
         for name in ("elevation_deg", "radius_scale"):
             values = list(getattr(cfg, name))
             if len(values) != 2 or values[0] > values[1]:

@@ -15,7 +15,7 @@ import threestudio
 from threestudio.utils.config import parse_structured
 
 from ..cameras import Cameras, World, load_cameras, load_points, sparse_points_file, transforms_file
-from ..errors import ConfigError
+from ..errors import ConfigError, check_values
 from ..gaussians.io import read_points_ply
 from .gs_views import Steps
 
@@ -74,12 +74,10 @@ class PhotosData(pl.LightningDataModule):
             raise ConfigError(
                 what="cameras is empty", expected="a capture with photographs", fix="set cameras=path/to/capture"
             )
-        for name, least in (("size", 16), ("hold_out_every", 0)):
-            if getattr(self.cfg, name) < least:
-                raise ConfigError(
-                    what=f"data.{name} is {getattr(self.cfg, name)}", expected=f"at least {least}",
-                    fix=f"set data.{name}={getattr(PhotosConfig, name)}",
-                )  # fmt: skip
+        check_values("data", self.cfg, PhotosConfig, {
+            "size": (self.cfg.size >= 16, "at least 16"),
+            "hold_out_every": (self.cfg.hold_out_every >= 0, "at least 0"),
+        })  # fmt: skip
         self._dataparser = Path(self.cfg.dataparser) if self.cfg.dataparser else None
         capture = load_cameras(self.cfg.cameras, world=self.cfg.world, dataparser=self._dataparser)
         has_photo = [path is not None for path in capture.image_paths]

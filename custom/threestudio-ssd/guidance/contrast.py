@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..diffusion import AttentionTaps, Backbone, PromptEmbeds
-from ..errors import ConfigError
+from ..errors import ConfigError, check_values
 from ..scores import CDS, Branch, predict_branches
 
 
@@ -113,14 +113,9 @@ def _check(cfg: CDSConfig | DictConfig, num_layers: int) -> None:
             what=f"{key}.layers holds {wrong[0]}", expected=f"0 to {num_layers - 1} for this network",
             fix=f"set {key}.layers=[] for all of them",
         )  # fmt: skip
-    for name, is_right, expected in (
-        ("weight", cfg.weight > 0, "at least 0"),
-        ("num_patches", cfg.num_patches >= 2, "at least 2"),
-        ("patch_sizes", len(cfg.patch_sizes) > 0 and min(cfg.patch_sizes) >= 1, "sides of at least 1 cell"),
-        ("temperature", cfg.temperature > 0, "above 0"),
-    ):
-        if not is_right:
-            raise ConfigError(
-                what=f"{key}.{name} is {getattr(cfg, name)}", expected=expected,
-                fix=f"set {key}.{name}={getattr(CDS(), name)}, as published",
-            )  # fmt: skip
+    check_values(key, cfg, CDSConfig(weight=CDS().weight), {
+        "weight": (cfg.weight > 0, "at least 0"),
+        "num_patches": (cfg.num_patches >= 2, "at least 2"),
+        "patch_sizes": (len(cfg.patch_sizes) > 0 and min(cfg.patch_sizes) >= 1, "sides of at least 1 cell"),
+        "temperature": (cfg.temperature > 0, "above 0"),
+    })  # fmt: skip

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..diffusion import Backbone, PromptEmbeds
 from ..diffusion.adapter import TrainableLora
-from ..errors import ConfigError
+from ..errors import check_values
 from ..scores import Branch
 from ..scores.vsd import LORA
 
@@ -44,15 +44,10 @@ class VariationalTerm:
     """
 
     def __init__(self, cfg: LoraNetworkConfig | DictConfig, backbone: Backbone) -> None:
-        for name, is_right, expected in (
-            ("rank", cfg.rank >= 1, "at least 1"),
-            ("learning_rate", cfg.learning_rate > 0, "above 0"),
-        ):
-            if not is_right:
-                key, published = f"system.guidance.lora_network.{name}", getattr(LoraNetworkConfig(), name)
-                raise ConfigError(
-                    what=f"{key} is {getattr(cfg, name)}", expected=expected, fix=f"set {key}={published:g}"
-                )
+        check_values("system.guidance.lora_network", cfg, LoraNetworkConfig, {
+            "rank": (cfg.rank >= 1, "at least 1"),
+            "learning_rate": (cfg.learning_rate > 0, "above 0"),
+        })  # fmt: skip
         self.backbone = backbone
         self.lora = TrainableLora(backbone, rank=cfg.rank, learning_rate=cfg.learning_rate)
 

@@ -13,7 +13,7 @@ import threestudio
 from threestudio.utils.config import parse_structured
 
 from ..cameras import Cameras
-from ..errors import ConfigError
+from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
 from ..rendering import render_each
 from .box import in_box, in_sphere
@@ -105,21 +105,15 @@ def check_mask(cfg: MaskConfig | DictConfig) -> None:
     Raises:
         ConfigError: For an unknown key in a part, a part without any key, or a number out of range.
     """
-    if not 0 < cfg.threshold < 1:
-        raise ConfigError(
-            what=f"mask.threshold is {cfg.threshold}", expected="between 0 and 1", fix="set mask.threshold=0.5"
-        )
+    check_values("mask", cfg, MaskConfig, {
+        "threshold": (0 < cfg.threshold < 1, "between 0 and 1"),
+        "num_views": (cfg.num_views >= 1, "at least 1"),
+        "view_size": (cfg.view_size >= 16, "at least 16"),
+    })  # fmt: skip
     if cfg.confidence is not None and not 0 < cfg.confidence < 1:
         raise ConfigError(
             what=f"mask.confidence is {cfg.confidence}", expected="between 0 and 1", fix="set mask.confidence=null"
         )
-    for name, least in (("num_views", 1), ("view_size", 16)):
-        if getattr(cfg, name) < least:
-            raise ConfigError(
-                what=f"mask.{name} is {getattr(cfg, name)}",
-                expected=f"at least {least}",
-                fix=f"set mask.{name}={getattr(MaskConfig, name)}",
-            )
     _check_parts(cfg, "mask")
 
 

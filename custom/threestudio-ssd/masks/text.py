@@ -70,7 +70,8 @@ def segment(
 @torch.no_grad()
 def _find(images: Tensor, text: str, segmenter: str, threshold: float | None) -> Bool[Tensor, "c h w"]:
     """Nothing holds the segmenter when this returns."""
-    return load_segmenter(segmenter, str(images.device)).find(images, text, threshold)
+    loaded = load_segmenter(segmenter, str(images.device))
+    return loaded.find(images, text, loaded.CONFIDENCE if threshold is None else threshold)
 
 
 class Segmenter(ABC):
@@ -83,7 +84,7 @@ class Segmenter(ABC):
     CONFIDENCE = 0.5
 
     @abstractmethod
-    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float | None) -> Bool[Tensor, "c h w"]:
+    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
         """The pixels of each view that the text names."""
 
 
@@ -105,9 +106,8 @@ class ClipSeg(Segmenter):
         self.size = (size, size) if isinstance(size, int) else (size["height"], size["width"])
         self.mean, self.std = settings["image_mean"], settings["image_std"]
 
-    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float | None) -> Bool[Tensor, "c h w"]:
+    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
         """Pixels whose probability is above the threshold, at the pictures' size."""
-        threshold = self.CONFIDENCE if threshold is None else threshold
         length = self.network.config.text_config.max_position_embeddings
         tokens = self.tokenizer(text, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
         tokens = tokens.to(images.device)
@@ -138,9 +138,8 @@ class Sam3(Segmenter):
         self.tokenizer = _load(AutoTokenizer.from_pretrained, source)
         self.size = _square(self.network.config.vision_config.backbone_config.image_size)
 
-    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float | None) -> Bool[Tensor, "c h w"]:
+    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
         """Union of the instances' masks."""
-        threshold = self.CONFIDENCE if threshold is None else threshold
         tokens = self.tokenizer(
             text, padding="max_length", truncation=True, max_length=self.TEXT_LENGTH, return_tensors="pt"
         ).to(images.device)
@@ -176,9 +175,8 @@ class GroundedSam2(Segmenter):
         self.network = _load(Sam2Model.from_pretrained, segmenter, device)
         self.size = _square(self.network.config.prompt_encoder_config.image_size)
 
-    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float | None) -> Bool[Tensor, "c h w"]:
+    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
         """Union of the masks in the boxes whose score is above the threshold."""
-        threshold = self.CONFIDENCE if threshold is None else threshold
         found = []
         for image in images:
             boxes = self._boxes(image, text, threshold)

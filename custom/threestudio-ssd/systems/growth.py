@@ -10,7 +10,7 @@ from torch import Tensor
 
 import threestudio
 
-from ..errors import ConfigError
+from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians, Offspring, anchor_weights, grow, strongest
 from ..gaussians.model import FIELD_NAMES
 from .editable import EditableGaussians
@@ -64,18 +64,16 @@ def check_growth(cfg: DictConfig) -> None:
     Raises:
         ConfigError: For a number out of range.
     """
-    for name, is_right, expected in (
-        ("every", cfg.every >= 1, "at least 1"),
-        ("max_gaussians", cfg.max_gaussians >= 1, "at least 1"),
-        ("top_share", 0 < cfg.top_share <= 1, "above 0, at most 1"),
-        ("stop", cfg.stop >= cfg.start, f"at least growth.start, which is {cfg.start}"),
-    ):
-        if not is_right:
-            raise ConfigError(
-                what=f"system.growth.{name} is {cfg[name]}",
-                expected=expected,
-                fix=f"set system.growth.{name}={cfg.start if name == 'stop' else getattr(GrowthConfig, name)}",
-            )
+    check_values("system.growth", cfg, GrowthConfig, {
+        "every": (cfg.every >= 1, "at least 1"),
+        "max_gaussians": (cfg.max_gaussians >= 1, "at least 1"),
+        "top_share": (0 < cfg.top_share <= 1, "above 0, at most 1"),
+    })  # fmt: skip
+    if cfg.stop < cfg.start:
+        raise ConfigError(
+            what=f"system.growth.stop is {cfg.stop}", expected=f"at least growth.start, which is {cfg.start}",
+            fix=f"set system.growth.stop={cfg.start}",
+        )  # fmt: skip
 
 
 def loss_scale(trainer: Any) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import threestudio
 
-from ..errors import ConfigError
+from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians, rotation_matrices
 from ..masks import Selection, in_box
 from .photometric import gaussians_from_points, random_points
@@ -52,16 +52,11 @@ class SceneAddSystem(SceneEditSystem):
                 fix="set box=[-0.5,-0.5,0,0.5,0.5,1]",
             )  # fmt: skip
         in_box(torch.zeros(1, 3), box, "box")
-        for name, is_right, expected in (
-            ("num_start", self.cfg.num_start >= 8, "at least 8"),
-            ("start_size", 0 < self.cfg.start_size <= 1, "above 0, at most 1"),
-            ("start_opacity", 0 < self.cfg.start_opacity < 1, "between 0 and 1"),
-        ):
-            if not is_right:
-                raise ConfigError(
-                    what=f"system.{name} is {self.cfg[name]}", expected=expected,
-                    fix=f"set system.{name}={getattr(self.Config, name)}",
-                )  # fmt: skip
+        check_values("system", self.cfg, self.Config, {
+            "num_start": (self.cfg.num_start >= 8, "at least 8"),
+            "start_size": (0 < self.cfg.start_size <= 1, "above 0, at most 1"),
+            "start_opacity": (0 < self.cfg.start_opacity < 1, "between 0 and 1"),
+        })  # fmt: skip
         super().configure()
 
     def choose(self, views: Any) -> tuple[Gaussians, Selection]:

@@ -12,7 +12,7 @@ from threestudio.systems.base import BaseSystem
 from threestudio.utils.misc import get_device
 
 from ..data import view_order
-from ..errors import ConfigError
+from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians, save_gaussians
 from ..masks import MaskConfig, check_mask, find_selection, save_previews
@@ -81,12 +81,8 @@ class SceneDeleteSystem(BaseSystem):
         check_mask(self.cfg.mask)
         if self.cfg.num_steps < 1:
             raise ConfigError(what=f"steps is {self.cfg.num_steps}", expected="at least 1", fix="set steps=400")
-        for name in ("rim", "dilate"):
-            if not self.cfg[name] >= 0:
-                raise ConfigError(
-                    what=f"system.{name} is {self.cfg[name]}", expected="at least 0",
-                    fix=f"set system.{name}={getattr(self.Config, name)}",
-                )  # fmt: skip
+        rules = {name: (self.cfg[name] >= 0, "at least 0") for name in ("rim", "dilate")}
+        check_values("system", self.cfg, self.Config, rules)
         check_inpainter(self.cfg.inpainter, self.cfg.dtype)
         self._scene = load_gaussians(self.cfg.scene)
         self.editable: EditableGaussians | None = None

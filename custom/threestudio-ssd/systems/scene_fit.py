@@ -14,7 +14,7 @@ from threestudio.systems.base import BaseSystem
 
 from ..cameras import Cameras
 from ..data import view_order
-from ..errors import ConfigError
+from ..errors import check_values
 from ..gaussians.io import save_gaussians
 from ..metrics import psnr, ssim
 from ..metrics.ssim import WINDOW
@@ -66,17 +66,12 @@ class SceneFitSystem(BaseSystem):
     def configure(self) -> None:
         """Check the keys."""
         check_growth(self.cfg.growth)
-        for name, is_right, expected in (
-            ("num_steps", self.cfg.num_steps >= 1, "at least 1"),
-            ("sh_degree", 0 <= self.cfg.sh_degree <= 4, "0 to 4"),
-            ("sh_every", self.cfg.sh_every >= 1, "at least 1"),
-            ("start_opacity", 0 < self.cfg.start_opacity < 1, "between 0 and 1"),
-        ):
-            if not is_right:
-                raise ConfigError(
-                    what=f"system.{name} is {self.cfg[name]}", expected=expected,
-                    fix=f"set system.{name}={getattr(self.Config, name)}",
-                )  # fmt: skip
+        check_values("system", self.cfg, self.Config, {
+            "num_steps": (self.cfg.num_steps >= 1, "at least 1"),
+            "sh_degree": (0 <= self.cfg.sh_degree <= 4, "0 to 4"),
+            "sh_every": (self.cfg.sh_every >= 1, "at least 1"),
+            "start_opacity": (0 < self.cfg.start_opacity < 1, "between 0 and 1"),
+        })  # fmt: skip
         self.editable: EditableGaussians | None = None
         self.train_seconds = 0.0
 

@@ -142,13 +142,13 @@ def test_chosen_layers_and_any_aspect():
         ({"layers": [4]}, "system.guidance.cds.layers holds 4; expected 0 to 3 for this network; "
          "set system.guidance.cds.layers=[] for all of them"),
         ({"num_patches": 1}, "system.guidance.cds.num_patches is 1; expected at least 2; "
-         "set system.guidance.cds.num_patches=256, as published"),
+         "set system.guidance.cds.num_patches=256"),
         ({"temperature": 0.0}, "system.guidance.cds.temperature is 0.0; expected above 0; "
-         "set system.guidance.cds.temperature=0.07, as published"),
+         "set system.guidance.cds.temperature=0.07"),
         ({"weight": -1.0}, "system.guidance.cds.weight is -1.0; expected at least 0; "
-         "set system.guidance.cds.weight=3.0, as published"),
+         "set system.guidance.cds.weight=3.0"),
         ({"patch_sizes": [0]}, "system.guidance.cds.patch_sizes is [0]; expected sides of at least 1 cell; "
-         "set system.guidance.cds.patch_sizes=(1, 2), as published"),
+         "set system.guidance.cds.patch_sizes=[1,2]"),
     ],
 )  # fmt: skip
 def test_wrong_settings_are_named(cds, message):

@@ -77,7 +77,7 @@ def test_growing_comes_last(toy):
 def test_a_text_mask_is_traced_in_views_of_its_own_size(toy, monkeypatch):
     sizes = []
 
-    class Segmenter:
+    class Segmenter(text_module.Segmenter):
         def find(self, images, text, threshold):
             sizes.append(tuple(images.shape))
             cameras = toy.cameras[[0, 2, 5]].resized(images.shape[-1], images.shape[-2])
@@ -92,7 +92,7 @@ def test_a_text_mask_is_traced_in_views_of_its_own_size(toy, monkeypatch):
 def test_the_segmenter_is_asked_to_be_as_sure_as_the_config_says(toy, monkeypatch):
     asked = []
 
-    class Segmenter:
+    class Segmenter(text_module.Segmenter):
         def find(self, images, text, threshold):
             asked.append(threshold)
             return torch.ones(len(images), *images.shape[-2:], dtype=torch.bool)
@@ -100,7 +100,7 @@ def test_the_segmenter_is_asked_to_be_as_sure_as_the_config_says(toy, monkeypatc
     monkeypatch.setattr(text_module, "load_segmenter", lambda segmenter, device: Segmenter())
     chosen(toy, text="the ball", num_views=1, view_size=16)
     chosen(toy, text="the ball", num_views=1, view_size=16, confidence=0.2)
-    assert asked == [None, 0.2]
+    assert asked == [0.5, 0.2]
     for confidence in (0.0, 1.0, -1.0):
         with pytest.raises(ConfigError, match="mask.confidence is"):
             chosen(toy, text="the ball", confidence=confidence)

@@ -19,7 +19,7 @@ def views(generator):
     return torch.rand(3, 3, 40, 56, generator=generator)
 
 
-class BrightIsFound:
+class BrightIsFound(text_module.Segmenter):
     """Stands in for a network: finds pixels brighter than a half, on the left only."""
 
     def find(self, images, text, threshold):
@@ -350,7 +350,7 @@ def test_a_real_groundingdino_and_sam2_load_by_their_joined_names(dino_folder, s
     assert not segmenter.find(views, "the statue", 1.0).any()
     # left out, it need be as sure as is usual for GroundingDINO
     monkeypatch.setattr(GroundedSam2, "CONFIDENCE", threshold)
-    assert torch.equal(segmenter.find(views, "the statue", None), found)
+    assert torch.equal(segment(views, "the statue", joined), found)
 
 
 def test_how_sure_each_kind_usually_has_to_be():
