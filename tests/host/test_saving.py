@@ -94,6 +94,10 @@ def test_grids(saver):
     assert picture_grid([red, gray], "min").shape == (2, 4, 3)
     assert picture_grid([red, gray], 3).shape == (3, 6, 3)
     assert picture_grid([red, gray], (5, 3)).shape == (5, 6, 3)
+    white = {"type": "rgb", "img": np.ones((4, 2, 3))}
+    tall_among_wide = picture_grid([red, white])
+    assert tall_among_wide.shape == (4, 12, 3)
+    assert (tall_among_wide[0, 6:, 0] == [0, 0, 255, 255, 0, 0]).all()
     rows = picture_grid([[red, gray], [red]])
     assert rows.shape == (8, 12, 3)
     assert rows[7, 11].tolist() == [0, 0, 0]

@@ -95,7 +95,8 @@ def picture_grid(cells: Sequence, align: str | int | tuple[int, int] = "max") ->
 
     Args:
         cells: Each ``{"type": "rgb"|"grayscale"|"uv", "img": ..., "kwargs": {...}}``.
-        align: Common size: of the largest (``max``), the smallest (``min``), a side length, or (height, width).
+        align: Common size: of the largest (``max``), the smallest (``min``), a side length, or (height, width). A
+            picture of another shape keeps its own, centred on black.
 
     Raises:
         ValueError: If a type or ``align`` is another one.
@@ -111,11 +112,7 @@ def picture_grid(cells: Sequence, align: str | int | tuple[int, int] = "max") ->
             raise ValueError(f"type is {cell['type']!r}; expected one of {', '.join(_PICTURES)}")
         pictures.append(_PICTURES[cell["type"]](cell["img"], **cell.get("kwargs", {})))
     height, width = _common_size(pictures, align)
-    resized = [
-        picture if picture.shape[:2] == (height, width) else cv2.resize(picture, (width, height))
-        for picture in pictures
-    ]
-    return np.concatenate(resized, axis=1)
+    return np.concatenate([_fitted(picture, height, width) for picture in pictures], axis=1)
 
 
 def write_texts(picture: np.ndarray, texts: Sequence[object]) -> np.ndarray:
@@ -135,6 +132,16 @@ def _channel_last(image: Any, data_format: str) -> np.ndarray:
     if image.ndim != 3:
         raise ValueError(f"expected an image with 3 axes, got the shape {image.shape}")
     return image.transpose(1, 2, 0) if data_format == "CHW" else image
+
+
+def _fitted(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """As large as it may be, in the middle of a black picture of this size."""
+    scale = min(height / picture.shape[0], width / picture.shape[1])
+    inner = max(round(picture.shape[0] * scale), 1), max(round(picture.shape[1] * scale), 1)
+    if picture.shape[:2] != inner:
+        picture = cv2.resize(picture, inner[::-1])
+    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+    return np.pad(picture, ((top, height - inner[0] - top), (left, width - inner[1] - left), (0, 0)))
 
 
 def _common_size(pictures: Sequence[np.ndarray], align: str | int | tuple[int, int]) -> tuple[int, int]:
