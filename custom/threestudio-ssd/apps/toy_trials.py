@@ -24,7 +24,7 @@ from ..systems.detail import new_detail
 from ..systems.editable import EditableGaussians
 from ..systems.inward import inward_clamp
 from ..systems.visible_adam import COLORS, VisibleAdam, color_step_weights
-from ..toyworld import PART_OBJECT, build_scene, orbit_camera, sample_camera
+from ..toyworld import ORBIT_RADIUS, PART_OBJECT, build_scene, orbit_camera, sample_camera
 from ..toyworld.splat import to_cameras, to_gaussians
 from .toy_edits import EDITS, ToyEdit
 from .toy_truth import INSIDE, Truth, held_out_orbit, make_truth, part_coverage, shots, target_probability
@@ -205,8 +205,7 @@ class SceneTrials(Trials):
         loss = loss + self._anchors()
         loss.backward()
         for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = C(self.settings.learning_rates[group["name"]], 0, step)
+            optimizer.set_rates(self.settings.learning_rates, ORBIT_RADIUS, lambda rate: C(rate, 0, step))
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 

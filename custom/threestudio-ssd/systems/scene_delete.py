@@ -174,11 +174,9 @@ class SceneDeleteSystem(BaseSystem):
         """Adam with one group per attribute that moves."""
         return VisibleAdam(self.editable.optimizer_groups(self.cfg.learning_rates))
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+    def on_before_optimizer_step(self, optimizer: VisibleAdam) -> None:
         """Lightning hook: the learning rates of this step."""
-        for group in optimizer.param_groups:
-            rate = self.C(self.cfg.learning_rates[group["name"]])
-            group["lr"] = rate * (self.views.orbit.radius if group["name"] == "means" else 1.0)
+        optimizer.set_rates(self.cfg.learning_rates, self.views.orbit.radius, self.C)
 
     def on_fit_end(self) -> None:
         """Lightning hook: how long the steps took."""

@@ -260,11 +260,9 @@ class SceneEditSystem(BaseSystem):
         """Lightning hook: gradients on the screen decide what grows."""
         self.growth.record(loss_scale(self.trainer))
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+    def on_before_optimizer_step(self, optimizer: VisibleAdam) -> None:
         """Lightning hook: the learning rates of this step."""
-        for group in optimizer.param_groups:
-            rate = self.C(self.cfg.learning_rates[group["name"]])
-            group["lr"] = rate * (self.views.orbit.radius if group["name"] == "means" else 1.0)
+        optimizer.set_rates(self.cfg.learning_rates, self.views.orbit.radius, self.C)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Lightning hook: pictures of the progress; stop at once when a parameter is no longer finite."""

@@ -2,6 +2,7 @@
 
 from .vocabulary import ATTRIBUTES, COLORS, GROUNDS, OBJECTS, PATTERNS, TIMES, Attributes
 from .world import (
+    ORBIT_RADIUS,
     PART_GROUND,
     PART_OBJECT,
     PART_SKY,
@@ -18,6 +19,7 @@ __all__ = [
     "COLORS",
     "GROUNDS",
     "OBJECTS",
+    "ORBIT_RADIUS",
     "PART_GROUND",
     "PART_OBJECT",
     "PART_SKY",

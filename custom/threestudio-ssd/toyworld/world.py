@@ -14,6 +14,8 @@ from .vocabulary import ACCENT_RGB, ATTRIBUTES, COLOR_RGB, GROUND_RGB, TIME_LIGH
 NUM_OBJECT, NUM_GROUND, NUM_SKY = 3200, 3600, 500
 OBJECT_SIGMA, FLATNESS, OPACITY = 0.055, 0.2, 0.97
 GROUND_RADIUS, SKY_RADIUS, SKY_SIGMA = 8.5, 12.0, 1.0
+ORBIT_RADIUS = 5.4
+"""Of the cameras about the object, world units."""
 AMBIENT = 0.62
 PATTERN_CELL, DOT_RADIUS = 0.5, 0.13
 """Length of a pattern cell and radius of a dot, texture units."""
@@ -105,7 +107,9 @@ class ToyCamera:
         return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], np.float32)
 
 
-def orbit_camera(azimuth_deg: float, elevation_deg: float, radius: float = 5.4, target=(0.0, 0.0, 0.9)) -> ToyCamera:
+def orbit_camera(
+    azimuth_deg: float, elevation_deg: float, radius: float = ORBIT_RADIUS, target=(0.0, 0.0, 0.9)
+) -> ToyCamera:
     """Camera on a sphere around ``target``, z up."""
     azimuth, elevation = np.radians([azimuth_deg, elevation_deg])
     away = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])

@@ -49,6 +49,18 @@ def run_some(kind, trials, use_masks=False):
     return run_trials(batch, 2, load_classifier(), num_probes=1)
 
 
+def test_scenes_move_by_the_rates_that_a_run_of_the_config_has():
+    """Centres by a share of the orbit's radius, as in the edit system."""
+    guidance = SSDGuidance({"score": {"name": "dds"}}, backbone=random_backbone(image_size=SIZE))
+    system = settings("ssd-gs", "steps=2", "system.learning_rates.means=0.01")
+    batch = SceneTrials(TRIALS[:1], guidance, system, False, num_views=2, view_size=32)
+    before = batch.images()[0]
+    batch.step(0, 2)
+    (rate,) = (group["lr"] for group in batch.optimizers[0].param_groups if group["name"] == "means")
+    assert rate == pytest.approx(0.01 * 5.4)
+    assert (batch.images()[0] - before).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("kind", ["picture", "scene"])
 def test_trials_side_by_side_are_trials_alone(kind):
     together = run_some(kind, TRIALS)
