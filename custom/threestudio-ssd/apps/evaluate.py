@@ -17,7 +17,7 @@ from torch import Tensor
 import threestudio
 from threestudio.utils.base import Configurable
 
-from ..cameras import Cameras, load_cameras
+from ..cameras import Cameras, World, load_cameras
 from ..data import GSViews, SceneViews
 from ..errors import ConfigError
 from ..gaussians import Gaussians
@@ -63,6 +63,12 @@ class Evaluate(Configurable):
         """Splat after it, same coordinates."""
         cameras: str = ""
         """File or folder of cameras, as for an edit; empty: an orbit fitted to the first splat."""
+        world: World = "auto"
+        """Axes and scale of a transforms.json's cameras, as ``data.world`` of an edit."""
+        dataparser: str = ""
+        """dataparser_transforms.json of a nerfstudio training run, as ``data.dataparser`` of an edit."""
+        up: str | None = None
+        """Up axis of an orbit, +x .. -z; none finds it."""
         truth: str = ""
         """Splat of what the edit should be, if there is one."""
         source_prompt: str = ""
@@ -181,9 +187,10 @@ def evaluation_views(cfg: Any, gaussians: Gaussians) -> tuple[GSViews, SceneView
     is_paired, num_views = cfg.protocol == "paired-views", cfg.num_views
     if not is_paired:
         num_views = len(load_cameras(cfg.cameras)) if cfg.cameras else max(SCRIPT_VIEWS, num_views)
-    keys = {
-        "cameras": cfg.cameras, "num_train_views": num_views, "size": cfg.size, "test_size": cfg.size,
-        "seed": cfg.seed, "video_frames": cfg.path_frames if is_paired and cfg.target_prompt else 0,
+    keys = {key: cfg[key] for key in ("cameras", "world", "dataparser", "up", "size", "seed")}
+    keys |= {
+        "num_train_views": num_views, "test_size": cfg.size,
+        "video_frames": cfg.path_frames if is_paired and cfg.target_prompt else 0,
     }  # fmt: skip
     data = GSViews(keys)
     return data, data.views(gaussians, cfg.size, 2)

@@ -95,6 +95,34 @@ def test_consistency_is_that_of_neighbouring_frames(scenes, tmp_path):
     assert found["clip_direction_consistency"] == pytest.approx(float(expected.mean()), abs=1e-4)
 
 
+def test_a_nerfstudio_splat_is_judged_in_its_own_world(scenes, tmp_path):
+    frame = {"file_path": "a.png", "transform_matrix": np.eye(4).tolist()}
+    camera = {"w": 64, "h": 64, "fl_x": 80.0, "fl_y": 80.0, "cx": 32.0, "cy": 32.0}
+    applied = {"applied_transform": [[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 5]]}
+    (tmp_path / "transforms.json").write_text(json.dumps(camera | applied | {"frames": [frame]}))
+    shift = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -3]])
+    training = {"transform": shift.tolist(), "scale": 0.5}
+    (tmp_path / "training.json").write_text(json.dumps(training))
+    centers = []
+    keys = {"cameras": str(tmp_path / "transforms.json")}
+    for more in ({}, {"world": "file"}, {"dataparser": str(tmp_path / "training.json")}):
+        cfg = settings(scenes, **keys, **more)
+        centers.append(evaluation_views(cfg, load_gaussians(cfg.before))[1].train.centers[0].tolist())
+    assert centers[0] == pytest.approx([0, 5, 0], abs=1e-5)
+    assert centers[1] == pytest.approx([0, 0, 0], abs=1e-5)
+    assert centers[2] == pytest.approx([0, 2.5, -1.5], abs=1e-5)  # its transform starts from COLMAP's world
+
+
+def test_an_orbit_stands_upright_about_the_axis_that_is_named(scenes):
+    found = []
+    for up in ("+z", "-y"):
+        cfg = settings(scenes, up=up)
+        _, views = evaluation_views(cfg, load_gaussians(cfg.before))
+        found.append(views.train.centers - views.orbit.center)
+    assert (found[0][:, 2] > 0).all()
+    assert (found[1][:, 1] < 0).all()
+
+
 def test_the_released_script_draws_twice_from_the_whole_capture(scenes, tmp_path):
     """Four views of all six, drawn for source and edit apart: with another seed they are others."""
     protocol = {"protocol": "ssd-released-script"}
