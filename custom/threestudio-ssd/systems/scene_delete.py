@@ -47,10 +47,10 @@ class SceneDeleteSystem(BaseSystem):
         """Colour behind the scene, RGB in [0, 1]."""
         mask: MaskConfig = field(default_factory=MaskConfig)
         """What is removed; it must not be empty."""
-        rim: float = 0.2
-        """What lies within this share of the object's size of it touched it, and is fitted anew."""
-        dilate: int = 2
-        """Pixels by which the pictures' holes are widened, >= 0."""
+        rim: float = 0.4
+        """What lies within this share of the object's size of it touched it or has its shadow, and is fitted anew."""
+        dilate: float = 0.06
+        """Share of the views' shorter side by which holes are widened, so that they take in the shadow, >= 0."""
         inpainter: str = "telea"
         """telea (no network), model (the diffusion model below), or a folder or hub id of a diffusers pipeline."""
         model: str = "data/tiny-ldm"
@@ -106,7 +106,8 @@ class SceneDeleteSystem(BaseSystem):
         self.views = data.cropped(views, self._scene, self.is_removed)
         is_rim = rim_of(self._scene.means, self.is_removed, cfg.rim)
         left = self._scene.select(~self.is_removed)
-        self.masks = hole_masks(self._scene, self.is_removed, is_rim, self.views.train, cfg.dilate)
+        widened = round(cfg.dilate * int(torch.stack([self.views.train.widths, self.views.train.heights]).min()))
+        self.masks = hole_masks(self._scene, self.is_removed, is_rim, self.views.train, widened)
         self.targets = self._inpainted(left, background)
         start, is_changing = self._with_seeds(left, is_rim[~self.is_removed], background)
         self.editable = EditableGaussians(start.to("cpu"), is_changing.cpu())

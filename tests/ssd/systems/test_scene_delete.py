@@ -48,7 +48,7 @@ def delete(folder, out, *stages, **more):
         "scene": folder / "scene.ply", "cameras": folder / "cameras.json", "mask.picture": folder / "masks",
         "exp_root_dir": out, "use_timestamp": "false", "trainer.accelerator": "cpu", "steps": 40, "data.size": SIZE,
         "data.num_train_views": 8, "data.num_test_views": 2, "data.test_size": 24, "data.video_frames": 2,
-        "system.dilate": 1, **QUIET, **more,
+        "system.dilate": 0.02, **QUIET, **more,
     }  # fmt: skip
     path = REPOSITORY / "configs" / "delete-gs.yaml"
     cfg = complete(load_config(path, cli_args=[f"{key}={value}" for key, value in words.items()]))
@@ -166,7 +166,7 @@ def test_networks_fill_the_views_from_start_to_end(holed, world, inpainting_pipe
     [
         ({"steps": 0}, "steps is 0"),
         ({"system.rim": -1}, "system.rim is -1.0"),
-        ({"system.dilate": -1}, "system.dilate is -1"),
+        ({"system.dilate": -1}, "system.dilate is -1.0"),
         ({"system.inpainter": "tela"}, "system.inpainter tela does not exist"),
         ({"system.dtype": "fp8"}, "dtype is fp8"),
     ],
