@@ -47,9 +47,9 @@ class SceneDeleteSystem(BaseSystem):
         """Colour behind the scene, RGB in [0, 1]."""
         mask: MaskConfig = field(default_factory=MaskConfig)
         """What is removed; it must not be empty."""
-        rim: float = 0.4
+        rim: float = 0.5
         """What lies within this share of the object's size of it touched it or has its shadow, and is fitted anew."""
-        dilate: float = 0.06
+        dilate: float = 0.1
         """Share of the views' shorter side by which holes are widened, so that they take in the shadow, >= 0."""
         inpainter: str = "telea"
         """telea (no network), model (the diffusion model below), or a folder or hub id of a diffusers pipeline."""
