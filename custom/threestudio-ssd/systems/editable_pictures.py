@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..diffusion import Backbone, PromptEmbeds
 from ..guidance import GuidanceOutput, SSDGuidance
+from .detail import new_detail
 from .inward import inward_clamp
 
 Parametrisation = Literal["latent", "pixel"]
@@ -57,6 +58,11 @@ class EditablePictures(nn.Module):
             image_condition=self.condition, latent_mask=self._latent_masks,
         )  # fmt: skip
         return output.loss * len(latents), output
+
+    def detail(self) -> Float[Tensor, ""]:
+        """Squared change of the pixels finer than a latent cell, summed: what the encoder does not see; for pixels."""
+        shown = torch.ones_like(self.values[:, :1]) if self.masks is None else self.masks
+        return new_detail(self.values - self.images_src, shown, self._backbone.downscale).pow(2).sum()
 
     @torch.no_grad()
     def result(self) -> Float[Tensor, "b 3 h w"]:

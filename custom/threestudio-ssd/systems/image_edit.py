@@ -87,6 +87,9 @@ class ImageEditSystem(BaseSystem):
         """How latents move: sgd, by the score itself, as published; adam, whatever the score's size is."""
         learning_rate: Any = 0.02
         """Of the steps on latents, or of Adam's on pixels; number or schedule."""
+        lambda_detail: Any = 0.0
+        """Weight of changes finer than a latent cell, for pixels, number or schedule, >= 0: an encoder that cannot see
+        them lets them grow into a grid."""
         mask_picture: str | None = None
         """White may change; the rest is put back after the edit and masked in latent space during it."""
         guidance_type: str = "ssd-guidance"
@@ -134,6 +137,8 @@ class ImageEditSystem(BaseSystem):
         loss, output = self.editable.step(
             self.guidance, self._prompts, step=self.true_global_step, num_steps=self.cfg.num_steps, seed=self.cfg.seed
         )
+        if self.cfg.parametrisation == "pixel" and self.cfg.lambda_detail != 0:
+            loss = loss + self.C(self.cfg.lambda_detail) * self.editable.detail()
         self.log("train/timestep", float(output.timestep))
         self.log("train/score", output.score.pow(2).mean().sqrt(), prog_bar=True)
         return loss

@@ -86,6 +86,22 @@ def test_a_mask_keeps_the_rest(world, tmp_path, parametrisation):
     assert np.abs(edited[:, :24] - source[:, :24]).mean() > 1
 
 
+def test_pixels_get_no_grid_that_the_encoder_does_not_see(world, tmp_path):
+    """An even change is no detail, a checkerboard is nothing else; the term's weight holds it down in a run."""
+    backbone, images = random_backbone(image_size=SIZE), pictures_of(1)
+    pictures = EditablePictures(backbone, images, "pixel")
+    board = 0.1 * (-1.0) ** (torch.arange(SIZE)[:, None] + torch.arange(40))
+    for change, detail in ((0.1, 0.0), (board, float(board.pow(2).sum() * 3))):
+        pictures.values.data = images + change
+        assert float(pictures.detail()) == pytest.approx(detail, abs=1e-3)
+    changes = []
+    for weight in (0, 1):
+        words = {"parametrisation": "pixel", "system.learning_rate": 0.02, "system.lambda_detail": weight, "steps": 8}
+        _, folder = run(world, tmp_path / str(weight), **words)
+        changes.append(json.loads((folder / "save" / "report.json").read_text())["change_inside"])
+    assert 0 < changes[1] < 0.7 * changes[0], changes
+
+
 @pytest.mark.parametrize("score", ["vsd", "ssd"])
 def test_a_resumed_edit_is_the_uninterrupted_one(world, tmp_path, score):
     extra = ("system.guidance.lora_network.learning_rate=0.01", "system.guidance.cds.weight=3")
