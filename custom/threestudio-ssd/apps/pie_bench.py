@@ -224,7 +224,10 @@ def edit_one(
     prompts = {name: backbone.encode_prompts([texts[name]]) for name in sorted(guidance.prompt_names)}
     optimizer = editable.make_optimizer(system.latent_steps)
     for step in range(system.num_steps):
-        loss, _ = editable.step(guidance, prompts, step=step, num_steps=system.num_steps, seed=system.seed)
+        loss, _ = editable.step(
+            guidance, prompts, step=step, num_steps=system.num_steps, seed=system.seed,
+            detail_weight=C(system.lambda_detail, 0, step),
+        )  # fmt: skip
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.param_groups[0]["lr"] = C(system.learning_rate, 0, step)

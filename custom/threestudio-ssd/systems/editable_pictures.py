@@ -49,15 +49,20 @@ class EditablePictures(nn.Module):
         step: int,
         num_steps: int,
         seed: int | Sequence[int],
+        detail_weight: float = 0.0,
     ) -> tuple[Float[Tensor, ""], GuidanceOutput]:
-        """Loss whose gradient on each picture is its own score's, and what the guidance said; arguments as its own."""
+        """Loss whose gradient on each picture is its own score's, and what the guidance said; arguments as its own.
+
+        ``detail_weight`` times what ``detail`` says is added for pixels.
+        """
         is_latent = self.parametrisation == "latent"
         latents = self.values if is_latent else self._backbone.encode(inward_clamp(self.values))
         output = guidance.latent_step(
             latents, self.latents_src, prompts, step=step, num_steps=num_steps, seed=seed,
             image_condition=self.condition, latent_mask=self._latent_masks,
         )  # fmt: skip
-        return output.loss * len(latents), output
+        loss = output.loss * len(latents)
+        return (loss if is_latent or not detail_weight else loss + detail_weight * self.detail()), output
 
     def detail(self) -> Float[Tensor, ""]:
         """Squared change of the pixels finer than a latent cell, summed: what the encoder does not see; for pixels."""

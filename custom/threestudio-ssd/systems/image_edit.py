@@ -135,10 +135,9 @@ class ImageEditSystem(BaseSystem):
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
         """One batched prediction; for pixels, one encode with gradient before it."""
         loss, output = self.editable.step(
-            self.guidance, self._prompts, step=self.true_global_step, num_steps=self.cfg.num_steps, seed=self.cfg.seed
-        )
-        if self.cfg.parametrisation == "pixel" and self.cfg.lambda_detail != 0:
-            loss = loss + self.C(self.cfg.lambda_detail) * self.editable.detail()
+            self.guidance, self._prompts, step=self.true_global_step, num_steps=self.cfg.num_steps, seed=self.cfg.seed,
+            detail_weight=self.C(self.cfg.lambda_detail),
+        )  # fmt: skip
         self.log("train/timestep", float(output.timestep))
         self.log("train/score", output.score.pow(2).mean().sqrt(), prog_bar=True)
         return loss
