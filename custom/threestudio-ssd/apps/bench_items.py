@@ -26,7 +26,7 @@ from .toy_truth import judge_images
 
 Kind = Literal["picture", "scene"]
 PICTURE_KEYS = ("num_steps", "guidance")
-PICTURE_SYSTEM_KEYS = ("parametrisation", "latent_steps", "learning_rate")
+PICTURE_SYSTEM_KEYS = ("parametrisation", "latent_steps", "learning_rate", "lambda_detail")
 SCENE_KEYS = (*PICTURE_KEYS, "learning_rates", "color_steps", "adam_betas", "lambda_guidance", "lambda_detail",
               "lambda_anchor")  # fmt: skip
 """What of a method's and of the picture's config the rows of each kind depend on."""

@@ -110,7 +110,10 @@ class PictureTrials(Trials):
 
     def step(self, step: int, num_steps: int) -> None:
         """One batch of predictions, one step of the optimiser."""
-        loss, _ = self.editable.step(self.guidance, self.prompts, step=step, num_steps=num_steps, seed=self.seeds)
+        loss, _ = self.editable.step(
+            self.guidance, self.prompts, step=step, num_steps=num_steps, seed=self.seeds,
+            detail_weight=C(self.settings.lambda_detail, 0, step),
+        )  # fmt: skip
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.param_groups[0]["lr"] = C(self.settings.learning_rate, 0, step)
