@@ -35,7 +35,7 @@ class TrainingApp(BaseObject):
 
     def make(self, data: Path, output: Path, work: Path, steps: int) -> Any:
         """Train and write the model."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say what to train")
 
     def __call__(self, cfg: Any) -> int:
         """Train; the experiment's config is not used."""
