@@ -54,5 +54,14 @@ def check_values(prefix: str, cfg: Any, defaults: Any, rules: Mapping[str, tuple
             raise ConfigError(what=f"{key} is {getattr(cfg, name)}", expected=expected, fix=f"set {key}={default}")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that is not blank, shortened, for a message of one line.
+
+    A library may raise without any text: then it says so, with the kind of the error.
+    """
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return line if len(line) <= 160 else line[:157] + "..."
+
+
 def _rebuild(cls: type[InputError], what: str, expected: str, fix: str) -> InputError:
     return cls(what=what, expected=expected, fix=fix)

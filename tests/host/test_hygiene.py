@@ -16,11 +16,14 @@ from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 
 HOST, PLUGIN = REPOSITORY / "threestudio", REPOSITORY / "custom" / "threestudio-ssd"
-GROUND = {"errors", "neighbors"}
+GROUND = {"errors", "files", "neighbors", "pretrained", "seeds"}
 SPACE = GROUND | {"gaussians", "cameras", "rasterizers"}
 MAY_IMPORT = {
     "errors": set(),
+    "files": {"errors"},
     "neighbors": set(),
+    "pretrained": {"errors", "files"},
+    "seeds": set(),
     "scores": GROUND,
     "metrics": GROUND,
     "gaussians": GROUND,
@@ -35,7 +38,7 @@ MAY_IMPORT = {
     "systems": SPACE | {"rendering", "scores", "diffusion", "guidance", "masks", "data", "metrics"},
 }
 """Plugin part -> the other parts it may import. Apps stand on top and may import all."""
-WITHOUT_HOST = {"errors", "neighbors", "scores", "metrics", "gaussians", "cameras", "rasterizers"}
+WITHOUT_HOST = {"errors", "files", "neighbors", "seeds", "scores", "metrics", "gaussians", "cameras", "rasterizers"}
 PLAIN_ONLY = {"scores", "gaussians", "cameras", "rasterizers"}
 PLAIN = {"torch", "numpy", "numba", "llvmlite", "jaxtyping", "PIL", "cv2", "zstandard", "gsplat"}
 

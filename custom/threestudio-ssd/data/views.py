@@ -6,6 +6,7 @@ import torch
 
 from ..cameras import Cameras, Orbit, orbit_cameras
 from ..cameras.orbit import orbit_frame, parse_axis
+from ..seeds import Stream, generator
 
 GOLDEN_TURN_DEG = 180 * (3 - 5**0.5)
 MIN_ORBIT_VIEWS, LARGEST_GAP_DEG = 8, 75.0
@@ -37,13 +38,13 @@ def random_orbit(orbit: Orbit, where: OrbitRange, count: int, size: tuple[int, i
         size: Width and height, pixels.
         seed: The same views for the same seed.
     """
-    generator = torch.Generator().manual_seed(seed)
+    draws = generator(seed, 0, Stream.VIEW_POOL)
     low, high = where.elevation_deg
     near, far = where.radius_scale
-    shares = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    elevations = low + (high - low) * shares[torch.randperm(count, generator=generator)]
-    shares = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    radii = orbit.radius * (near + (far - near) * shares[torch.randperm(count, generator=generator)])
+    shares = (torch.arange(count) + torch.rand(count, generator=draws)) / count
+    elevations = low + (high - low) * shares[torch.randperm(count, generator=draws)]
+    shares = (torch.arange(count) + torch.rand(count, generator=draws)) / count
+    radii = orbit.radius * (near + (far - near) * shares[torch.randperm(count, generator=draws)])
     azimuths = torch.arange(count) * GOLDEN_TURN_DEG % 360
     return orbit_cameras(orbit.center, radii, elevations, azimuths, where.fov_y_deg, *size, up=orbit.up)
 
@@ -100,8 +101,8 @@ def spread_subset(cameras: Cameras, count: int, seed: int | None = None) -> Came
         return cameras
     if seed is None:
         return cameras[torch.linspace(0, len(cameras) - 1, count).round().long()]
-    generator = torch.Generator().manual_seed(seed)
-    return cameras[torch.randperm(len(cameras), generator=generator)[:count].sort().values]
+    draws = generator(seed, 0, Stream.VIEW_POOL)
+    return cameras[torch.randperm(len(cameras), generator=draws)[:count].sort().values]
 
 
 def view_order(num_views: int, step: int, batch_size: int, seed: int) -> torch.Tensor:
@@ -113,7 +114,6 @@ def view_order(num_views: int, step: int, batch_size: int, seed: int) -> torch.T
     places = torch.arange(step * batch_size, (step + 1) * batch_size)
     picked = []
     for place in places.tolist():
-        round_seed = (seed * 1_000_003 + place // num_views) % 2**63
-        order = torch.randperm(num_views, generator=torch.Generator().manual_seed(round_seed))
+        order = torch.randperm(num_views, generator=generator(seed, place // num_views, Stream.VIEW_ORDER))
         picked.append(order[place % num_views])
     return torch.stack(picked)

@@ -9,8 +9,8 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import ConfigError, SceneFormatError
-from .models import TEXT_PARTS, Components, first_line
+from ..errors import ConfigError, SceneFormatError, first_line
+from .models import TEXT_PARTS, Components
 
 EXPECTED = "a .safetensors LoRA for this kind of model, with diffusers, PEFT or kohya names"
 PREFIXES = {

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from ..errors import SceneFormatError
+from ..errors import SceneFormatError, first_line
 from .hub import fetch_file, resolve_model
 from .noise import noise_levels
 from .precision import choose_dtype, choose_vae_dtype
@@ -317,12 +317,6 @@ def _missing_index(source: Source, name: str) -> SceneFormatError:
         expected=FOLDER_LAYOUT,
         fix="point model= at such a folder or give a hub id",
     )
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, shortened, for a message of one line."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-    return line if len(line) <= 160 else line[:157] + "..."
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from .contrast import CDSConfig, ContrastTerm
 from .prompts import SSDPromptProcessor
 from .score_options import build_score
-from .ssd_guidance import GuidanceOutput, SSDGuidance, step_generator
+from .ssd_guidance import GuidanceOutput, SSDGuidance
 from .timesteps import SCHEDULES, timestep_at
 from .variational import LoraNetworkConfig, VariationalTerm
 
@@ -17,6 +17,5 @@ __all__ = [
     "SSDPromptProcessor",
     "VariationalTerm",
     "build_score",
-    "step_generator",
     "timestep_at",
 ]

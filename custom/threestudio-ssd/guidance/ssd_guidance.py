@@ -15,15 +15,11 @@ from threestudio.utils.base import BaseObject
 from ..diffusion import Backbone, PromptEmbeds, load_backbone
 from ..errors import ConfigError
 from ..scores import Branch, predict_branches
+from ..seeds import Stream, generator
 from .contrast import CDSConfig, ContrastTerm
 from .score_options import build_score
 from .timesteps import check_range, check_trained, nearest, timestep_at
 from .variational import LoraNetworkConfig, VariationalTerm
-
-PLACES = 1
-"""Stream of random numbers that draws the places of the contrastive term."""
-LORA_TRAINING = 2
-"""Stream that draws timesteps and noise of the training of VSD's LoRA."""
 
 
 @dataclass(frozen=True)
@@ -221,13 +217,13 @@ class SSDGuidance(BaseObject):
         """Timesteps and noise of a step."""
 
         def draw(one_seed: int, count: int) -> tuple[Tensor, Tensor]:
-            generator = step_generator(one_seed, step)
+            draws = generator(one_seed, step, Stream.DIFFUSION)
             timestep = timestep_at(
                 self.cfg.schedule, step, num_steps, num_timesteps=self.backbone.num_timesteps,
-                t_min_frac=self.cfg.t_min_frac, t_max_frac=self.cfg.t_max_frac, generator=generator,
+                t_min_frac=self.cfg.t_min_frac, t_max_frac=self.cfg.t_max_frac, generator=draws,
             )  # fmt: skip
             timestep = nearest(timestep, self.cfg.only_timesteps)
-            return torch.full((count,), timestep), torch.randn((count, *latents.shape[1:]), generator=generator)
+            return torch.full((count,), timestep), torch.randn((count, *latents.shape[1:]), generator=draws)
 
         parts = [draw(seed, len(latents))] if isinstance(seed, int) else [draw(each, 1) for each in seed]
         timesteps, noise = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -276,9 +272,9 @@ class SSDGuidance(BaseObject):
         if self.contrast is None:
             eps = predict_branches(self.backbone.predict_noise, frozen, **given)
         else:
-            eps, pull = self.contrast(frozen, latents, noise, generator=step_generator(seed, draw, PLACES), **given)
+            eps, pull = self.contrast(frozen, latents, noise, generator=generator(seed, draw, Stream.CONTRAST), **given)
         if self.variational is not None:
-            training = step_generator(seed, draw, LORA_TRAINING)
+            training = generator(seed, draw, Stream.LORA)
             del given["image_condition"]
             eps |= self.variational(latents, generator=training, **given)
         alphas = self.backbone.alphas_cumprod.to(latents)
@@ -311,8 +307,3 @@ class SSDGuidance(BaseObject):
 def _rows(prompt: PromptEmbeds, size: int) -> PromptEmbeds:
     """One row for each view."""
     return prompt if len(prompt) == size else prompt.expand(size)
-
-
-def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
-    """The random numbers of one step; the same for a resumed run, on any device. Streams are independent."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step + stream * 7_368_787_043) % 2**63)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from ..errors import SceneFormatError
+from ..errors import SceneFormatError, first_line
 
 
 def load_selection(path: str | Path, num_gaussians: int) -> Bool[Tensor, "n"]:
@@ -31,7 +31,7 @@ def load_selection(path: str | Path, num_gaussians: int) -> Bool[Tensor, "n"]:
         values = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as cause:
         raise SceneFormatError(
-            what=f"mask.saved {path} cannot be read ({str(cause).splitlines()[0][:100]})",
+            what=f"mask.saved {path} cannot be read ({first_line(cause)})",
             expected="a selection.npy, booleans as NumPy writes them",
             fix="take the file of an earlier run",
         ) from cause

@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 
 from threestudio.utils.misc import cleanup
 
-from ..errors import ConfigError, MissingPackageError
+from ..errors import ConfigError, MissingPackageError, first_line
 
 EMBEDDED = Path(__file__).resolve().parents[3] / "data" / "tiny-seg"
 ALIASES = {
@@ -243,7 +243,7 @@ def _load(load: Callable[..., Any], source: str, device: str | None = None) -> A
         ) from error
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
-            what=f"mask.segmenter {source} cannot be loaded ({str(error).splitlines()[0][:160]})",
+            what=f"mask.segmenter {source} cannot be loaded ({first_line(error)})",
             expected="a folder in the transformers format, or a hub id that can be downloaded or is in the cache",
             fix="check the name, or give a local folder",
         ) from error

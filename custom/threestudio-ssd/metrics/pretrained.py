@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import ConfigError
+from ..errors import ConfigError, first_line
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ def load_pretrained(load: Callable[[str], T], model: str, use: str) -> T:
             return load(source)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
-            what=f"the model {model} for {use} cannot be loaded ({str(error).splitlines()[0][:160]})",
+            what=f"the model {model} for {use} cannot be loaded ({first_line(error)})",
             expected="a folder in the transformers format, or a hub id that can be downloaded or is in the cache",
             fix="check the name, or give a local folder",
         ) from error

@@ -13,6 +13,7 @@ import threestudio
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians, Offspring, anchor_weights, grow, strongest
 from ..gaussians.model import FIELD_NAMES
+from ..seeds import Stream, generator
 from .editable import EditableGaussians
 
 GSPLAT_NAMES = dict(zip(("means", "scales", "quats", "opacities", "sh0", "shN"), FIELD_NAMES, strict=True))
@@ -180,9 +181,9 @@ class Growth:
         """The strongest share grows; then faint and overgrown Gaussians leave (Chen et al. 2024)."""
         cfg = self.cfg
         is_growing = strongest(self._mean_grads, cfg.top_share, cfg.least_grad, self._room)
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**63)
+        draws = generator(self.seed, step, Stream.GROWTH)
         current = self.editable.current().detach()
-        offspring = grow(current, is_growing, cfg.split_scale * self.extent, generator)
+        offspring = grow(current, is_growing, cfg.split_scale * self.extent, draws)
         return offspring.without(self._is_worthless(offspring))
 
     def _default(self, step: int) -> Offspring:
@@ -199,7 +200,7 @@ class Growth:
         carried = {"grad2d": grads, "count": torch.ones_like(grads), "scene_scale": self.extent, "parents": parents}
         kept = {name: _Follower(param) for name, param in params.items()}
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed((self.seed * 1_000_003 + step) % 2**63)
+            torch.manual_seed(generator(self.seed, step, Stream.GROWTH).initial_seed())
             strategy._grow_gs(params, kept, carried, step)
         gaussians = Gaussians(**{ours: params[theirs].detach() for theirs, ours in GSPLAT_NAMES.items()})
         offspring = Offspring(gaussians, carried["parents"], kept["means"].is_new(params["means"]))

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from ..diffusion import Backbone, load_backbone
 from ..diffusion.hub import fetch_file, resolve_model
-from ..diffusion.models import first_line
 from ..diffusion.precision import choose_dtype
-from ..errors import ConfigError
+from ..errors import ConfigError, first_line
 
 TELEA_RADIUS = 3.0
 """Pixels around a hole that its filling is drawn from."""

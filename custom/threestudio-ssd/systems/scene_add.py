@@ -13,6 +13,7 @@ import threestudio
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians, rotation_matrices
 from ..masks import Selection, in_box
+from ..seeds import Stream, generator
 from .photometric import gaussians_from_points, random_points
 from .scene_edit import SceneEditSystem
 
@@ -67,7 +68,7 @@ class SceneAddSystem(SceneEditSystem):
 
     def start_object(self) -> Gaussians:
         """Grey Gaussians, evenly at random in an ellipsoid in the middle of the box."""
-        draw = torch.Generator().manual_seed(self.cfg.seed)
+        draw = generator(self.cfg.seed, 0, Stream.START)
         low, high = torch.tensor(list(self.cfg.box), dtype=torch.float32).view(2, 3)
         points = random_points(self.cfg.num_start, (low + high) / 2, self.cfg.start_size * (high - low) / 2, draw)
         rgbs = 0.5 + COLOR_SPREAD * torch.randn(self.cfg.num_start, 3, generator=draw)

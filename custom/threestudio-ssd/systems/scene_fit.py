@@ -19,6 +19,7 @@ from ..gaussians.io import save_gaussians
 from ..metrics import psnr, ssim
 from ..metrics.ssim import WINDOW
 from ..rendering import render_each, render_with_info
+from ..seeds import Stream, generator
 from .editable import EditableGaussians
 from .growth import Growth, GrowthConfig, check_growth, loss_scale
 from .photometric import gaussians_from_points, photometric_loss, random_points
@@ -95,7 +96,7 @@ class SceneFitSystem(BaseSystem):
     def _random_points(self, cameras: Cameras) -> tuple[Tensor, Tensor]:
         """Points in the ball that the cameras look into."""
         threestudio.warn("The capture has no sparse points; starting from random ones, which costs detail.")
-        draw = torch.Generator().manual_seed(self.cfg.seed)
+        draw = generator(self.cfg.seed, 0, Stream.START)
         middle = (cameras.centers + self.extent * cameras.forwards).mean(dim=0)
         points = random_points(self.cfg.num_random_points, middle, self.extent, draw)
         return points, torch.rand(self.cfg.num_random_points, 3, generator=draw)

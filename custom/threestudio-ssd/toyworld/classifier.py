@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..errors import ConfigError
+from ..errors import ConfigError, first_line
 from .vocabulary import ATTRIBUTES
 
 IMAGE_SIZE = 64
@@ -99,7 +99,7 @@ def load_classifier(path: str | Path = DEFAULT_FOLDER, device: str = "cpu"):
         network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
-            what=f"the attribute classifier at {path} cannot be loaded ({str(error).splitlines()[0][:120]})",
+            what=f"the attribute classifier at {path} cannot be loaded ({first_line(error)})",
             expected="the folder data/tiny-classifier that the repository ships",
             fix="restore it from the repository, or run `make models`",
         ) from error

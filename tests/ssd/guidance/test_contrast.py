@@ -5,8 +5,9 @@ import torch
 
 from threestudio_ssd.diffusion import AttentionTaps, random_backbone
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.guidance import SSDGuidance, step_generator
+from threestudio_ssd.guidance import SSDGuidance
 from threestudio_ssd.scores import CDS
+from threestudio_ssd.seeds import Stream, generator
 
 TEXTS = {"src": "a red ball", "tgt": "a blue ball", "null": "", "neg": "blurry"}
 RUN = {"step": 2, "num_steps": 10, "seed": 3}
@@ -64,13 +65,13 @@ def test_the_score_gains_the_energy_s_gradient_and_nothing_else(score):
     plain, _, _ = make(score, weight=0.0, backbone=backbone)
     pull = step(guidance, prompts).score - step(plain, prompts).score
     timestep = step(plain, prompts).timestep
-    noise = torch.randn(latents_of(2).shape, generator=step_generator(3, 2))
+    noise = torch.randn(latents_of(2).shape, generator=generator(3, 2, Stream.DIFFUSION))
     condition = latents_of(2, 4) if guidance.needs_picture else None
 
     def energy_at(latents):
         return energy(
             backbone, guidance.contrast.branches, prompts, latents, latents_of(2, 2), timestep=timestep, noise=noise,
-            places=step_generator(3, 2, 1), condition=condition,
+            places=generator(3, 2, Stream.CONTRAST), condition=condition,
         )  # fmt: skip
 
     direction = latents_of(2, 7)
@@ -116,7 +117,7 @@ def test_it_holds_the_layout():
             torch.stack([
                 energy(
                     backbone, CDS.branches, prompts, each, src, timestep=400, noise=latents_of(2, 100 + draw),
-                    places=step_generator(77, draw),
+                    places=generator(77, draw, Stream.CONTRAST),
                 )
                 for draw in range(3)
             ]).mean(0)

@@ -12,8 +12,9 @@ from threestudio.utils.config_tree import complete
 from threestudio_ssd.diffusion import random_backbone
 from threestudio_ssd.diffusion.random import BETAS, SCHEDULERS
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.guidance import SSDGuidance, SSDPromptProcessor, step_generator
+from threestudio_ssd.guidance import SSDGuidance, SSDPromptProcessor
 from threestudio_ssd.scores import DDS, PDS, SCORES, SSD, Branch
+from threestudio_ssd.seeds import Stream, generator
 
 TEXTS = {"src": "a red ball", "tgt": "a blue ball", "null": "", "neg": "blurry"}
 RUN = {"step": 2, "num_steps": 10, "seed": 3}
@@ -224,7 +225,7 @@ def test_seed_and_step_decide_the_noise_and_nothing_else_does():
     for change in ({"step": 3}, {"seed": 4}):
         other = guidance.latent_step(tgt, src, prompts, **{**RUN, **change})
         assert not torch.equal(first.score, other.score)
-    a, b = (torch.randn(4, generator=step_generator(seed, step)) for seed, step in ((0, 5), (0, 6)))
+    a, b = (torch.randn(4, generator=generator(seed, step, Stream.DIFFUSION)) for seed, step in ((0, 5), (0, 6)))
     assert not torch.equal(a, b)
 
 

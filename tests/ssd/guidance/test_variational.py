@@ -6,7 +6,7 @@ import torch
 from threestudio_ssd.diffusion import random_backbone
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.guidance import SSDGuidance
-from threestudio_ssd.guidance.ssd_guidance import LORA_TRAINING, step_generator
+from threestudio_ssd.seeds import Stream, generator
 
 RUN = {"num_steps": 10, "seed": 3}
 
@@ -82,9 +82,9 @@ def test_the_lora_is_trained_on_what_the_network_predicts(kind, monkeypatch):
     backbone.network.register_forward_hook(lambda module, given, output: outputs.append(output))
     latents = latents_of(2, 1)
     guidance.compute_score(latents, latents, prompts, 400, latents_of(2, 3), draw=4, seed=2)
-    generator = step_generator(2, 4, LORA_TRAINING)
-    timesteps = torch.randint(backbone.num_timesteps, (2,), generator=generator)
-    noise = torch.randn(latents.shape, generator=generator)
+    draws = generator(2, 4, Stream.LORA)
+    timesteps = torch.randint(backbone.num_timesteps, (2,), generator=draws)
+    noise = torch.randn(latents.shape, generator=draws)
     abar = backbone.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
     wanted = noise if kind == "epsilon" else abar.sqrt() * noise - (1 - abar).sqrt() * latents
     output = outputs[-1][0] if isinstance(outputs[-1], tuple) else outputs[-1].sample

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import SceneFormatError
+from ...errors import SceneFormatError, first_line
 from ..model import Gaussians
 from .common import finish, read_bytes
 
@@ -29,7 +29,7 @@ def read_checkpoint(path: Path) -> Gaussians:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise SceneFormatError(
             what=f"{path} cannot be loaded as a checkpoint of tensors ({reason})",
             expected="a checkpoint of gsplat, nerfstudio or INRIA's code",

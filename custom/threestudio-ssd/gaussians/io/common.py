@@ -1,12 +1,9 @@
-"""What all splat formats share: reading bytes with clear errors, harmless values, atomic writing."""
+"""What all splat formats share: reading bytes with clear errors, harmless values."""
 
-import os
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,21 +39,6 @@ def read_bytes(path: Path) -> bytes:
             what=f"{path} is a folder", expected="a splat file, or a folder with a SOG meta.json", fix="name the file"
         )
     return path.read_bytes()
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name only once it is whole; an interrupted write leaves the old one as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def make_harmless(fields: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import SceneFormatError
+from ...files import open_whole
 from ..model import Gaussians
 from ..sh import C0
 from .common import (
     as_arrays,
     as_fields,
-    atomic_write,
     finish,
     logits_of,
     same_rows,
@@ -113,7 +113,7 @@ def write_compressed_ply(gaussians: Gaussians, path: Path) -> None:
     if raw.sh.shape[1]:
         header += [f"element sh {len(raw.sh)}", *(f"property uchar f_rest_{i}" for i in range(raw.sh.shape[1]))]
     chunks = np.concatenate([raw.bounds[name].reshape(-1, 6) for name in _BOUND_NAMES], axis=1).astype("<f4")
-    with atomic_write(path) as file:
+    with open_whole(path) as file:
         file.write(("\n".join([*header, "end_header"]) + "\n").encode("latin-1"))
         file.write(chunks.tobytes())
         file.write(raw.words.astype("<u4").tobytes())

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from ...errors import SceneFormatError
+from ...files import open_whole
 from ..model import Gaussians
 from ..sh import C0
-from .common import as_arrays, atomic_write, finish, read_bytes, same_rows, source_file, untouched_altered
+from .common import as_arrays, finish, read_bytes, same_rows, source_file, untouched_altered
 from .ply_header import Element, Header, parse_header
 
 FLAT_LOG_SCALE = float(np.log(1e-6))
@@ -84,7 +85,7 @@ def write_ply(gaussians: Gaussians, path: Path) -> None:
     body = _encode_blocks(raw, index, gaussians, untouched_altered(gaussians) if kept else np.zeros(0, np.int64))
     count = re.compile(r"^element\s+vertex\s+\d+")
     lines = [count.sub(f"element vertex {len(gaussians)}", line) for line in raw.header.lines]
-    with atomic_write(path) as file:
+    with open_whole(path) as file:
         file.write((raw.header.newline.join(lines) + raw.header.newline).encode("latin-1"))
         file.write(raw.before)
         for block in body:

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 
 from ...errors import MissingPackageError, SceneFormatError
+from ...files import open_whole
 from ..model import Gaussians
 from .codebook import PALETTE_LIMIT, SIZE, assign, fit_codebook, fit_palette, nearest, refit_free_entries
-from .common import as_arrays, as_fields, atomic_write, finish, logits_of, read_bytes, same_rows, source_file, warn
+from .common import as_arrays, as_fields, finish, logits_of, read_bytes, same_rows, source_file, warn
 from .packed import Sections, keep_untouched, sigmoid, to_bytes
 from .quats import pack_smallest_three, unpack_smallest_three
 
@@ -97,7 +98,7 @@ def write_sog(gaussians: Gaussians, path: Path) -> None:
         raw = _fresh(values)
     meta, images = _images(raw)
     stamp = (1980, 1, 1, 0, 0, 0)
-    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with open_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, pixels in images.items():
             archive.writestr(zipfile.ZipInfo(name, stamp), _webp(pixels))
         archive.writestr(zipfile.ZipInfo("meta.json", stamp), json.dumps(meta))

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import SceneFormatError
+from ...files import open_whole
 from ..model import Gaussians
 from ..sh import C0
-from .common import as_arrays, as_fields, atomic_write, finish, logits_of, read_bytes, source_file, warn
+from .common import as_arrays, as_fields, finish, logits_of, read_bytes, source_file, warn
 from .packed import Sections, keep_untouched, sigmoid, to_bytes, unit_quats
 
 ROW = 32
@@ -51,7 +52,7 @@ def write_splat(gaussians: Gaussians, path: Path) -> None:
     kept = source_file(gaussians, "splat")
     if kept is not None:
         encoded = keep_untouched(gaussians, encoded, kept[0], kept[1], decode)
-    with atomic_write(path) as file:
+    with open_whole(path) as file:
         file.write(np.concatenate([encoded[name] for name in _PARTS], axis=1).tobytes())
 
 

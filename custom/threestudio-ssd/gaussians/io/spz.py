@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import MissingPackageError, SceneFormatError
+from ...files import open_whole
 from ..model import Gaussians
-from .common import as_arrays, as_fields, atomic_write, finish, logits_of, read_bytes, source_file, warn
+from .common import as_arrays, as_fields, finish, logits_of, read_bytes, source_file, warn
 from .packed import Sections, keep_untouched, sigmoid, to_bytes
 from .quats import pack_smallest_three, unpack_smallest_three
 
@@ -91,7 +92,7 @@ def write_spz(gaussians: Gaussians, path: Path) -> None:
         raw = _with_sections(raw, merged)
     elif clipped:
         warn(f"{path}: .spz holds SH coefficients from -1 to 1; those of {clipped} Gaussians were clipped")
-    with atomic_write(path) as file:
+    with open_whole(path) as file:
         file.write(_streams(raw) if version == 4 else _gzip(raw))
 
 

@@ -1,0 +1,72 @@
+"""Files that are whole or not there: written beside their place and renamed, checksums, tables of weights.
+
+Everything in the plugin that writes a file does so here, except runs, which save through the host's ``SaverMixin``.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A path beside ``path``, with its suffix, to write to; it becomes ``path`` when the block ends well.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def open_whole(path: str | Path) -> Iterator[BinaryIO]:
+    """The same, opened for writing bytes."""
+    with whole_file(path) as beside, beside.open("wb") as file:
+        yield file
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text in UTF-8, whole or not at all."""
+    with whole_file(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write plain values as readable JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def sha256(path: str | Path) -> str:
+    """Checksum of a file, hexadecimal; read in pieces, so that large weights do not fill the memory."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_table(folder: Path) -> str:
+    """Markdown table of a folder's weight files with sizes and checksums."""
+    rows = [
+        f"| `{path.name}` | {path.stat().st_size / 1e6:.2f} MB | `{sha256(path)}` |"
+        for path in sorted(folder.glob("*.safetensors"))
+    ]
+    return "\n".join(["| file | size | sha256 |", "|---|---|---|", *rows])
+
+
+def _umask() -> int:
+    """The permissions that new files do not get; reading it means setting it for a moment."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
