@@ -1,19 +1,12 @@
 """The views of a splat scene: training pool, held-out views, video path, from a capture or an orbit."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
 from jaxtyping import Bool
-from omegaconf import DictConfig
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
-
-import threestudio
-from threestudio.utils.config import parse_structured
 
 from ..cameras import Cameras, Orbit, World, fit_orbit, load_cameras
 from ..errors import ConfigError, check_values
@@ -90,28 +83,23 @@ class SceneViews:
     size: tuple[int, int]
 
 
-class Steps(IterableDataset):
-    """One empty item a step; which views a step shows follows from the step itself, so that resuming is exact."""
+class ViewPlan:
+    """Which cameras an edit renders, by the keys of ``GSViewsConfig``.
 
-    def __iter__(self) -> Iterator[dict]:
-        while True:
-            yield {}
+    Args:
+        cfg: The keys, checked against ``GSViewsConfig``.
+        capture: Cameras of the capture; None: read from ``cfg.cameras``, if it names any.
 
+    Raises:
+        ConfigError: For a value that cannot be used.
+        SceneFormatError: For cameras that cannot be read.
+    """
 
-@threestudio.register("gs-views")
-class GSViews(pl.LightningDataModule):
-    """Data module of the views; a system asks it once: ``views(gaussians, model_size)``."""
-
-    Config = GSViewsConfig
-
-    def __init__(self, cfg: dict | DictConfig | None = None) -> None:
-        super().__init__()
-        self.cfg = parse_structured(GSViewsConfig, cfg)
+    def __init__(self, cfg: Any, capture: Cameras | None = None) -> None:
+        self.cfg, self.capture = cfg, capture
         self._check()
-        self.capture = None
-        if self.cfg.cameras:
-            dataparser = self.cfg.dataparser or None
-            self.capture = load_cameras(self.cfg.cameras, world=self.cfg.world, dataparser=dataparser)
+        if capture is None and cfg.cameras:
+            self.capture = load_cameras(cfg.cameras, world=cfg.world, dataparser=cfg.dataparser or None)
 
     def views(self, gaussians: Gaussians, model_size: int, size_multiple: int) -> SceneViews:
         """The cameras of a run.
@@ -155,18 +143,9 @@ class GSViews(pl.LightningDataModule):
         )  # fmt: skip
         return orbit, OrbitRange(tuple(cfg.elevation_deg), tuple(cfg.radius_scale), cfg.fov_y_deg)
 
-    def train_dataloader(self) -> DataLoader:
-        return DataLoader(Steps(), batch_size=None)
-
-    def val_dataloader(self) -> DataLoader:
-        return DataLoader([{}], batch_size=None)
-
-    test_dataloader = val_dataloader
-    predict_dataloader = val_dataloader
-
     def _check(self) -> None:
         cfg = self.cfg
-        if cfg.views == "capture" and not cfg.cameras:
+        if cfg.views == "capture" and not cfg.cameras and self.capture is None:
             raise ConfigError(
                 what="data.views is capture but there are no cameras", expected="a file or folder of cameras",
                 fix="set cameras=PATH, or data.views=orbit",

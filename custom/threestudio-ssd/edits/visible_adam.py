@@ -1,6 +1,6 @@
 """Adam whose colour steps follow the picture's gradient instead of normalising each Gaussian by itself."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -49,18 +49,6 @@ class VisibleAdam(torch.optim.Optimizer):
         self, groups: Iterable[dict[str, Any]], betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-15
     ) -> None:
         super().__init__(groups, {"lr": 0.0, "betas": betas, "eps": eps, "visible_weights": None})
-
-    def set_rates(self, rates: Mapping[str, Any], radius: float, value_at: Callable[[Any], float]) -> None:
-        """Give each group the learning rate of this step.
-
-        Args:
-            rates: By the groups' names: numbers or schedules; that of means is times the orbit's radius.
-            radius: Of the orbit, world units.
-            value_at: Reads a number or schedule at this step.
-        """
-        for group in self.param_groups:
-            rate = value_at(rates[group["name"]])
-            group["lr"] = rate * radius if group["name"] == "means" else rate
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:

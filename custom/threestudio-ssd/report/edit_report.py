@@ -19,6 +19,7 @@ from threestudio.utils.saving import SaverMixin
 from ..cameras import Cameras
 from ..errors import ConfigError
 from ..gaussians import Gaussians
+from ..guidance import EditGuidance
 from ..metrics import IDENTICAL_PSNR, check_clip, clip_directional_similarity, clip_similarity, psnr, read_clip
 from ..rendering import coverage, render_each
 
@@ -33,12 +34,13 @@ PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "pytorch-lightning",
 class EditReport:
     """What is compared: the two scenes, held-out cameras of one size, and the two prompts.
 
-    ``shown`` is a scene, and which of its Gaussians say where the pictures may change: the source and the selection.
+    ``selection_in_view`` is a scene, and which of its Gaussians say where images may change: as a rule the source and
+    the selection.
     """
 
     source: Gaussians
     edited: Gaussians
-    shown: tuple[Gaussians, Bool[Tensor, "n"]]
+    selection_in_view: tuple[Gaussians, Bool[Tensor, "n"]]
     cameras: Cameras
     background: Float[Tensor, "3"]
     source_prompt: str
@@ -67,8 +69,8 @@ def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> d
         **facts,
         "num_gaussians_before": len(edit.source),
         "num_gaussians_after": len(edit.edited),
-        "num_selected": int(edit.shown[1].sum()),
-        **measure_change(coverage(*edit.shown, edit.cameras), before, after),
+        "num_selected": int(edit.selection_in_view[1].sum()),
+        **measure_change(coverage(*edit.selection_in_view, edit.cameras), before, after),
         **clip_scores_of_edit(
             before.permute(0, 3, 1, 2),
             after.permute(0, 3, 1, 2),
@@ -78,7 +80,6 @@ def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> d
         ),
         "clip_model": edit.clip_model,
         "platform": platform.platform(),
-        "versions": package_versions(),
     }
     saver.save_image_grid("grid.png", [grid_row(before), grid_row(after)])
     saver.save_json("report.json", report)
@@ -87,16 +88,16 @@ def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> d
 
 
 def measure_change(
-    shown: Float[Tensor, "c h w"], before: Float[Tensor, "c h w 3"], after: Float[Tensor, "c h w 3"]
+    covered: Float[Tensor, "c h w"], before: Float[Tensor, "c h w 3"], after: Float[Tensor, "c h w 3"]
 ) -> dict[str, Any]:
     """Mean absolute change inside and outside the selection's pixels, and PSNR outside; None where there are none.
 
     Args:
-        shown: Share of each pixel that the selection made up before the edit (``coverage``).
+        covered: Share of each pixel that the selection made up before the edit (``coverage``).
         before: Renders of the source, [0, 1].
         after: Renders of the result.
     """
-    is_inside, is_outside = shown > 0.5, shown < OUTSIDE_COVERAGE
+    is_inside, is_outside = covered > 0.5, covered < OUTSIDE_COVERAGE
     change = (after - before).abs().mean(dim=-1)
     inside = float(change[is_inside].mean()) if is_inside.any() else None
     has_outside = bool(is_outside.any())
@@ -105,6 +106,18 @@ def measure_change(
         "change_outside": float(change[is_outside].mean()) if has_outside else None,
         "psnr_outside": _mean_psnr(before, after, is_outside) if has_outside else None,
         "changed_visibly": inside is not None and inside > VISIBLE_CHANGE,
+    }
+
+
+def distillation_facts(guidance: EditGuidance) -> dict[str, Any]:
+    """What a report says of the model, the score, and what they cost so far."""
+    counters = guidance.backbone.counters
+    return {
+        "score": dict(guidance.cfg.score),
+        **guidance.backbone.provenance,
+        "network_calls": counters.network_calls,
+        "noise_predictions": counters.rows,
+        "encodes": counters.encodes,
     }
 
 
@@ -191,8 +204,8 @@ def peak_memory(device: torch.device) -> int:
 
 
 def _mean_psnr(before: Tensor, after: Tensor, where: Tensor) -> float:
-    some = where.flatten(1).any(dim=1)
-    values = psnr(after[some].permute(0, 3, 1, 2), before[some].permute(0, 3, 1, 2), where[some])
+    rows = where.flatten(1).any(dim=1)
+    values = psnr(after[rows].permute(0, 3, 1, 2), before[rows].permute(0, 3, 1, 2), where[rows])
     return float(values.clamp(max=IDENTICAL_PSNR).mean())
 
 

@@ -14,7 +14,7 @@ from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians, Offspring, anchor_weights, grow, strongest
 from ..gaussians.model import FIELD_NAMES
 from ..seeds import Stream, generator
-from .editable import EditableGaussians
+from .editable_gaussians import EditableGaussians
 
 GSPLAT_NAMES = dict(zip(("means", "scales", "quats", "opacities", "sh0", "shN"), FIELD_NAMES, strict=True))
 """gsplat's names of the attributes as they are optimised -> ours."""
@@ -75,12 +75,6 @@ def check_growth(cfg: DictConfig) -> None:
             what=f"system.growth.stop is {cfg.stop}", expected=f"at least growth.start, which is {cfg.start}",
             fix=f"set system.growth.stop={cfg.start}",
         )  # fmt: skip
-
-
-def loss_scale(trainer: Any) -> float:
-    """What a trainer's gradient scaler (``trainer.precision=16-mixed``) multiplies losses with; 1 without one."""
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
-    return scaler.get_scale() if scaler is not None else 1.0
 
 
 class Growth:
