@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from omegaconf import DictConfig
@@ -18,18 +17,20 @@ from ..data import view_order
 from ..diffusion import PromptEmbeds
 from ..guidance import SSDGuidance
 from ..guidance.prompts import NEGATIVE_PROMPT
+from ..metrics import edit_regions
 from ..rendering import coverage, render
 from ..systems import EditablePictures
 from ..systems.detail import new_detail
 from ..systems.editable import EditableGaussians
 from ..systems.inward import inward_clamp
 from ..systems.visible_adam import COLORS, VisibleAdam, color_step_weights
-from ..toyworld import ORBIT_RADIUS, PART_OBJECT, build_scene, orbit_camera, sample_camera
-from ..toyworld.splat import to_cameras, to_gaussians
-from .toy_edits import EDITS, ToyEdit
-from .toy_truth import INSIDE, Truth, held_out_orbit, make_truth, part_coverage, shots, target_probability
+from ..toyworld import ORBIT_RADIUS, PART_OBJECT, build_scene
+from ..toyworld.edits import EDITS, ToyEdit
+from ..toyworld.splat import to_gaussians
+from ..toyworld.truth import Truth, make_truth, part_coverage, shots, target_probability
+from ..toyworld.views import capture_views, held_out_orbit, single_view
 
-CAMERA_SEED, ENCODE_BATCH = 77, 64
+ENCODE_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ class PictureTrials(Trials):
 
     @staticmethod
     def _object(trial: Trial, view: Cameras) -> Float[Tensor, "1 h w"]:
-        shown = part_coverage(build_scene(trial.edit.source, trial.scene_seed), PART_OBJECT, view)
-        return (shown > INSIDE).float() if trial.edit.has_mask else torch.ones_like(shown)
+        shares = part_coverage(build_scene(trial.edit.source, trial.scene_seed), PART_OBJECT, view)
+        return edit_regions(shares)[0].float() if trial.edit.has_mask else torch.ones_like(shares)
 
     def step(self, step: int, num_steps: int) -> None:
         """One batch of predictions, one step of the optimiser."""
@@ -148,8 +149,7 @@ class SceneTrials(Trials):
     ) -> None:
         super().__init__(trials, guidance)
         self.settings, self.held_out = settings, held_out_orbit(view_size)
-        size, rng = guidance.backbone.image_size, np.random.default_rng(CAMERA_SEED)
-        self.views = to_cameras([sample_camera(rng) for _ in range(num_views)], size, size)
+        self.views = capture_views(num_views, guidance.backbone.image_size)
         self.truths = [make_truth(trial.edit, trial.scene_seed, self.held_out) for trial in trials]
         self.editables = [self._editable(trial, use_masks) for trial in trials]
         self.optimizers = [self._optimizer(editable) for editable in self.editables]
@@ -228,7 +228,7 @@ class SceneTrials(Trials):
 def picture_view(trial: Trial, size: int) -> Cameras:
     """The camera of a picture edit: another side for each edit and seed."""
     place = list(EDITS).index(trial.edit.name) + 7 * trial.seed
-    return to_cameras([orbit_camera(47.0 * place + 22.5, (12, 32)[place % 2])], size, size)
+    return single_view(place, size)
 
 
 def prompt_rows(guidance: SSDGuidance, edits: Sequence[ToyEdit]) -> dict[str, PromptEmbeds]:

@@ -8,6 +8,10 @@ from torch import Tensor
 
 MaskMode = Literal["region", "zeroed"]
 
+INSIDE_COVERAGE, OUTSIDE_COVERAGE = 0.5, 0.02
+"""A pixel is inside an edit's region when what may change makes up more than the first share of it, outside when it
+makes up less than the second."""
+
 RANGE_TOLERANCE = 1e-3
 """How far beyond [0, 1] a value may lie before it is taken for a picture in another range."""
 
@@ -82,3 +86,14 @@ def masked_pair(
 def weighted_mean(values: Float[Tensor, "b h w"], weights: Float[Tensor, "b h w"]) -> Float[Tensor, " b"]:
     """Mean of a map per picture; NaN where no pixel has weight, so that an empty region is never a score."""
     return (values * weights).sum((1, 2)) / weights.sum((1, 2))
+
+
+def edit_regions(
+    shares: Float[Tensor, "c h w"],
+) -> tuple[Bool[Tensor, "c h w"], Bool[Tensor, "c h w"]]:
+    """The pixels inside the region of an edit, and those outside; those between, on its outline, are neither.
+
+    Args:
+        shares: How much of each pixel is made up of what may change, in [0, 1], see ``rendering.coverage``.
+    """
+    return shares > INSIDE_COVERAGE, shares < OUTSIDE_COVERAGE
