@@ -108,7 +108,7 @@ def convert_gaussians(src: str | Path, dst: str | Path, *, half_turn: bool = Fal
     gaussians = load_gaussians(src)
     if half_turn:
         gaussians = half_turn_x(gaussians)
-    was_compressed = gaussians.source is not None and gaussians.source.format == "compressed.ply"
+    was_compressed = gaussians.origin is not None and gaussians.origin.format == "compressed.ply"
     if str(dst).lower().endswith(".compressed.ply") and not was_compressed:
         gaussians = gaussians.select(morton_order(gaussians.means))
     save_gaussians(gaussians, dst)
