@@ -31,11 +31,13 @@ MAY_IMPORT = {
     "rasterizers": GROUND,
     "diffusion": GROUND,
     "rendering": SPACE,
-    "toyworld": SPACE | {"rendering"},
+    "toyworld": SPACE | {"rendering", "masks", "metrics"},
     "masks": SPACE | {"rendering"},
     "data": SPACE | {"rendering"},
     "guidance": GROUND | {"scores", "diffusion"},
     "systems": SPACE | {"rendering", "scores", "diffusion", "guidance", "masks", "data", "metrics"},
+    "benchmarks": SPACE
+    | {"rendering", "scores", "diffusion", "guidance", "masks", "data", "metrics", "toyworld", "systems"},
 }
 """Plugin part -> the other parts it may import. Apps stand on top and may import all."""
 WITHOUT_HOST = {"errors", "files", "neighbors", "seeds", "scores", "metrics", "gaussians", "cameras", "rasterizers"}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
@@ -28,6 +28,7 @@ from ..metrics import (
     IDENTICAL_PSNR,
     clip_direction_consistency,
     clip_scores,
+    edit_regions,
     load_structure_model,
     lpips,
     mse,
@@ -38,7 +39,6 @@ from ..metrics import (
     tiny_perceptual_distance,
 )
 from ..rendering import coverage, render_each
-from ..systems.report import OUTSIDE_COVERAGE
 from .tiny_training import write_text
 
 GRID_VIEWS = 6
@@ -157,7 +157,8 @@ def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], np.ndarray]:
     if describe_mask(cfg.mask) != "everything":
         is_selected = find_selection(cfg.mask, before, views.train, data.capture, background).is_selected
         figures |= {"num_selected": int(is_selected.sum())}
-        for where, masks in regions(coverage(before, is_selected, cameras)).items():
+        is_inside, is_outside = edit_regions(coverage(before, is_selected, cameras))
+        for where, masks in (("inside", is_inside), ("outside", is_outside)):
             figures |= _change(cfg, source, edited, masks, f"_{where}")
     if cfg.structure_model:
         model = load_structure_model(cfg.structure_model)
@@ -194,15 +195,6 @@ def evaluation_views(cfg: Any, gaussians: Gaussians) -> tuple[GSViews, SceneView
     }  # fmt: skip
     data = GSViews(keys)
     return data, data.views(gaussians, cfg.size, 2)
-
-
-def regions(shown: Float[Tensor, "c h w"]) -> dict[str, Bool[Tensor, "c h w"]]:
-    """Pixels that show what was to change, and pixels that do not; those between, on its outline, are neither.
-
-    Args:
-        shown: Share of each pixel that it made up before the edit.
-    """
-    return {"inside": shown > 0.5, "outside": shown < OUTSIDE_COVERAGE}
 
 
 def _check(cfg: Any) -> None:

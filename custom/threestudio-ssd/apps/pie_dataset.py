@@ -16,11 +16,10 @@ import threestudio
 from threestudio.utils.base import Configurable
 
 from ..errors import SceneFormatError
-from ..toyworld import orbit_camera
-from ..toyworld.splat import to_cameras
+from ..toyworld.edits import toy_edit
+from ..toyworld.truth import make_truth
+from ..toyworld.views import single_view
 from .tiny_training import write_text
-from .toy_edits import toy_edit
-from .toy_truth import make_truth
 
 SIZE = 512
 MAPPING, IMAGES = "mapping_file.json", "annotation_images"
@@ -130,7 +129,7 @@ def write_toy_pie_bench(folder: Path, render_size: int = SIZE, scene_seed: int =
     mapping = {}
     for number, (group, name) in enumerate(TOY_ENTRIES):
         edit = toy_edit(name)
-        camera = to_cameras([orbit_camera(47.0 * number + 22.5, (12, 32)[number % 2])], render_size, render_size)
+        camera = single_view(number, render_size)
         truth = make_truth(edit, scene_seed, camera)
         key = f"{group}{number:011d}"
         image_path = (

@@ -42,7 +42,7 @@ class Photos:
     Attributes:
         cameras: (c) the views.
         images: (c) photographs, each (h w 3) in [0, 1].
-        inside: (c) where they show something, each (h w); an undistorted photograph need not fill its picture.
+        inside: (c) where they show something, each (h w); an undistorted photograph need not fill its image.
     """
 
     cameras: Cameras

@@ -68,11 +68,11 @@ class EditableGaussians(nn.Module):
         fields = {
             name: torch.cat([getattr(self._fixed, name), self.selected[name].detach()])[order] for name in FIELD_NAMES
         }
-        if self.source.source is None:
+        if self.source.origin is None:
             return Gaussians(**fields)
         stems = torch.cat([self._fixed_rows, self.rows])[order].cpu()
-        file_rows = torch.cat([self.source.source_index, torch.tensor([-1])])[stems]
-        return self.source.replace(source_index=file_rows, **fields)
+        file_rows = torch.cat([self.source.origin_rows, torch.tensor([-1])])[stems]
+        return self.source.replace(origin_rows=file_rows, **fields)
 
     def result_selection(self) -> Bool[Tensor, "n2"]:
         """Which Gaussians of ``result`` the edit could change."""

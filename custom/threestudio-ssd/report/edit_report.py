@@ -20,11 +20,17 @@ from ..cameras import Cameras
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..guidance import EditGuidance
-from ..metrics import IDENTICAL_PSNR, check_clip, clip_directional_similarity, clip_similarity, psnr, read_clip
+from ..metrics import (
+    IDENTICAL_PSNR,
+    check_clip,
+    clip_directional_similarity,
+    clip_similarity,
+    edit_regions,
+    psnr,
+    read_clip,
+)
 from ..rendering import coverage, render_each
 
-OUTSIDE_COVERAGE = 0.02
-"""A pixel of which the selection made up less than this before the edit is outside."""
 VISIBLE_CHANGE = 1.0 / 255
 """Mean change over the pixels that show the selection below which an edit counts as none."""
 PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "pytorch-lightning", "numba")
@@ -97,7 +103,7 @@ def measure_change(
         before: Renders of the source, [0, 1].
         after: Renders of the result.
     """
-    is_inside, is_outside = covered > 0.5, covered < OUTSIDE_COVERAGE
+    is_inside, is_outside = edit_regions(covered)
     change = (after - before).abs().mean(dim=-1)
     inside = float(change[is_inside].mean()) if is_inside.any() else None
     has_outside = bool(is_outside.any())

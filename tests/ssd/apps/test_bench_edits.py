@@ -16,7 +16,6 @@ from threestudio_ssd.apps import bench_items
 from threestudio_ssd.apps.bench_items import Method, methods_from
 from threestudio_ssd.apps.bench_report import markdown, pareto_front, pareto_svg, summarise, write_report
 from threestudio_ssd.apps.sweep import sweep_cells, sweep_grid
-from threestudio_ssd.apps.toy_edits import toy_edit
 from threestudio_ssd.apps.toy_trials import PictureTrials, SceneTrials, Trial, run_trials, steps_to_share
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_backbone, random_components
@@ -24,6 +23,7 @@ from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.guidance import SSDGuidance
 from threestudio_ssd.scores import SCORES
 from threestudio_ssd.toyworld.classifier import load_classifier
+from threestudio_ssd.toyworld.edits import toy_edit
 
 TRIALS = [Trial(toy_edit("blue-ball"), 0, 3), Trial(toy_edit("snow"), 1, 4), Trial(toy_edit("null-ball"), 2, 5)]
 

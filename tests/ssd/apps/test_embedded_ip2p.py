@@ -8,12 +8,12 @@ from tests.edit_world import REPOSITORY
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 from threestudio_ssd.apps.bench_items import Method
-from threestudio_ssd.apps.toy_edits import toy_edit
 from threestudio_ssd.apps.toy_trials import PictureTrials, Trial, picture_view, run_trials
-from threestudio_ssd.apps.toy_truth import judge_images, make_truth
 from threestudio_ssd.guidance import SSDGuidance
 from threestudio_ssd.metrics import psnr
 from threestudio_ssd.toyworld.classifier import load_classifier
+from threestudio_ssd.toyworld.edits import toy_edit
+from threestudio_ssd.toyworld.truth import judge_images, make_truth
 
 MODEL = REPOSITORY / "data/tiny-ip2p"
 SEED = 40

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.edit_world import toy_cameras, toy_parts
 from threestudio.run import main
-from threestudio_ssd.apps.evaluate import SCRIPT_VIEWS, Evaluate, evaluation_views, regions
+from threestudio_ssd.apps.evaluate import SCRIPT_VIEWS, Evaluate, evaluation_views
 from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 from threestudio_ssd.metrics import clip_direction_consistency, clip_scores
 from threestudio_ssd.rendering import coverage, render_each
@@ -166,12 +166,6 @@ def test_a_mask_gives_figures_inside_and_outside(scenes, tmp_path):
     assert found["ssim_to_before_inside"] < found["ssim_to_before_outside"]
     assert found["tiny_distance_to_before_inside"] > found["tiny_distance_to_before_outside"]
     assert found["structure_model"] == "self-similarity distance on tiny-clip (not DINO ViT-B/8)"
-
-
-def test_the_outline_is_neither_inside_nor_outside():
-    found = regions(torch.tensor([[[0.0, 0.019, 0.02, 0.5, 0.51, 1.0]]]))
-    assert found["inside"].tolist() == [[[False, False, False, False, True, True]]]
-    assert found["outside"].tolist() == [[[True, True, False, False, False, False]]]
 
 
 def test_without_cameras_an_orbit_and_without_prompts_no_clip(scenes, tmp_path):

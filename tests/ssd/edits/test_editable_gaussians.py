@@ -95,7 +95,7 @@ def test_grown_selections_keep_the_source_s_order_and_append_the_new(parts):
             editable.selected["means"][row] += 10.0 + count
     result, is_ours = editable.result(), editable.result_selection()
     stems = [row for row in range(len(source)) if row != rows[1]] + [rows[0], rows[2], rows[3]]
-    assert result.source_index.tolist() == [int(row) for row in stems]
+    assert result.origin_rows.tolist() == [int(row) for row in stems]
     assert len(result) == len(source) + 2
     place = stems.index(rows[3])
     is_moved = torch.zeros(len(result), dtype=torch.bool)

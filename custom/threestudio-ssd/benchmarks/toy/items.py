@@ -19,10 +19,10 @@ from ..errors import ConfigError
 from ..guidance import SSDGuidance
 from ..guidance.score_options import build_score
 from ..toyworld.classifier import load_classifier
+from ..toyworld.edits import toy_edit
+from ..toyworld.truth import judge_images
 from .tiny_training import sha256, write_text
-from .toy_edits import toy_edit
 from .toy_trials import Outcome, PictureTrials, SceneTrials, Trial, run_trials, steps_to_share
-from .toy_truth import judge_images
 
 Kind = Literal["picture", "scene"]
 PICTURE_KEYS = ("num_steps", "guidance")

@@ -16,17 +16,15 @@ from ...edits.edit import Edit
 from ...edits.image_edit import ImageBatchEdit
 from ...edits.scene_edit import distil, scene_under_edit
 from ...guidance import EditGuidance, EditPrompts, guidance_class, prompts_class
+from ...metrics import edit_regions
 from ...toyworld import PART_OBJECT, build_scene
 from ...toyworld.edits import EDITS, ToyEdit
 from ...toyworld.splat import to_gaussians
-from ...toyworld.truth import Truth, make_truth, part_coverage, renders, target_probability
-from ...toyworld.views import capture_cameras, held_out_orbit, orbit_view
+from ...toyworld.truth import Truth, make_truth, part_coverage, shots, target_probability
+from ...toyworld.views import capture_views, held_out_orbit, single_view
 
-CAMERA_SEED = 77
 HELD_OUT_SIZE = 64
 """Side of the views that judge a scene, pixels."""
-OBJECT_SHARE = 0.5
-"""Share of a pixel that the object makes up inside its mask."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def scene_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fals
     system = cfg.system
     guidance, prompts = guidance_class(system.guidance_type)(system.guidance), prompts_class(system.prompt_processor_type)(system.prompt_processor)
     backbone, held_out = guidance.backbone, held_out_orbit(HELD_OUT_SIZE)
-    capture = capture_cameras(num_views, backbone.image_size, CAMERA_SEED)
+    capture = capture_views(num_views, backbone.image_size)
     scenes, size = [], (0, 0)
     for trial in trials:
         toy = build_scene(trial.edit.source, trial.scene_seed)
@@ -124,20 +122,19 @@ def scene_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fals
     truths = [make_truth(trial.edit, trial.scene_seed, held_out) for trial in trials]
 
     def images() -> list[Tensor]:
-        return [renders(scene.editable.result().to("cpu"), held_out) for scene in scenes]
+        return [shots(scene.editable.result().to("cpu"), held_out) for scene in scenes]
 
     return Batch(trials, truths, edit, images, guidance)
 
 
 def picture_view(trial: Trial, size: int) -> Cameras:
     """The camera of a picture edit: another side for each edit and seed."""
-    place = list(EDITS).index(trial.edit.name) + 7 * trial.seed
-    return orbit_view(47.0 * place + 22.5, (12, 32)[place % 2], size)
+    return single_view(list(EDITS).index(trial.edit.name) + 7 * trial.seed, size)
 
 
 def _object_mask(trial: Trial, view: Cameras) -> Float[Tensor, "1 h w"]:
     covered = part_coverage(build_scene(trial.edit.source, trial.scene_seed), PART_OBJECT, view)
-    return (covered > OBJECT_SHARE).float() if trial.edit.has_mask else torch.ones_like(covered)
+    return edit_regions(covered)[0].float() if trial.edit.has_mask else torch.ones_like(covered)
 
 
 def _embedded(trials: Sequence[Trial], guidance: EditGuidance, prompts: EditPrompts) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 import json
 
 import pytest
-import torch
 
 from tests.edit_world import QUIET, REPOSITORY, write_world
 from threestudio import apps
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
-from threestudio_ssd.apps import toy_objects
+from threestudio_ssd.benchmarks import objects
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians.io import load_gaussians
 
@@ -27,10 +26,10 @@ def experiment(name, **more):
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(toy_objects, "SIZE", 32)
-    monkeypatch.setattr(toy_objects, "NUM_CAMERAS", 12)
-    monkeypatch.setattr(toy_objects, "NUM_MASKS", 6)
-    monkeypatch.setattr(toy_objects, "NUM_VIEWS", 2)
+    monkeypatch.setattr(objects, "SIZE", 32)
+    monkeypatch.setattr(objects, "NUM_CAMERAS", 12)
+    monkeypatch.setattr(objects, "NUM_MASKS", 6)
+    monkeypatch.setattr(objects, "NUM_VIEWS", 2)
 
 
 @pytest.mark.usefixtures("small")
@@ -99,7 +98,6 @@ def test_other_experiments_are_refused():
 def test_the_table_has_a_row_a_scene():
     row = {"scene": "a ball", "psnr_object_start": 10.0, "psnr_object_result": 20.0, "psnr_elsewhere_start": 40.0,
            "psnr_elsewhere_result": 39.0}  # fmt: skip
-    table = toy_objects.as_table([row, row | {"object": 1.0, "color": 0.5}])
+    table = objects.as_table([row, row | {"object": 1.0, "color": 0.5}])
     assert table.splitlines()[2] == "| a ball | 10.0 → 20.0 | 40.0 → 39.0 | – |"
     assert table.splitlines()[3].endswith("| 1.00, 0.50 |")
-    assert torch.is_tensor(toy_objects.held_out_orbit().viewmats)

@@ -1,8 +1,9 @@
 """What a toy edit should look like, and how far a result is from it: the judge of all comparisons."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,17 +11,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..cameras import Cameras
+from ..files import write_image
 from ..gaussians import Gaussians
-from ..metrics import IDENTICAL_PSNR, psnr, saturation_drift, ssim, tiny_perceptual_distance
-from ..rendering import coverage, render_each
-from ..toyworld import ATTRIBUTES, PART_GROUND, PART_OBJECT, ToyScene, build_scene, orbit_camera
-from ..toyworld.classifier import load_classifier
-from ..toyworld.splat import to_cameras, to_gaussians
-from .toy_edits import NULL, ToyEdit
+from ..metrics import IDENTICAL_PSNR, edit_regions, psnr, saturation_drift, ssim, tiny_perceptual_distance
+from ..rendering import coverage, render_bchw
+from .classifier import load_classifier
+from .edits import NULL, ToyEdit
+from .splat import to_gaussians
+from .vocabulary import ATTRIBUTES
+from .world import PART_GROUND, PART_OBJECT, ToyScene, build_scene
 
-NUM_VIEWS = 8
-INSIDE, OUTSIDE = 0.5, 0.02
-"""Share of a pixel that the edit's parts make up inside (more) and outside (less)."""
 PARTS = {"object": PART_OBJECT, "color": PART_OBJECT, "pattern": PART_OBJECT, "ground": PART_GROUND}
 """Which part of the scene an edit of an attribute is about; light is about everything, a null edit about nothing."""
 
@@ -44,15 +44,15 @@ class Truth:
     outside: Bool[Tensor, "c h w"]
 
 
-def held_out_orbit(size: int) -> Cameras:
-    """Eight views none of which is in a training capture: odd azimuths, elevations 12 and 32 degrees; squares."""
-    cameras = [orbit_camera(45 * index + 22.5, (12, 32)[index % 2]) for index in range(NUM_VIEWS)]
-    return to_cameras(cameras, size, size)
-
-
 def shots(gaussians: Gaussians, views: Cameras) -> Float[Tensor, "c 3 h w"]:
-    """Renders in [0, 1] before black."""
-    return torch.stack(list(render_each(gaussians, views, torch.zeros(3)))).permute(0, 3, 1, 2)
+    """Renders in [0, 1] before black; views of one size."""
+    return render_bchw(gaussians, views, torch.zeros(3))
+
+
+def save_strip(path: Path, stacks: Sequence[Float[Tensor, "c 3 h w"]]) -> None:
+    """Write stacks of images below one another, the views of each side by side."""
+    rows = [torch.cat(list(stack.permute(0, 2, 3, 1)), dim=1) for stack in stacks]
+    write_image(path, (torch.cat(rows).clamp(0, 1) * 255).byte().numpy())
 
 
 def make_truth(edit: ToyEdit, scene_seed: int, views: Cameras) -> Truth:
@@ -63,8 +63,8 @@ def make_truth(edit: ToyEdit, scene_seed: int, views: Cameras) -> Truth:
     if edit.attribute not in PARTS:
         is_null = edit.attribute == NULL
         return Truth(edit, source, target, everything, everything if is_null else ~everything)
-    shown = torch.stack([part_coverage(scene, PARTS[edit.attribute], views) for scene in scenes]).amax(0)
-    return Truth(edit, source, target, shown > INSIDE, shown < OUTSIDE)
+    shares = torch.stack([part_coverage(scene, PARTS[edit.attribute], views) for scene in scenes]).amax(0)
+    return Truth(edit, source, target, *edit_regions(shares))
 
 
 def part_coverage(scene: ToyScene, part: int, views: Cameras) -> Float[Tensor, "c h w"]:
@@ -118,5 +118,5 @@ def target_probability(images: Float[Tensor, "c 3 h w"], truth: Truth, read: Cal
 
 def _mean(values: Float[Tensor, " c"]) -> float | None:
     """Mean over the views where there is a value."""
-    known = values[~values.isnan()]
-    return float(known.mean()) if len(known) else None
+    figures = values[~values.isnan()]
+    return float(figures.mean()) if len(figures) else None

@@ -1,0 +1,1 @@
+"""Comparisons of whole runs with known outcomes."""
