@@ -1,35 +1,43 @@
 """Methods on toy edits, item by item: one method, one seed, pictures or scenes, all edits in batches. Resumable."""
 
-import dataclasses
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from PIL import Image
 
 import threestudio
 from threestudio.utils.config import load_config
 
-from ..errors import ConfigError
-from ..guidance import SSDGuidance
-from ..guidance.score_options import build_score
-from ..toyworld.classifier import load_classifier
-from ..toyworld.edits import toy_edit
-from ..toyworld.truth import judge_images
-from .tiny_training import sha256, write_text
-from .toy_trials import Outcome, PictureTrials, SceneTrials, Trial, run_trials, steps_to_share
+from ...errors import ConfigError
+from ...files import write_json
+from ...guidance import build_score
+from ...images import save_image
+from ...toyworld.classifier import load_classifier
+from ...toyworld.edits import toy_edit
+from ...toyworld.truth import judge_images
+from ..fingerprint import CANNOT_CHANGE_RESULTS, check_same, fingerprint, is_below, leaves
+from .trials import Outcome, Trial, picture_batch, run_batch, scene_batch, steps_to_share
 
 Kind = Literal["picture", "scene"]
-PICTURE_KEYS = ("num_steps", "guidance")
-PICTURE_SYSTEM_KEYS = ("parametrisation", "latent_steps", "learning_rate", "lambda_detail")
-SCENE_KEYS = (*PICTURE_KEYS, "learning_rates", "color_steps", "adam_betas", "lambda_guidance", "lambda_detail",
-              "lambda_anchor")  # fmt: skip
-"""What of a method's and of the picture's config the rows of each kind depend on."""
+OF_TRIALS = frozenset({
+    "seed", "trainer", "system.seed", "system.prompt_processor.source_prompt", "system.prompt_processor.target_prompt",
+    # of a picture
+    "data.picture", "data.size", "system.mask_picture",
+    # of a scene
+    "system.scene", "system.mask", "data.cameras", "data.world", "data.dataparser", "data.seed", "data.num_test_views",
+    "data.test_size",
+})  # fmt: skip
+"""Dotted keys that the trials decide themselves: which scene, seen from where, what of it is masked, which prompts."""
+READ_IN_PICTURES = frozenset({
+    "system.num_steps", "system.guidance_type", "system.guidance", "system.prompt_processor_type",
+    "system.prompt_processor.negative_prompt",
+})  # fmt: skip
+"""What a method's config says of an edit of pictures: its guidance; how pixels and latents move says the picture config."""
 GRID_VIEWS = 2
 """Held-out views of a scene in the picture grids."""
 
@@ -41,19 +49,6 @@ class Method:
     name: str
     config: str
     overrides: tuple[str, ...] = ()
-
-    def load(self, num_steps: int | None = None) -> DictConfig:
-        """The complete experiment, with this many steps unless the method's own changes say otherwise."""
-        from threestudio.utils.config_tree import complete
-
-        given = [] if num_steps is None else [f"steps={num_steps}"]
-        cfg = complete(load_config(self.config, cli_args=[*given, *self.overrides]))
-        if getattr(cfg.system.get("growth"), "kind", "none") not in (None, "none"):
-            raise ConfigError(
-                what=f"method {self.name} grows Gaussians", expected="growth that is off: trials run side by side",
-                fix="set system.growth.kind=none in the method's changes",
-            )  # fmt: skip
-        return cfg
 
 
 def methods_from(words: DictConfig | dict[str, Sequence[str]]) -> list[Method]:
@@ -81,7 +76,7 @@ class ItemSettings:
         out: Folder of results.
         edits: Names of toy edits.
         scene_seed: Scene of seed 0.
-        picture_system: ``system`` of the picture edit: how latents move.
+        picture_experiment: Of the picture edit: how latents move.
         num_steps: By kind.
         batch: Trials side by side, at most.
         use_masks: Whether edits of the object are masked to it.
@@ -92,12 +87,81 @@ class ItemSettings:
     out: Path
     edits: tuple[str, ...]
     scene_seed: int
-    picture_system: DictConfig
+    picture_experiment: DictConfig
     num_steps: dict[str, int]
     batch: int = 26
     use_masks: bool = False
     num_views: int = 24
     num_probes: int = 5
+
+
+def load_experiment(method: Method, kind: Kind, settings: ItemSettings) -> DictConfig:
+    """The complete experiment that the trials of a method run with.
+
+    For scenes it is the method's own. For pictures it is the picture config with the method's guidance and steps.
+    """
+    cfg = _load(method.config, _given(settings.num_steps[kind], method.overrides))
+    if kind == "scene":
+        return cfg
+    picture = settings.picture_experiment.copy()
+    for key in READ_IN_PICTURES:
+        OmegaConf.update(picture, key, OmegaConf.select(cfg, key), merge=False)
+    return picture
+
+
+def refuse_unread(items: Iterable[tuple[Kind, Method]], shared: Sequence[str], settings: ItemSettings) -> None:
+    """Refuse a change that would be written into a result and yet be read by nothing.
+
+    Args:
+        items: The methods, their own changes only.
+        shared: Changes to every method: each must be read by the trials of one of them.
+        settings: What all items share.
+
+    Raises:
+        ConfigError: For the first change that no trial reads.
+    """
+    items = list(items)
+    for kind, method in items:
+        for place, word in enumerate(method.overrides):
+            others = method.overrides[:place] + method.overrides[place + 1 :]
+            if not _is_read(word, method.config, (*shared, *others), kind, settings):
+                raise ConfigError(
+                    what=f"method {method.name} sets {word}, which trials of {kind}s do not read",
+                    expected="a key of the edit itself, none of the run around it",
+                    fix="take it out of the method",
+                )  # fmt: skip
+    for place, word in enumerate(shared):
+        others = tuple(shared[:place]) + tuple(shared[place + 1 :])
+        if items and not any(_is_read(word, m.config, (*others, *m.overrides), kind, settings) for kind, m in items):
+            raise ConfigError(
+                what=f"system.overrides holds {word}, which no trial reads", expected="a key of the edit itself",
+                fix="take it out of system.overrides",
+            )  # fmt: skip
+
+
+def _is_read(word: str, config: str, others: Sequence[str], kind: Kind, settings: ItemSettings) -> bool:
+    """Whether a change alters anything that trials read, or alters nothing at all."""
+    count = settings.num_steps[kind]
+    before = leaves(_load(config, _given(count, others)))
+    after = leaves(_load(config, _given(count, (*others, word))))
+    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    return not changed or any(_reads(kind, key) for key in changed)
+
+
+def _reads(kind: Kind, key: str) -> bool:
+    if kind == "picture":
+        return is_below(key, READ_IN_PICTURES)
+    return not is_below(key, CANNOT_CHANGE_RESULTS | OF_TRIALS)
+
+
+def _given(num_steps: int, changes: Sequence[str]) -> list[str]:
+    return [*([f"steps={num_steps}"] if num_steps else []), *changes]
+
+
+def _load(config: str, changes: Sequence[str]) -> DictConfig:
+    from threestudio.utils.config_tree import complete
+
+    return complete(load_config(config, cli_args=list(changes)))
 
 
 def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> list[dict[str, Any]]:
@@ -110,72 +174,38 @@ def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> l
     """
     folder = settings.out / kind / method.name
     file = folder / f"seed-{seed}.json"
-    cfg = method.load(settings.num_steps[kind] or None)
-    made_with = _made_with(cfg.system, kind, settings)
+    cfg = load_experiment(method, kind, settings)
+    shared = {"edits": list(settings.edits), "scene_seed": settings.scene_seed, "use_masks": settings.use_masks}
+    if kind == "scene":
+        shared["num_views"] = settings.num_views
+    made_with = fingerprint(cfg, without=CANNOT_CHANGE_RESULTS | OF_TRIALS, trials=shared)
     if file.exists():
-        return _rows_of(file, made_with)
-    folder.mkdir(parents=True, exist_ok=True)
+        kept = json.loads(file.read_text())
+        check_same(
+            file, kept["settings"], made_with, "set system.out to another folder, or delete the file to run it again"
+        )
+        return kept["rows"]
     read = load_classifier()
     trials = [Trial(toy_edit(name), seed, settings.scene_seed + seed) for name in settings.edits]
-    has_lora = cfg.system.guidance.score.get("name") == "vsd"  # a LoRA belongs to one picture or scene
-    size = 1 if has_lora else settings.batch
-    rows = []
+    # a LoRA that is trained beside the edit belongs to one picture or scene
+    has_lora = any(branch.network == "lora" for branch in build_score(cfg.system.guidance.score).branches)
+    size, rows = 1 if has_lora else settings.batch, []
     for start in range(0, len(trials), size):
-        guidance = SSDGuidance(cfg.system.guidance)
-        some = trials[start : start + size]
+        part = trials[start : start + size]
         if kind == "picture":
-            batch = PictureTrials(some, guidance, settings.picture_system, settings.use_masks)
+            batch = picture_batch(part, cfg.system, settings.use_masks)
         else:
-            batch = SceneTrials(some, guidance, cfg.system, settings.use_masks, num_views=settings.num_views)
-        for outcome in run_trials(batch, cfg.system.num_steps, read, settings.num_probes):
+            batch = scene_batch(part, cfg, settings.use_masks, num_views=settings.num_views)
+        for outcome in run_batch(batch, read, settings.num_probes):
             rows.append({"method": method.name, "kind": kind, **_row(outcome, read)})
-            _save_picture(outcome, folder)
-    write_text(file, json.dumps({"settings": made_with, "rows": rows}, indent=1))
+            _save_pictures(outcome, folder)
+    write_json(file, {"settings": made_with, "rows": rows})
     success = statistics.mean(row["success"] for row in rows)
     threestudio.info(f"{kind} {method.name} seed {seed}: success {success:.2f}")
     return rows
 
 
-def _made_with(system: DictConfig, kind: Kind, settings: ItemSettings) -> dict[str, str]:
-    """Every setting that the rows depend on, flat: key -> value as text; with checksums of the weights."""
-    names = PICTURE_KEYS if kind == "picture" else SCENE_KEYS
-    parts: dict[str, Any] = {name: system[name] for name in names}
-    parts |= {"edits": list(settings.edits), "scene_seed": settings.scene_seed, "use_masks": settings.use_masks}
-    if kind == "picture":
-        parts |= {f"picture.{name}": settings.picture_system[name] for name in PICTURE_SYSTEM_KEYS}
-    else:
-        parts["num_views"] = settings.num_views
-    model = Path(system.guidance.model)
-    parts["score"] = dataclasses.asdict(build_score(system.guidance.score))
-    files = sorted(model.rglob("*.safetensors"))
-    parts["weights"] = {str(file.relative_to(model)): sha256(file)[:16] for file in files}
-    return {key: json.dumps(value) for key, value in _flat(parts).items()}
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves by dotted key; lists are leaves."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
-
-
-def _rows_of(file: Path, made_with: dict[str, str]) -> list[dict[str, Any]]:
-    """The rows of a result file, if it was made with the same settings; a key that only one side has is new."""
-    found = json.loads(file.read_text())
-    earlier = found["settings"]
-    for key in sorted(earlier.keys() & made_with.keys()):
-        if earlier[key] != made_with[key]:
-            raise ConfigError(
-                what=f"{file} was made with {key} {earlier[key]}, and now it is {made_with[key]}",
-                expected="one folder for each setting",
-                fix="set system.out to another folder, or delete the file to run it again",
-            )  # fmt: skip
-    return found["rows"]
-
-
-def _row(outcome: Outcome, read) -> dict[str, Any]:
+def _row(outcome: Outcome, read: Callable) -> dict[str, Any]:
     return {
         "edit": outcome.trial.edit.name,
         "attribute": outcome.trial.edit.attribute,
@@ -194,15 +224,16 @@ def picture_name(edit: str, seed: int) -> str:
     return f"{edit}-{seed}.png"
 
 
-def _save_picture(outcome: Outcome, folder: Path) -> None:
+def _save_pictures(outcome: Outcome, folder: Path) -> None:
     """Result, and beside the first method's in the kind's folder the source and the truth."""
     name = picture_name(outcome.trial.edit.name, outcome.trial.seed)
-    for images, place in (
-        (outcome.images, folder), (outcome.truth.source, folder.parent / "_source"),
-        (outcome.truth.target, folder.parent / "_truth"),
-    ):  # fmt: skip
-        path = place / name
-        if place is folder or not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            strip = torch.cat(list(images[:GRID_VIEWS].permute(0, 2, 3, 1)), dim=1).clamp(0, 1)
-            Image.fromarray((strip * 255 + 0.5).byte().numpy()).save(path)
+    truth, beside = outcome.truth, folder.parent
+    for images, place in ((truth.source, beside / "_source"), (truth.target, beside / "_truth")):
+        if not (place / name).exists():
+            save_image(place / name, _strip(images))
+    save_image(folder / name, _strip(outcome.images))
+
+
+def _strip(images: torch.Tensor) -> torch.Tensor:
+    """Some of the views side by side."""
+    return torch.cat(list(images[:GRID_VIEWS].permute(0, 2, 3, 1)), dim=1)

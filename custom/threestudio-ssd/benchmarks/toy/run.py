@@ -13,9 +13,9 @@ import threestudio
 from threestudio.utils.base import Configurable
 from threestudio.utils.config import load_config
 
-from ..errors import ConfigError
-from .bench_items import ItemSettings, Kind, Method, methods_from, run_item
-from .bench_report import write_report
+from ...errors import ConfigError
+from ..report import write_report
+from .items import ItemSettings, Kind, Method, methods_from, refuse_unread, run_item
 
 
 @dataclass
@@ -93,7 +93,7 @@ def item_settings(experiment: DictConfig) -> ItemSettings:
     given = [*([f"steps={cfg.picture_steps}"] if cfg.picture_steps else []), *cfg.picture_overrides]
     return ItemSettings(
         out=Path(cfg.out), edits=tuple(data.edits), scene_seed=data.scene_seed,
-        picture_system=complete(load_config(cfg.picture_config, cli_args=given)).system,
+        picture_experiment=complete(load_config(cfg.picture_config, cli_args=given)),
         num_steps={"picture": cfg.picture_steps, "scene": cfg.scene_steps}, batch=cfg.batch, use_masks=cfg.use_masks,
         num_views=cfg.num_views, num_probes=cfg.num_probes,
     )  # fmt: skip
@@ -110,6 +110,7 @@ def run_items(items: list[tuple[Kind, Method]], experiment: DictConfig) -> Path:
         The report's path.
     """
     cfg, settings = experiment.system, item_settings(experiment)
+    refuse_unread(items, list(cfg.overrides), settings)
     seeds = range(experiment.data.num_seeds)
     shared = [(kind, replace(method, overrides=(*cfg.overrides, *method.overrides))) for kind, method in items]
     jobs = [(kind, method, seed) for seed in seeds for kind, method in shared]
