@@ -16,7 +16,7 @@ import threestudio
 from threestudio.utils.config import load_config
 
 from ..errors import ConfigError
-from ..guidance import SSDGuidance
+from ..guidance import EditGuidance
 from ..guidance.score_options import build_score
 from ..toyworld.classifier import load_classifier
 from .tiny_training import sha256, write_text
@@ -121,7 +121,7 @@ def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> l
     size = 1 if has_lora else settings.batch
     rows = []
     for start in range(0, len(trials), size):
-        guidance = SSDGuidance(cfg.system.guidance)
+        guidance = EditGuidance(cfg.system.guidance)
         some = trials[start : start + size]
         if kind == "picture":
             batch = PictureTrials(some, guidance, settings.picture_system, settings.use_masks)

@@ -16,7 +16,7 @@ from threestudio.utils.misc import C
 from ..cameras import Cameras
 from ..data import view_order
 from ..diffusion import PromptEmbeds
-from ..guidance import SSDGuidance
+from ..guidance import EditGuidance
 from ..guidance.prompts import NEGATIVE_PROMPT
 from ..rendering import coverage, render
 from ..systems import EditablePictures
@@ -62,7 +62,7 @@ class Trials(ABC):
         guidance: Network and score, the same for all.
     """
 
-    def __init__(self, trials: Sequence[Trial], guidance: SSDGuidance) -> None:
+    def __init__(self, trials: Sequence[Trial], guidance: EditGuidance) -> None:
         self.trials, self.guidance = list(trials), guidance
         self.seeds = [trial.seed for trial in trials]
         self.prompts = prompt_rows(guidance, [trial.edit for trial in trials])
@@ -89,7 +89,7 @@ class PictureTrials(Trials):
     """
 
     def __init__(
-        self, trials: Sequence[Trial], guidance: SSDGuidance, settings: DictConfig, use_masks: bool = False
+        self, trials: Sequence[Trial], guidance: EditGuidance, settings: DictConfig, use_masks: bool = False
     ) -> None:
         super().__init__(trials, guidance)
         backbone, self.settings = guidance.backbone, settings
@@ -139,7 +139,7 @@ class SceneTrials(Trials):
     def __init__(
         self,
         trials: Sequence[Trial],
-        guidance: SSDGuidance,
+        guidance: EditGuidance,
         settings: DictConfig,
         use_masks: bool = False,
         *,
@@ -177,7 +177,7 @@ class SceneTrials(Trials):
             self.images_src, self.shown = images, torch.stack(shown)[:, :, None]  # (b v 3 h w), (b v 1 h w)
         self.latents_src = torch.cat([backbone.encode(part) for part in flat]).unflatten(0, count)
         self.conditions = None
-        if self.guidance.needs_picture:
+        if self.guidance.reads_image:
             self.conditions = torch.cat([backbone.encode_condition(part) for part in flat]).unflatten(0, count)
 
     def _optimizer(self, editable: EditableGaussians) -> VisibleAdam:
@@ -196,11 +196,12 @@ class SceneTrials(Trials):
         black = torch.zeros(3)
         renders = [render(e.scene(), self.views[[row]], black)[0] for e, row in zip(self.editables, rows, strict=True)]
         images = torch.cat(renders).permute(0, 3, 1, 2).to(self.guidance.backbone.device)
-        output = self.guidance(
-            inward_clamp(images), self.latents_src[every], self.prompts, step=step, num_steps=num_steps,
-            seed=self.seeds, image_condition=None if self.conditions is None else self.conditions[every],
+        output = self.guidance.latent_step(
+            self.guidance.backbone.encode(inward_clamp(images)), self.latents_src[every], self.prompts,
+            step=step, num_steps=num_steps, seed=self.seeds,
+            image_condition=None if self.conditions is None else self.conditions[every],
         )  # fmt: skip
-        loss = C(self.settings.lambda_guidance, 0, step) * output.loss * len(rows)
+        loss = C(self.settings.lambda_guidance, 0, step) * output.loss
         if self.images_src is not None:
             change = images - self.images_src[every].to(images)
             detail = new_detail(change, self.shown[every].to(images), self.guidance.backbone.downscale)
@@ -231,7 +232,7 @@ def picture_view(trial: Trial, size: int) -> Cameras:
     return to_cameras([orbit_camera(47.0 * place + 22.5, (12, 32)[place % 2])], size, size)
 
 
-def prompt_rows(guidance: SSDGuidance, edits: Sequence[ToyEdit]) -> dict[str, PromptEmbeds]:
+def prompt_rows(guidance: EditGuidance, edits: Sequence[ToyEdit]) -> dict[str, PromptEmbeds]:
     """Prompts by name, one row for each edit; then the text encoder is freed.
 
     The target is a caption, or for a model that reads the source picture the instruction that leads there.
@@ -239,7 +240,7 @@ def prompt_rows(guidance: SSDGuidance, edits: Sequence[ToyEdit]) -> dict[str, Pr
     backbone = guidance.backbone
     texts = {
         "src": [edit.prompts[0] for edit in edits],
-        "tgt": [edit.instruction if guidance.needs_picture else edit.prompts[1] for edit in edits],
+        "tgt": [edit.instruction if guidance.reads_image else edit.prompts[1] for edit in edits],
         "null": [""] * len(edits),
         "neg": [NEGATIVE_PROMPT] * len(edits),
     }

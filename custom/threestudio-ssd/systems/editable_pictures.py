@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..diffusion import Backbone, PromptEmbeds
-from ..guidance import GuidanceOutput, SSDGuidance
+from ..guidance import EditGuidance, GuidanceOutput
 from .detail import new_detail
 from .inward import inward_clamp
 
@@ -43,7 +43,7 @@ class EditablePictures(nn.Module):
 
     def step(
         self,
-        guidance: SSDGuidance,
+        guidance: EditGuidance,
         prompts: Mapping[str, PromptEmbeds],
         *,
         step: int,
@@ -53,16 +53,19 @@ class EditablePictures(nn.Module):
     ) -> tuple[Float[Tensor, ""], GuidanceOutput]:
         """Loss whose gradient on each picture is its own score's, and what the guidance said; arguments as its own.
 
+        ``seed`` is one for each picture, or one for all of them.
+
         ``detail_weight`` times what ``detail`` says is added for pixels.
         """
         is_latent = self.parametrisation == "latent"
         latents = self.values if is_latent else self._backbone.encode(inward_clamp(self.values))
+        seeds = [seed] * len(latents) if isinstance(seed, int) else seed
         output = guidance.latent_step(
-            latents, self.latents_src, prompts, step=step, num_steps=num_steps, seed=seed,
+            latents, self.latents_src, prompts, step=step, num_steps=num_steps, seed=seeds,
             image_condition=self.condition, latent_mask=self._latent_masks,
         )  # fmt: skip
-        loss = output.loss * len(latents)
-        return (loss if is_latent or not detail_weight else loss + detail_weight * self.detail()), output
+        has_detail = detail_weight and not is_latent
+        return (output.loss + detail_weight * self.detail() if has_detail else output.loss), output
 
     def detail(self) -> Float[Tensor, ""]:
         """Squared change of the pixels finer than a latent cell, summed: what the encoder does not see; for pixels."""

@@ -20,7 +20,7 @@ from threestudio.utils.config import parse_structured
 
 from ..data.gs_views import Steps
 from ..errors import ConfigError, SceneFormatError
-from ..guidance import SSDGuidance, SSDPromptProcessor
+from ..guidance import guidance_class, prompts_class
 from ..metrics import IDENTICAL_PSNR, psnr
 from .editable_pictures import EditablePictures
 from .report import (
@@ -109,10 +109,8 @@ class ImageEditSystem(BaseSystem):
         """Load the model and embed the prompts."""
         if self.cfg.num_steps < 1:
             raise ConfigError(what=f"steps is {self.cfg.num_steps}", expected="at least 1", fix="set steps=200")
-        self.prompt_processor: SSDPromptProcessor = threestudio.find(self.cfg.prompt_processor_type)(
-            self.cfg.prompt_processor
-        )
-        self.guidance: SSDGuidance = threestudio.find(self.cfg.guidance_type)(self.cfg.guidance)
+        self.prompt_processor = prompts_class(self.cfg.prompt_processor_type)(self.cfg.prompt_processor)
+        self.guidance = guidance_class(self.cfg.guidance_type)(self.cfg.guidance)
         self._prompts = self.prompt_processor(self.guidance.backbone, self.guidance.prompt_names)
         self.editable: EditablePictures | None = None
         self._seconds, self._begin = 0.0, None

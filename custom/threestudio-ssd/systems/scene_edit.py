@@ -16,7 +16,7 @@ from ..data import SceneViews, view_order
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians, save_gaussians
-from ..guidance import SSDGuidance, SSDPromptProcessor
+from ..guidance import guidance_class, prompts_class
 from ..masks import MaskConfig, Selection, check_mask, find_selection, save_previews
 from ..rendering import coverage, render, render_each, render_with_info
 from .detail import new_detail
@@ -131,10 +131,8 @@ class SceneEditSystem(BaseSystem):
                 expected="one above 0",
                 fix="set system.learning_rates.sh0=0.0125",
             )
-        self.prompt_processor: SSDPromptProcessor = threestudio.find(self.cfg.prompt_processor_type)(
-            self.cfg.prompt_processor
-        )
-        self.guidance: SSDGuidance = threestudio.find(self.cfg.guidance_type)(self.cfg.guidance)
+        self.prompt_processor = prompts_class(self.cfg.prompt_processor_type)(self.cfg.prompt_processor)
+        self.guidance = guidance_class(self.cfg.guidance_type)(self.cfg.guidance)
         self._prompts = self.prompt_processor(self.guidance.backbone, self.guidance.prompt_names)
         self.editable: EditableGaussians | None = None
         self.train_seconds = 0.0
@@ -190,7 +188,7 @@ class SceneEditSystem(BaseSystem):
             latents.append(backbone.encode(images))
             if self.cfg.lambda_detail != 0:
                 pictures.append(images)
-            if self.guidance.needs_picture:
+            if self.guidance.reads_image:
                 conditions.append(backbone.encode_condition(images))
         self._latents_src = torch.cat(latents)
         self._images_src = torch.cat(pictures) if pictures else None
@@ -223,8 +221,8 @@ class SceneEditSystem(BaseSystem):
         images, _, info = render_with_info(self.editable.scene(), cameras, self._background, **options)
         self.growth.watch(info, step)
         images = self._as_fed(images)
-        output = self.guidance(
-            inward_clamp(images),
+        output = self.guidance.latent_step(
+            self.guidance.backbone.encode(inward_clamp(images)),
             self._latents_src[rows],
             self._prompts,
             step=step,

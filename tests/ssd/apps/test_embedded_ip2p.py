@@ -11,7 +11,7 @@ from threestudio_ssd.apps.bench_items import Method
 from threestudio_ssd.apps.toy_edits import toy_edit
 from threestudio_ssd.apps.toy_trials import PictureTrials, Trial, picture_view, run_trials
 from threestudio_ssd.apps.toy_truth import judge_images, make_truth
-from threestudio_ssd.guidance import SSDGuidance
+from threestudio_ssd.guidance import EditGuidance
 from threestudio_ssd.metrics import psnr
 from threestudio_ssd.toyworld.classifier import load_classifier
 
@@ -27,7 +27,7 @@ def outcomes():
     picture = complete(load_config(str(REPOSITORY / "configs/ssd-image.yaml"))).system
     picture.latent_steps, picture.learning_rate = "adam", [0, 0.1, 0.01, 50]
     trials = [Trial(toy_edit(name), 0, SEED) for name in EDITS]
-    done = run_trials(PictureTrials(trials, SSDGuidance(method.system.guidance), picture), 50, load_classifier(), 1)
+    done = run_trials(PictureTrials(trials, EditGuidance(method.system.guidance), picture), 50, load_classifier(), 1)
     return {
         name: judge_images(each.images, each.truth, load_classifier()) for name, each in zip(EDITS, done, strict=True)
     }
