@@ -21,7 +21,7 @@ from threestudio.utils.base import Configurable
 from threestudio.utils.misc import C
 
 from ..errors import ConfigError
-from ..guidance import SSDGuidance
+from ..guidance import EditGuidance
 from ..guidance.prompts import NEGATIVE_PROMPT
 from ..systems import EditablePictures
 from ..systems.image_edit import as_tensor, read_rgb
@@ -196,7 +196,7 @@ def keep_settings(path: Path, system: DictConfig, dataset: Path) -> None:
 
 def edit_all(entries: list[PieEntry], dataset: Path, pictures: Path, system: DictConfig) -> None:
     """Edit each picture as a run of the picture config would, without mask, and write it as soon as it is done."""
-    guidance = SSDGuidance(system.guidance)
+    guidance = EditGuidance(system.guidance)
     untrained = copy.deepcopy(guidance.state_dict())
     for number, entry in enumerate(entries):
         guidance.load_state_dict(untrained)
@@ -212,7 +212,7 @@ def edit_all(entries: list[PieEntry], dataset: Path, pictures: Path, system: Dic
 
 
 def edit_one(
-    guidance: SSDGuidance, entry: PieEntry, source: Float[Tensor, "1 3 h w"], system: DictConfig
+    guidance: EditGuidance, entry: PieEntry, source: Float[Tensor, "1 3 h w"], system: DictConfig
 ) -> Float[Tensor, "1 3 h2 w2"]:
     """The edited picture, at the size the model works at."""
     backbone = guidance.backbone

@@ -1,1 +1,1 @@
-"""Comparisons of whole runs with known outcomes."""
+"""Comparisons of methods: PIE-Bench, the rasteriser's times, tables and grids, and what a kept result was made with."""

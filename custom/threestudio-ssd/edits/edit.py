@@ -5,6 +5,7 @@ Plain torch, no Lightning: systems, benchmarks and the Python call all go throug
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from operator import methodcaller
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ class Edit(nn.Module, ABC):
         optimizers: Sequence[Optimizer],
         *,
         backward: Callable[[Tensor], Any] = Tensor.backward,
-        apply: Callable[[Optimizer], Any] = Optimizer.step,
+        apply: Callable[[Optimizer], Any] = methodcaller("step"),
         loss_scale: float = 1.0,
     ) -> Facts:
         """Make one step.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -86,11 +86,11 @@ class SceneUnderEdit:
     growth: Growth
 
 
-class Objective(Protocol):
+class Objective:
     """What renders of the edited scenes are held against."""
 
     def prepare(self, scenes: Sequence[SceneUnderEdit]) -> None:
-        """Compute what is known before the first step."""
+        """Override to compute what is known before the first step."""
 
     def __call__(
         self, images: Sequence[Float[Tensor, "b h w 3"]], rows: Sequence[Int[Tensor, "b"]], step: int
@@ -102,12 +102,14 @@ class Objective(Protocol):
             rows: Which of its cameras they are.
             step: Of the run.
         """
+        raise NotImplementedError(f"{type(self).__name__} does not say what renders are held against")
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: tensors and plain values."""
+        """Override for what a checkpoint keeps: tensors and plain values."""
+        return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Override to go on from a checkpoint."""
 
 
 class GaussianEdit(Edit):

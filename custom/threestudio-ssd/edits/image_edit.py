@@ -1,7 +1,7 @@
 """Edits of images: the one loop body of picture edits, PIE-Bench and the toy benchmark in 2D."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch

@@ -14,7 +14,7 @@ from ..guidance import EditGuidance
 from ..rendering import coverage, render
 from .detail import new_detail
 from .edit import Facts, value_at
-from .gaussian_edit import SceneUnderEdit
+from .gaussian_edit import Objective, SceneUnderEdit
 from .inward import inward_clamp
 from .photometric import photometric_loss
 
@@ -24,7 +24,7 @@ LATENT_COVERAGE = 0.05
 """Share of a pixel that the selection has to make up for its latent cell to be masked in."""
 
 
-class Distillation:
+class Distillation(Objective):
     """Score distillation: renders are encoded, and the guidance's score is the gradient of their latents.
 
     Args:
@@ -146,7 +146,7 @@ class Distillation:
         self.guidance.load_state_dict(state)
 
 
-class Photometric:
+class Photometric(Objective):
     """Renders are compared with images of the same views, as 3D Gaussian splatting is trained; for one scene.
 
     Args:
@@ -163,9 +163,6 @@ class Photometric:
     ) -> None:
         self.targets, self.lambda_ssim, self.inside = targets, lambda_ssim, inside
 
-    def prepare(self, scenes: Sequence[SceneUnderEdit]) -> None:
-        """Nothing to compute."""
-
     def __call__(
         self, images: Sequence[Float[Tensor, "1 h w 3"]], rows: Sequence[Int[Tensor, "1"]], step: int
     ) -> tuple[Tensor, Facts]:
@@ -176,10 +173,3 @@ class Photometric:
         loss = photometric_loss(image, target, self.lambda_ssim, inside)
         error = (image.detach() - target)[inside].pow(2).mean()
         return loss, {"loss": float(loss.detach()), "psnr": float(-10 * torch.log10(error))}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing is learned."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to go on from."""

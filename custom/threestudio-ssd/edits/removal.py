@@ -1,4 +1,4 @@
-"""Taking the selection out of a scene: what stays is rendered, its holes are filled in 2D, and the filling is fitted."""
+"""Taking the selection out of a scene: views of what stays have their holes filled in 2D, and these are fitted."""
 
 from dataclasses import dataclass, field
 from typing import Any

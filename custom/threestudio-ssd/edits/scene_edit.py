@@ -1,7 +1,7 @@
 """An edit of a scene by words: what its keys mean, from the splat file to the Gaussians that come out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 

@@ -55,8 +55,6 @@ class Clock:
 class EditSystem(BaseSystem):
     """Runs one edit through Lightning: a subclass says what is edited (``make``, ``open``) and what is reported."""
 
-    edit: Edit | None = None
-    """What is optimised, once it was laid out."""
     progress_bar: Sequence[str] = ("score",)
     """Which facts of a step the progress bar names."""
 
@@ -64,6 +62,7 @@ class EditSystem(BaseSystem):
         """Read what is edited and load the model; everything that can be wrong is found here, before any work."""
         self.automatic_optimization = False
         self.clock = Clock()
+        self.edit: Edit | None = None
         self._check_keys()
         self.make()
 

@@ -20,7 +20,7 @@ from threestudio_ssd.apps.toy_trials import PictureTrials, SceneTrials, Trial, r
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_backbone, random_components
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.guidance import SSDGuidance
+from threestudio_ssd.guidance import EditGuidance
 from threestudio_ssd.scores import SCORES
 from threestudio_ssd.toyworld.classifier import load_classifier
 from threestudio_ssd.toyworld.edits import toy_edit
@@ -40,7 +40,9 @@ def settings(name, *changes):
 
 
 def run_some(kind, trials, use_masks=False):
-    guidance = SSDGuidance({"score": {"name": "dds"}, "schedule": "uniform"}, backbone=random_backbone(image_size=SIZE))
+    guidance = EditGuidance(
+        {"score": {"name": "dds"}, "schedule": "uniform"}, backbone=random_backbone(image_size=SIZE)
+    )
     if kind == "picture":
         batch = PictureTrials(trials, guidance, settings("ssd-image", "system.latent_steps=adam"), use_masks)
     else:
@@ -51,7 +53,7 @@ def run_some(kind, trials, use_masks=False):
 
 def test_scenes_move_by_the_rates_that_a_run_of_the_config_has():
     """Centres by a share of the orbit's radius, as in the edit system."""
-    guidance = SSDGuidance({"score": {"name": "dds"}}, backbone=random_backbone(image_size=SIZE))
+    guidance = EditGuidance({"score": {"name": "dds"}}, backbone=random_backbone(image_size=SIZE))
     system = settings("ssd-gs", "steps=2", "system.learning_rates.means=0.01")
     batch = SceneTrials(TRIALS[:1], guidance, system, False, num_views=2, view_size=32)
     before = batch.images()[0]

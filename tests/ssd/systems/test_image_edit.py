@@ -15,7 +15,7 @@ from threestudio_ssd.diffusion import random_backbone
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
 from threestudio_ssd.errors import ConfigError, SceneFormatError
-from threestudio_ssd.guidance import SSDGuidance
+from threestudio_ssd.guidance import EditGuidance
 from threestudio_ssd.scores import SCORES
 from threestudio_ssd.systems import EditablePictures
 from threestudio_ssd.systems.image_edit import SinglePicture, read_mask
@@ -122,7 +122,7 @@ def test_every_score_edits_pictures_side_by_side_as_one_by_one(score):
 
     def edit(rows):
         backbone = random_backbone(image_size=SIZE, in_channels=8 if score == "ssd-ip2p" else 4)
-        guidance = SSDGuidance({"score": {"name": score}}, backbone=backbone)
+        guidance = EditGuidance({"score": {"name": score}}, backbone=backbone)
         images = pictures_of(3)[rows]
         editable = EditablePictures(backbone, images)
         names = {"src": "a picture", "null": "", "neg": "blurry"}

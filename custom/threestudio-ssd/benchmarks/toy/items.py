@@ -37,7 +37,7 @@ READ_IN_PICTURES = frozenset({
     "system.num_steps", "system.guidance_type", "system.guidance", "system.prompt_processor_type",
     "system.prompt_processor.negative_prompt",
 })  # fmt: skip
-"""What a method's config says of an edit of pictures: its guidance; how pixels and latents move says the picture config."""
+"""What a method's config says of pictures: its guidance. How pixels and latents move says the picture config."""
 GRID_VIEWS = 2
 """Held-out views of a scene in the picture grids."""
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,10 +11,11 @@ from torch import Tensor
 
 from ...cameras import Cameras
 from ...data import ViewPlan
+from ...diffusion import PromptEmbeds
 from ...edits.edit import Edit
 from ...edits.image_edit import ImageBatchEdit
 from ...edits.scene_edit import distil, scene_under_edit
-from ...guidance import EditGuidance, EditPrompts, guidance_class, prompts_class
+from ...guidance import EditGuidance, guidance_class, prompts_class
 from ...metrics import edit_regions
 from ...toyworld import PART_OBJECT, build_scene
 from ...toyworld.edits import EDITS, ToyEdit
@@ -76,7 +76,7 @@ def picture_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fa
         cfg: ``system`` of an image edit; image, prompts, seed and mask are the trials' own.
         use_masks: Whether edits of the object are masked to it.
     """
-    guidance, prompts = guidance_class(cfg.guidance_type)(cfg.guidance), prompts_class(cfg.prompt_processor_type)(cfg.prompt_processor)
+    guidance, embeddings = _load(trials, cfg)
     backbone = guidance.backbone
     views = [picture_view(trial, backbone.image_size) for trial in trials]
     truths = [make_truth(trial.edit, trial.scene_seed, view) for trial, view in zip(trials, views, strict=True)]
@@ -86,7 +86,7 @@ def picture_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fa
         masks = masks.to(backbone.device)
     sources = torch.cat([truth.source for truth in truths]).to(backbone.device)
     seeds = [trial.seed for trial in trials]
-    edit = ImageBatchEdit(sources, guidance, _embedded(trials, guidance, prompts), cfg, seeds, masks)
+    edit = ImageBatchEdit(sources, guidance, embeddings, cfg, seeds, masks)
     return Batch(trials, truths, edit, lambda: list(edit.result().cpu().split(1)), guidance)
 
 
@@ -101,7 +101,7 @@ def scene_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fals
         num_views: Views of each scene's capture.
     """
     system = cfg.system
-    guidance, prompts = guidance_class(system.guidance_type)(system.guidance), prompts_class(system.prompt_processor_type)(system.prompt_processor)
+    guidance, embeddings = _load(trials, system)
     backbone, held_out = guidance.backbone, held_out_orbit(HELD_OUT_SIZE)
     capture = capture_views(num_views, backbone.image_size)
     scenes, size = [], (0, 0)
@@ -116,7 +116,7 @@ def scene_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fals
         scenes.append(scene_under_edit(system, gaussians, is_selected, views, trial.seed))
     background = torch.tensor(list(system.background), dtype=torch.float32, device=backbone.device)
     edit = distil(
-        system, guidance, _embedded(trials, guidance, prompts), scenes, size, background,
+        system, guidance, embeddings, scenes, size, background,
         views_per_step=cfg.data.batch_size,
     )  # fmt: skip
     truths = [make_truth(trial.edit, trial.scene_seed, held_out) for trial in trials]
@@ -137,10 +137,18 @@ def _object_mask(trial: Trial, view: Cameras) -> Float[Tensor, "1 h w"]:
     return edit_regions(covered)[0].float() if trial.edit.has_mask else torch.ones_like(covered)
 
 
-def _embedded(trials: Sequence[Trial], guidance: EditGuidance, prompts: EditPrompts) -> dict[str, Any]:
-    """Prompts by name, one row for each trial: captions, or the instruction for a model that reads the source image."""
-    pairs = [(trial.edit.prompts[0], trial.edit.instruction if guidance.reads_image else trial.edit.prompts[1]) for trial in trials]
-    return prompts.rows(guidance.backbone, guidance.prompt_names, pairs)
+def _load(trials: Sequence[Trial], system: DictConfig) -> tuple[EditGuidance, dict[str, PromptEmbeds]]:
+    """The guidance, and the prompts by name, one row for each trial.
+
+    The target is a caption, or for a model that reads the source image the instruction that leads there.
+    """
+    guidance = guidance_class(system.guidance_type)(system.guidance)
+    prompts = prompts_class(system.prompt_processor_type)(system.prompt_processor)
+    pairs = []
+    for trial in trials:
+        source, target = trial.edit.prompts
+        pairs.append((source, trial.edit.instruction if guidance.reads_image else target))
+    return guidance, prompts.rows(guidance.backbone, guidance.prompt_names, pairs)
 
 
 def run_batch(batch: Batch, read: Callable, num_probes: int = 5) -> list[Outcome]:

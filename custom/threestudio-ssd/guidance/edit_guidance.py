@@ -1,8 +1,8 @@
 """The guidance: a network, a score and a timestep schedule, turned into a loss on rendered images."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -14,7 +14,7 @@ from threestudio.utils.base import BaseObject
 
 from ..diffusion import Backbone, PromptEmbeds, load_backbone
 from ..errors import ConfigError
-from ..scores import Branch, predict_branches
+from ..scores import Branch, ScoreInputs, predict_branches
 from ..seeds import Stream, generator
 from .contrast import CDSConfig, ContrastTerm
 from .score_options import build_score
@@ -27,9 +27,10 @@ class GuidanceOutput:
     """What one guidance step gives.
 
     Attributes:
-        loss: Scalar whose gradient on the latents is score / b; its value is no sign of progress.
+        loss: Sum over edits of 0.5 |score|^2 / views of an edit; its gradient on the latents is the score over that
+            number of views. Its value is no sign of progress.
         score: (b c zh zw) what was fed back to the latents.
-        timestep: The timestep of the step's first view; with one seed, of all.
+        timestep: The timestep of the first edit; with one seed, of all views.
     """
 
     loss: Tensor
@@ -38,8 +39,19 @@ class GuidanceOutput:
 
 
 @threestudio.register("ssd-guidance")
-class SSDGuidance(BaseObject):
-    """Any score of the paper on any backbone: ``guidance(images, latents_src, prompts, step=..., num_steps=...)``."""
+class EditGuidance(BaseObject):
+    """Turns the latents of an edit into a loss: any score of ``SCORES`` on any backbone.
+
+    It is also the interface behind the key ``guidance_type``: a guidance of another kind is a subclass, registered
+    under a name of its own. Systems use these members and no others:
+
+    - ``backbone``: encodes, decodes, and says sizes and device.
+    - ``cfg.offline`` and ``cfg.score``: whether the hub may be asked; what the report says of the score.
+    - ``prompt_names``: which prompts ``EditPrompts`` has to embed.
+    - ``reads_image``: whether ``image_condition`` has to be given.
+    - ``latent_step(latents, latents_src, prompts, step=..., num_steps=..., seed=...)``: the loss of a step.
+    - ``state_dict()`` and ``load_state_dict(state)``: what a checkpoint keeps.
+    """
 
     @dataclass
     class Config(BaseObject.Config):
@@ -120,9 +132,8 @@ class SSDGuidance(BaseObject):
         self._refuse_compiling("cds", self.cfg.cds.weight != 0, "reads the network's layers")
         self.contrast = ContrastTerm(self.cfg.cds, self.backbone) if self.cfg.cds.weight != 0 else None
         self.variational = VariationalTerm(self.cfg.lora_network, self.backbone) if has_lora else None
-        self._needs = set(inspect.signature(self.score.__call__).parameters) - {"eps"}
-        reads_picture = any(branch.image == "src" for branch in self.score.branches)
-        if reads_picture != self.backbone.has_image_condition:
+        score_reads_image = any(branch.image == "src" for branch in self.score.branches)
+        if score_reads_image != self.backbone.has_image_condition:
             kind = "is an InstructPix2Pix model" if self.backbone.has_image_condition else "reads no picture"
             fix = "ssd-ip2p" if self.backbone.has_image_condition else "ssd"
             name = self.cfg.score.get("name", "ssd")
@@ -152,39 +163,9 @@ class SSDGuidance(BaseObject):
         return {branch.prompt for branch in self.branches}
 
     @property
-    def needs_picture(self) -> bool:
-        """Whether the model is conditioned on the source picture."""
+    def reads_image(self) -> bool:
+        """Whether the model is conditioned on the source image."""
         return self.backbone.has_image_condition
-
-    def __call__(
-        self,
-        images_bchw: Float[Tensor, "b 3 h w"],
-        latents_src: Float[Tensor, "b c zh zw"],
-        prompts: Mapping[str, PromptEmbeds],
-        *,
-        step: int,
-        num_steps: int,
-        seed: int | Sequence[int],
-        image_condition: Float[Tensor, "b c zh zw"] | None = None,
-        latent_mask: Float[Tensor, "b 1 zh zw"] | None = None,
-    ) -> GuidanceOutput:
-        """One step: encode with gradient, one batched noise prediction, the score as the latents' gradient.
-
-        Args:
-            images_bchw: Renders of the edited scene, in [0, 1]; gradients flow to them.
-            latents_src: Latents of the same views of the source scene.
-            prompts: By name, one row for all views or one for each.
-            step: Step of the run, 0 .. num_steps - 1.
-            num_steps: Length of the run.
-            seed: With the step, decides timestep and noise, so that a resumed run draws the same. With one seed for
-                each view, a view gets what it would get alone.
-            image_condition: For InstructPix2Pix, from ``backbone.encode_condition``.
-            latent_mask: Factor on the score in [0, 1], where the edit may act.
-        """
-        return self.latent_step(
-            self.backbone.encode(images_bchw), latents_src, prompts, step=step, num_steps=num_steps, seed=seed,
-            image_condition=image_condition, latent_mask=latent_mask,
-        )  # fmt: skip
 
     def latent_step(
         self,
@@ -198,36 +179,56 @@ class SSDGuidance(BaseObject):
         image_condition: Float[Tensor, "b c zh zw"] | None = None,
         latent_mask: Float[Tensor, "b 1 zh zw"] | None = None,
     ) -> GuidanceOutput:
-        """The same from latents; arguments as for a call."""
-        timesteps, noise = self._draw(latents, step, num_steps, seed)
-        first_seed = seed if isinstance(seed, int) else seed[0]
+        """One step: one batched noise prediction, and a loss whose gradient on the latents is the score.
+
+        A batch may hold several edits, each with its views one after the other. An edit draws timestep and noise from
+        its own seed, and its loss is the mean over its views, so that it moves as it would alone.
+
+        Args:
+            latents: Of the edit as it is now, from ``backbone.encode``; the loss has its gradient there.
+            latents_src: Of the same views of the source.
+            prompts: By name, one row for all views or one for each.
+            step: Step of the run, 0 .. num_steps - 1.
+            num_steps: Length of the run.
+            seed: With the step it decides timestep and noise, so that a resumed run draws the same. Of several edits
+                one seed each: s seeds share the b latents out in groups of b / s.
+            image_condition: For InstructPix2Pix, from ``backbone.encode_condition``.
+            latent_mask: Factor on the score in [0, 1], where the edit may act.
+
+        Raises:
+            ValueError: If the latents cannot be shared out evenly among the seeds.
+        """
+        seeds = (seed,) if isinstance(seed, int) else tuple(seed)
+        if not seeds or len(latents) % len(seeds):
+            raise ValueError(f"{len(latents)} latents cannot be shared out evenly among {len(seeds)} seeds")
+        timesteps, noise = self._draw(latents, step, num_steps, seeds)
         score = self.compute_score(
-            latents.detach(), latents_src, prompts, timesteps, noise, image_condition, step, first_seed
-        )
+            latents.detach(), latents_src, prompts, timesteps, noise, image_condition, step=step, num_steps=num_steps,
+            seeds=seeds,
+        )  # fmt: skip
         if latent_mask is not None:
             score = score * latent_mask
         if self.cfg.grad_clip is not None:
             score = score.clamp(-self.cfg.grad_clip, self.cfg.grad_clip)
-        loss = 0.5 * (latents - (latents.detach() - score)).pow(2).sum() / len(latents)
+        views_per_edit = len(latents) // len(seeds)
+        loss = 0.5 * (latents - (latents.detach() - score)).pow(2).sum() / views_per_edit
         return GuidanceOutput(loss, score, int(timesteps[0]))
 
     def _draw(
-        self, latents: Float[Tensor, "b c zh zw"], step: int, num_steps: int, seed: int | Sequence[int]
+        self, latents: Float[Tensor, "b c zh zw"], step: int, num_steps: int, seeds: Sequence[int]
     ) -> tuple[Int[Tensor, "b"], Float[Tensor, "b c zh zw"]]:
-        """Timesteps and noise of a step."""
-
-        def draw(one_seed: int, count: int) -> tuple[Tensor, Tensor]:
-            draws = generator(one_seed, step, Stream.DIFFUSION)
+        """Timesteps and noise of a step; an edit's views share a timestep."""
+        num_views = len(latents) // len(seeds)
+        timesteps, noise = [], []
+        for seed in seeds:
+            draws = generator(seed, step, Stream.DIFFUSION)
             timestep = timestep_at(
                 self.cfg.schedule, step, num_steps, num_timesteps=self.backbone.num_timesteps,
                 t_min_frac=self.cfg.t_min_frac, t_max_frac=self.cfg.t_max_frac, generator=draws,
             )  # fmt: skip
-            timestep = nearest(timestep, self.cfg.only_timesteps)
-            return torch.full((count,), timestep), torch.randn((count, *latents.shape[1:]), generator=draws)
-
-        parts = [draw(seed, len(latents))] if isinstance(seed, int) else [draw(each, 1) for each in seed]
-        timesteps, noise = (torch.cat(part) for part in zip(*parts, strict=True))
-        return timesteps.to(latents.device), noise.to(latents)
+            timesteps += [nearest(timestep, self.cfg.only_timesteps)] * num_views
+            noise.append(torch.randn((num_views, *latents.shape[1:]), generator=draws))
+        return torch.tensor(timesteps, device=latents.device), torch.cat(noise).to(latents)
 
     @torch.no_grad()
     def compute_score(
@@ -238,61 +239,52 @@ class SSDGuidance(BaseObject):
         timestep: int | Int[Tensor, "b"],
         noise: Float[Tensor, "b c zh zw"],
         image_condition: Float[Tensor, "b c zh zw"] | None = None,
-        draw: int = 0,
-        seed: int = 0,
+        *,
+        step: int = 0,
+        num_steps: int = 1,
+        seeds: Sequence[int] = (0,),
     ) -> Float[Tensor, "b c zh zw"]:
-        """The score, with the contrastive term if there is one; source and target latents share the noise.
+        """The score at given timesteps and noise, with the contrastive term if there is one.
 
-        Of all scores, VSD alone leaves a trace: its LoRA has learned a step afterwards.
+        VSD changes the guidance's state: its LoRA is trained by one step at each call. No other score changes any.
 
         Args:
             latents: Of the edit.
             latents_src: Of the source.
             prompts: By name, one row for all views or one for each.
             timestep: One for all views or one for each.
-            noise: Of each view.
+            noise: Of each view; edit and source share it.
             image_condition: For InstructPix2Pix.
-            draw: With the seed decides the random numbers of the contrastive term and of the LoRA's training, which
-                all views share; the step.
-            seed: Of the run; of several the first.
+            step: Step of the run.
+            num_steps: Length of the run.
+            seeds: One for each edit. With the step they decide what a score draws by itself; the first alone decides
+                the places of the contrastive term and the samples that train the LoRA, which all views share.
         """
-        size = len(latents)
-        timesteps = torch.as_tensor(timestep, device=latents.device).expand(size)
-        noisy_tgt = self.backbone.add_noise(latents, noise, timesteps)
-        noisy_src = self.backbone.add_noise(latents_src, noise, timesteps)
-        wanted = self.score.branches_at(timesteps) if hasattr(self.score, "branches_at") else self.score.branches
-        given = {
-            "latents_noisy": {"tgt": noisy_tgt, "src": noisy_src},
-            "timesteps": timesteps,
-            "prompts": {name: _rows(prompts[name], size) for name in self.prompt_names},
-            "image_condition": image_condition,
-        }
-        frozen = [branch for branch in wanted if branch.network == "frozen"]
-        pull = 0.0
+        timesteps = torch.as_tensor(timestep, device=latents.device).expand(len(latents))
+        inputs = ScoreInputs(
+            latents_tgt=latents,
+            latents_src=latents_src,
+            latents_noisy_tgt=self.backbone.add_noise(latents, noise, timesteps),
+            latents_noisy_src=self.backbone.add_noise(latents_src, noise, timesteps),
+            noise=noise,
+            timesteps=timesteps,
+            alphas_cumprod_table=self.backbone.alphas_cumprod.to(latents),
+            step=step,
+            num_steps=num_steps,
+            image_condition=image_condition,
+            generators=tuple(generator(seed, step, Stream.SCORE) for seed in seeds),
+        )
+        rows = {name: _rows(prompts[name], len(latents)) for name in self.prompt_names}
+        predict = partial(predict_branches, timesteps=timesteps, prompts=rows, image_condition=image_condition)
+        branches = [branch for branch in self.score.branches_at(timesteps) if branch.network == "frozen"]
+        pull: Tensor | float = 0.0
         if self.contrast is None:
-            eps = predict_branches(self.backbone.predict_noise, frozen, **given)
+            eps = predict(self.backbone.predict_noise, branches, latents_noisy=inputs.latents_noisy)
         else:
-            eps, pull = self.contrast(frozen, latents, noise, generator=generator(seed, draw, Stream.CONTRAST), **given)
+            eps, pull = self.contrast(branches, inputs, predict, generator(seeds[0], step, Stream.CONTRAST))
         if self.variational is not None:
-            training = generator(seed, draw, Stream.LORA)
-            del given["image_condition"]
-            eps |= self.variational(latents, generator=training, **given)
-        alphas = self.backbone.alphas_cumprod.to(latents)
-        previous = (timesteps - getattr(self.score, "stride", 1)).clamp(min=0)
-        known = {
-            "noise": noise,
-            "timesteps": timesteps,
-            "t_frac": (timesteps.to(latents) / self.backbone.num_timesteps).view(-1, 1, 1, 1),
-            "latents_tgt": latents,
-            "latents_src": latents_src,
-            "latents_noisy_tgt": noisy_tgt,
-            "latents_noisy_src": noisy_src,
-            "alphas_cumprod": alphas[timesteps].view(-1, 1, 1, 1),
-            "alphas_cumprod_prev": alphas[previous].view(-1, 1, 1, 1),
-            "betas": (1 - alphas[timesteps] / alphas[(timesteps - 1).clamp(min=0)]).view(-1, 1, 1, 1),
-        }
-        score = self.score(eps, **{name: known[name] for name in self._needs})
-        return score + pull
+            eps |= self.variational(inputs, rows, generator(seeds[0], step, Stream.LORA))
+        return self.score(eps, inputs) + pull
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the guidance: VSD's LoRA and its optimiser; else nothing."""

@@ -12,7 +12,7 @@ from threestudio.utils.config_tree import complete
 from threestudio_ssd.diffusion import random_backbone
 from threestudio_ssd.diffusion.random import BETAS, SCHEDULERS
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.guidance import SSDGuidance, SSDPromptProcessor
+from threestudio_ssd.guidance import EditGuidance, EditPrompts
 from threestudio_ssd.scores import DDS, PDS, SCORES, SSD, Branch
 from threestudio_ssd.seeds import Stream, generator
 
@@ -24,7 +24,7 @@ def make(score="ssd", backbone=None, **keys):
     """Guidance on a random backbone, its prompts by name, and that backbone."""
     options = {"name": score} if isinstance(score, str) else score
     backbone = backbone or random_backbone(in_channels=8 if options["name"] == "ssd-ip2p" else 4)
-    guidance = SSDGuidance({"score": options, **keys}, backbone=backbone)
+    guidance = EditGuidance({"score": options, **keys}, backbone=backbone)
     rows = backbone.encode_prompts(list(TEXTS.values()))
     return guidance, {name: rows[index] for index, name in enumerate(TEXTS)}, backbone
 
@@ -55,7 +55,7 @@ def test_the_loss_s_gradient_is_the_score_over_the_batch(count):
 def test_gradients_reach_the_pictures_and_nothing_else():
     guidance, prompts, backbone = make()
     images = pictures().requires_grad_()
-    guidance(images, latents_of(), prompts, **RUN).loss.backward()
+    guidance.latent_step(backbone.encode(images), latents_of(), prompts, **RUN).loss.backward()
     assert images.grad.abs().max() > 0
     assert all(p.grad is None for net in (backbone.network, backbone.vae) for p in net.parameters())
 
@@ -74,7 +74,7 @@ def test_a_step_costs_one_encode_and_one_network_call(score, rows, count):
     images = pictures(count)
     condition = condition_for(backbone, images)
     backbone.counters.reset()
-    guidance(images, latents_of(count), prompts, image_condition=condition, **RUN)
+    guidance.latent_step(backbone.encode(images), latents_of(count), prompts, image_condition=condition, **RUN)
     counted = backbone.counters
     assert (counted.network_calls, counted.rows) == (1, rows * count)
     assert (counted.encodes, counted.encoded_images) == (1, count)
@@ -85,7 +85,8 @@ def test_a_step_costs_one_encode_and_one_network_call(score, rows, count):
 def test_every_score_runs_and_gives_a_finite_gradient(name):
     guidance, prompts, backbone = make(name)
     images = pictures().requires_grad_()
-    output = guidance(images, latents_of(), prompts, image_condition=condition_for(backbone, images.detach()), **RUN)
+    condition = condition_for(backbone, images.detach())
+    output = guidance.latent_step(backbone.encode(images), latents_of(), prompts, image_condition=condition, **RUN)
     output.loss.backward()
     assert torch.isfinite(images.grad).all()
     assert output.score.abs().max() > 0
@@ -312,13 +313,13 @@ def test_the_keys_of_a_config_do_a_step_on_its_kind_of_model(config, options, ro
     keys = OmegaConf.to_container(complete(load_config(REPOSITORY / "configs" / config)).system.guidance, resolve=True)
     keys["freeu"] = {"kind": "none"}  # a tiny network lacks the widths it asks for
     backbone = random_backbone(**options)
-    guidance = SSDGuidance(keys, backbone=backbone)
+    guidance = EditGuidance(keys, backbone=backbone)
     embeds = backbone.encode_prompts(list(TEXTS.values()))
     prompts = {name: embeds[index] for index, name in enumerate(TEXTS)}
     images = pictures(1).requires_grad_()
     latents_src = backbone.encode(pictures(1, seed=1))
     backbone.counters.reset()
-    output = guidance(images, latents_src, prompts, **RUN)
+    output = guidance.latent_step(backbone.encode(images), latents_src, prompts, **RUN)
     output.loss.backward()
     assert torch.isfinite(images.grad).all()
     assert images.grad.abs().max() > 0
@@ -337,7 +338,7 @@ def test_sd_turbo_is_asked_at_the_timesteps_it_was_distilled_at_and_at_no_other(
     theirs = EulerDiscreteScheduler.from_config(SCHEDULERS["turbo"] | BETAS)
     theirs.set_timesteps(4)
     latents = latents_of(1)
-    asked = [guidance._draw(latents, step, 300, seed=0)[0].item() for step in range(300)]
+    asked = [guidance._draw(latents, step, 300, [0])[0].item() for step in range(300)]
     assert asked == sorted(asked, reverse=True)
     assert sorted(set(asked)) == sorted(theirs.timesteps.int().tolist())[:-1]
     assert all(abs(asked.count(timestep) - 100) <= 1 for timestep in set(asked))
@@ -376,8 +377,8 @@ def test_configured_score_and_prompt_names():
     guidance, _, _ = make("dds")
     assert guidance.score == DDS()
     assert make("nfsd")[0].prompt_names == {"tgt", "null", "neg"}
-    assert not guidance.needs_picture
-    assert make("ssd-ip2p")[0].needs_picture
+    assert not guidance.reads_image
+    assert make("ssd-ip2p")[0].reads_image
 
 
 @pytest.mark.parametrize(
@@ -397,14 +398,14 @@ def test_a_score_for_another_kind_of_model_is_refused(score, channels, what, fix
 
 def test_bad_schedules_and_scores_fail_before_a_model_is_loaded():
     with pytest.raises(ConfigError, match=r"score.name is 'ssdd'"):
-        SSDGuidance({"model": "no/such/model/anywhere", "score": {"name": "ssdd"}})
+        EditGuidance({"model": "no/such/model/anywhere", "score": {"name": "ssdd"}})
     with pytest.raises(ConfigError, match="t_min_frac is 0.9"):
-        SSDGuidance({"model": "no/such/model/anywhere", "t_min_frac": 0.9, "t_max_frac": 0.5})
+        EditGuidance({"model": "no/such/model/anywhere", "t_min_frac": 0.9, "t_max_frac": 0.5})
 
 
 def test_prompts_are_embedded_once_and_the_encoder_is_freed():
     backbone = random_backbone()
-    processor = SSDPromptProcessor({"source_prompt": "a red ball", "target_prompt": "a blue ball"})
+    processor = EditPrompts({"source_prompt": "a red ball", "target_prompt": "a blue ball"})
     plain = backbone.encode_prompts(["a red ball", "a blue ball", ""])
     backbone.counters.reset()
     prompts = processor(backbone, {"src", "tgt", "null"})
@@ -417,7 +418,7 @@ def test_prompts_are_embedded_once_and_the_encoder_is_freed():
 
 def test_a_score_that_reads_no_source_prompt_needs_none():
     backbone = random_backbone()
-    processor = SSDPromptProcessor({"target_prompt": "a blue ball"})
+    processor = EditPrompts({"target_prompt": "a blue ball"})
     assert set(processor(backbone, {"tgt", "null"})) == {"tgt", "null"}
     with pytest.raises(ConfigError, match="source_prompt is empty"):
-        SSDPromptProcessor({"target_prompt": "a blue ball"})(random_backbone(), {"src", "tgt"})
+        EditPrompts({"target_prompt": "a blue ball"})(random_backbone(), {"src", "tgt"})

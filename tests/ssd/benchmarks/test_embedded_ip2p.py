@@ -7,9 +7,7 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from tests.edit_world import REPOSITORY
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
-from threestudio_ssd.apps.bench_items import Method
-from threestudio_ssd.apps.toy_trials import PictureTrials, Trial, picture_view, run_trials
-from threestudio_ssd.guidance import SSDGuidance
+from threestudio_ssd.benchmarks.toy.trials import Trial, picture_batch, picture_view, run_batch
 from threestudio_ssd.metrics import psnr
 from threestudio_ssd.toyworld.classifier import load_classifier
 from threestudio_ssd.toyworld.edits import toy_edit
@@ -23,11 +21,12 @@ EDITS = ("blue-ball", "purple-mushroom", "green-cube", "sand", "sunset", "null-b
 @pytest.fixture(scope="module")
 def outcomes():
     """Six pictures side by side under SSD on InstructPix2Pix, 50 steps."""
-    method = Method("ip2p", str(REPOSITORY / "configs/ssd-gs-ip2p-tiny.yaml"), (f"model={MODEL}",)).load(50)
-    picture = complete(load_config(str(REPOSITORY / "configs/ssd-image.yaml"))).system
-    picture.latent_steps, picture.learning_rate = "adam", [0, 0.1, 0.01, 50]
+    words = [f"model={MODEL}", "steps=50"]
+    guidance = complete(load_config(REPOSITORY / "configs/ssd-gs-ip2p-tiny.yaml", cli_args=words)).system.guidance
+    system = complete(load_config(REPOSITORY / "configs/ssd-image.yaml", cli_args=["steps=50"])).system
+    system.guidance, system.latent_steps, system.learning_rate = guidance, "adam", [0, 0.1, 0.01, 50]
     trials = [Trial(toy_edit(name), 0, SEED) for name in EDITS]
-    done = run_trials(PictureTrials(trials, SSDGuidance(method.system.guidance), picture), 50, load_classifier(), 1)
+    done = run_batch(picture_batch(trials, system), load_classifier(), 1)
     return {
         name: judge_images(each.images, each.truth, load_classifier()) for name, each in zip(EDITS, done, strict=True)
     }
