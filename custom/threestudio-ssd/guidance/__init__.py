@@ -1,6 +1,6 @@
 """Network, score and timestep to a loss."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import threestudio
 
@@ -34,7 +34,7 @@ def guidance_class(name: str) -> type[EditGuidance]:
     """The class that ``system.guidance_type`` names.
 
     Raises:
-        ConfigError: If nothing is registered under the name, or something that is no ``EditGuidance``.
+        ConfigError: If what is registered under the name is no ``EditGuidance``, or nothing is.
     """
     return _class_of("guidance_type", name, EditGuidance, "ssd-guidance")
 
@@ -45,11 +45,11 @@ def prompts_class(name: str) -> type[EditPrompts]:
 
 
 def _class_of(key: str, name: str, kind: type[Kind], default: str) -> type[Kind]:
-    named = threestudio.find(name)
-    if isinstance(named, type) and issubclass(named, kind):
-        return named
-    raise ConfigError(
-        what=f"system.{key} is {name}, a {getattr(named, '__name__', type(named).__name__)}",
-        expected=f"a subclass of {kind.__name__}",
-        fix=f"set system.{key}={default}",
-    )
+    named: Any = threestudio.find(name)
+    if not (isinstance(named, type) and issubclass(named, kind)):
+        raise ConfigError(
+            what=f"system.{key} is {name}, a {getattr(named, '__name__', type(named).__name__)}",
+            expected=f"a subclass of {kind.__name__}",
+            fix=f"set system.{key}={default}",
+        )
+    return named

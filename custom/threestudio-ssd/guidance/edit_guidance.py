@@ -49,6 +49,7 @@ class EditGuidance(BaseObject):
     - ``cfg.offline`` and ``cfg.score``: whether the hub may be asked; what the report says of the score.
     - ``prompt_names``: which prompts ``EditPrompts`` has to embed.
     - ``reads_image``: whether ``image_condition`` has to be given.
+    - ``has_state``: whether steps change it, so that it can serve one edit only.
     - ``latent_step(latents, latents_src, prompts, step=..., num_steps=..., seed=...)``: the loss of a step.
     - ``state_dict()`` and ``load_state_dict(state)``: what a checkpoint keeps.
     """
@@ -166,6 +167,11 @@ class EditGuidance(BaseObject):
     def reads_image(self) -> bool:
         """Whether the model is conditioned on the source image."""
         return self.backbone.has_image_condition
+
+    @property
+    def has_state(self) -> bool:
+        """Whether a step changes the guidance itself, as it trains VSD's LoRA; it then belongs to a single edit."""
+        return self.variational is not None
 
     def latent_step(
         self,

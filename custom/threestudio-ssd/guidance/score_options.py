@@ -50,13 +50,17 @@ def build_score(options: Mapping[str, Any], key: str = "system.guidance.score") 
 
 
 def _checked(key: str, value: Any, default: Any, choices: tuple[str, ...]) -> Any:
-    """The value in the type of the score's own, which is a word out of ``choices``, a whole number or a number."""
+    """The value in the type of the default: a word out of ``choices``, a truth value, a whole number or a number."""
     if choices:
         if value in choices:
             return value
         raise ConfigError(
             what=f"{key} is {value!r}", expected=f"one of {', '.join(choices)}", fix=_suggest(key, value, list(choices))
         )
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+        raise ConfigError(what=f"{key} is {value!r}", expected="true or false", fix=f"set {key}={str(default).lower()}")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     is_finite = is_number and math.isfinite(value)
     if is_finite and (isinstance(default, float) or value == int(value)):

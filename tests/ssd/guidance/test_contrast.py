@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.edit_world import channels_for
 from threestudio_ssd.diffusion import AttentionTaps, random_backbone
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.guidance import EditGuidance
@@ -15,7 +16,7 @@ RUN = {"step": 2, "num_steps": 10, "seed": 3}
 
 def make(score="dds", weight=3.0, backbone=None, **cds):
     options = {"name": score} if isinstance(score, str) else score
-    backbone = backbone or random_backbone(in_channels=8 if options["name"] == "ssd-ip2p" else 4)
+    backbone = backbone or random_backbone(in_channels=channels_for(options))
     guidance = EditGuidance({"score": options, "cds": {"weight": weight, **cds}}, backbone=backbone)
     rows = backbone.encode_prompts(list(TEXTS.values()))
     return guidance, {name: rows[index] for index, name in enumerate(TEXTS)}, backbone

@@ -6,13 +6,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from tests.edit_world import REPOSITORY
+from tests.edit_world import REPOSITORY, channels_for
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 from threestudio_ssd.diffusion import random_backbone
 from threestudio_ssd.diffusion.random import BETAS, SCHEDULERS
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.guidance import EditGuidance, EditPrompts
+from threestudio_ssd.guidance import EditGuidance, EditPrompts, guidance_class, prompts_class
 from threestudio_ssd.scores import DDS, PDS, SCORES, SSD, Branch
 from threestudio_ssd.seeds import Stream, generator
 
@@ -23,7 +23,7 @@ RUN = {"step": 2, "num_steps": 10, "seed": 3}
 def make(score="ssd", backbone=None, **keys):
     """Guidance on a random backbone, its prompts by name, and that backbone."""
     options = {"name": score} if isinstance(score, str) else score
-    backbone = backbone or random_backbone(in_channels=8 if options["name"] == "ssd-ip2p" else 4)
+    backbone = backbone or random_backbone(in_channels=channels_for(options))
     guidance = EditGuidance({"score": options, **keys}, backbone=backbone)
     rows = backbone.encode_prompts(list(TEXTS.values()))
     return guidance, {name: rows[index] for index, name in enumerate(TEXTS)}, backbone
@@ -125,6 +125,33 @@ def test_a_view_with_a_seed_of_its_own_gets_what_it_would_get_alone():
         one, alone = slice(row, row + 1), {"src": prompts[a], "tgt": prompts[b], "null": prompts["null"]}
         single = guidance.latent_step(tgt[one], src[one], alone, seed=seeds[row], **run)
         torch.testing.assert_close(whole[one], single.score, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("num_views", [1, 2, 3])
+def test_edits_side_by_side_are_the_edits_alone(num_views):
+    """A seed serves its own views: timesteps, noise, score, loss and gradient are those of the edit by itself."""
+    guidance, prompts, _ = make("ssd", schedule="uniform")
+    seeds, count = (5, 9, 7), 3 * num_views
+    tgt, src = latents_of(count, 1).requires_grad_(), latents_of(count, 2)
+    whole = guidance.latent_step(tgt, src, prompts, step=4, num_steps=10, seed=seeds)
+    (gradient,) = torch.autograd.grad(whole.loss, tgt)
+    losses = []
+    for row, seed in enumerate(seeds):
+        views = slice(row * num_views, (row + 1) * num_views)
+        alone = guidance.latent_step(tgt[views], src[views], prompts, step=4, num_steps=10, seed=seed)
+        torch.testing.assert_close(whole.score[views], alone.score, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(gradient[views], alone.score / num_views, rtol=1e-3, atol=1e-3)
+        losses.append(alone.loss.item())
+        if row == 0:
+            assert whole.timestep == alone.timestep
+    assert whole.loss.item() == pytest.approx(sum(losses), rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", [[1, 2], []])
+def test_latents_that_cannot_be_shared_out_are_refused(seed):
+    guidance, prompts, _ = make("dds")
+    with pytest.raises(ValueError, match=rf"3 latents cannot be shared out evenly among {len(seed)} seeds"):
+        guidance.latent_step(latents_of(3), latents_of(3), prompts, step=0, num_steps=10, seed=seed)
 
 
 def test_nfsd_does_not_evaluate_its_negative_prompt_at_small_timesteps():
@@ -293,7 +320,7 @@ def test_every_score_is_the_same_whatever_the_network_predicts(name, prediction)
     levels = random_backbone(prediction).alphas_cumprod
     scores = []
     for each in ("eps", prediction):
-        backbone = with_denoiser(each, levels, in_channels=8 if name == "ssd-ip2p" else 4)
+        backbone = with_denoiser(each, levels, in_channels=channels_for(name))
         guidance, prompts, _ = make(name, backbone=backbone)
         condition = picture if backbone.has_image_condition else None
         scores.append(guidance.compute_score(tgt, src, prompts, torch.tensor([500, 120]), noise, condition))
@@ -401,6 +428,41 @@ def test_bad_schedules_and_scores_fail_before_a_model_is_loaded():
         EditGuidance({"model": "no/such/model/anywhere", "score": {"name": "ssdd"}})
     with pytest.raises(ConfigError, match="t_min_frac is 0.9"):
         EditGuidance({"model": "no/such/model/anywhere", "t_min_frac": 0.9, "t_max_frac": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("find_class", "key", "kind", "default"),
+    [
+        (guidance_class, "guidance_type", EditGuidance, "ssd-guidance"),
+        (prompts_class, "prompt_processor_type", EditPrompts, "ssd-prompt-processor"),
+    ],
+)
+def test_a_type_that_is_of_another_kind_is_refused(find_class, key, kind, default):
+    assert find_class(default) is kind
+    with pytest.raises(ConfigError) as error:
+        find_class("gs-views")
+    assert str(error.value) == (
+        f"system.{key} is gs-views, a GSViews; expected a subclass of {kind.__name__}; set system.{key}={default}"
+    )
+
+
+def test_prompts_of_several_edits_are_rows():
+    """Each edit's row is what its own prompts give; the negative prompt is the keys' own."""
+    backbone = random_backbone()
+    pairs = [("a red ball", "a blue ball"), ("a cat", "a red ball"), ("a red ball", "a dog")]
+    negative = backbone.encode_prompts(["an ugly thing"])
+    plain = [backbone.encode_prompts([pair[side] for pair in pairs]) for side in (0, 1)]
+    null = backbone.encode_prompts([""])
+    prompts = EditPrompts({"target_prompt": "unused", "negative_prompt": "an ugly thing"})
+    rows = prompts.rows(backbone, {"src", "tgt", "null", "neg"}, pairs)
+    assert {name: len(embeds) for name, embeds in rows.items()} == {"src": 3, "tgt": 3, "null": 3, "neg": 3}
+    for name, expected in (("src", plain[0]), ("tgt", plain[1])):
+        torch.testing.assert_close(rows[name].hidden, expected.hidden, rtol=1e-4, atol=1e-5)
+    for name, expected in (("null", null), ("neg", negative)):
+        torch.testing.assert_close(rows[name].hidden, expected.hidden.expand(3, -1, -1), rtol=1e-4, atol=1e-5)
+    assert backbone.text_encoders is None
+    with pytest.raises(ConfigError, match="source_prompt is empty"):
+        prompts.rows(random_backbone(), {"src"}, [*pairs, (" ", "a dog")])
 
 
 def test_prompts_are_embedded_once_and_the_encoder_is_freed():
