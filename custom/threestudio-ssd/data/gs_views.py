@@ -19,7 +19,7 @@ from ..cameras import Cameras, Orbit, World, fit_orbit, load_cameras
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
 from .crop import crop_to_selection
-from .views import OrbitRange, capture_orbit, even_orbit, random_orbit, spread_subset, turntable
+from .views import Once, OrbitRange, capture_orbit, even_orbit, random_orbit, spread_subset, turntable
 
 
 @dataclass
@@ -159,7 +159,7 @@ class GSViews(pl.LightningDataModule):
         return DataLoader(Steps(), batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader([{}], batch_size=None)
+        return DataLoader(Once(), batch_size=None)
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader

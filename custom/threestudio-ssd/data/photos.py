@@ -18,6 +18,7 @@ from ..cameras import Cameras, World, load_cameras, load_points, sparse_points_f
 from ..errors import ConfigError, check_values
 from ..gaussians.io import read_points_ply
 from .gs_views import Steps
+from .views import Once
 
 
 @dataclass
@@ -127,6 +128,6 @@ class PhotosData(pl.LightningDataModule):
         return DataLoader(Steps(), batch_size=None)
 
     def test_dataloader(self) -> DataLoader:
-        return DataLoader([{}], batch_size=None)
+        return DataLoader(Once(), batch_size=None)
 
     predict_dataloader = test_dataloader

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from torch.utils.data import Dataset
 
 from ..cameras import Cameras, Orbit, orbit_cameras
 from ..cameras.orbit import orbit_frame, parse_axis
@@ -11,6 +12,16 @@ from ..seeds import Stream, generator
 GOLDEN_TURN_DEG = 180 * (3 - 5**0.5)
 MIN_ORBIT_VIEWS, LARGEST_GAP_DEG = 8, 75.0
 """A capture goes all the way round with at least so many views and no larger gap in azimuth."""
+
+
+class Once(Dataset):
+    """One empty item, for a stage that looks at everything in one step."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> dict:
+        return {}
 
 
 @dataclass(frozen=True)
