@@ -26,8 +26,8 @@ def toy_parts(keep_every: int = 3):
     from threestudio_ssd.toyworld.splat import to_gaussians
 
     scene = build_scene(Attributes(), seed=0)
-    some = torch.arange(0, len(scene.parts), keep_every)
-    return to_gaussians(scene).select(some), torch.from_numpy(scene.parts == PART_OBJECT)[some]
+    kept = torch.arange(0, len(scene.parts), keep_every)
+    return to_gaussians(scene).select(kept), torch.from_numpy(scene.parts == PART_OBJECT)[kept]
 
 
 def toy_cameras(count: int = NUM_CAMERAS, size: int = SIZE):
@@ -58,8 +58,8 @@ def write_world(folder: Path) -> Path:
     save_gaussians(gaussians, folder / "scene.ply")
     save_cameras_json(cameras, folder / "cameras.json")
     (folder / "masks").mkdir()
-    some = cameras[::3]
-    for name, mask in zip(some.names, object_masks(gaussians, is_object, some), strict=True):
+    masked_views = cameras[::3]
+    for name, mask in zip(masked_views.names, object_masks(gaussians, is_object, masked_views), strict=True):
         Image.fromarray((mask.numpy() * 255).astype(np.uint8)).save(folder / "masks" / f"{name}.png")
     save_components(random_components(image_size=SIZE), folder / "model")
     write_clip(folder / "clip")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -33,7 +34,8 @@ class Preview(Configurable):
         """Find the selection as the edit would, and draw it."""
         system = experiment.system
         gaussians = load_gaussians(system.scene)
-        data = threestudio.find(experiment.data_type)(experiment.data)
+        data_module: Any = threestudio.find(experiment.data_type)
+        data = data_module(experiment.data)
         views = data.views(gaussians, system.mask.view_size, 2).train
         background = torch.tensor(list(system.background), dtype=torch.float32)
         selection = find_selection(system.mask, gaussians, views, data.capture, background)

@@ -83,8 +83,10 @@ class Cameras:
 
     def to(self, device: torch.device | str) -> "Cameras":
         """The same cameras on another device."""
-        tensors = (self.viewmats, self.Ks, self.widths, self.heights)
-        return Cameras(*(tensor.to(device) for tensor in tensors), self.names, self.image_paths, self.lenses)
+        viewmats, Ks, widths, heights = (
+            tensor.to(device) for tensor in (self.viewmats, self.Ks, self.widths, self.heights)
+        )
+        return Cameras(viewmats, Ks, widths, heights, self.names, self.image_paths, self.lenses)
 
     def resized(self, width: int, height: int) -> "Cameras":
         """The same views drawn at another size in pixels; what is seen stays, squashed if the aspect is another one."""
@@ -168,9 +170,10 @@ class Cameras:
         the photograph does.
         """
         size, lens = (int(self.widths[index]), int(self.heights[index])), self.lenses[index]
-        if lens is None:
+        path = self.image_paths[index]
+        if lens is None or path is None:
             return torch.ones(size[::-1])
-        width0, height0 = photograph_size(self.image_paths[index])
+        width0, height0 = photograph_size(path)
         return undistort(torch.ones(height0, width0, 1), lens, self.Ks[index].cpu(), size)[..., 0]
 
     def _with(self, Ks: Tensor, widths: Tensor, heights: Tensor) -> "Cameras":

@@ -161,7 +161,8 @@ def _lens(entry: tuple[str, int, int], size: tuple[int, int], params: tuple[floa
             fix="cut the panorama into perspective pictures first (COLMAP's panorama_sfm example does)",
         )
     fx, fy = (params[0], params[0]) if num_focal == 1 else params[:2]
-    return Lens(name, params[num_focal + 2 :], (fx, fy), params[num_focal : num_focal + 2], size)
+    cx, cy = params[num_focal : num_focal + 2]
+    return Lens(name, params[num_focal + 2 :], (fx, fy), (cx, cy), size)
 
 
 def _cameras_from_binary(path: Path) -> dict[int, Lens]:
@@ -212,8 +213,8 @@ def _images_from_binary(path: Path) -> Iterator[_Image]:
 def _images_from_text(path: Path) -> Iterator[_Image]:
     for line in _image_lines(path):
         words = line.split(maxsplit=9)
-        numbers = tuple(map(float, words[1:8]))
-        yield _Image(numbers[:4], numbers[4:], int(words[8]), words[9].rstrip())
+        qw, qx, qy, qz, tx, ty, tz = map(float, words[1:8])
+        yield _Image((qw, qx, qy, qz), (tx, ty, tz), int(words[8]), words[9].rstrip())
 
 
 def _image_lines(path: Path) -> Iterator[str]:

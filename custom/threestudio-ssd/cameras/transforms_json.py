@@ -141,18 +141,17 @@ def _lens(document: Mapping, frame: Mapping, photograph: Path | None, path: Path
             expected=", ".join(_MODELS),
             fix="undistort the pictures first (ns-process-data or COLMAP's image_undistorter)",
         )
-    fx = _focal(both, "x", size[0], path)
-    fy = _focal(both, "y", size[1], path)
-    if fx is None and fy is None:
+    focals = _focal(both, "x", size[0], path), _focal(both, "y", size[1], path)
+    focal = [number for number in focals if number is not None]
+    if not focal:
         raise SceneFormatError(
             what=f"{path} gives no focal length", expected="fl_x or camera_angle_x", fix="add fl_x in pixels"
         )
-    fx, fy = fx if fx is not None else fy, fy if fy is not None else fx
     principal = (
         number_of(both, "cx", path, default=size[0] / 2),
         number_of(both, "cy", path, default=size[1] / 2),
     )
-    return Lens(_MODELS[model], _distortion(both, _MODELS[model], path), (fx, fy), principal, size)
+    return Lens(_MODELS[model], _distortion(both, _MODELS[model], path), (focal[0], focal[-1]), principal, size)
 
 
 def _focal(both: Mapping, axis: str, pixels: int, path: Path) -> float | None:

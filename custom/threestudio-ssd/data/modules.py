@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 import threestudio
 from threestudio.utils.config import parse_structured
@@ -22,6 +22,16 @@ class Steps(IterableDataset):
             yield {}
 
 
+class Once(Dataset):
+    """One empty item, for a stage that looks at everything in one step."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> dict:
+        return {}
+
+
 class StepData(pl.LightningDataModule):
     """Endless empty batches for training, one for each of the other stages."""
 
@@ -29,7 +39,7 @@ class StepData(pl.LightningDataModule):
         return DataLoader(Steps(), batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader([{}], batch_size=None)
+        return DataLoader(Once(), batch_size=None)
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader

@@ -175,7 +175,7 @@ class Gaussians:
         """
         if other.sh_degree != self.sh_degree:
             raise ValueError(f"SH degree {other.sh_degree} cannot be appended to SH degree {self.sh_degree}")
-        joined = {
+        joined: dict[str, Any] = {
             name: torch.cat([tensor, getattr(other, name).to(tensor)]) for name, tensor in self.parameters().items()
         }
         if self.origin is None:

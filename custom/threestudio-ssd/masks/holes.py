@@ -57,7 +57,7 @@ def hole_masks(
         if lines:
             cv2.drawContours(filled, [cv2.convexHull(np.concatenate(lines))], -1, 1, cv2.FILLED)
         near = cv2.dilate(object_there.cpu().numpy().astype(np.uint8), kernel)
-        masks.append(torch.from_numpy((filled & near).astype(bool)))
+        masks.append(torch.from_numpy(np.logical_and(filled, near)))
     return torch.stack(masks).to(gaussians.device)
 
 
@@ -92,7 +92,7 @@ def continued_depth(depths: Float[Tensor, "h w"], mask: Bool[Tensor, "h w"]) -> 
     values = np.concatenate([counts, -np.ones(len(i))])
     places = (np.concatenate([diagonal, i]), np.concatenate([diagonal, j]))
     system = coo_array((values, places), shape=(len(rows), len(rows))).tocsc()
-    inverse[rows, columns] = spsolve(system, right)
+    inverse[rows, columns] = np.asarray(spsolve(system, right))
     return torch.from_numpy(1 / np.clip(inverse, 1e-6, None)).to(depths)
 
 

@@ -61,8 +61,9 @@ def weights_by_view(
             images, _ = render(fixed, cameras[index], torch.zeros(2), colors)
             counted = torch.ones_like(images[0, ..., 1]) if inside is None else inside[index].to(images)
             mask = masks[index].to(images).minimum(counted)
-            (images[0, ..., 0] * mask + images[0, ..., 1] * counted).sum().backward()
-        yield colors.grad[:, 0], colors.grad[:, 1]
+            overlap = (images[0, ..., 0] * mask + images[0, ..., 1] * counted).sum()
+        (weights,) = torch.autograd.grad(overlap, colors)
+        yield weights[:, 0], weights[:, 1]
 
 
 def visible_weights(
@@ -114,17 +115,17 @@ def trace_views(
     says_something = ~is_whole | (is_whole.float().mean() > 0.5)
     votes = total.sqrt() * (_consensus(masked, total) * says_something)[:, None]
     is_selected = (votes * (masked > threshold * total)).sum(dim=0) > 0.5 * votes.sum(dim=0)
-    is_trusted = None
-    for _ in range(MAX_ROUNDS):
+    is_trusted = torch.zeros_like(says_something)
+    for number in range(MAX_ROUNDS):
         agreements = _overlaps(masked, total, pixels, is_selected)
         least = torch.minimum(TRUST * agreements[says_something].quantile(BEST_VIEWS), agreements.median())
         agrees = (agreements >= least) & says_something
-        if is_trusted is not None and torch.equal(agrees, is_trusted):
+        if number and torch.equal(agrees, is_trusted):
             break
         is_trusted = agrees
         under, whole = masked[is_trusted].sum(dim=0), total[is_trusted].sum(dim=0)
         is_selected = (under > threshold * whole) & (whole > MIN_VISIBLE_WEIGHT)
-    return Trace(is_selected, whole > MIN_VISIBLE_WEIGHT, whole, agreements, is_trusted)
+    return Trace(is_selected, torch.gt(whole, MIN_VISIBLE_WEIGHT), whole, agreements, is_trusted)
 
 
 def trace(

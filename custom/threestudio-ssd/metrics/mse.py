@@ -1,18 +1,9 @@
 """Mean squared error."""
 
-from jaxtyping import Bool, Float
-from torch import Tensor
-
-from .regions import MaskMode, masked_pair, weighted_mean
+from .regions import Images, MaskMode, Masks, OneEach, masked_pair, weighted_mean
 
 
-def mse(
-    images: Float[Tensor, "b 3 h w"],
-    references: Float[Tensor, "b 3 h w"],
-    masks: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"] | None = None,
-    *,
-    mask_mode: MaskMode = "region",
-) -> Float[Tensor, " b"]:
+def mse(images: Images, references: Images, masks: Masks = None, *, mask_mode: MaskMode = "region") -> OneEach:
     """Mean squared error per image, over pixels and channels; lower is closer.
 
     Args:

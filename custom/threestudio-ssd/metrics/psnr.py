@@ -1,22 +1,13 @@
 """Peak signal-to-noise ratio."""
 
-from jaxtyping import Bool, Float
-from torch import Tensor
-
 from .mse import mse
-from .regions import MaskMode
+from .regions import Images, MaskMode, Masks, OneEach
 
 IDENTICAL_PSNR = 100.0
 """Reported in place of infinity, dB, where nothing differs: JSON knows no infinity, and a mean would be lost."""
 
 
-def psnr(
-    images: Float[Tensor, "b 3 h w"],
-    references: Float[Tensor, "b 3 h w"],
-    masks: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"] | None = None,
-    *,
-    mask_mode: MaskMode = "region",
-) -> Float[Tensor, " b"]:
+def psnr(images: Images, references: Images, masks: Masks = None, *, mask_mode: MaskMode = "region") -> OneEach:
     """Peak signal-to-noise ratio per image for a peak of 1, -10 log10(MSE) in dB; higher is closer.
 
     Args:

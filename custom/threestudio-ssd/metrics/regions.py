@@ -8,6 +8,12 @@ from torch import Tensor
 
 MaskMode = Literal["region", "zeroed"]
 
+Images = Float[Tensor, "b 3 h w"]
+Masks = Bool[Tensor, "b h w"] | Float[Tensor, "b h w"] | None
+"""1 (or True) where a metric looks; None looks everywhere. Outside an object: ``~object_masks``."""
+OneEach = Float[Tensor, " b"]
+"""One value per image."""
+
 INSIDE_COVERAGE, OUTSIDE_COVERAGE = 0.5, 0.02
 """A pixel is inside an edit's region when what may change makes up more than the first share of it, outside when it
 makes up less than the second."""
@@ -48,11 +54,8 @@ def check_pair(images: Tensor, references: Tensor) -> None:
 
 
 def masked_pair(
-    images: Float[Tensor, "b 3 h w"],
-    references: Float[Tensor, "b 3 h w"],
-    masks: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"] | None,
-    mask_mode: MaskMode = "region",
-) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 h w"], Float[Tensor, "b h w"]]:
+    images: Images, references: Images, masks: Masks, mask_mode: MaskMode = "region"
+) -> tuple[Images, Images, Float[Tensor, "b h w"]]:
     """The two images as a metric sees them under a mask, and the weight of each pixel in its mean.
 
     Args:
@@ -83,14 +86,12 @@ def masked_pair(
     raise ValueError(f"mask_mode must be 'region' or 'zeroed', got {mask_mode!r}")
 
 
-def weighted_mean(values: Float[Tensor, "b h w"], weights: Float[Tensor, "b h w"]) -> Float[Tensor, " b"]:
+def weighted_mean(values: Float[Tensor, "b h w"], weights: Float[Tensor, "b h w"]) -> OneEach:
     """Mean of a map per image; NaN where no pixel has weight, so that an empty region is never a score."""
     return (values * weights).sum((1, 2)) / weights.sum((1, 2))
 
 
-def edit_regions(
-    shares: Float[Tensor, "c h w"],
-) -> tuple[Bool[Tensor, "c h w"], Bool[Tensor, "c h w"]]:
+def edit_regions(shares: Float[Tensor, "c h w"]) -> tuple[Bool[Tensor, "c h w"], Bool[Tensor, "c h w"]]:
     """The pixels inside the region of an edit, and those outside; those between, on its outline, are neither.
 
     Args:

@@ -1,19 +1,15 @@
 """Colour saturation: do edits come out more vivid, or greyer, than they should?"""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from .regions import MaskMode, masked_pair, weighted_mean
+from .regions import Images, MaskMode, Masks, OneEach, masked_pair, weighted_mean
 
 
 def saturation_drift(
-    images: Float[Tensor, "b 3 h w"],
-    references: Float[Tensor, "b 3 h w"],
-    masks: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"] | None = None,
-    *,
-    mask_mode: MaskMode = "region",
-) -> Float[Tensor, " b"]:
+    images: Images, references: Images, masks: Masks = None, *, mask_mode: MaskMode = "region"
+) -> OneEach:
     """Mean chroma (largest minus smallest of R, G, B) of the images minus that of the references.
 
     Args:

@@ -1,11 +1,11 @@
 """Structural similarity (Wang et al. 2004, "Image quality assessment: from error visibility to similarity")."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from .regions import MaskMode, masked_pair, weighted_mean
+from .regions import Images, MaskMode, Masks, OneEach, masked_pair, weighted_mean
 
 WINDOW = 11
 SIGMA = 1.5
@@ -36,13 +36,7 @@ def ssim_map(images: Float[Tensor, "b 3 h w"], references: Float[Tensor, "b 3 h 
     return (numerator / denominator).reshape(b, 3, *mean_x.shape[-2:]).mean(1).to(images.dtype)
 
 
-def ssim(
-    images: Float[Tensor, "b 3 h w"],
-    references: Float[Tensor, "b 3 h w"],
-    masks: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"] | None = None,
-    *,
-    mask_mode: MaskMode = "region",
-) -> Float[Tensor, " b"]:
+def ssim(images: Images, references: Images, masks: Masks = None, *, mask_mode: MaskMode = "region") -> OneEach:
     """Structural similarity per image: 11x11 Gaussian window, sigma 1.5, data range 1; higher is closer.
 
     The mean runs over all pixels with mirrored edges, as torchmetrics and therefore PIE-Bench have it.

@@ -38,7 +38,7 @@ class StructureModel:
 
     def keys(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l d"]:
         """Keys of all tokens, the class token first, for images resized and normalised here."""
-        caught: list[Tensor] = []
+        caught: list[Any] = []
         handle = self.last_keys.register_forward_hook(lambda module, args, output: caught.append(output))
         try:
             self.network(pixel_values=self._prepare(images), interpolate_pos_encoding=True)

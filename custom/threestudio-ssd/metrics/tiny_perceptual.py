@@ -1,22 +1,20 @@
 """A perceptual distance for the offline demo, on the features of the embedded CLIP. It is not LPIPS."""
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from .clip_model import ClipModel, as_clip
-from .regions import MaskMode, masked_pair, weighted_mean
+from .regions import Images, MaskMode, Masks, OneEach, masked_pair, weighted_mean
 
 
 def tiny_perceptual_distance(
-    images: Float[Tensor, "b 3 h w"],
-    references: Float[Tensor, "b 3 h w"],
-    masks: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"] | None = None,
+    images: Images,
+    references: Images,
+    masks: Masks = None,
     *,
     mask_mode: MaskMode = "region",
     model: str | ClipModel = "tiny-clip",
-) -> Float[Tensor, " b"]:
+) -> OneEach:
     """Mean of 1 - cos between the patch features of two images, over all layers of a CLIP's image network.
 
     It needs no download and knows the toy world alone: compare runs with each other by it, never with papers,

@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numba
 import torch
+from numba.core import config
 
 from .stages import stage
 
@@ -56,7 +58,8 @@ def _cache_folder() -> str:
     raise OSError("found no writable folder for compiled kernels; set NUMBA_CACHE_DIR to one")
 
 
-_CACHE = numba.config.CACHE_DIR or _cache_folder()
+_numba_config: Any = config
+_CACHE = _numba_config.CACHE_DIR or _cache_folder()
 
 
 def kernel(function: Callable) -> Callable:
@@ -64,11 +67,11 @@ def kernel(function: Callable) -> Callable:
 
     The function is unwrapped first: numba cannot compile a type checker's wrapper.
     """
-    previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _CACHE
+    previous, _numba_config.CACHE_DIR = _numba_config.CACHE_DIR, _CACHE
     try:
         return numba.njit(inspect.unwrap(function), cache=True, nogil=True, error_model="numpy")
     finally:
-        numba.config.CACHE_DIR = previous
+        _numba_config.CACHE_DIR = previous
 
 
 def inline(function: Callable) -> Callable:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -50,7 +51,7 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
         vocab_size=2000, min_frequency=1, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
     )
     bpe.train_from_iterator(captions, trainer)
-    merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
+    merges: list[Any] = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
     symbols = sorted(alphabet) + [f"{char}</w>" for char in sorted(alphabet)]
     symbols += [left + right for left, right in merges]
     vocab = {symbol: index for index, symbol in enumerate(dict.fromkeys([*symbols, _START, _END]))}

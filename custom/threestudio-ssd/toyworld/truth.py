@@ -96,7 +96,7 @@ def judge_images(
         words = readings[attribute].words
     consistency = Counter(words).most_common(1)[0][1] / len(images) if len(images) > 1 else None
     return {
-        "success": float(np.mean(hits.get(attribute, everything))),
+        "success": float(np.mean(hits[attribute] if attribute in hits else everything)),
         "kept": float(np.mean([hits[name] for name in ATTRIBUTES if name != attribute])),
         "truth_psnr": _mean(psnr(images, truth.target, truth.inside).clamp(max=IDENTICAL_PSNR)),
         "truth_ssim": _mean(ssim(images, truth.target, truth.inside)),

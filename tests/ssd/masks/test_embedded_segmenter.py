@@ -26,5 +26,5 @@ def test_the_object_is_selected_by_words(text):
         to_cameras([orbit_camera(azimuth + shift, 25) for azimuth in range(0, 360, 45)], 64, 64) for shift in (0, 20)
     )
     is_selected = select(MaskConfig(text=text), gaussians, cameras, cameras, torch.zeros(3))
-    found, true = (coverage(gaussians, rows, others) > 0.5 for rows in (is_selected, is_object))
-    assert (found & true).sum() / (found | true).sum() > 0.93
+    selected, true = (coverage(gaussians, rows, others) > 0.5 for rows in (is_selected, is_object))
+    assert (selected & true).sum() / (selected | true).sum() > 0.93

@@ -84,9 +84,9 @@ def test_a_text_mask_is_traced_in_views_of_its_own_size(toy, monkeypatch):
             return object_masks(toy.gaussians, toy.is_object, cameras) > 0.5
 
     monkeypatch.setattr(text_module, "load_segmenter", lambda segmenter, device: Segmenter())
-    found = chosen(toy, text="the ball", num_views=3, view_size=64)
+    is_selected = chosen(toy, text="the ball", num_views=3, view_size=64)
     assert sizes == [(3, 3, 64, 64)]
-    assert (found & toy.is_object).sum() > 0.9 * found.sum() > 0
+    assert (is_selected & toy.is_object).sum() > 0.9 * is_selected.sum() > 0
 
 
 def test_the_segmenter_is_asked_to_be_as_sure_as_the_config_says(toy, monkeypatch):
@@ -138,12 +138,12 @@ def test_previews_tint_the_selection_and_mark_masks_left_out(toy, tmp_path):
         Image.fromarray((mask.numpy() * 255).astype(np.uint8)).save(tmp_path / f"{name}.png")
     selection = find_selection(MaskConfig(picture=str(tmp_path)), toy.gaussians, toy.cameras, toy.cameras, BLACK)
     assert selection.evidence[0].is_trusted.tolist() == [True, True, True, False, True, True]
-    shown = dict(preview_images(toy.gaussians, selection, toy.cameras, BLACK))
-    assert list(shown) == toy.cameras.names
-    for name, picture in shown.items():
-        assert picture.shape == (384, 384, 3)
-        is_red = (picture - torch.tensor([1.0, 0.0, 0.3])).abs().amax(-1) < 1e-3
-        is_cyan = (picture - torch.tensor([0.0, 0.9, 1.0])).abs().amax(-1) < 1e-3
+    previews = dict(preview_images(toy.gaussians, selection, toy.cameras, BLACK))
+    assert list(previews) == toy.cameras.names
+    for name, image in previews.items():
+        assert image.shape == (384, 384, 3)
+        is_red = (image - torch.tensor([1.0, 0.0, 0.3])).abs().amax(-1) < 1e-3
+        is_cyan = (image - torch.tensor([0.0, 0.9, 1.0])).abs().amax(-1) < 1e-3
         assert bool(is_red.any()) == (name == "view_003")
         assert bool(is_cyan.any()) == (name != "view_003")
     box = find_selection(MaskConfig(box=UPPER), toy.gaussians, toy.cameras[:2], None, BLACK)

@@ -1,5 +1,6 @@
 """What all splat formats share: reading bytes with clear errors, harmless values."""
 
+import importlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import SceneFormatError
+from ...errors import MissingPackageError, SceneFormatError
 from ..model import FIELD_NAMES, FileOrigin, Gaussians
 
 HIDDEN_LOGIT = -30.0
@@ -122,6 +123,25 @@ def same_rows(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     a = np.ascontiguousarray(values, dtype=np.float32).view(np.int32)
     b = np.ascontiguousarray(others, dtype=np.float32).view(np.int32)
     return (a == b).reshape(len(a), -1).all(axis=1) if a.size else np.ones(len(a), dtype=bool)
+
+
+def optional_package(module: str, feature: str, package: str) -> Any:
+    """Import a package that only some formats need.
+
+    Args:
+        module: The name it is imported by.
+        feature: What needs it, for the message.
+        package: The name it is installed under.
+
+    Raises:
+        MissingPackageError: If it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingPackageError(
+            what=f"{feature} needs the package {package}", expected="it installed", fix=f"pip install {package}"
+        ) from error
 
 
 def origin_file(gaussians: Gaussians, kind: str) -> tuple[Any, np.ndarray] | None:

@@ -26,7 +26,7 @@ from .common import (
     warn,
 )
 from .packed import sigmoid, to_bytes
-from .ply_header import Header
+from .ply_header import Header, columns_of
 from .quats import pack_smallest_three, unpack_smallest_three
 
 CHUNK = 256
@@ -139,13 +139,14 @@ def decode(raw: CompressedPly, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 def _checked(tables: dict[str, np.ndarray], header: Header, path: Path) -> CompressedPly:
     """The tables by meaning, with every name and count checked."""
-    vertex, chunk = tables["vertex"], tables.get("chunk")
+    nothing = np.dtype([])
+    vertex, chunk = tables["vertex"], tables.get("chunk", np.zeros(0, nothing))
     count = len(vertex)
     need = [name for field in ("means", "log_scales") for side in _BOUND_NAMES[field] for name in side]
-    missing = [name for name in _WORDS if name not in vertex.dtype.names]
-    missing += ["element chunk"] if chunk is None else [name for name in need if name not in chunk.dtype.names]
-    sh = tables.get("sh", np.zeros(count, np.dtype([])))
-    num_rest = len(sh.dtype.names or ())
+    missing = [name for name in _WORDS if name not in columns_of(vertex)]
+    missing += [name for name in need if name not in columns_of(chunk)] if "chunk" in tables else ["element chunk"]
+    sh = tables.get("sh", np.zeros(count, nothing))
+    num_rest = len(columns_of(sh))
     if not missing and (len(chunk) * CHUNK < count or len(sh) != count or num_rest not in _DEGREES):
         missing = [f"enough rows: {len(chunk)} chunks and {len(sh)} sh rows with {num_rest} columns for {count}"]
     if missing:
@@ -157,7 +158,7 @@ def _checked(tables: dict[str, np.ndarray], header: Header, path: Path) -> Compr
     chunk = chunk[: -(-count // CHUNK)]
     bounds = {}
     for field, (lows, highs) in _BOUND_NAMES.items():
-        if field == "colors" and "min_r" not in chunk.dtype.names:
+        if field == "colors" and "min_r" not in columns_of(chunk):
             bounds[field] = np.tile(np.array([[[0.0] * 3, [1.0] * 3]], np.float32), (len(chunk), 1, 1))
             continue
         sides = [np.stack([chunk[name].astype(np.float32) for name in side], axis=1) for side in (lows, highs)]
@@ -228,7 +229,7 @@ def _edited(
     sh = _encode_sh(values["shN"])
     if sh.shape[1] == old.sh.shape[1]:
         sh[same["shN"]] = old.sh[index[same["shN"]]]
-    moved = sum((same[field] & ~is_exact[field]).astype(int) for field in is_exact) > 0
+    moved = np.any([same[field] & ~is_exact[field] for field in is_exact], axis=0)
     if moved.any():
         warn(
             f"{path}: {int(moved.sum())} Gaussians that were not edited share chunks of {CHUNK} with edited or dropped "

@@ -58,8 +58,8 @@ def read_ksplat(path: Path) -> Gaussians:
     try:
         for number in range(num_sections):
             section = _section(data, _HEADER + number * _SECTION_HEADER, level)
-            rows, offset = _rows(data, offset, section, level)
-            parts.append(_decode(*rows, section, level, sh_range))
+            rows, centers, offset = _rows(data, offset, section, level)
+            parts.append(_decode(rows, centers, section, level, sh_range))
     except (struct.error, ValueError, KeyError) as error:
         raise SceneFormatError(
             what=f"{path} is cut short or damaged ({error})",
@@ -68,9 +68,11 @@ def read_ksplat(path: Path) -> Gaussians:
         ) from error
     width = max((part[-1].shape[1] for part in parts), default=0)
     padded = [np.pad(part[-1], ((0, 0), (0, width - part[-1].shape[1]), (0, 0))) for part in parts]
-    columns = [np.concatenate([part[i] for part in parts]) for i in range(5)] if parts else _nothing()
+    means, log_scales, quats, logits, sh0 = (
+        [np.concatenate([part[i] for part in parts]) for i in range(5)] if parts else _nothing()
+    )
     shN = np.concatenate(padded) if parts else np.zeros((0, 0, 3))
-    return finish(as_fields(*columns, shN), path=path, kind="ksplat", file=None)
+    return finish(as_fields(means, log_scales, quats, logits, sh0, shN), path=path, kind="ksplat", file=None)
 
 
 def _nothing() -> list[np.ndarray]:
@@ -97,7 +99,7 @@ def _row_dtype(level: int, sh_degree: int) -> np.dtype:
     ])  # fmt: skip
 
 
-def _rows(data: bytes, offset: int, section: _Section, level: int) -> tuple[tuple, int]:
+def _rows(data: bytes, offset: int, section: _Section, level: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Rows of a section with the centre of each row's bucket, and where the next section starts."""
     lengths = np.frombuffer(data, "<u4", section.num_partial, offset)
     offset += 4 * section.num_partial
@@ -112,7 +114,7 @@ def _rows(data: bytes, offset: int, section: _Section, level: int) -> tuple[tupl
         if len(bucket) < section.count or len(sizes) > len(centers):
             raise ValueError(f"{len(bucket)} rows in buckets for {section.count} Gaussians")
         per_row = centers[bucket]
-    return (rows, per_row), offset + section.max_count * dtype.itemsize
+    return rows, per_row, offset + section.max_count * dtype.itemsize
 
 
 def _decode(

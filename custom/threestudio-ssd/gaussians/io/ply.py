@@ -19,7 +19,7 @@ from ...files import open_whole
 from ..model import Gaussians
 from ..sh import C0
 from .common import as_arrays, finish, origin_file, read_bytes, same_rows, untouched_altered
-from .ply_header import Element, Header, parse_header
+from .ply_header import Element, Header, columns_of, parse_header
 
 FLAT_LOG_SCALE = float(np.log(1e-6))
 """Log of the third scale of 2D Gaussians (files without scale_2): thin enough to be a disk."""
@@ -178,7 +178,7 @@ def _skip(data: bytes, start: int, element: Element, header: Header, path: Path)
             count_type, item_type = element.lists[name]
             size = np.dtype(count_type).itemsize
             if start + size > len(data):
-                _fail_short(path, 0, header.element("vertex").count, start + size, len(data))
+                _fail_short(path, 0, header.vertex.count, start + size, len(data))
             length = int(np.frombuffer(data, order + count_type, 1, start)[0])
             start += size + length * np.dtype(item_type).itemsize
     return start
@@ -195,8 +195,9 @@ def _fail_short(path: Path, rows: int, promised: int, wanted: int, actual: int) 
 def _take(rows: np.ndarray, names: tuple[str, ...] | list[str]) -> Tensor:
     """Columns of a table as float32, owned and contiguous."""
     if names and _is_plain(rows.dtype):
-        matrix = rows.view("<f4").reshape(len(rows), len(rows.dtype.names))
-        places = _as_slice([rows.dtype.names.index(name) for name in names])
+        columns = columns_of(rows)
+        matrix = rows.view("<f4").reshape(len(rows), len(columns))
+        places = _as_slice([columns.index(name) for name in names])
         return torch.from_numpy(np.array(matrix[:, places], order="C"))
     columns = np.empty((len(rows), len(names)), np.float32)
     for i, name in enumerate(names):
@@ -256,7 +257,7 @@ def _standard_names(num_rest: int) -> list[str]:
 
 def _with_sh_columns(raw: PlyFile, num_rest: int) -> PlyFile:
     """The same file with as many f_rest columns as the Gaussians have now; unchanged if that is so already."""
-    vertex = raw.header.element("vertex")
+    vertex = raw.header.vertex
     has = sum(name.startswith("f_rest_") for name in vertex.names)
     if has == 3 * num_rest:
         return raw
@@ -276,12 +277,12 @@ def _with_sh_columns(raw: PlyFile, num_rest: int) -> PlyFile:
             lines += [f"property {word} f_rest_{i}" for i in range(3 * num_rest)]
     elements = tuple(Element("vertex", e.count, tuple(columns), {}) if e is vertex else e for e in raw.header.elements)
     header = Header(tuple(lines), raw.header.format, elements, 0, raw.header.newline)
-    dtype = header.dtype(header.element("vertex"))
+    dtype = header.dtype(header.vertex)
     if raw.lines is not None:
         dtype = np.dtype([(name, "f8") for name, _ in columns])
     rows = np.zeros(len(raw.rows), dtype)
-    for name in dtype.names:
-        if name in raw.rows.dtype.names and not name.startswith("f_rest_"):
+    for name in columns_of(rows):
+        if name in columns_of(raw.rows) and not name.startswith("f_rest_"):
             rows[name] = raw.rows[name]
     lines_of_text = None if raw.lines is None else [_text_of(row) for row in rows]
     return PlyFile(header, rows, lines_of_text, raw.before, raw.after)
@@ -294,13 +295,13 @@ def _encode_blocks(raw: PlyFile, index: np.ndarray, gaussians: Gaussians, kept: 
         return
     rows = _encode_rows(raw, index, gaussians)
     rows[kept] = raw.rows[index[kept]]
-    yield rows.tobytes() if raw.lines is None else _encode_text(raw, index, rows)
+    yield rows.tobytes() if raw.lines is None else _encode_text(raw, raw.lines, index, rows)
 
 
 def _encode_rows(raw: PlyFile, index: np.ndarray, gaussians: Gaussians) -> np.ndarray:
     """Rows of any number types: old rows with every changed value replaced, zeros in unknown columns of new rows."""
     values, rows, is_old = _columns(gaussians), np.zeros(len(index), raw.rows.dtype), index >= 0
-    names = rows.dtype.names
+    names = columns_of(rows)
     for name in names:
         column = rows[name]
         column[is_old] = raw.rows[name][index[is_old]]
@@ -316,12 +317,12 @@ def _encode_rows(raw: PlyFile, index: np.ndarray, gaussians: Gaussians) -> np.nd
 
 def _is_plain(dtype: np.dtype) -> bool:
     """Whether a row is nothing but little-endian floats, as in nearly every file."""
-    return all(dtype[name] == np.dtype("<f4") for name in dtype.names)
+    return all(dtype[name] == np.dtype("<f4") for name in dtype.names or ())
 
 
 def _encode_plain(old: np.ndarray, index: np.ndarray, gaussians: Gaussians, kept: np.ndarray) -> Iterator[bytes]:
     """Rows of floats: the same bits where nothing changed. Block by block, so that a block stays in the cache."""
-    names, arrays = old.dtype.names, as_arrays(gaussians)
+    names, arrays = columns_of(old), as_arrays(gaussians)
     num_rest = arrays["shN"].shape[1]
     groups = [(_MEANS, "means"), (_SCALES, "log_scales"), (_QUATS, "raw_quats"), (("opacity",), "logit_opacities"),
               (_SH0, "sh0"), (tuple(f"f_rest_{i}" for i in range(3 * num_rest)), "shN")]  # fmt: skip
@@ -355,17 +356,17 @@ def _sh0_of_bytes(column: np.ndarray) -> np.ndarray:
     return (column.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(C0)
 
 
-def _encode_text(raw: PlyFile, index: np.ndarray, rows: np.ndarray) -> bytes:
+def _encode_text(raw: PlyFile, old_lines: list[bytes], index: np.ndarray, rows: np.ndarray) -> bytes:
     """ASCII rows: the old text of every number that did not change."""
     lines = []
     for place, old in enumerate(index):
         if old < 0:
             lines.append(_text_of(rows[place]))
         elif rows[place].tobytes() == raw.rows[old].tobytes():
-            lines.append(raw.lines[old])
+            lines.append(old_lines[old])
         else:
-            words = raw.lines[old].split()
-            for column, name in enumerate(rows.dtype.names):
+            words = old_lines[old].split()
+            for column, name in enumerate(columns_of(rows)):
                 if rows[name][place] != raw.rows[name][old]:
                     words[column] = _number(rows[name][place])
             lines.append(b" ".join(words))

@@ -56,9 +56,21 @@ class Header:
         return np.dtype([(name, order + kind) for name, kind in element.columns])
 
     @property
+    def vertex(self) -> Element:
+        """The table of Gaussians, in a header that is known to have one."""
+        vertex = self.element("vertex")
+        assert vertex is not None
+        return vertex
+
+    @property
     def comments(self) -> list[str]:
         """The comment lines without the word."""
         return [line[len("comment") :].strip() for line in self.lines if line.split(" ", 1)[0] == "comment"]
+
+
+def columns_of(table: np.ndarray | np.void) -> tuple[str, ...]:
+    """Names of the columns of a record array."""
+    return table.dtype.names or ()
 
 
 def parse_header(data: bytes, path: Path) -> Header:

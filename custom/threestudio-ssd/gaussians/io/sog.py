@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...errors import MissingPackageError, SceneFormatError
+from ...errors import SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
 from .codebook import PALETTE_LIMIT, SIZE, assign, fit_codebook, fit_palette, nearest, refit_free_entries
-from .common import as_arrays, as_fields, finish, logits_of, origin_file, read_bytes, same_rows, warn
+from .common import as_arrays, as_fields, finish, logits_of, optional_package, origin_file, read_bytes, same_rows, warn
 from .packed import Sections, keep_untouched, sigmoid, to_bytes
 from .quats import pack_smallest_three, unpack_smallest_three
 
@@ -136,7 +136,7 @@ def _parts(path: Path):
             expected="a splat file, or a folder with the meta.json of a SOG",
             fix="name one of its level folders" if streamed else "name the splat file itself",
         )
-    archive = None
+    archive, place = None, folder or path
     if folder is None:
         try:
             archive = zipfile.ZipFile(io.BytesIO(read_bytes(path)))
@@ -149,7 +149,7 @@ def _parts(path: Path):
 
     def part(name: str) -> bytes:
         try:
-            return archive.read(name) if archive is not None else (folder / name).read_bytes()
+            return archive.read(name) if archive is not None else (place / name).read_bytes()
         except (KeyError, FileNotFoundError, zipfile.BadZipFile) as error:
             raise SceneFormatError(
                 what=f"{path} has no readable part {name}",
@@ -377,13 +377,10 @@ def _square(pixels: np.ndarray) -> np.ndarray:
     return image.reshape(height, width, 4)
 
 
-def _pillow():
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingPackageError(
-            what=".sog needs the package Pillow", expected="it installed", fix="pip install Pillow"
-        ) from error
+def _pillow() -> Any:
+    optional_package("PIL", ".sog", "Pillow")
+    from PIL import Image
+
     return Image
 
 

@@ -11,13 +11,14 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ...errors import MissingPackageError, SceneFormatError
+from ...errors import SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
-from .common import as_arrays, as_fields, finish, logits_of, origin_file, read_bytes, warn
+from .common import as_arrays, as_fields, finish, logits_of, optional_package, origin_file, read_bytes, warn
 from .packed import Sections, keep_untouched, sigmoid, to_bytes
 from .quats import pack_smallest_three, unpack_smallest_three
 
@@ -70,7 +71,7 @@ def write_spz(gaussians: Gaussians, path: Path) -> None:
     """Write an ``.spz`` file: the version of the file read, else 3. SH keeps 8 bits and is clipped to -1..0.992."""
     values = as_arrays(gaussians)
     kept = origin_file(gaussians, "spz")
-    old, index = kept if kept is not None else (None, None)
+    old, index = kept if kept is not None else (None, np.zeros(0, np.int64))
     version, flags, extensions = (old.version, old.flags, old.extensions) if old else (WRITTEN_VERSION, 0, b"")
     if old is None and gaussians.origin is not None and "render_mode" in gaussians.origin.notes:
         flags = _IS_ANTIALIASED if gaussians.origin.notes["render_mode"] in ("mip", "antialiased") else 0
@@ -246,11 +247,5 @@ def _streams(raw: SpzFile) -> bytes:
     return header + raw.extensions + struct.pack(f"<{len(sizes)}Q", *sizes) + b"".join(packed)
 
 
-def _zstandard():
-    try:
-        import zstandard
-    except ImportError as error:
-        raise MissingPackageError(
-            what="SPZ version 4 needs the package zstandard", expected="it installed", fix="pip install zstandard"
-        ) from error
-    return zstandard
+def _zstandard() -> Any:
+    return optional_package("zstandard", "SPZ version 4", "zstandard")

@@ -45,18 +45,18 @@ def test_files_of_other_programs_read_to_the_truth(name, truth):
     entry = MANIFEST[name]
     gaussians = load_gaussians(GOLDEN / name)
     assert len(gaussians) == entry["count"]
-    found = errors(gaussians, truth, is_reordered=not entry["same_order"])
+    actual = errors(gaussians, truth, is_reordered=not entry["same_order"])
     for key, bound in entry["max_abs_error"].items():
         if bound is not None:
-            assert found[key] <= 1.2 * bound + 1e-6, key
+            assert actual[key] <= 1.2 * bound + 1e-6, key
     assert gaussians.sh_degree == (0 if name.endswith(".splat") else 2 if name.endswith(".ksplat") else 3)
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)
 def test_one_write_and_read_loses_no_more_than_the_format_must(suffix, truth, tmp_path):
     save_gaussians(truth, tmp_path / f"scene{suffix}")
-    found = errors(load_gaussians(tmp_path / f"scene{suffix}"), truth)
-    for bound, (key, error) in zip(ROUND_TRIP[suffix], found.items(), strict=True):
+    actual = errors(load_gaussians(tmp_path / f"scene{suffix}"), truth)
+    for bound, (key, error) in zip(ROUND_TRIP[suffix], actual.items(), strict=True):
         assert error <= bound, key
 
 
