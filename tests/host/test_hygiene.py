@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "data": SPACE | {"rendering"},
     "guidance": GROUND | {"scores", "diffusion"},
     "systems": SPACE | {"rendering", "scores", "diffusion", "guidance", "masks", "data", "metrics"},
+    "training": SPACE | {"rendering", "toyworld", "diffusion", "metrics", "scores"},
 }
 """Plugin part -> the other parts it may import. Apps stand on top and may import all."""
 WITHOUT_HOST = {"errors", "files", "neighbors", "seeds", "scores", "metrics", "gaussians", "cameras", "rasterizers"}

@@ -16,10 +16,10 @@ import threestudio
 from threestudio.utils.config import load_config
 
 from ..errors import ConfigError
+from ..files import sha256, write_text
 from ..guidance import SSDGuidance
 from ..guidance.score_options import build_score
 from ..toyworld.classifier import load_classifier
-from .tiny_training import sha256, write_text
 from .toy_edits import toy_edit
 from .toy_trials import Outcome, PictureTrials, SceneTrials, Trial, run_trials, steps_to_share
 from .toy_truth import judge_images

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import write_text
 from .bench_items import picture_name
-from .tiny_training import write_text
 from .toy_edits import NULL
 
 COLUMNS = {

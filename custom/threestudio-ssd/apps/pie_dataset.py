@@ -16,9 +16,9 @@ import threestudio
 from threestudio.utils.base import Configurable
 
 from ..errors import SceneFormatError
+from ..files import write_text
 from ..toyworld import orbit_camera
 from ..toyworld.splat import to_cameras
-from .tiny_training import write_text
 from .toy_edits import toy_edit
 from .toy_truth import make_truth
 

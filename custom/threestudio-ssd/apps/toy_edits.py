@@ -19,8 +19,8 @@ from ..gaussians.io import load_gaussians
 from ..metrics import IDENTICAL_PSNR, psnr
 from ..toyworld import Attributes
 from ..toyworld.captions import describe
+from ..toyworld.instructions import instructions
 from .make_toy_scene import write_scene
-from .toy_pairs import instructions
 
 VIEW_SIZE = 128
 OBJECT_ATTRIBUTES = ("object", "color", "pattern")

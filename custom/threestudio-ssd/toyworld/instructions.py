@@ -1,20 +1,10 @@
-"""Pairs of toy scenes that differ in one attribute, seen from one camera, with the instruction that leads across."""
-
-from pathlib import Path
+"""Changes of one attribute of a toy scene, and what one says to ask for them."""
 
 import numpy as np
-import torch
 
-from ..rendering import render_each
-from ..toyworld import ATTRIBUTES, Attributes, build_scene, sample_attributes, sample_camera
-from ..toyworld.captions import TIME_PHRASES
-from ..toyworld.splat import to_cameras, to_gaussians
-from .training import Worker, write_shards
+from .captions import TIME_PHRASES
+from .vocabulary import ATTRIBUTES, Attributes
 
-SIZE = 64
-FIRST_SEED = 20_000_000
-"""Scenes of pairs have seeds of their own."""
-CHOICE_STREAM = 11
 TEMPLATES = {
     "color": ("make it {new}", "turn the {object} {new}", "in {new}", "a {new} {object}"),
     "pattern": ("make it {new}", "make the {object} {new}", "{new}", "a {new} {object}"),
@@ -25,11 +15,16 @@ TEMPLATES = {
 """Instructions for a change of each attribute; the words of the captions are single tokens, the others are spelt."""
 
 
+def random_other(name: str, word: str, rng: np.random.Generator) -> str:
+    """A word of the attribute ``name`` other than ``word``."""
+    others = [option for option in ATTRIBUTES[name] if option != word]
+    return others[rng.integers(len(others))]
+
+
 def random_change(attributes: Attributes, rng: np.random.Generator) -> tuple[Attributes, str]:
-    """The same with one attribute at random changed to another word, and which."""
+    """The same scene with one attribute at random changed to another word, and the name of that attribute."""
     name = list(ATTRIBUTES)[rng.integers(len(ATTRIBUTES))]
-    others = [word for word in ATTRIBUTES[name] if word != getattr(attributes, name)]
-    return attributes._replace(**{name: others[rng.integers(len(others))]}), name
+    return attributes._replace(**{name: random_other(name, getattr(attributes, name), rng)}), name
 
 
 def instructions(source: Attributes, target: Attributes) -> list[str]:
@@ -62,24 +57,3 @@ def _with_article(text: str) -> str:
     words = text.split()
     pairs = zip(words, [*words[1:], ""], strict=True)
     return " ".join("an" if word == "a" and after[:1] in "aeiou" and after else word for word, after in pairs)
-
-
-def write_pair_shards(worker: Worker, folder: Path, num_shards: int, pairs_a_shard: int) -> None:
-    """Write shards of sources and targets uint8 (n 64 64 3), their attributes (n 5) each, seeds (n)."""
-    write_shards(worker, folder, num_shards, _pair, range(FIRST_SEED, FIRST_SEED + pairs_a_shard))
-
-
-def _pair(seed: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng([seed, CHOICE_STREAM])
-    source = sample_attributes(rng)
-    target, _ = random_change(source, rng)
-    camera = to_cameras([sample_camera(rng)], SIZE, SIZE)
-    images = [
-        next(render_each(to_gaussians(build_scene(each, seed)), camera, torch.zeros(3))) for each in (source, target)
-    ]
-    sources, targets = ((image * 255 + 0.5).to(torch.uint8).numpy() for image in images)
-    pair = {
-        "sources": sources, "targets": targets, "source_attributes": np.array(source.labels()),
-        "target_attributes": np.array(target.labels()), "seeds": np.array(seed),
-    }  # fmt: skip
-    return {name: value[None] for name, value in pair.items()}
