@@ -16,14 +16,18 @@ from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 
 HOST, PLUGIN = REPOSITORY / "threestudio", REPOSITORY / "custom" / "threestudio-ssd"
-GROUND = {"errors", "files", "neighbors", "pretrained", "seeds"}
+GROUND = {"errors", "files", "images", "neighbors", "pretrained", "seeds"}
 SPACE = GROUND | {"gaussians", "cameras", "rasterizers"}
+VIEWS = SPACE | {"rendering", "metrics", "masks"}
+EDITS = VIEWS | {"scores", "diffusion", "guidance", "data"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
+    "images": {"errors", "files"},
     "neighbors": set(),
     "pretrained": {"errors", "files"},
     "seeds": set(),
+    "early": {"errors"},
     "scores": GROUND,
     "metrics": GROUND,
     "gaussians": GROUND,
@@ -31,16 +35,30 @@ MAY_IMPORT = {
     "rasterizers": GROUND,
     "diffusion": GROUND,
     "rendering": SPACE,
-    "toyworld": SPACE | {"rendering", "masks", "metrics"},
     "masks": SPACE | {"rendering"},
     "data": SPACE | {"rendering"},
     "guidance": GROUND | {"scores", "diffusion"},
-    "systems": SPACE | {"rendering", "scores", "diffusion", "guidance", "masks", "data", "metrics"},
-    "benchmarks": SPACE
-    | {"rendering", "scores", "diffusion", "guidance", "masks", "data", "metrics", "toyworld", "systems"},
+    "toyworld": VIEWS,
+    "edits": EDITS,
+    "report": EDITS,
+    "systems": EDITS | {"edits", "report"},
+    "api": EDITS | {"edits"},
+    "training": SPACE | {"rendering", "toyworld", "diffusion", "metrics", "scores"},
+    "benchmarks": EDITS | {"toyworld", "edits", "report", "systems"},
 }
 """Plugin part -> the other parts it may import. Apps stand on top and may import all."""
-WITHOUT_HOST = {"errors", "files", "neighbors", "seeds", "scores", "metrics", "gaussians", "cameras", "rasterizers"}
+WITHOUT_HOST = {
+    "errors",
+    "files",
+    "images",
+    "neighbors",
+    "seeds",
+    "scores",
+    "metrics",
+    "gaussians",
+    "cameras",
+    "rasterizers",
+}
 PLAIN_ONLY = {"scores", "gaussians", "cameras", "rasterizers"}
 PLAIN = {"torch", "numpy", "numba", "llvmlite", "jaxtyping", "PIL", "cv2", "zstandard", "gsplat"}
 

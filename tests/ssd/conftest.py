@@ -38,9 +38,9 @@ def hub_cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def toy_pairs():
     """Six edits of toy scenes at one camera each: source, the scene of the target prompt, a wrong edit."""
-    from threestudio_ssd.apps.tiny_training import ToyData
     from threestudio_ssd.toyworld import Attributes
     from threestudio_ssd.toyworld.captions import describe
+    from threestudio_ssd.training.scenes import ToyData
 
     stored = np.load(GOLDEN / "toy_pairs" / "toy_pairs.npz")
     images = torch.from_numpy(stored["images"]).permute(0, 1, 4, 2, 3)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import write_text
 from ..toyworld.edits import NULL
 from .bench_items import picture_name
-from .tiny_training import write_text
 
 COLUMNS = {
     "success": ("success", 2, "share of held-out views in which an independent classifier reads the target attribute"),

@@ -20,6 +20,7 @@ from threestudio.utils.base import Configurable
 from ..cameras import Cameras, World, load_cameras
 from ..data import GSViews, SceneViews
 from ..errors import ConfigError
+from ..files import write_text
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
 from ..masks import MaskConfig, check_mask, find_selection
@@ -39,7 +40,6 @@ from ..metrics import (
     tiny_perceptual_distance,
 )
 from ..rendering import coverage, render_each
-from .tiny_training import write_text
 
 GRID_VIEWS = 6
 SCRIPT_VIEWS = 96

@@ -21,6 +21,7 @@ from threestudio.utils.base import Configurable
 from threestudio.utils.misc import C
 
 from ..errors import ConfigError
+from ..files import write_text
 from ..guidance import EditGuidance
 from ..guidance.prompts import NEGATIVE_PROMPT
 from ..systems import EditablePictures
@@ -36,7 +37,6 @@ from .pie_metrics import (
     pie_figures,
     pie_table,
 )
-from .tiny_training import write_text
 
 
 @threestudio.register("app-pie-bench")

@@ -16,10 +16,10 @@ import threestudio
 from threestudio.utils.base import Configurable
 
 from ..errors import SceneFormatError
+from ..files import write_text
 from ..toyworld.edits import toy_edit
 from ..toyworld.truth import make_truth
 from ..toyworld.views import single_view
-from .tiny_training import write_text
 
 SIZE = 512
 MAPPING, IMAGES = "mapping_file.json", "annotation_images"

@@ -1,4 +1,4 @@
-"""What to tell an InstructPix2Pix model, so that one toy scene becomes another that differs in one attribute."""
+"""Changes of one attribute of a toy scene, and what one says to ask for them."""
 
 import numpy as np
 
@@ -15,11 +15,16 @@ TEMPLATES = {
 """Instructions for a change of each attribute; the words of the captions are single tokens, the others are spelt."""
 
 
+def random_other(name: str, word: str, rng: np.random.Generator) -> str:
+    """A word of the attribute ``name`` other than ``word``."""
+    others = [option for option in ATTRIBUTES[name] if option != word]
+    return others[rng.integers(len(others))]
+
+
 def random_change(attributes: Attributes, rng: np.random.Generator) -> tuple[Attributes, str]:
-    """The same with one attribute at random changed to another word, and which."""
+    """The same scene with one attribute at random changed to another word, and the name of that attribute."""
     name = list(ATTRIBUTES)[rng.integers(len(ATTRIBUTES))]
-    others = [word for word in ATTRIBUTES[name] if word != getattr(attributes, name)]
-    return attributes._replace(**{name: others[rng.integers(len(others))]}), name
+    return attributes._replace(**{name: random_other(name, getattr(attributes, name), rng)}), name
 
 
 def instructions(source: Attributes, target: Attributes) -> list[str]:

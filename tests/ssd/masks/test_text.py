@@ -236,8 +236,8 @@ def test_the_segmenter_is_gone_when_the_masks_are_there(clipseg_folder, views, m
 
 
 def test_training_decodes_what_the_librarys_forward_decodes(clipseg_folder, views):
-    from threestudio_ssd.apps.make_tiny_clip import normalise_pixels
-    from threestudio_ssd.apps.make_tiny_seg import decode
+    from threestudio_ssd.training.clip import normalise_pixels
+    from threestudio_ssd.training.segmenter import decode
 
     segmenter = load_segmenter(str(clipseg_folder))
     tokens = segmenter.tokenizer(["the red ball", "sky"] * 2, padding="max_length", max_length=20, return_tensors="pt")

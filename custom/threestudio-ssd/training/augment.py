@@ -1,5 +1,6 @@
-"""Damage to training pictures of the small embedded judges: what renders of edits and decoded pictures suffer."""
+"""What is done to training images: damage that renders of edits and decoded images suffer, and foreign colours."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,7 +8,7 @@ from torch.nn.functional import interpolate
 
 
 def uniform(generator: torch.Generator, low: float, high: float, count: int) -> Float[Tensor, "b 1 1 1"]:
-    """One number per picture."""
+    """One number per image."""
     return torch.rand(count, 1, 1, 1, generator=generator) * (high - low) + low
 
 
@@ -34,12 +35,12 @@ def quantise_blocks(images: Float[Tensor, "b 3 h w"], strength: float) -> Float[
 
 
 def mirror(images: Float[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "b c h w"]:
-    """Mirror every second picture or so, left to right."""
+    """Mirror every second image or so, left to right."""
     return torch.where(uniform(generator, 0, 1, len(images)) < 0.5, images.flip(-1), images)
 
 
 def damage(images: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
-    """Damage pictures as renders of edits are damaged; hue is left alone, for it is a label.
+    """Damage images as renders of edits are damaged; hue is left alone, for it is a label.
 
     A quarter of the batch each: as it is, blurred, shrunk and enlarged, quantised in blocks. Then brightness,
     contrast and noise change a little everywhere.
@@ -67,3 +68,24 @@ def shift(images: Float[Tensor, "b c h w"], generator: torch.Generator, most: in
     top, left = torch.randint(0, 2 * most + 1, (2,), generator=generator).tolist()
     padded = nn.functional.pad(images, (most,) * 4, mode="replicate")
     return padded[..., top : top + height, left : left + width]
+
+
+def jitter_colors(images: Float[Tensor, "b 3 h w"], rng: np.random.Generator) -> Float[Tensor, "b 3 h w"]:
+    """Colours the toy world never shows: random colour matrices, blended by smooth masks, low-frequency noise.
+
+    Args:
+        images: In [0, 1].
+        rng: Random numbers.
+
+    Returns:
+        Images in [0, 1].
+    """
+    b, _, h, w = images.shape
+    matrices = torch.from_numpy(np.eye(3) + 0.55 * rng.normal(size=(b, 3, 3))).float()
+    offsets = torch.from_numpy(0.3 * rng.normal(size=(b, 3, 1, 1))).float()
+    recolored = torch.einsum("bij,bjhw->bihw", matrices, images) + offsets
+    coarse = torch.from_numpy(rng.normal(size=(b, 1, 4, 4))).float()
+    mask = torch.sigmoid(4 * interpolate(coarse, (h, w), mode="bicubic"))
+    noise = torch.from_numpy(rng.normal(size=(b, 3, 8, 8)) * rng.uniform(0, 0.12, (b, 1, 1, 1))).float()
+    mixed = mask * recolored + (1 - mask) * images[torch.from_numpy(rng.permutation(b))]
+    return (mixed + interpolate(noise, (h, w), mode="bicubic")).clamp(0, 1)

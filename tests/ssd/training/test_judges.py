@@ -1,4 +1,4 @@
-"""The training scripts of the judges: losses, texts, and a run of two steps that writes a loadable model."""
+"""The training of the judges: losses, texts, and a run of two steps that writes a loadable model."""
 
 from dataclasses import replace
 
@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from threestudio_ssd.apps import make_tiny_classifier, make_tiny_clip, make_tiny_seg
-from threestudio_ssd.apps.tiny_training import load_toy_data, sha256
+from threestudio_ssd.files import sha256
 from threestudio_ssd.toyworld import ATTRIBUTES, Attributes
 from threestudio_ssd.toyworld.captions import parse_caption
 from threestudio_ssd.toyworld.classifier import WEIGHTS_NAME, load_classifier
+from threestudio_ssd.training import classifier, clip, segmenter
+from threestudio_ssd.training.loop import Worker
+from threestudio_ssd.training.scenes import load_toy_data
 
 
 def short(module):
@@ -26,9 +28,10 @@ def check_readme(folder, weights):
 
 def test_the_classifier_is_trained_measured_and_written(toy_shards, tmp_path):
     lines = []
-    figures = make_tiny_classifier.make_tiny_classifier(
-        toy_shards, tmp_path / "out", tmp_path / "work", short(make_tiny_classifier), info=lines.append
+    figures = classifier.train(
+        Worker(info=lines.append), toy_shards, tmp_path / "out", tmp_path / "work", short(classifier)
     )
+    assert any(line.startswith("held-out accuracy") for line in lines)
     assert set(figures["clean"]) == {*ATTRIBUTES, "all five"}
     assert len(figures) == 4
     check_readme(tmp_path / "out", WEIGHTS_NAME)
@@ -39,36 +42,33 @@ def test_clip_and_segmenter_are_trained_measured_and_written(toy_shards, tmp_pat
     from threestudio_ssd.masks.text import ClipSeg, load_segmenter
     from threestudio_ssd.metrics import clip_similarity, load_clip
 
-    figures = make_tiny_clip.make_tiny_clip(
-        toy_shards, tmp_path / "clip", tmp_path / "work1", short(make_tiny_clip), info=[].append
-    )
+    figures = clip.train(Worker(), toy_shards, tmp_path / "clip", tmp_path / "work1", short(clip))
     assert {"zero-shot color", "zero-shot all five"} <= set(figures)
     check_readme(tmp_path / "clip", "model.safetensors")
-    clip = load_clip(str(tmp_path / "clip"))
-    assert clip.antialias
-    assert clip_similarity(torch.rand(1, 3, 64, 64), "a red ball", clip).abs() <= 1
+    model = load_clip(str(tmp_path / "clip"))
+    assert model.antialias
+    assert clip_similarity(torch.rand(1, 3, 64, 64), "a red ball", model).abs() <= 1
 
-    figures = make_tiny_seg.make_tiny_seg(
-        toy_shards, tmp_path / "seg", tmp_path / "work2", short(make_tiny_seg), clip_folder=tmp_path / "clip",
-        info=[].append,
-    )  # fmt: skip
+    figures = segmenter.train(
+        Worker(), toy_shards, tmp_path / "seg", tmp_path / "work2", short(segmenter), clip_folder=tmp_path / "clip"
+    )
     assert len(figures) == 9
     check_readme(tmp_path / "seg", "model.safetensors")
-    segmenter = load_segmenter(str(tmp_path / "seg"))
-    assert isinstance(segmenter, ClipSeg)
-    assert segmenter.size == (64, 64)
+    model = load_segmenter(str(tmp_path / "seg"))
+    assert isinstance(model, ClipSeg)
+    assert model.size == (64, 64)
 
 
 def test_captions_are_true_of_the_pictures_that_fit(generator):
     labels = torch.tensor([Attributes("ball", "red").labels(), Attributes("cube", "red").labels()])
     captions = ["a photo of a red ball", "a red thing", "a blue ball", "a torus"]
-    is_true = make_tiny_clip.is_true_of(labels, make_tiny_clip.named_labels(captions))
+    is_true = clip.is_true_of(labels, clip.named_labels(captions))
     assert is_true.tolist() == [[True, True, False, False], [False, True, False, False]]
 
 
 def test_twins_differ_in_one_attribute():
     labels = torch.tensor([Attributes("car", "green", "dotted", "wood", "night").labels()] * 40)
-    texts = make_tiny_clip.captions_and_twins(labels, 3)
+    texts = clip.captions_and_twins(labels, np.random.default_rng(3))
     scene = Attributes.from_labels(labels[0].tolist())
     assert all(getattr(scene, name) == word for text in texts[:40] for name, word in parse_caption(text).items())
     wrong = [sum(getattr(scene, name) != word for name, word in parse_caption(text).items()) for text in texts[40:]]
@@ -82,7 +82,7 @@ def test_contrastive_loss_is_clips_when_each_caption_has_one_picture(generator):
     logits = (10 * features @ texts.T).double().numpy()
     by_image = np.log(np.exp(logits).sum(1)) - np.diag(logits)
     by_text = np.log(np.exp(logits).sum(0)) - np.diag(logits)
-    value = make_tiny_clip.contrastive(features, texts, torch.tensor(10.0), torch.eye(5, dtype=torch.bool))
+    value = clip.contrastive(features, texts, torch.tensor(10.0), torch.eye(5, dtype=torch.bool))
     assert value.item() == pytest.approx((by_image.mean() + by_text.mean()) / 2, abs=1e-4)
 
 
@@ -90,14 +90,14 @@ def test_a_caption_without_a_picture_only_pushes_away(generator):
     features = torch.eye(2)
     texts = torch.eye(3)[:, :2]
     is_true = torch.tensor([[True, False, False], [False, True, False]])
-    value = make_tiny_clip.contrastive(features, texts, torch.tensor(1.0), is_true)
+    value = clip.contrastive(features, texts, torch.tensor(1.0), is_true)
     by_image, by_text = np.log(np.e + 1 + 1) - 1, np.log(np.e + 1) - 1
     assert value.item() == pytest.approx((by_image + by_text) / 2, abs=1e-5)
 
 
 def test_parts_cover_the_picture_once(toy_pairs, toy_shards):
-    data = load_toy_data(toy_shards)
-    masks = make_tiny_seg.part_masks(data, torch.arange(len(data)))
+    data = load_toy_data(toy_shards, is_held_out=False)
+    masks = segmenter.part_masks(data, torch.arange(len(data)))
     total = masks["object"].int() + masks["ground"].int() + masks["sky"].int()
     assert (total == 1).all()
     assert torch.equal(masks["background"], masks["ground"] | masks["sky"])
@@ -106,7 +106,7 @@ def test_parts_cover_the_picture_once(toy_pairs, toy_shards):
 
 def test_the_sky_is_above_the_ground(toy_pairs):
     data = toy_pairs.data
-    masks = make_tiny_seg.part_masks(data, torch.arange(len(data)))
+    masks = segmenter.part_masks(data, torch.arange(len(data)))
     rows = torch.arange(64.0).view(1, 64, 1)
     for sky, ground in zip(masks["sky"], masks["ground"], strict=True):
         assert sky[0].any()
@@ -117,7 +117,7 @@ def test_the_sky_is_above_the_ground(toy_pairs):
 def test_phrases_mean_what_they_say():
     rng = np.random.default_rng(0)
     scene = Attributes("house", "pink", "striped", "sand", "night")
-    phrases = [make_tiny_seg.random_phrase(scene, rng) for _ in range(500)]
+    phrases = [segmenter.random_phrase(scene, rng) for _ in range(500)]
     assert {phrase.part for phrase in phrases} == {"object", "ground", "sky", "background", "nothing"}
     for phrase in phrases:
         said = parse_caption(phrase.text)

@@ -1,8 +1,9 @@
-"""Damage to training pictures stays in range, keeps hue, and does what its name says."""
+"""Damage to training images stays in range, keeps hue, and does what its name says."""
 
+import numpy as np
 import torch
 
-from threestudio_ssd.apps.tiny_augment import blur, damage, mirror, quantise_blocks, shift
+from threestudio_ssd.training.augment import blur, damage, jitter_colors, mirror, quantise_blocks, shift
 
 
 def test_damage_stays_in_range_and_keeps_the_order_of_the_channels(generator):
@@ -56,3 +57,12 @@ def test_shift_moves_the_batch_as_one(generator):
     assert len(places) == 8
     assert (places[:, 2:] == places[0, 2:]).all()
     assert (places[0, 2:] - 16).abs().max() <= 4
+
+
+def test_jittered_colours_leave_the_toy_worlds_own():
+    images = torch.full((4, 3, 16, 16), 0.5)
+    altered = jitter_colors(images, np.random.default_rng(0))
+    assert altered.shape == images.shape
+    assert 0 <= altered.min() < 0.4
+    assert 0.6 < altered.max() <= 1
+    assert torch.equal(altered, jitter_colors(images, np.random.default_rng(0)))

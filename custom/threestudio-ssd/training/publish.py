@@ -1,0 +1,72 @@
+"""How a trained model gets into the folder that it is read from, with a page that says what it is."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..files import weights_table, write_json, write_text
+
+
+def save_pipeline(pipeline: Any, out: Path, readme: Callable[[Path], str] | None = None) -> None:
+    """Put a whole model in diffusers layout in the place of what was there.
+
+    Args:
+        pipeline: The model, a ``DiffusionPipeline``.
+        out: Its folder; pages and images (``*.md``, ``*.png``) that are there already stay.
+        readme: Writes the text of ``README.md`` from the folder of the weights; None: there is no new one.
+    """
+    staging = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(staging, ignore_errors=True)
+    pipeline.save_pretrained(staging, safe_serialization=True)
+    for config in staging.glob("*/config.json"):
+        _forget_origin(config)
+    for kept in [*out.glob("*.md"), *out.glob("*.png")]:
+        shutil.copy(kept, staging / kept.name)
+    if readme is not None:
+        write_text(staging / "README.md", readme(staging))
+    shutil.rmtree(out, ignore_errors=True)
+    staging.rename(out)
+
+
+def save_and_reload(network: Any, tokenizer: Any, folder: Path, **settings: Any) -> Any:
+    """Write a network of transformers in half precision with its tokenizer; give back what a reader of them gets.
+
+    Args:
+        network: A CLIP or CLIPSeg.
+        tokenizer: Its tokenizer.
+        folder: Where they go.
+        **settings: Of its images, for ``preprocessor_config.json``.
+    """
+    network.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_json(folder / "preprocessor_config.json", settings)
+    return type(network).from_pretrained(folder).float().eval()
+
+
+def write_readme(folder: Path, name: str, about: str, recipe: str, heading: str, table: str) -> None:
+    """Write ``README.md`` beside the weights.
+
+    Args:
+        folder: Holds the weights.
+        name: Of the model.
+        about: What it is, where it comes from, its licence.
+        recipe: How it was trained.
+        heading: What the figures were measured on.
+        table: The figures, a Markdown table.
+    """
+    parts = (f"# {name}", about, weights_table(folder), f"Recipe: {recipe}", heading, table)
+    write_text(folder / "README.md", "\n\n".join(part.strip() for part in parts) + "\n")
+
+
+def table_of_shares(figures: Mapping[str, float]) -> str:
+    """Markdown table of figures in [0, 1] by name."""
+    return "\n".join(["| figure | share |", "|---|---|", *(f"| {name} | {x:.4f} |" for name, x in figures.items())])
+
+
+def _forget_origin(config: Path) -> None:
+    """Take the path of the folder that a part was read from out of its saved config."""
+    keys = json.loads(config.read_text())
+    if keys.pop("_name_or_path", None) is not None:
+        write_json(config, keys)
