@@ -47,18 +47,7 @@ MAY_IMPORT = {
     "benchmarks": EDITS | {"toyworld", "edits", "report", "systems"},
 }
 """Plugin part -> the other parts it may import. Apps stand on top and may import all."""
-WITHOUT_HOST = {
-    "errors",
-    "files",
-    "images",
-    "neighbors",
-    "seeds",
-    "scores",
-    "metrics",
-    "gaussians",
-    "cameras",
-    "rasterizers",
-}
+WITHOUT_HOST = GROUND - {"pretrained"} | {"scores", "metrics", "gaussians", "cameras", "rasterizers"}
 PLAIN_ONLY = {"scores", "gaussians", "cameras", "rasterizers"}
 PLAIN = {"torch", "numpy", "numba", "llvmlite", "jaxtyping", "PIL", "cv2", "zstandard", "gsplat"}
 

@@ -95,7 +95,8 @@ class SceneRemoval:
         check_values("system", cfg, RemovalConfig, rules)
         check_inpainter(cfg.inpainter, cfg.dtype)
         self.device = get_device()
-        self.scene = load_scene(cfg.scene).to(self.device)
+        self.source = load_scene(cfg.scene)
+        self.scene = self.source.to(self.device)
         self.background = torch.tensor(list(cfg.background), dtype=torch.float32, device=self.device)
         self.inpainter = Inpainter(fill=lambda images, masks: images)
 
@@ -108,7 +109,7 @@ class SceneRemoval:
         Raises:
             ConfigError: If the mask selects everything.
         """
-        cfg, views = self.cfg, plan.views(self.scene, IMAGE_SIZE, SIZE_MULTIPLE)
+        cfg, views = self.cfg, plan.views(self.source, IMAGE_SIZE, SIZE_MULTIPLE)
         self.selection = find_selection(cfg.mask, self.scene, views.train, plan.capture, self.background)
         self.is_removed = self.selection.is_selected
         if self.is_removed.all():

@@ -2,7 +2,7 @@
 
 import torch
 
-from threestudio_ssd.systems.detail import new_detail
+from threestudio_ssd.edits.detail import new_detail
 
 
 def disk(size=32, radius=10.0):

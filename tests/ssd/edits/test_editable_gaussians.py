@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from tests.edit_world import toy_parts
+from threestudio_ssd.edits.editable_gaussians import EditableGaussians
+from threestudio_ssd.edits.inward import inward_clamp
+from threestudio_ssd.edits.visible_adam import VisibleAdam
 from threestudio_ssd.gaussians import Offspring
 from threestudio_ssd.gaussians.model import FIELD_NAMES
-from threestudio_ssd.systems.editable import EditableGaussians
-from threestudio_ssd.systems.inward import inward_clamp
-from threestudio_ssd.systems.visible_adam import VisibleAdam
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ import torch
 from omegaconf import OmegaConf
 
 from tests.edit_world import fit, run, toy_cameras, toy_parts, vertex_rows
+from threestudio_ssd.edits.editable_gaussians import EditableGaussians
+from threestudio_ssd.edits.growth import Growth, GrowthConfig, check_growth
+from threestudio_ssd.edits.visible_adam import VisibleAdam
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.masks import load_selection
 from threestudio_ssd.rendering import render_with_info
-from threestudio_ssd.systems.editable import EditableGaussians
-from threestudio_ssd.systems.growth import Growth, GrowthConfig, check_growth
 from threestudio_ssd.systems.scene_edit import SceneEditSystem
 from threestudio_ssd.systems.scene_fit import SceneFitSystem
-from threestudio_ssd.systems.visible_adam import VisibleAdam
 
 EXTENT = 6.0
 FAST = {
@@ -174,7 +174,7 @@ def test_keys_out_of_range_are_refused(key, value, fix):
     with pytest.raises(ConfigError) as error:
         check_growth(cfg)
     assert error.value.what == f"system.growth.{key} is {value}"
-    assert error.value.fix == f"set system.growth.{key}={fix}"
+    assert error.value.fix == f"set system.job.edit.scenes[0].growth.{key}={fix}"
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def test_gsplat_s_strategy_in_a_run_with_colour_steps_by_visible_weight(world, t
         "system.color_steps": "visible-weight",
     }
     system = fit(world, tmp_path, **more)
-    source, result = load_gaussians(world / "scene.ply"), system.editable.result()
+    source, result = load_gaussians(world / "scene.ply"), system.job.editable.result()
     assert len(result) > len(source)
-    kept = ~system.editable.result_selection()
-    assert torch.equal(result.means[kept], source.means[~system.editable.is_selected])
+    kept = ~system.job.editable.result_selection()
+    assert torch.equal(result.means[kept], source.means[~system.job.editable.is_selected])

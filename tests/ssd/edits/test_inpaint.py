@@ -11,8 +11,8 @@ import torch
 from threestudio_ssd.diffusion import random_backbone
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
+from threestudio_ssd.edits.inpaint import blended, load_inpainter, telea
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.systems.inpaint import blended, load_inpainter, telea
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 KEYS = {

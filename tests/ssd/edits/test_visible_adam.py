@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from threestudio.utils.misc import C
-from threestudio_ssd.systems.visible_adam import VisibleAdam
+from threestudio_ssd.edits.visible_adam import VisibleAdam
 
 
 def run(optimizer, parameter, gradients):

@@ -3,7 +3,7 @@
 import pytest
 
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.systems import report
+from threestudio_ssd.report import edit_report as report
 
 
 def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
