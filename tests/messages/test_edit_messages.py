@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.edit_world import toy_cameras, toy_parts
-from threestudio_ssd.data import GSViews
+from threestudio_ssd.data.gs_views import GSViews
 from threestudio_ssd.diffusion import random_backbone
 from threestudio_ssd.guidance import SSDGuidance, SSDPromptProcessor
 from threestudio_ssd.guidance.timesteps import check_range

@@ -18,7 +18,8 @@ import threestudio
 from threestudio.utils.base import Configurable
 
 from ..cameras import Cameras, World, load_cameras
-from ..data import GSViews, SceneViews
+from ..data import SceneViews
+from ..data.gs_views import GSViews
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians

@@ -1,7 +1,5 @@
-"""View data modules."""
+"""View data modules, in ``gs_views`` and ``photos``; what is here needs no Lightning."""
 
-from .gs_views import GSViews, SceneViews
-from .photos import Photos, PhotosData
-from .views import even_orbit, random_orbit, turntable, view_order
+from .views import SceneViews, even_orbit, random_orbit, turntable, view_order
 
-__all__ = ["GSViews", "Photos", "PhotosData", "SceneViews", "even_orbit", "random_orbit", "turntable", "view_order"]
+__all__ = ["SceneViews", "even_orbit", "random_orbit", "turntable", "view_order"]

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.edit_world import toy_cameras, toy_parts
-from threestudio_ssd.data import GSViews
 from threestudio_ssd.data.crop import bounds_of, crop_to_selection, window
+from threestudio_ssd.data.gs_views import GSViews
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.rendering import coverage, render
 

@@ -5,7 +5,7 @@ import torch
 
 from tests.edit_world import toy_cameras, toy_parts
 from threestudio_ssd.cameras import concatenate
-from threestudio_ssd.data import GSViews
+from threestudio_ssd.data.gs_views import GSViews
 from threestudio_ssd.toyworld.splat import save_cameras_json
 
 

@@ -12,7 +12,7 @@ from tests.edit_world import QUIET, REPOSITORY, object_masks, toy_cameras, toy_p
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
-from threestudio_ssd.data import GSViews
+from threestudio_ssd.data.gs_views import GSViews
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 from threestudio_ssd.masks import load_selection

@@ -13,7 +13,7 @@ from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 from threestudio_ssd.cameras import load_points
-from threestudio_ssd.data import PhotosData
+from threestudio_ssd.data.photos import PhotosData
 from threestudio_ssd.errors import ConfigError, SceneFormatError
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.rendering import render_each
