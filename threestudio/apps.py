@@ -69,7 +69,8 @@ def app_help(name: str) -> str:
     about = inspect.cleandoc(app.__doc__ or "")
     rows = [] if config_class is None else [_row(*key) for key in describe_keys(config_class)]
     prefix = "\nWith --config, each key is written with run. before it." if rows else ""
-    return "\n\n".join([usage, about, "\n".join(["keys:", *rows]) + prefix if rows else "It takes no keys."])
+    keys = "\n".join(["keys:", *rows]) + prefix if rows else "It takes no keys."
+    return "\n\n".join(filter(None, [usage, about, keys]))
 
 
 def describe_keys(config_class: type, path: str = "") -> Iterator[tuple[str, str, str, str]]:

@@ -120,6 +120,6 @@ def test_names_that_nothing_is_registered_under(capfd):
     assert error.endswith("; did you mean 'toy-system'?\n")
     assert main(["--config", "empty.yaml"]) == 2
     assert capfd.readouterr().err == (
-        "error: data_type and system_type are not set; expected the registered names of a data module and of a system; "
-        "start from a config that says both: include: PATH\n"
+        "error: the config does not set data_type and system_type; expected a whole experiment; "
+        "start from configs/ssd-gs.yaml: copy it, or include it\n"
     )
