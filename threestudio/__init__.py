@@ -8,10 +8,21 @@ from types import ModuleType
 
 from threestudio.log import debug, info, warn
 from threestudio.plugins import install_finder, load_plugins
-from threestudio.registry import __modules__, find, register
+from threestudio.registry import __modules__, find, register, register_early_check, register_places
 
 __version__ = "0.1.0"
-__all__ = ["__modules__", "__version__", "debug", "find", "info", "load_plugins", "register", "warn"]
+__all__ = [
+    "__modules__",
+    "__version__",
+    "debug",
+    "find",
+    "info",
+    "load_plugins",
+    "register",
+    "register_early_check",
+    "register_places",
+    "warn",
+]
 
 _SUBMODULES = (
     "apps",

@@ -10,13 +10,17 @@ import importlib.util
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from threestudio import registry
 from threestudio.errors import PluginError, is_user_error
+
+T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _FOLDERS_VARIABLE = "THREESTUDIO_PLUGIN_FOLDERS"
@@ -31,8 +35,8 @@ def plugin_folders(folder: Path) -> list[Path]:
     """The plugins in a folder, sorted: sub-folders with an ``__init__.py``, but no hidden or ``.disabled`` ones."""
     if not folder.is_dir():
         return []
-    found = (path for path in folder.iterdir() if (path / "__init__.py").is_file())
-    return sorted(path for path in found if path.name[0] not in "._" and path.suffix != ".disabled")
+    packages = (path for path in folder.iterdir() if (path / "__init__.py").is_file())
+    return sorted(path for path in packages if path.name[0] not in "._" and path.suffix != ".disabled")
 
 
 def _known_folders() -> list[Path]:
@@ -105,21 +109,47 @@ def _load_one(plugin: Path) -> ModuleType:
             expected="one folder for each module name",
             fix="rename one of the folders",
         )
-    before = dict(registry.__modules__)
+    tables = registry.__modules__, registry.EARLY_CHECKS
+    before = [dict(table) for table in tables]
     try:
         return importlib.import_module(name)
     except Exception as cause:
         for loaded in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
             del sys.modules[loaded]
-        registry.__modules__.clear()
-        registry.__modules__.update(before)
+        for table, kept in zip(tables, before, strict=True):
+            table.clear()
+            table.update(kept)
         if is_user_error(cause):
             raise
-        raise PluginError(
-            what=f"the plugin {plugin.name} cannot be loaded: {_place(cause, plugin)}: {type(cause).__name__}: {cause}",
-            expected="a package that imports without an error",
-            fix="mend that line, or take the folder out of the plugin folder",
-        ) from cause
+        raise _broken(plugin, cause) from cause
+
+
+def import_part(name: str, pick: Callable[[ModuleType], T]) -> T:
+    """Import a module of a loaded plugin and take something out of it.
+
+    Args:
+        name: Full name of the module.
+        pick: Takes the thing out of the module.
+
+    Raises:
+        PluginError: If it cannot be imported, or the thing is not in it; names the file and line of the cause.
+    """
+    try:
+        return pick(importlib.import_module(name))
+    except Exception as cause:
+        package = sys.modules.get(name.partition(".")[0])
+        if is_user_error(cause) or package is None:
+            raise
+        raise _broken(Path(package.__file__ or "").parent, cause) from cause
+
+
+def _broken(plugin: Path, cause: Exception) -> PluginError:
+    """The error for a plugin that raised while it was imported."""
+    return PluginError(
+        what=f"the plugin {plugin.name} cannot be loaded: {_place(cause, plugin)}: {type(cause).__name__}: {cause}",
+        expected="a package that imports without an error",
+        fix="mend that line, or take the folder out of the plugin folder",
+    )
 
 
 def _place(cause: Exception, plugin: Path) -> str:

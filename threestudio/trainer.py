@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import ModelCheckpoint
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
@@ -15,6 +15,7 @@ from threestudio import registry
 from threestudio.errors import CheckpointError, ConfigError, is_user_error
 from threestudio.log import info, warn
 from threestudio.systems.base import BaseSystem
+from threestudio.systems.utils import plain_keys
 from threestudio.utils.callbacks import (
     ConfigSnapshotCallback,
     CustomProgressBar,
@@ -68,7 +69,7 @@ def run_experiment(cfg: DictConfig, stages: list[str], wants_gpu: bool = False) 
     trainer = system = None
     try:
         datamodule = registry.find(cfg.data_type)(cfg.data)
-        system = registry.find(cfg.system_type)(cfg.system, resumed=checkpoint is not None)
+        system = registry.find(cfg.system_type)(cfg.system)
         system.set_save_dir(run_dir / "save")
         trainer = build_trainer(cfg, interrupt, is_training="train" in stages)
         _go_through(stages, trainer, system, datamodule, checkpoint, status)
@@ -95,14 +96,16 @@ def _say_result(system: BaseSystem) -> None:
 def build_trainer(cfg: DictConfig, interrupt: GracefulInterrupt, is_training: bool) -> pl.Trainer:
     """Lightning's trainer with our callbacks; keys under ``trainer`` and ``checkpoint`` win over the defaults."""
     run_dir = Path(cfg.trial_dir)
-    keys = {**TRAINER_DEFAULTS, **OmegaConf.to_container(cfg.trainer)}
+    keys = {**TRAINER_DEFAULTS, **plain_keys(cfg.trainer)}
     if cfg.n_gpus > 1:
         keys.setdefault("strategy", "ddp")
         keys["devices"] = cfg.n_gpus
-    callbacks = [RngState(), CustomProgressBar()] if keys.get("enable_progress_bar", True) else [RngState()]
+    callbacks: list[Callback] = [RngState()]
+    if keys.get("enable_progress_bar", True):
+        callbacks.append(CustomProgressBar())
     loggers: list | bool = False
     if is_training:
-        checkpoint = {**CHECKPOINT_DEFAULTS, **OmegaConf.to_container(cfg.checkpoint)}
+        checkpoint = {**CHECKPOINT_DEFAULTS, **plain_keys(cfg.checkpoint)}
         callbacks += [
             ConfigSnapshotCallback(cfg, run_dir / "configs" / "parsed.yaml"),
             ModelCheckpoint(dirpath=str(run_dir / "ckpts"), enable_version_counter=False, **checkpoint),
@@ -134,11 +137,12 @@ def resolve_resume(cfg: DictConfig, is_training: bool) -> str | None:
     runs = [Path(cfg.trial_dir)]
     if cfg.use_timestamp:
         runs += Path(cfg.exp_dir).glob(f"{file_name(cfg.tag)}@*")
-    found = sorted((run / "ckpts" / "last.ckpt" for run in runs if (run / "ckpts" / "last.ckpt").is_file()), key=_age)
-    if found:
-        _set_run_folder(cfg, found[-1].parents[1])
-        info(f"going on from {found[-1]}")
-        return str(found[-1])
+    checkpoints = [run / "ckpts" / "last.ckpt" for run in runs if (run / "ckpts" / "last.ckpt").is_file()]
+    if checkpoints:
+        newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
+        _set_run_folder(cfg, newest.parents[1])
+        info(f"going on from {newest}")
+        return str(newest)
     if is_training:
         info(f"no checkpoint in {cfg.trial_dir} yet: starting anew")
         return None
@@ -232,10 +236,6 @@ def _choose_device(cfg: DictConfig, wants_gpu: bool) -> None:
 
 def _set_run_folder(cfg: DictConfig, run_dir: Path) -> None:
     cfg.trial_dir, cfg.trial_name, cfg.exp_dir = str(run_dir), run_dir.name, str(run_dir.parent)
-
-
-def _age(path: Path) -> float:
-    return path.stat().st_mtime
 
 
 def _remove_run_folder(run_dir: Path) -> None:

@@ -10,7 +10,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .errors import ConfigError, SceneFormatError
+from .early import unreadable_image
+from .errors import ConfigError
 from .files import whole_file
 
 
@@ -28,9 +29,7 @@ def read_rgb(path: str | Path, key: str) -> Image.Image:
         with Image.open(path) as image:
             return image.convert("RGB")
     except (OSError, UnidentifiedImageError) as cause:
-        raise SceneFormatError(
-            what=f"{key} {path} cannot be read", expected="a PNG or JPEG file", fix=f"set {key} to a picture"
-        ) from cause
+        raise unreadable_image(path, key) from cause
 
 
 def as_tensor(image: Image.Image) -> Float[Tensor, "1 3 h w"]:

@@ -169,11 +169,11 @@ class CustomProgressBar(ProgressBar):
 
     def _open(self, what: str, total: int | float | None, done: int = 0) -> None:
         is_terminal = sys.stdout.isatty()
-        known = total if isinstance(total, int) and total > 0 else None
+        length = total if isinstance(total, int) and total > 0 else None
         self._close()
         self._bar = tqdm(
             desc=what,
-            total=known,
+            total=length,
             initial=done,
             file=sys.stdout,
             mininterval=0.2 if is_terminal else 15.0,

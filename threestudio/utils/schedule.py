@@ -14,9 +14,10 @@ number counts optimisation steps; with a decimal point (``5.0``) it counts epoch
 import math
 from collections.abc import Sequence
 from numbers import Real
+from typing import TypeGuard
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a value is an int or float, and not a bool."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
@@ -41,45 +42,45 @@ def schedule_problem(value: object) -> str | None:
 EXPECTED = "a number, [value, value, step], or [step, value, value, step, value, step, ...] with steps that increase"
 
 
-def value_at(value: object, epoch: int, global_step: int, interpolation: str = "linear") -> float:
+def value_at(value: object, epoch: int, global_step: int) -> float:
     """The value of a schedule at a moment of the run.
 
     Args:
         value: A number or one of the lists above.
         epoch: Current epoch, >= 0.
         global_step: Current optimisation step, >= 0.
-        interpolation: ``linear``, or ``exp`` for a constant ratio per step (both ends must be > 0).
 
     Raises:
         ValueError: If the schedule is not written in one of the forms above.
+    """
+    points = _points(value)
+    if not isinstance(points, list):
+        return points
+    start_step, start, end, end_step = _segment(points, epoch, global_step)
+    now = _now(end_step, epoch, global_step)
+    fraction = min(max((now - start_step) / (end_step - start_step), 0.0), 1.0)
+    return start + (end - start) * fraction
+
+
+def largest_value(value: object) -> float:
+    """The largest value a schedule takes at any time."""
+    points = _points(value)
+    return points if not isinstance(points, list) else max(points[1], *points[2::2])
+
+
+def _points(value: object) -> float | list:
+    """A number as it is; a schedule as ``[step, value, value, step, ...]``.
+
+    Raises:
+        ValueError: If it is neither.
     """
     problem = schedule_problem(value)
     if problem is not None:
         raise ValueError(f"{problem}; expected {EXPECTED}")
     if is_number(value):
         return value
-    points = [0, *value] if len(value) == 3 else list(value)
-    start_step, start, end, end_step = _segment(points, epoch, global_step)
-    now = _now(end_step, epoch, global_step)
-    fraction = min(max((now - start_step) / (end_step - start_step), 0.0), 1.0)
-    if interpolation == "linear":
-        return start + (end - start) * fraction
-    if interpolation == "exp":
-        if start <= 0 or end <= 0:
-            raise ValueError(f"exponential interpolation needs values > 0, got {start} and {end}")
-        return math.exp(math.log(start) + (math.log(end) - math.log(start)) * fraction)
-    raise ValueError(f"interpolation is {interpolation!r}; expected linear or exp")
-
-
-def largest_value(value: object) -> float:
-    """The largest value a schedule takes at any time."""
-    problem = schedule_problem(value)
-    if problem is not None:
-        raise ValueError(f"{problem}; expected {EXPECTED}")
-    if is_number(value):
-        return value
-    points = [0, *value] if len(value) == 3 else list(value)
-    return max(points[1], *points[2::2])
+    assert isinstance(value, Sequence)
+    return [0, *value] if len(value) == 3 else list(value)
 
 
 def _now(end_step: float, epoch: int, global_step: int) -> int:

@@ -1,1 +1,1 @@
-"""What ``launch.py --run NAME`` starts."""
+"""What ``launch.py --run NAME`` starts; ``launch.py --run`` lists it."""

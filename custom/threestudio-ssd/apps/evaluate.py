@@ -18,7 +18,8 @@ import threestudio
 from threestudio.utils.base import Configurable
 
 from ..cameras import Cameras, World, load_cameras
-from ..data import GSViews, SceneViews
+from ..data import SceneViews
+from ..data.gs_views import GSViews
 from ..errors import ConfigError
 from ..files import write_text
 from ..gaussians import Gaussians

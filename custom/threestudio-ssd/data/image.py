@@ -1,6 +1,5 @@
-"""One image to edit: its keys, how it is read, and its data module's plain half."""
+"""One image to edit: how it is read."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Float
@@ -8,16 +7,6 @@ from PIL import Image
 from torch import Tensor
 
 from ..images import as_tensor, fitting_size, read_rgb
-
-
-@dataclass
-class SingleImageConfig:
-    """Keys of the image."""
-
-    picture: str = ""
-    """File to edit, any size and aspect."""
-    size: int = 0
-    """Shorter side in pixels it is edited at; 0: what the diffusion model was trained on."""
 
 
 def load_image(cfg: Any, model_size: int, size_multiple: int) -> Float[Tensor, "1 3 h w"]:

@@ -9,9 +9,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 import threestudio
 from threestudio.utils.config import parse_structured
 
-from .image import SingleImageConfig
-from .photos import PhotoCapture, PhotosConfig
-from .scene_views import GSViewsConfig, ViewPlan
+from .keys import GSViewsConfig, PhotosConfig, SingleImageConfig
+from .photos import PhotoCapture
+from .scene_views import ViewPlan
 
 
 class Steps(IterableDataset):

@@ -9,27 +9,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..cameras import Cameras, World, load_cameras, load_points, sparse_points_file, transforms_file
+from ..cameras import Cameras, load_cameras, load_points, sparse_points_file, transforms_file
 from ..errors import ConfigError, check_values
 from ..gaussians.io import read_points_ply
-
-
-@dataclass
-class PhotosConfig:
-    """Keys of the photographs."""
-
-    cameras: str = ""
-    """Folder or file of the capture; its photographs are found from there."""
-    world: World = "auto"
-    """Axes and scale of a transforms.json's cameras: colmap, file (as
-    written), training (those of a nerfstudio training run); auto: training if ``dataparser`` is known, else colmap."""
-    dataparser: str = ""
-    """dataparser_transforms.json of a nerfstudio training run; empty: the one beside transforms.json, if any."""
-    size: int = 256
-    """Shorter side the photographs are fitted at, pixels; smaller ones are not enlarged."""
-    hold_out_every: int = 8
-    """Every so-manieth photograph, from the first, is left out and judges the fit; 0: none."""
-
+from .keys import PhotosConfig
 
 WHOLE = 0.98
 """Share of a pixel that has to lie inside the photograph for it to count."""

@@ -1,86 +1,19 @@
 """The views of a splat scene: training pool, held-out views, video path, from a capture or an orbit."""
 
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from ..cameras import Cameras, Orbit, World, fit_orbit, load_cameras
+from ..cameras import Cameras, Orbit, fit_orbit, load_cameras
+from ..early import views_capture
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
 from .crop import crop_to_selection
-from .views import OrbitRange, capture_orbit, even_orbit, random_orbit, spread_subset, turntable
-
-
-@dataclass
-class GSViewsConfig:
-    """Keys of the views."""
-
-    cameras: str = ""
-    """File or folder of the capture's cameras; empty: an orbit around the scene."""
-    world: World = "auto"
-    """Axes and scale of a transforms.json's cameras: colmap (those of a splat trained on COLMAP's cameras), file (as
-    written), training (those of a nerfstudio splat); auto: training if ``dataparser`` is known, else colmap."""
-    dataparser: str = ""
-    """dataparser_transforms.json of a nerfstudio training run; empty: the one beside transforms.json, if any."""
-    batch_size: int = 1
-    """Views a step, >= 1."""
-    size: int = 0
-    """Shorter side of the pictures that the diffusion model gets, pixels; 0: what it was trained on."""
-    render_size: int = 0
-    """Shorter side at which training views are rendered before they are resized to ``size``, pixels; 0: the same."""
-    crop: Literal["none", "selection"] = "none"
-    """selection: training views are cut around what may change, so that a small object fills the diffusion image."""
-    crop_margin: float = 0.25
-    """Space around the selection in a cut view, in units of its own size, >= 0."""
-    max_zoom: float = 6.0
-    """How much a cut enlarges a view at most, >= 1; a splat has little detail to enlarge."""
-    num_train_views: int = 96
-    """Views drawn once, each used again and again, so that what is known of them is computed once."""
-    num_test_views: int = 8
-    """Held-out views of the report."""
-    test_size: int = 512
-    """Shorter side of pictures and video, pixels."""
-    video_frames: int = 90
-    """Frames of the before/after video; 0: no video."""
-    views: Literal["auto", "orbit", "capture"] = "auto"
-    """orbit: random views around the scene; capture: the capture's own cameras; auto: capture if there is one."""
-    up: str | None = None
-    """Up axis of the orbit, +x .. -z; none finds it."""
-    center: list[float] | None = None
-    """World point the orbit looks at; none finds it."""
-    radius: float | None = None
-    """Orbit radius in world units; none fits the scene into the picture."""
-    elevation_deg: list[float] = field(default_factory=lambda: [5.0, 45.0])
-    """Lowest and highest elevation of orbit views, degrees."""
-    radius_scale: list[float] = field(default_factory=lambda: [0.92, 1.1])
-    """Nearest and farthest orbit view, in orbit radii."""
-    fov_y_deg: float = 40.0
-    """Vertical opening angle of orbit views, degrees."""
-    seed: int = 0
-    """Decides which views are drawn."""
-
-
-@dataclass(frozen=True)
-class SceneViews:
-    """All cameras of a run.
-
-    Attributes:
-        train: Training views, at the size they are rendered at.
-        test: Held-out views of the report.
-        video: A path; empty for no video.
-        orbit: The orbit around the scene.
-        size: Width and height of the pictures that the diffusion model gets, pixels.
-    """
-
-    train: Cameras
-    test: Cameras
-    video: Cameras
-    orbit: Orbit
-    size: tuple[int, int]
+from .keys import GSViewsConfig
+from .views import OrbitRange, SceneViews, capture_orbit, even_orbit, random_orbit, spread_subset, turntable
 
 
 class ViewPlan:
@@ -150,11 +83,8 @@ class ViewPlan:
                 what="data.views is capture but there are no cameras", expected="a file or folder of cameras",
                 fix="set cameras=PATH, or data.views=orbit",
             )  # fmt: skip
-        if cfg.cameras and not Path(cfg.cameras).exists():
-            raise ConfigError(
-                what=f"cameras {cfg.cameras} do not exist", expected="a COLMAP folder, transforms.json or cameras.json",
-                fix="check the path, or leave cameras empty for an orbit",
-            )  # fmt: skip
+        if cfg.cameras:
+            views_capture(cfg.cameras)
         least = dict.fromkeys(("batch_size", "num_train_views", "num_test_views", "test_size", "max_zoom"), 1)
         least |= dict.fromkeys(("size", "render_size", "crop_margin"), 0)
         rules = {name: (getattr(cfg, name) >= value, f"at least {value}") for name, value in least.items()}

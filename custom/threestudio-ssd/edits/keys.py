@@ -3,11 +3,16 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from threestudio.systems.config import SystemConfig
-
 from ..diffusion import PromptEmbeds
 from ..errors import ConfigError
 from ..guidance import EditGuidance, EditPrompts, guidance_class, prompts_class
+
+try:  # so that checking keys does not import Lightning
+    from threestudio.systems.config import SystemConfig
+except ImportError:  # upstream threestudio has no such module
+    from threestudio.systems.base import BaseSystem
+
+    SystemConfig = BaseSystem.Config
 
 
 @dataclass

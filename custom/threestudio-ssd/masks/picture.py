@@ -10,9 +10,8 @@ from torch import Tensor
 
 from ..cameras import Cameras, Lens, concatenate
 from ..cameras.lenses import undistort
+from ..early import mask_images
 from ..errors import SceneFormatError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 def load_masks(path: str | Path, cameras: Cameras) -> tuple[Cameras, Float[Tensor, "c h w"], Float[Tensor, "c h w"]]:
@@ -33,14 +32,7 @@ def load_masks(path: str | Path, cameras: Cameras) -> tuple[Cameras, Float[Tenso
     Raises:
         SceneFormatError: If there is no such image, it cannot be read, or no view has its name.
     """
-    path = Path(path)
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-    if not path.exists() or not files:
-        raise SceneFormatError(
-            what=f"mask.picture {path} {'holds no picture' if path.exists() else 'does not exist'}",
-            expected=f"a picture ({' '.join(SUFFIXES)}) named after a view, or a folder of them",
-            fix="check the path",
-        )
+    files = mask_images(path)
     rows = {Path(name).stem: index for index, name in enumerate(cameras.names)}
     for file in files:
         if file.stem not in rows:

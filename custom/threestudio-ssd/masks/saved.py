@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from ..early import selection_file
 from ..errors import SceneFormatError, first_line
 
 
@@ -20,13 +21,7 @@ def load_selection(path: str | Path, num_gaussians: int) -> Bool[Tensor, "n"]:
     Raises:
         SceneFormatError: If it does not exist, holds something else, or belongs to another scene.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise SceneFormatError(
-            what=f"mask.saved {path} does not exist",
-            expected="the selection.npy of an earlier run",
-            fix="check the path; every run writes save/selection.npy",
-        )
+    path = selection_file(path)
     try:
         values = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as cause:

@@ -9,7 +9,8 @@ import torch
 
 from threestudio.errors import ConfigError
 from threestudio_ssd.cameras import load_cameras
-from threestudio_ssd.data import GSViews, PhotosData
+from threestudio_ssd.data.gs_views import GSViews
+from threestudio_ssd.data.photos import PhotosData
 from threestudio_ssd.errors import SceneFormatError
 from threestudio_ssd.neighbors import Neighbors
 

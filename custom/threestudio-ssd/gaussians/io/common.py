@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...early import splat_file
 from ...errors import MissingPackageError, SceneFormatError
 from ..model import FIELD_NAMES, FileOrigin, Gaussians
 
@@ -31,11 +32,7 @@ def warn(message: str) -> None:
 
 def read_bytes(path: Path) -> bytes:
     """The whole file, or an error that names it."""
-    if not path.exists():
-        raise SceneFormatError(
-            what=f"{path} does not exist", expected="a splat file", fix="check the path given as scene"
-        )
-    if path.is_dir():
+    if splat_file(path).is_dir():
         raise SceneFormatError(
             what=f"{path} is a folder", expected="a splat file, or a folder with a SOG meta.json", fix="name the file"
         )
