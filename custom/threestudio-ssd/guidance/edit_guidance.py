@@ -81,7 +81,7 @@ class EditGuidance(BaseObject):
         compile: bool = False
         """Put the U-Net through torch.compile: minutes at the first step, faster after it."""
         vae_tiling: bool = False
-        """Encode and decode in tiles: less memory for decoding pictures beyond a tile (512 px for SD, 1024 for SDXL and
+        """Encode and decode in tiles: less memory for decoding images beyond a tile (512 px for SD, 1024 for SDXL and
         SD 3); none in a step of an edit, whose gradient keeps the activations of all tiles."""
         vae_checkpointing: bool = False
         """Recompute the encoder's activations in the backward pass: a third less memory, a third more work."""

@@ -30,7 +30,7 @@ class EditPrompts(PromptProcessor):
         target_prompt: str = ""
         """What should be there; for InstructPix2Pix, an instruction."""
         negative_prompt: str = NEGATIVE_PROMPT
-        """What NFSD takes for bad pictures."""
+        """What NFSD takes for bad images."""
 
     cfg: Config
 

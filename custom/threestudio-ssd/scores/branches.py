@@ -12,7 +12,7 @@ PromptName = Literal["src", "tgt", "null", "neg"]
 
 
 class Branch(NamedTuple):
-    """One noise prediction: whose latents are denoised, under whose prompt, with whose picture as condition."""
+    """One noise prediction: whose latents are denoised, under whose prompt, with whose image as condition."""
 
     latents: LatentsName
     prompt: PromptName
@@ -74,13 +74,13 @@ def predict_branches(
         latents_noisy: Noisy latents by name ("src", "tgt"), one row a view.
         timesteps: One for each view.
         prompts: Embeddings by name, rows that can be concatenated with ``type(rows).cat``; b rows each.
-        image_condition: Picture latents for branches with ``image="src"``; zeros stand for "none".
+        image_condition: Image latents for branches with ``image="src"``; zeros stand for "none".
 
     Returns:
         The prediction of each branch.
 
     Raises:
-        ValueError: If a branch reads the source picture and there is no ``image_condition``.
+        ValueError: If a branch reads the source image and there is no ``image_condition``.
     """
     distinct = tuple(dict.fromkeys(branches))
     if not distinct:

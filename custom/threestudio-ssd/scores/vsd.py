@@ -16,7 +16,7 @@ LORA = Branch("tgt", "tgt", network="lora")
 class VSD(Score):
     """Variational score distillation (Wang et al. 2023, arXiv:2305.16213, Eq. 9): w(t) (eps^s(z, y) - eps_lora(z, y)).
 
-    eps_lora is the network with a LoRA that learns, a step at a time, to denoise the pictures of the edit itself; an
+    eps_lora is the network with a LoRA that learns, a step at a time, to denoise the images of the edit itself; an
     edit starts from the source scene and an untrained LoRA, which changes nothing. Zero where the LoRA predicts
     what guidance does: with s = 1 before any training, later wherever it has caught up. No source latents anywhere,
     so nothing holds the identity; no camera embedding, since prompts of an edit name no view.

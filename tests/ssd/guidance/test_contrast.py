@@ -50,13 +50,13 @@ def test_two_network_calls_and_no_prediction_twice(score, rows):
 
 def energy(backbone, branches, prompts, tgt, src, *, timestep, noise, places, condition=None):
     """Published energy of the edit against its source, one value a view, with a network call for each."""
-    found = []
+    maps = []
     for branch, clean in zip(branches, (src, tgt), strict=True):
         noisy = backbone.add_noise(clean, noise, timestep)
         with AttentionTaps(backbone) as taps:
             backbone.predict_noise(noisy, timestep, prompts[branch.prompt].expand(len(clean)), condition)
-        found.append(taps.calls[-1])
-    return CDS()(*found, num_cells=src.shape[-2] * src.shape[-1], generator=places)
+        maps.append(taps.calls[-1])
+    return CDS()(*maps, num_cells=src.shape[-2] * src.shape[-1], generator=places)
 
 
 @pytest.mark.parametrize("score", ["dds", "ssd", "sds", "pds", "nfsd", "ssd-ip2p"])
@@ -95,9 +95,9 @@ def test_a_batch_of_views_is_the_views_one_by_one():
 
 def test_weights_collect_no_gradient_and_checkpointing_changes_nothing():
     guidance, prompts, backbone = make("dds")
-    found = step(guidance, prompts).score
+    plain = step(guidance, prompts).score
     backbone.network.enable_gradient_checkpointing()
-    torch.testing.assert_close(step(guidance, prompts).score, found, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(step(guidance, prompts).score, plain, rtol=1e-4, atol=1e-5)
     assert all(parameter.grad is None for parameter in backbone.network.parameters())
     assert not backbone.network.training
 
@@ -107,14 +107,14 @@ def test_it_holds_the_layout():
 
     The energy is measured at noise and places that no step used.
     """
-    src, found = latents_of(2, 2), {}
+    src, energies = latents_of(2, 2), {}
     for weight in (0.0, 200.0):
         guidance, prompts, backbone = make("dds", weight=weight)
         latents = [src]
         for index in range(20):
             output = guidance.latent_step(latents[-1], src, prompts, step=index, num_steps=20, seed=3)
             latents.append(latents[-1] - 0.1 * output.score)
-        found[weight] = [
+        energies[weight] = [
             torch.stack([
                 energy(
                     backbone, CDS.branches, prompts, each, src, timestep=400, noise=latents_of(2, 100 + draw),
@@ -124,7 +124,7 @@ def test_it_holds_the_layout():
             ]).mean(0)
             for each in (latents[0], latents[-1])
         ]  # fmt: skip
-    (start, without), (_, held) = found.values()
+    (start, without), (_, held) = energies.values()
     assert (without > start + 1e-3).all()
     assert (held - start < 0.5 * (without - start)).all()
 

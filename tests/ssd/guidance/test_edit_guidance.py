@@ -179,15 +179,15 @@ def test_the_score_is_the_paper_s_equation():
         + 5.5 * (e("tgt", "tgt") - e("tgt", "null"))
         + 0.075 * torch.exp(torch.tensor(0.4)) * (noisy["tgt"] - noisy["src"])
     )
-    found = guidance.compute_score(tgt, src, prompts, 400, noise)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    result = guidance.compute_score(tgt, src, prompts, 400, noise)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
 
     def cfg(latents, prompt):
         return e(latents, "null") + 7.5 * (e(latents, prompt) - e(latents, "null"))
 
     dds, _, _ = make("dds", backbone)
-    found = dds.compute_score(tgt, src, prompts, 400, noise)
-    torch.testing.assert_close(found, cfg("tgt", "tgt") - cfg("src", "src"), rtol=1e-4, atol=1e-4)
+    result = dds.compute_score(tgt, src, prompts, 400, noise)
+    torch.testing.assert_close(result, cfg("tgt", "tgt") - cfg("src", "src"), rtol=1e-4, atol=1e-4)
 
 
 def test_pds_goes_back_two_timesteps_and_takes_one_step_s_beta():
@@ -205,8 +205,8 @@ def test_pds_goes_back_two_timesteps_and_takes_one_step_s_beta():
     expected = PDS()(
         eps, latents_tgt=tgt, latents_src=src, alphas_cumprod=now, alphas_cumprod_prev=before, betas=1 - now / between
     )
-    found = guidance.compute_score(tgt, src, prompts, timesteps, noise)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-2)
+    result = guidance.compute_score(tgt, src, prompts, timesteps, noise)
+    torch.testing.assert_close(result, expected, rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.parametrize(("timestep", "psi"), [(21, 1.61), (201, 0.14), (401, 0.05)])
@@ -215,8 +215,8 @@ def test_pds_holds_the_identity_as_published(timestep, psi):
     guidance, prompts, backbone = make("pds")
     backbone.predict_noise = lambda latents_noisy, *rest, **options: torch.zeros_like(latents_noisy)
     tgt, src = latents_of(2, 1), latents_of(2, 2)
-    found = guidance.compute_score(tgt, src, prompts, timestep, latents_of(2, 3))
-    assert (found / (tgt - src)).mean().item() == pytest.approx(psi, abs=0.006)
+    result = guidance.compute_score(tgt, src, prompts, timestep, latents_of(2, 3))
+    assert (result / (tgt - src)).mean().item() == pytest.approx(psi, abs=0.006)
 
 
 def test_the_picture_condition_goes_to_the_branches_that_read_it():
@@ -236,8 +236,8 @@ def test_the_picture_condition_goes_to_the_branches_that_read_it():
         + e(noisy_tgt, blank, "null") - e(noisy_src, blank, "null")
         + 0.075 * torch.exp(torch.tensor(0.3)) * (noisy_tgt - noisy_src)
     )  # fmt: skip
-    found = guidance.compute_score(tgt, src, prompts, 300, noise, picture)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    result = guidance.compute_score(tgt, src, prompts, 300, noise, picture)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_seed_and_step_decide_the_noise_and_nothing_else_does():
@@ -308,8 +308,8 @@ def test_models_of_one_denoiser_agree_whatever_they_predict(prediction, timestep
     src_null = same_denoiser(noisy_src, abar, hidden["null"])
     expected = 9.25 * y - 2.75 * y_src - 5.5 * null - src_null
     expected += 0.075 * torch.exp(torch.tensor(timestep / 1000)) * (noisy_tgt - noisy_src)
-    found = guidance.compute_score(tgt, src, prompts, timestep, noise)
-    torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+    result = guidance.compute_score(tgt, src, prompts, timestep, noise)
+    torch.testing.assert_close(result, expected, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("prediction", ["v", "flow"])

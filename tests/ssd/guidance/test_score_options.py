@@ -9,9 +9,7 @@ from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.guidance.score_options import PRESETS, build_score
 from threestudio_ssd.scores import SCORES, SDS, SSD, ssd_paper
 
-NAMES = (
-    "one of sds, dds, csd, nfsd, pds, dream-catalyst, ssd, ssd-focused, ssd-ip2p, vsd, ssd-code, ssd-paper, ssd-small"
-)
+NAMES = f"one of {', '.join([*SCORES, *PRESETS])}"
 
 
 @pytest.mark.parametrize("name", SCORES)

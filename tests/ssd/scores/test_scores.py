@@ -285,8 +285,8 @@ def test_dream_catalyst_weighs_the_delta_by_its_timestep(fields, edit_weights):
     score, delta = DreamCatalyst(**fields), DDS()(eps)
     for t_frac, weight in edit_weights.items():
         rows = torch.full((2, 1, 1, 1), t_frac, dtype=torch.float64)
-        found = score(eps, latents_tgt=z, latents_src=z, t_frac=rows)
-        torch.testing.assert_close(found, weight * delta, rtol=4e-3, atol=1e-9)
+        result = score(eps, latents_tgt=z, latents_src=z, t_frac=rows)
+        torch.testing.assert_close(result, weight * delta, rtol=4e-3, atol=1e-9)
 
 
 def test_dream_catalyst_by_hand():
@@ -298,11 +298,11 @@ def test_dream_catalyst_by_hand():
         return 7.5 * eps[Branch(latents, prompt)] - 6.5 * eps[Branch(latents, "null")]
 
     delta = guided_by_hand("tgt", "tgt") - guided_by_hand("src", "src")
-    found = score(eps, extra)
+    result = score(eps, extra)
     for row, t_frac in enumerate((0.4, 0.7)):
         edit_weight = 0.2 + 0.8 * math.exp(math.log(t_frac) / math.e)
         expected = edit_weight * delta[row] + 0.075 * math.exp(t_frac) * (z[row] - z_src[row])
-        torch.testing.assert_close(found[row], expected)
+        torch.testing.assert_close(result[row], expected)
 
 
 def test_instruct_pix2pix_evaluates_four_rows():
