@@ -34,10 +34,12 @@ MAY_IMPORT = {
     "toyworld": SPACE | {"rendering"},
     "masks": SPACE | {"rendering"},
     "data": SPACE | {"rendering"},
+    "report": SPACE | {"rendering", "masks", "metrics", "data"},
     "guidance": GROUND | {"scores", "diffusion"},
     "systems": SPACE | {"rendering", "scores", "diffusion", "guidance", "masks", "data", "metrics"},
 }
 """Plugin part -> the other parts it may import. Apps stand on top and may import all."""
+MAY_IMPORT["benchmarks"] = {*MAY_IMPORT}
 WITHOUT_HOST = {"errors", "files", "neighbors", "seeds", "scores", "metrics", "gaussians", "cameras", "rasterizers"}
 PLAIN_ONLY = {"scores", "gaussians", "cameras", "rasterizers"}
 PLAIN = {"torch", "numpy", "numba", "llvmlite", "jaxtyping", "PIL", "cv2", "zstandard", "gsplat"}

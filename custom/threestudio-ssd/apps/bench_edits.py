@@ -13,9 +13,9 @@ import threestudio
 from threestudio.utils.base import Configurable
 from threestudio.utils.config import load_config
 
+from ..benchmarks.report import write_report
 from ..errors import ConfigError
 from .bench_items import ItemSettings, Kind, Method, methods_from, run_item
-from .bench_report import write_report
 
 
 @dataclass

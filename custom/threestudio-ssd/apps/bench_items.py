@@ -15,6 +15,7 @@ from PIL import Image
 import threestudio
 from threestudio.utils.config import load_config
 
+from ..benchmarks.grids import image_name as picture_name
 from ..errors import ConfigError
 from ..guidance import SSDGuidance
 from ..guidance.score_options import build_score
@@ -187,11 +188,6 @@ def _row(outcome: Outcome, read) -> dict[str, Any]:
         "seconds": outcome.seconds,
         "probabilities": outcome.probabilities,
     }
-
-
-def picture_name(edit: str, seed: int) -> str:
-    """File of an outcome's picture."""
-    return f"{edit}-{seed}.png"
 
 
 def _save_picture(outcome: Outcome, folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..metrics import (
+from ...metrics import (
     IDENTICAL_PSNR,
     ClipModel,
     Lpips,
@@ -25,8 +25,8 @@ from ..metrics import (
     structure_distance,
     tiny_perceptual_distance,
 )
-from ..metrics.clip_model import TINY_LABEL
-from .pie_dataset import GROUPS
+from ...metrics.clip_model import TINY_LABEL
+from .dataset import GROUPS
 
 COLUMNS = {
     "structure": ("Distance x10^3", "lower"),
@@ -103,7 +103,7 @@ def pie_figures(
     """All columns of one image at the reported scale; None where a region is empty, which means skip it.
 
     Args:
-        source: Original picture in [0, 1].
+        source: Original image in [0, 1].
         edited: Result, same size.
         mask: True where the edit belongs.
         target_prompt: Without brackets.
@@ -143,18 +143,18 @@ def pie_table(rows: Sequence[Mapping[str, Any]], name: str, note: str, heads: Ma
     groups += [
         (f"{number} {title}", [row for row in rows if row["group"] == number]) for number, title in enumerate(GROUPS)
     ]
-    for title, some in groups:
-        if some:
-            means = [_mean([row[column] for row in some]) for column in COLUMNS]
-            lines.append(f"| {title} | {len(some)} | " + " | ".join(means) + " |")
+    for title, members in groups:
+        if members:
+            means = [_mean([row[column] for row in members]) for column in COLUMNS]
+            lines.append(f"| {title} | {len(members)} | " + " | ".join(means) + " |")
     return "\n".join([*lines, "", note, ""])
 
 
 def _mean(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{statistics.mean(known):.2f}" if known else "-"
+    numbers = [value for value in values if value is not None]
+    return f"{statistics.mean(numbers):.2f}" if numbers else "-"
 
 
-def cut_to_square(picture: Tensor, size: int) -> Tensor:
-    """The right-most lower square of a picture wider than tall: strips of several pictures end with the edit."""
-    return picture[..., -size:, -size:] if picture.shape[-1] > picture.shape[-2] >= size else picture
+def cut_to_square(image: Tensor, size: int) -> Tensor:
+    """The right-most lower square of an image wider than tall: strips of several images end with the edit."""
+    return image[..., -size:, -size:] if image.shape[-1] > image.shape[-2] >= size else image

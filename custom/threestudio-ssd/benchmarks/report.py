@@ -1,4 +1,4 @@
-"""What a comparison of methods says: one table in Markdown, CSV and HTML with picture grids, and a Pareto plot."""
+"""What a comparison of methods says: one table in Markdown, CSV and HTML with grids of images, and a Pareto plot."""
 
 import csv
 import html
@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .bench_items import picture_name
-from .tiny_training import write_text
-from .toy_edits import NULL
+from ..files import write_text
+from .grids import image_name
 
 COLUMNS = {
     "success": ("success", 2, "share of held-out views in which an independent classifier reads the target attribute"),
@@ -28,6 +27,8 @@ COLUMNS = {
     "seconds": ("seconds", 1, "an edit, in a batch of all; figures of one machine"),
 }
 """Key -> head of the column, decimals, meaning."""
+NULL = "null"
+"""Attribute of a null edit's row."""
 KIND_TITLES = {"picture": "Pictures (2D)", "scene": "Scenes (3D)"}
 
 
@@ -50,8 +51,8 @@ def _seed_mean(name: str, rows: Sequence[dict[str, Any]]) -> float | None:
 
 
 def _spread(values: Sequence[float | None]) -> tuple[float, float] | None:
-    known = [value for value in values if value is not None]
-    return (statistics.mean(known), statistics.stdev(known) if len(known) > 1 else 0.0) if known else None
+    numbers = [value for value in values if value is not None]
+    return (statistics.mean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else 0.0) if numbers else None
 
 
 def cell(value: tuple[float, float] | None, decimals: int) -> str:
@@ -79,12 +80,12 @@ def _table(summary: dict, kind: str) -> list[str]:
 
 
 def _by_attribute(rows: Sequence[dict[str, Any]], kind: str) -> list[str]:
-    some = [row for row in rows if row["kind"] == kind]
-    attributes, methods = (list(dict.fromkeys(row[key] for row in some)) for key in ("attribute", "method"))
+    of_kind = [row for row in rows if row["kind"] == kind]
+    attributes, methods = (list(dict.fromkeys(row[key] for row in of_kind)) for key in ("attribute", "method"))
     lines = ["| success by attribute | " + " | ".join(attributes) + " |", "|---" * (len(attributes) + 1) + "|"]
     for method in methods:
         values = [
-            [row["success"] for row in some if row["method"] == method and row["attribute"] == attribute]
+            [row["success"] for row in of_kind if row["method"] == method and row["attribute"] == attribute]
             for attribute in attributes
         ]
         lines.append(f"| {method} | " + " | ".join(f"{statistics.mean(v):.2f}" if v else "-" for v in values) + " |")
@@ -122,22 +123,22 @@ def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
 
 
 def pareto_svg(rows: Sequence[dict[str, Any]], kind: str) -> str:
-    """Success against preservation (PSNR outside) as an SVG picture, the front as a line, spread over seeds as bars."""
-    found = {
+    """Success against preservation (PSNR outside) as an SVG image, the front as a line, spread over seeds as bars."""
+    points = {
         method: (row["outside_psnr"], row["success"])
         for (of_kind, method), row in summarise(rows).items()
         if of_kind == kind and row["outside_psnr"] and row["success"]
     }
-    if not found:
+    if not points:
         return ""
-    values = [x for (x, _), _ in found.values()]
+    values = [x for (x, _), _ in points.values()]
     low, high = min(values) - 1, max(values) + 1
 
     def at(x: float, y: float) -> tuple[float, float]:
         return 60 + 520 * (x - low) / (high - low), 320 - 280 * y
 
     marks = []
-    for method, ((x, dx), (y, dy)) in found.items():
+    for method, ((x, dx), (y, dy)) in points.items():
         (px, py), (qx, qy) = at(x, y), at(x + dx, y + dy)
         w, h = qx - px, py - qy
         marks.append(
@@ -145,7 +146,7 @@ def pareto_svg(rows: Sequence[dict[str, Any]], kind: str) -> str:
             f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4" fill="#2060c0"/>'
             f'<text x="{px + 7:.1f}" y="{py - 6:.1f}">{html.escape(method)}</text>'
         )
-    means = {method: (x[0], y[0]) for method, (x, y) in found.items()}
+    means = {method: (x[0], y[0]) for method, (x, y) in points.items()}
     front = " ".join("{:.1f},{:.1f}".format(*at(*means[name])) for name in pareto_front(means))
     ticks = "".join(
         f'<text x="52" y="{at(low, y)[1] + 4:.1f}" text-anchor="end">{y:.1f}</text>'
@@ -188,7 +189,7 @@ def _page(out: Path, rows: Sequence[dict[str, Any]], title: str, note: str, plot
         parts.append(_html_table(_by_attribute(rows, kind)))
         if kind in plotted:
             parts.append(f'<img class="plot" src="pareto-{kind}.svg" alt="success against preservation">')
-        parts.append(_picture_grid(out, rows, kind))
+        parts.append(_image_grid(out, rows, kind))
     meanings = "".join(
         f"<li><i>{html.escape(head)}</i>: {html.escape(text)}</li>" for head, _, text in COLUMNS.values()
     )
@@ -215,17 +216,17 @@ def _html_table(lines: Sequence[str]) -> str:
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def _picture_grid(out: Path, rows: Sequence[dict[str, Any]], kind: str) -> str:
-    """Edits against source, methods and truth; pictures of the first seed."""
-    some = [row for row in rows if row["kind"] == kind]
-    seed = min(row["seed"] for row in some)
-    edits, methods = (list(dict.fromkeys(row[key] for row in some)) for key in ("edit", "method"))
+def _image_grid(out: Path, rows: Sequence[dict[str, Any]], kind: str) -> str:
+    """Edits against source, methods and truth; images of the first seed."""
+    of_kind = [row for row in rows if row["kind"] == kind]
+    seed = min(row["seed"] for row in of_kind)
+    edits, methods = (list(dict.fromkeys(row[key] for row in of_kind)) for key in ("edit", "method"))
     folders = ["_source", *methods, "_truth"]
     head = "".join(f"<th>{html.escape(name.strip('_'))}</th>" for name in folders)
     lines = []
     for edit in edits:
-        name = picture_name(edit, seed)
+        name = image_name(edit, seed)
         paths = [f"{kind}/{folder}/{name}" for folder in folders]
-        shown = [f'<img src="{html.escape(path)}" alt="">' if (out / path).exists() else "" for path in paths]
-        lines.append(f"<tr><th>{html.escape(edit)}</th>" + "".join(f"<td>{image}</td>" for image in shown) + "</tr>")
+        cells = [f'<img src="{html.escape(path)}" alt="">' if (out / path).exists() else "" for path in paths]
+        lines.append(f"<tr><th>{html.escape(edit)}</th>" + "".join(f"<td>{image}</td>" for image in cells) + "</tr>")
     return f"<table><tr><th></th>{head}</tr>{''.join(lines)}</table>"
