@@ -62,7 +62,7 @@ def fingerprint(
         more = {"weights": weights_of(guidance), **more}
         score = dataclasses.asdict(build_score(guidance["score"]))
         guidance["score"] = {"name": guidance["score"].get("name", "ssd"), **score}
-    facts = {key: value for key, value in leaves(config).items() if not _is_below(key, without)} | leaves(more)
+    facts = {key: value for key, value in leaves(config).items() if not is_below(key, without)} | leaves(more)
     return {key: json.dumps(value) for key, value in facts.items()}
 
 
@@ -111,7 +111,7 @@ def refuse_unread(
     """
     defaults = {**_defaults("data", experiment.data_type), **_defaults("system", experiment.system_type)}
     for key, value in leaves(experiment).items():
-        if _is_below(key, reads | CANNOT_CHANGE_RESULTS):
+        if is_below(key, reads | CANNOT_CHANGE_RESULTS):
             continue
         allowed = [mapping[key] for mapping in (defaults, usual or {}) if key in mapping]
         if value not in allowed:
@@ -172,7 +172,7 @@ def _checksum_of(file: Path, modified: int, size: int) -> str:
     return sha256(file)
 
 
-def _is_below(key: str, tops: frozenset[str]) -> bool:
+def is_below(key: str, tops: frozenset[str]) -> bool:
     """Whether a dotted key is one of these, or below one."""
     return any(key == top or key.startswith(f"{top}.") for top in tops)
 
