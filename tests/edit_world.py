@@ -12,6 +12,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SMOKE = REPOSITORY / "configs" / "smoke" / "edit.yaml"
 
 
+def channels_for(score: dict | str) -> int:
+    """Latent channels that the network of a score takes: InstructPix2Pix's reads the source image beside them."""
+    from threestudio_ssd.guidance import build_score
+
+    options = {"name": score} if isinstance(score, str) else score
+    return 8 if any(branch.image == "src" for branch in build_score(options).branches) else 4
+
+
 def toy_parts(keep_every: int = 3):
     """A toy scene thinned out, as Gaussians, and which of them are the object."""
     from threestudio_ssd.toyworld import PART_OBJECT, Attributes, build_scene

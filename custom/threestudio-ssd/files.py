@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
@@ -48,6 +50,14 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: Any) -> None:
     """Write plain values as readable JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_image(path: str | Path, pixels: np.ndarray) -> None:
+    """Write pixels uint8 (h w) or (h w 3) in the format of the path's suffix, whole or not at all."""
+    from PIL import Image
+
+    with whole_file(path) as beside:
+        Image.fromarray(pixels).save(beside)
 
 
 def sha256(path: str | Path) -> str:

@@ -31,15 +31,15 @@ MAY_IMPORT = {
     "rasterizers": GROUND,
     "diffusion": GROUND,
     "rendering": SPACE,
-    "toyworld": SPACE | {"rendering"},
+    "toyworld": SPACE | {"rendering", "masks", "metrics"},
     "masks": SPACE | {"rendering"},
     "data": SPACE | {"rendering"},
-    "report": SPACE | {"rendering", "masks", "metrics", "data"},
     "guidance": GROUND | {"scores", "diffusion"},
     "systems": SPACE | {"rendering", "scores", "diffusion", "guidance", "masks", "data", "metrics"},
+    "benchmarks": SPACE
+    | {"rendering", "scores", "diffusion", "guidance", "masks", "data", "metrics", "toyworld", "systems"},
 }
 """Plugin part -> the other parts it may import. Apps stand on top and may import all."""
-MAY_IMPORT["benchmarks"] = {*MAY_IMPORT}
 WITHOUT_HOST = {"errors", "files", "neighbors", "seeds", "scores", "metrics", "gaussians", "cameras", "rasterizers"}
 PLAIN_ONLY = {"scores", "gaussians", "cameras", "rasterizers"}
 PLAIN = {"torch", "numpy", "numba", "llvmlite", "jaxtyping", "PIL", "cv2", "zstandard", "gsplat"}

@@ -1,6 +1,7 @@
 """``--run evaluate``: figures of any edit; with a benchmark's config, the benchmark."""
 
 import sys
+from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
@@ -17,9 +18,12 @@ class Evaluate(Configurable):
 
     needs_config = False
     positional = ("before", "after", "cameras")
-    Config = EvaluateConfig
 
-    cfg: EvaluateConfig
+    @dataclass
+    class Config(EvaluateConfig):
+        """Keys of a measurement."""
+
+    cfg: Config
 
     def __call__(self, experiment: DictConfig | None) -> int:
         """Measure, or run the benchmark of the config."""
@@ -34,7 +38,7 @@ class Evaluate(Configurable):
                 expected="BEFORE AFTER [CAMERAS], or --config of a benchmark",
                 fix="write --run evaluate before.ply after.ply cameras.json, or --config configs/bench/toy.yaml",
             )
-        from .bench_edits import run_benchmark
+        from ..benchmarks.toy.run import run_benchmark
 
         sys.stdout.write(f"{run_benchmark(experiment)}\n")
         return 0

@@ -11,10 +11,10 @@ import threestudio
 from threestudio.utils.base import Configurable
 
 from ..benchmarks.grids import grid_cells, labelled_grid
+from ..benchmarks.toy.items import Method
+from ..benchmarks.toy.run import ItemsConfig, run_items
 from ..errors import ConfigError
-from ..report.images import write_image
-from .bench_edits import ItemsConfig, run_items
-from .bench_items import Method
+from ..files import write_image
 
 
 @threestudio.register("edit-sweep")

@@ -7,6 +7,7 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 
+from ..toyworld.instructions import random_instruction
 from ..toyworld.tokenizer import token_ids
 from ..toyworld.vocabulary import Attributes
 from .make_tiny_unet import (
@@ -19,7 +20,7 @@ from .make_tiny_unet import (
 )
 from .tiny_ldm_steps import save_model
 from .tiny_training import weights_table
-from .toy_pairs import random_instruction, write_pair_shards
+from .toy_pairs import write_pair_shards
 from .training import Trainer, Worker, batch_rng, load_shards, start_worker
 
 SEED = 13

@@ -1,6 +1,7 @@
 """Times of the CPU rasteriser: forward and backward by size, by stage, beside a plain yardstick, and its memory."""
 
 import ctypes
+import importlib
 import importlib.util
 import multiprocessing
 import multiprocessing.queues
@@ -12,12 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 
 import threestudio
 
+from ..errors import ConfigError
 from ..rasterizers import rasterization
 from ..rasterizers.stages import record_stages
 
@@ -118,7 +119,8 @@ def random_scene2d(count: int, width: int, height: int, sigma_px=SIGMA_PX, seed:
     """Projected Gaussians scattered over the image, standard deviations log-uniform in pixels."""
     rng = np.random.default_rng(seed)
     xy = rng.uniform((0, 0), (width, height), (count, 2))
-    sigmas = np.exp(rng.uniform(*np.log(sigma_px), (count, 2)))
+    low, high = np.log(sigma_px)
+    sigmas = np.exp(rng.uniform(low, high, (count, 2)))
     angles = rng.uniform(0, np.pi, count)
     c, s = np.cos(angles), np.sin(angles)
     xx = (c * sigmas[:, 0]) ** 2 + (s * sigmas[:, 1]) ** 2 + 0.3
@@ -136,7 +138,7 @@ def random_scene2d(count: int, width: int, height: int, sigma_px=SIGMA_PX, seed:
 def time_passes(scene: dict, width: int, height: int, repeats: int, **options) -> dict:
     """Fastest forward and backward pass, milliseconds, in all and by stage."""
     parameters = [tensor for tensor in scene.values() if tensor.requires_grad]
-    best = None
+    passes = []
     for _ in range(repeats + 1):
         for tensor in parameters:
             tensor.grad = None
@@ -146,9 +148,8 @@ def time_passes(scene: dict, width: int, height: int, repeats: int, **options) -
             middle = time.perf_counter()
             images.backward(torch.ones_like(images))
             end = time.perf_counter()
-        if best is None or end - start < best[0]:
-            best = end - start, middle - start, end - middle, dict(stages), meta["flatten_ids"].numel()
-    _, forward, backward, stages, num_pairs = best
+        passes.append((middle - start, end - middle, dict(stages), meta["flatten_ids"].numel()))
+    forward, backward, stages, num_pairs = min(passes, key=lambda each: each[0] + each[1])
     return {
         "forward_ms": forward * 1e3, "backward_ms": backward * 1e3,
         "stages_ms": {name: seconds * 1e3 for name, seconds in stages.items()}, "pairs": num_pairs,
@@ -193,13 +194,16 @@ def bench_edit(repeats: int) -> dict:
 def compare_with_yardstick(path: Path, repeats: int) -> dict:
     """The same 2D scene through the yardstick and, lifted to 3D, through ours, taking turns."""
     spec = importlib.util.spec_from_file_location("raster_yardstick", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(what=f"run.yardstick is {path}", expected="a Python file", fix="leave run.yardstick out")
     module = importlib.util.module_from_spec(spec)
     count, width, height = REFERENCE
+    numba_config: Any = importlib.import_module("numba.core.config")
     with tempfile.TemporaryDirectory() as folder:  # numba finds its cache by module name, and this has none
-        previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder
+        previous, numba_config.CACHE_DIR = numba_config.CACHE_DIR, folder
         spec.loader.exec_module(module)
         module.yardstick(module.scene2d(100, 64, 64), 64, 64, np.ones((64, 64, 3), np.float32))
-        numba.config.CACHE_DIR = previous
+        numba_config.CACHE_DIR = previous
     scene2d = module.scene2d(count, width, height)
     scene, weights = lift(scene2d, width, height), np.ones((height, width, 3), np.float32)
     theirs, ours, image = [], [], None

@@ -1,4 +1,4 @@
-"""Cameras: where the pictures of a scene are taken from, in one convention, and the pictures that belong to them."""
+"""Cameras: where a scene is looked at from, in one convention, and the photographs that were taken there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .lenses import Lens, read_picture, undistort
-from .pictures import picture_size
+from .lenses import Lens, read_photograph, undistort
+from .photographs import photograph_size
 
 
 @dataclass(eq=False)
@@ -42,9 +42,9 @@ class Cameras:
         self.lenses = self.lenses or [None] * count
         shapes = {"viewmats": (count, 4, 4), "Ks": (count, 3, 3), "widths": (count,), "heights": (count,)}
         for name, shape in shapes.items():
-            if tuple(getattr(self, name).shape) != shape:
-                found = tuple(getattr(self, name).shape)
-                raise ValueError(f"{name} has shape {found}, expected {shape} for {count} names")
+            actual = tuple(getattr(self, name).shape)
+            if actual != shape:
+                raise ValueError(f"{name} has shape {actual}, expected {shape} for {count} names")
         if len(self.image_paths) != count or len(self.lenses) != count:
             raise ValueError(f"{len(self.image_paths)} pictures and {len(self.lenses)} lenses for {count} cameras")
 
@@ -78,7 +78,7 @@ class Cameras:
 
     @property
     def ups(self) -> Float[Tensor, "c 3"]:
-        """Unit directions in the world that point upwards in the picture."""
+        """Unit directions in the world that point upwards in the image."""
         return -self.viewmats[:, 1, :3]
 
     def to(self, device: torch.device | str) -> "Cameras":
@@ -151,7 +151,7 @@ class Cameras:
 
         Args:
             index: Which view.
-            background: RGB in [0, 1] that transparent pictures are composited on; white if not given.
+            background: RGB in [0, 1] that transparent photographs are composited on; white if not given.
 
         Raises:
             SceneFormatError: If there is no photograph or it cannot be read.
@@ -159,18 +159,18 @@ class Cameras:
         size = (int(self.widths[index]), int(self.heights[index]))
         behind = torch.tensor(list(background), dtype=torch.float32)
         path, name, lens = self.image_paths[index], self.names[index], self.lenses[index]
-        return read_picture(path, name, lens, self.Ks[index].cpu(), size, behind)
+        return read_photograph(path, name, lens, self.Ks[index].cpu(), size, behind)
 
     def inside_photograph(self, index: int) -> Float[Tensor, "h w"]:
         """How much of each pixel of ``load_image`` the photograph shows, in [0, 1].
 
-        A pinhole picture of a lens with pincushion distortion, or a window beyond the borders, reaches further than
+        A pinhole image of a lens with pincushion distortion, or a window beyond the borders, reaches further than
         the photograph does.
         """
         size, lens = (int(self.widths[index]), int(self.heights[index])), self.lenses[index]
         if lens is None:
             return torch.ones(size[::-1])
-        width0, height0 = picture_size(self.image_paths[index])
+        width0, height0 = photograph_size(self.image_paths[index])
         return undistort(torch.ones(height0, width0, 1), lens, self.Ks[index].cpu(), size)[..., 0]
 
     def _with(self, Ks: Tensor, widths: Tensor, heights: Tensor) -> "Cameras":

@@ -11,14 +11,14 @@ from ..errors import SceneFormatError
 from .cameras import Cameras
 from .json_common import number_of, read_json
 from .lenses import Lens
-from .pictures import find_picture, short_names
+from .photographs import find_photograph, short_names
 
 
 def load_inria_json(path: Path) -> Cameras:
     """Read a ``cameras.json``, in the order of the names.
 
-    Sizes are those used in training; a picture of another size is scaled when it is read. There is no principal point
-    in the file: it is the centre.
+    Sizes are those used in training; a photograph of another size is scaled when it is read. The file has no principal
+    point: it is the centre.
 
     Raises:
         SceneFormatError: If the file is no list of cameras, or a key is missing or cannot be used.
@@ -40,7 +40,7 @@ def load_inria_json(path: Path) -> Cameras:
         torch.tensor([lens.size[0] for lens in lenses]),
         torch.tensor([lens.size[1] for lens in lenses]),
         short_names(names),
-        [find_picture(name, folders) for name in names],
+        [find_photograph(name, folders) for name in names],
         list(lenses),
     )
 

@@ -9,7 +9,7 @@ from .cameras import Cameras, concatenate
 from .colmap import find_colmap_model, load_colmap
 from .inria_json import load_inria_json
 from .json_common import frames_of, read_json
-from .pictures import short_names
+from .photographs import short_names
 from .transforms_json import World, load_transforms_json, training_transform
 
 _EXPECTED = (

@@ -69,9 +69,9 @@ def look_at(
 
     Args:
         eye: Camera centres.
-        target: Points in the middle of the picture; not equal to the eye.
-        up: Directions that point upwards in the picture; need be neither unit nor perpendicular. A camera that looks
-            along it takes the picture's top from another axis.
+        target: Points in the middle of the image; not equal to the eye.
+        up: Directions that point upwards in the image; need be neither unit nor perpendicular. A camera that looks
+            along it takes the image's top from another axis.
     """
     eye, target, up = torch.broadcast_tensors(*(torch.as_tensor(v, dtype=torch.float64) for v in (eye, target, up)))
     forward = torch.nn.functional.normalize(target - eye, dim=-1)
@@ -135,7 +135,7 @@ def orbit_cameras(
     east, north, up = orbit_frame(up)
     elevations, azimuths = elevations.deg2rad()[:, None], azimuths.deg2rad()[:, None]
     outward = elevations.cos() * (azimuths.sin() * east - azimuths.cos() * north) + elevations.sin() * up
-    # Straight above, "up" is undefined in the picture; the tangent that points away from the horizon is not.
+    # Straight above, "up" is undefined in the image; the tangent that points away from the horizon is not.
     top = -elevations.sin() * (azimuths.sin() * east - azimuths.cos() * north) + elevations.cos() * up
     viewmats = look_at(center + radii[:, None] * outward, center.expand(len(radii), 3), top)
     focal = 0.5 * height / math.tan(math.radians(fov_y_deg) / 2)

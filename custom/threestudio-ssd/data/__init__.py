@@ -1,7 +1,6 @@
 """View data modules."""
 
-from .gs_views import GSViews, SceneViews
-from .photos import Photos, PhotosData
+from .scene_views import GSViewsConfig, SceneViews, ViewPlan
 from .views import even_orbit, random_orbit, turntable, view_order
 
-__all__ = ["GSViews", "Photos", "PhotosData", "SceneViews", "even_orbit", "random_orbit", "turntable", "view_order"]
+__all__ = ["GSViewsConfig", "SceneViews", "ViewPlan", "even_orbit", "random_orbit", "turntable", "view_order"]

@@ -1,5 +1,6 @@
 """The prompts of an edit, embedded once before the loop."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import threestudio
@@ -14,8 +15,11 @@ NEGATIVE_PROMPT = (
 
 
 @threestudio.register("ssd-prompt-processor")
-class SSDPromptProcessor(PromptProcessor):
-    """Source and target prompt, the empty prompt, and NFSD's negative one."""
+class EditPrompts(PromptProcessor):
+    """Source and target prompt, the empty prompt, and NFSD's negative one.
+
+    It is also the interface behind the key ``prompt_processor_type``: processors of other kinds are subclasses.
+    """
 
     @dataclass
     class Config(PromptProcessor.Config):
@@ -40,24 +44,30 @@ class SSDPromptProcessor(PromptProcessor):
             )
 
     def __call__(self, backbone: Backbone, names: set[str]) -> dict[str, PromptEmbeds]:
-        """Embeddings of the named prompts (src tgt null neg), one row each; the text encoder is then freed.
+        """``rows`` of the one edit that the keys describe."""
+        return self.rows(backbone, names, [(self.cfg.source_prompt, self.cfg.target_prompt)])
+
+    def rows(self, backbone: Backbone, names: set[str], pairs: Sequence[tuple[str, str]]) -> dict[str, PromptEmbeds]:
+        """Embeddings of the named prompts, one row an edit; the text encoder is then freed.
+
+        Args:
+            backbone: Has the text encoder.
+            names: Of src, tgt, null and neg, those that the guidance reads.
+            pairs: Source and target prompt of each edit.
 
         Raises:
-            ConfigError: If the source prompt is empty although the score reads it.
+            ConfigError: If a source prompt is empty although the score reads it.
         """
-        if "src" in names and not self.cfg.source_prompt.strip():
+        sources, targets = zip(*pairs, strict=True)
+        if "src" in names and not all(source.strip() for source in sources):
             raise ConfigError(
                 what="source_prompt is empty",
                 expected="a sentence for what is there; this score compares the two prompts",
                 fix='set source_prompt="a photo of ..."',
             )
-        texts = {
-            "src": self.cfg.source_prompt,
-            "tgt": self.cfg.target_prompt,
-            "null": "",
-            "neg": self.cfg.negative_prompt,
-        }
-        ordered = sorted(names)
-        rows = backbone.encode_prompts([texts[name] for name in ordered])
+        count = len(pairs)
+        texts = {"src": sources, "tgt": targets, "null": ("",) * count, "neg": (self.cfg.negative_prompt,) * count}
+        distinct = list(dict.fromkeys(text for name in sorted(names) for text in texts[name]))
+        embeds = backbone.encode_prompts(distinct)
         backbone.free_text_encoder()
-        return {name: rows[i] for i, name in enumerate(ordered)}
+        return {name: embeds[[distinct.index(text) for text in texts[name]]] for name in names}

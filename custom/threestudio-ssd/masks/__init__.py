@@ -3,7 +3,7 @@
 from .box import in_box, in_sphere
 from .clean import grown, with_interior, without_floaters
 from .picture import load_masks
-from .preview import preview_pictures, save_previews
+from .preview import preview_images, save_previews
 from .saved import load_selection
 from .selection import MaskConfig, MaskPart, Selection, check_mask, find_selection, select
 from .tracing import Trace, trace, trace_views, visible_weights
@@ -20,7 +20,7 @@ __all__ = [
     "in_sphere",
     "load_masks",
     "load_selection",
-    "preview_pictures",
+    "preview_images",
     "save_previews",
     "select",
     "trace",

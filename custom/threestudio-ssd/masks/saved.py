@@ -36,9 +36,11 @@ def load_selection(path: str | Path, num_gaussians: int) -> Bool[Tensor, "n"]:
             fix="take the file of an earlier run",
         ) from cause
     if not isinstance(values, np.ndarray) or values.dtype != np.bool_ or values.ndim != 1:
-        found = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else "several arrays"
+        kind = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else "several arrays"
         raise SceneFormatError(
-            what=f"mask.saved {path} holds {found}", expected="one boolean for each Gaussian", fix="save it as booleans"
+            what=f"mask.saved {path} holds {kind}",
+            expected="one boolean for each Gaussian",
+            fix="save it as booleans",
         )
     if len(values) != num_gaussians:
         raise SceneFormatError(

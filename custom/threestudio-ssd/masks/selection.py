@@ -15,7 +15,7 @@ from threestudio.utils.config import parse_structured
 from ..cameras import Cameras
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
-from ..rendering import render_each
+from ..rendering import render_bchw
 from .box import in_box, in_sphere
 from .clean import grown, with_interior, without_floaters
 from .picture import load_masks
@@ -66,7 +66,7 @@ class MaskConfig(MaskPart):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Masks in pictures that a selection was traced from.
+    """Masks in images that a selection was traced from.
 
     Attributes:
         views: (c) the views, at the masks' size.
@@ -83,7 +83,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Selection:
-    """The Gaussians an edit may change, and the masks in pictures they come from."""
+    """The Gaussians an edit may change, and the masks in images they come from."""
 
     is_selected: Bool[Tensor, "n"]
     evidence: list[Evidence] = field(default_factory=list)
@@ -191,26 +191,26 @@ def _check_parts(part: Any, path: str) -> None:
 def _in_part(part: Any, cfg: MaskConfig | DictConfig, scene: _Scene, evidence: list[Evidence]) -> Bool[Tensor, "n"]:
     """The Gaussians that pass every key of a part."""
     gaussians = scene.gaussians
-    found = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
+    is_in = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
     if part.box is not None:
-        found &= in_box(gaussians.means, part.box)
+        is_in &= in_box(gaussians.means, part.box)
     if part.sphere is not None:
-        found &= in_sphere(gaussians.means, part.sphere)
+        is_in &= in_sphere(gaussians.means, part.sphere)
     if part.saved:
-        found &= load_selection(part.saved, len(gaussians)).to(found.device)
+        is_in &= load_selection(part.saved, len(gaussians)).to(is_in.device)
     if part.picture:
-        views, masks, inside = _picture_masks(part.picture, scene)
-        found &= _traced(views, masks, cfg, scene, evidence, inside)
+        views, masks, inside = _image_masks(part.picture, scene)
+        is_in &= _traced(views, masks, cfg, scene, evidence, inside)
     if part.text:
-        found &= _traced(*_text_masks(part.text, cfg, scene), cfg, scene, evidence)
+        is_in &= _traced(*_text_masks(part.text, cfg, scene), cfg, scene, evidence)
     if len(part.any_of):
-        found &= torch.stack([_in_part(inner, cfg, scene, evidence) for inner in _inner(part, "any_of")]).any(dim=0)
+        is_in &= torch.stack([_in_part(inner, cfg, scene, evidence) for inner in _inner(part, "any_of")]).any(dim=0)
     for inner in _inner(part, "none_of"):
-        found &= ~_in_part(inner, cfg, scene, evidence)
-    return found
+        is_in &= ~_in_part(inner, cfg, scene, evidence)
+    return is_in
 
 
-def _picture_masks(picture: str, scene: _Scene) -> tuple[Cameras, Tensor, Tensor]:
+def _image_masks(picture: str, scene: _Scene) -> tuple[Cameras, Tensor, Tensor]:
     if scene.capture is None:
         raise ConfigError(
             what=f"mask.picture is {picture} but there are no cameras",
@@ -223,23 +223,23 @@ def _picture_masks(picture: str, scene: _Scene) -> tuple[Cameras, Tensor, Tensor
 def _text_masks(text: str, cfg: MaskConfig | DictConfig, scene: _Scene) -> tuple[Cameras, Tensor]:
     from .text import segment
 
-    views = scene.views
-    some = views[torch.linspace(0, len(views) - 1, min(cfg.num_views, len(views))).round().long()]
-    some = some.scaled(cfg.view_size / int(min(some.widths[0], some.heights[0])))
-    images = torch.stack(list(render_each(scene.gaussians, some, scene.background))).permute(0, 3, 1, 2)
-    return some, segment(images, text, cfg.segmenter, cfg.confidence).float()
+    count = len(scene.views)
+    views = scene.views[torch.linspace(0, count - 1, min(cfg.num_views, count)).round().long()]
+    views = views.scaled(cfg.view_size / int(min(views.widths[0], views.heights[0])))
+    images = render_bchw(scene.gaussians, views, scene.background)
+    return views, segment(images, text, cfg.segmenter, cfg.confidence).float()
 
 
 def _traced(
     views: Cameras, masks: Tensor, cfg: MaskConfig | DictConfig, scene: _Scene, evidence: list[Evidence],
     inside: Tensor | None = None,
 ) -> Bool[Tensor, "n"]:  # fmt: skip
-    """The Gaussians under masks in pictures, cleaned if the config says so."""
+    """The Gaussians under masks in images, cleaned if the config says so."""
     traced = trace_views(scene.gaussians, views, masks, cfg.threshold, inside)
     evidence.append(Evidence(views, masks, traced.agreements, traced.is_trusted))
     if num_left := int((~traced.is_trusted).sum()):
         threestudio.warn(f"{num_left} of {len(views)} masks contradict the others and are left out; see save/mask.")
-    found, means = traced.is_selected, scene.gaussians.means
+    is_selected, means = traced.is_selected, scene.gaussians.means
     if cfg.clean:
-        found = with_interior(means, without_floaters(means, found, traced.weights), traced.is_seen)
-    return found
+        is_selected = with_interior(means, without_floaters(means, is_selected, traced.weights), traced.is_seen)
+    return is_selected

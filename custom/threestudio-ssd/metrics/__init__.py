@@ -1,4 +1,4 @@
-"""Metrics: pure functions on pictures (b 3 h w) in [0, 1] and on texts; one value per picture."""
+"""Metrics: pure functions on images (b 3 h w) in [0, 1] and on texts; one value per image."""
 
 from .clip_directional_similarity import clip_direction_consistency, clip_directional_similarity
 from .clip_model import ClipModel, check_clip, load_clip, read_clip
@@ -7,6 +7,7 @@ from .clip_similarity import clip_similarity
 from .lpips import Lpips, load_lpips, lpips
 from .mse import mse
 from .psnr import IDENTICAL_PSNR, psnr
+from .regions import edit_regions
 from .saturation import saturation_drift
 from .ssim import ssim
 from .structure_distance import StructureModel, load_structure_model, structure_distance
@@ -23,6 +24,7 @@ __all__ = [
     "clip_directional_similarity",
     "clip_scores",
     "clip_similarity",
+    "edit_regions",
     "edited_region_similarity",
     "load_clip",
     "load_lpips",

@@ -13,16 +13,16 @@ def mse(
     *,
     mask_mode: MaskMode = "region",
 ) -> Float[Tensor, " b"]:
-    """Mean squared error per picture, over pixels and channels; lower is closer.
+    """Mean squared error per image, over pixels and channels; lower is closer.
 
     Args:
-        images: Pictures to be judged, [0, 1].
+        images: Images to be judged, [0, 1].
         references: What they are compared with, [0, 1].
         masks: Where to look (1 inside); None is everywhere. An edit's background is ``~object_masks``.
         mask_mode: ``region`` or PIE-Bench's ``zeroed``, see ``masked_pair``.
 
     Returns:
-        One value per picture in [0, 1]; NaN for an empty region. PIE-Bench reports it times 10^4.
+        One value per image in [0, 1]; NaN for an empty region. PIE-Bench reports it times 10^4.
 
     Raises:
         ValueError: If shapes or ranges do not fit.

@@ -14,16 +14,16 @@ def saturation_drift(
     *,
     mask_mode: MaskMode = "region",
 ) -> Float[Tensor, " b"]:
-    """Mean chroma (largest minus smallest of R, G, B) of the pictures minus that of the references.
+    """Mean chroma (largest minus smallest of R, G, B) of the images minus that of the references.
 
     Args:
-        images: Pictures to be judged, [0, 1].
+        images: Images to be judged, [0, 1].
         references: What they should look like, [0, 1].
         masks: Where to look (1 inside); None is everywhere.
         mask_mode: ``region`` or ``zeroed``, see ``masked_pair``.
 
     Returns:
-        One signed value per picture in [-1, 1]: positive is too vivid, 0 is right, NaN for an empty region.
+        One signed value per image in [-1, 1]: positive is too vivid, 0 is right, NaN for an empty region.
 
     Raises:
         ValueError: If shapes or ranges do not fit.

@@ -25,7 +25,7 @@ from .stages import stage
 logger = logging.getLogger("threestudio_ssd.rasterizers")
 
 _FOLDER = Path(__file__).parent
-_SOURCES = (
+_KERNEL_MODULES = (
     "blending",
     "camera_models",
     "compiling",
@@ -42,8 +42,8 @@ _state: dict = {"pool": None, "pool_size": 0, "announced": False}
 def _cache_folder() -> str:
     """A writable folder named after the kernels' sources: editing any of them recompiles what it is inlined into."""
     digest = hashlib.sha256()
-    for source in _SOURCES:
-        digest.update((_FOLDER / f"{source}.py").read_bytes())
+    for module in _KERNEL_MODULES:
+        digest.update((_FOLDER / f"{module}.py").read_bytes())
     name = f"numba-{digest.hexdigest()[:16]}"
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "threestudio-ssd"
     for parent in (_FOLDER / "__pycache__", user_cache, Path(tempfile.gettempdir()) / "threestudio-ssd"):

@@ -1,1 +1,1 @@
-"""What a run leaves for people: figures of any edit, and rows of images as files."""
+"""What a run leaves for people: images before and after, figures, pages."""

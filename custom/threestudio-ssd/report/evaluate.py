@@ -6,21 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from ..cameras import Cameras, load_cameras
-from ..data import GSViews, SceneViews
+from threestudio.utils.config import parse_structured
+
+from ..cameras import load_cameras
+from ..data import GSViewsConfig, SceneViews, ViewPlan
 from ..errors import ConfigError
 from ..files import write_json, write_text
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
+from ..images import save_rows
 from ..masks import check_mask, find_selection
 from ..masks.selection import describe_mask
 from ..metrics import (
     IDENTICAL_PSNR,
     clip_direction_consistency,
     clip_scores,
+    edit_regions,
     load_structure_model,
     lpips,
     mse,
@@ -30,14 +34,11 @@ from ..metrics import (
     structure_distance,
     tiny_perceptual_distance,
 )
-from ..rendering import coverage, render_each
-from .images import write_image_rows
+from ..rendering import coverage, render_bchw
 
 GRID_VIEWS = 6
 SCRIPT_VIEWS = 96
 """Orbit views that stand for the folder of renders that the released script draws from."""
-INSIDE_COVERAGE, OUTSIDE_COVERAGE = 0.5, 0.02
-"""What was to change made up more than the first share of a pixel inside, and less than the second outside."""
 
 
 def write_evaluation(cfg: Any) -> str:
@@ -50,7 +51,7 @@ def write_evaluation(cfg: Any) -> str:
         The table and the path of the JSON file, for printing.
     """
     out, (figures, images) = Path(cfg.out), evaluate_edit(cfg)
-    write_image_rows(out / "views.png", *(stack[:GRID_VIEWS] for stack in images))
+    save_rows(out / "views.png", (stack[:GRID_VIEWS] for stack in images))
     write_json(out / "evaluate.json", figures)
     text = as_markdown(figures)
     write_text(out / "evaluate.md", text)
@@ -68,14 +69,10 @@ def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], tuple[Float[Tensor, "c 3 h 
     """
     _check(cfg)
     before, after = load_gaussians(cfg.before), load_gaussians(cfg.after)
-    data, views = evaluation_views(cfg, before)
+    plan, views = evaluation_views(cfg, before)
     background = torch.tensor(list(cfg.background))
-
-    def renders(gaussians: Gaussians, cameras: Cameras) -> Float[Tensor, "c 3 h w"]:
-        return torch.stack(list(render_each(gaussians, cameras, background))).permute(0, 3, 1, 2)
-
-    source, edited = renders(before, views.train), renders(after, views.train)
-    path = [renders(each, views.video) for each in (before, after)] if len(views.video) > 1 else None
+    source, edited = (render_bchw(each, views.train, background) for each in (before, after))
+    path = [render_bchw(each, views.video, background) for each in (before, after)] if len(views.video) > 1 else None
     clip_figures = _clip_figures(cfg, source, edited, path)
     measured = torch.linspace(0, len(source) - 1, min(cfg.num_views, len(source))).round().long()
     cameras, source, edited = views.train[measured], source[measured], edited[measured]
@@ -85,16 +82,17 @@ def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], tuple[Float[Tensor, "c 3 h 
         "num_views": len(cameras), "size": list(source.shape[-2:]), **clip_figures, **_change(cfg, source, edited),
     }  # fmt: skip
     if describe_mask(cfg.mask) != "everything":
-        is_selected = find_selection(cfg.mask, before, views.train, data.capture, background).is_selected
+        is_selected = find_selection(cfg.mask, before, views.train, plan.capture, background).is_selected
         figures |= {"num_selected": int(is_selected.sum())}
-        for where, masks in regions(coverage(before, is_selected, cameras)).items():
+        regions = edit_regions(coverage(before, is_selected, cameras))
+        for where, masks in zip(("inside", "outside"), regions, strict=True):
             figures |= _change(cfg, source, edited, masks, f"_{where}")
     if cfg.structure_model:
         model = load_structure_model(cfg.structure_model)
         figures["structure_distance"] = float(structure_distance(edited, source, model).mean())
         figures["structure_model"] = model.label
     if cfg.truth:
-        truth = renders(load_gaussians(cfg.truth), cameras)
+        truth = render_bchw(load_gaussians(cfg.truth), cameras, background)
         figures |= {
             "psnr_to_truth": _mean_psnr(edited, truth), "psnr_to_truth_before": _mean_psnr(source, truth),
             "ssim_to_truth": float(ssim(edited, truth).mean()),
@@ -103,7 +101,7 @@ def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], tuple[Float[Tensor, "c 3 h 
     return figures, (source, edited)
 
 
-def evaluation_views(cfg: Any, gaussians: Gaussians) -> tuple[GSViews, SceneViews]:
+def evaluation_views(cfg: Any, gaussians: Gaussians) -> tuple[ViewPlan, SceneViews]:
     """The poses: ``train`` those that figures are means over, ``video`` the path whose neighbours are compared.
 
     The released script draws twice from a whole folder of renders, so for it ``train`` holds every view of the capture,
@@ -121,17 +119,8 @@ def evaluation_views(cfg: Any, gaussians: Gaussians) -> tuple[GSViews, SceneView
         "num_train_views": num_views, "test_size": cfg.size,
         "video_frames": cfg.path_frames if is_paired and cfg.target_prompt else 0,
     }  # fmt: skip
-    data = GSViews(keys)
-    return data, data.views(gaussians, cfg.size, 2)
-
-
-def regions(shares: Float[Tensor, "c h w"]) -> dict[str, Bool[Tensor, "c h w"]]:
-    """Pixels that show what was to change, and pixels that do not; those between, on its outline, are neither.
-
-    Args:
-        shares: How much of each pixel it made up before the edit.
-    """
-    return {"inside": shares > INSIDE_COVERAGE, "outside": shares < OUTSIDE_COVERAGE}
+    plan = ViewPlan(parse_structured(GSViewsConfig, keys))
+    return plan, plan.views(gaussians, cfg.size, 2)
 
 
 def _check(cfg: Any) -> None:
@@ -158,10 +147,10 @@ def _clip_figures(cfg: Any, source: Tensor, edited: Tensor, path: list[Tensor] |
         source, edited, *texts, cfg.clip_model, protocol=cfg.protocol, num_views=cfg.num_views,
         generator=torch.Generator().manual_seed(cfg.seed),
     )  # fmt: skip
-    figures = {"source_prompt": texts[0], "target_prompt": texts[1]}
+    figures: dict[str, Any] = {"source_prompt": texts[0], "target_prompt": texts[1]}
     figures |= {f"clip_{key}" if "similarity" in key else key: value for key, value in asdict(scores).items()}
     if path is not None:
-        figures["clip_direction_consistency"] = float(clip_direction_consistency(*path, cfg.clip_model).mean())
+        figures["clip_direction_consistency"] = float(clip_direction_consistency(path[0], path[1], cfg.clip_model).mean())
     return figures
 
 

@@ -1,12 +1,12 @@
 """Toy scenes and cameras in the types of the rest of the project."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..cameras import Cameras
+from ..files import write_json
 from ..gaussians import Gaussians
 from ..gaussians.sh import sh0_from_rgbs
 from .world import ToyCamera, ToyScene
@@ -26,7 +26,7 @@ def to_gaussians(scene: ToyScene) -> Gaussians:
 
 
 def to_cameras(cameras: list[ToyCamera], width: int, height: int) -> Cameras:
-    """Toy cameras at one picture size, pixels; named view_000, view_001, ..."""
+    """Toy cameras at one image size, pixels; named view_000, view_001, ..."""
     count = len(cameras)
     return Cameras(
         viewmats=torch.from_numpy(np.stack([camera.viewmat for camera in cameras])),
@@ -54,4 +54,4 @@ def save_cameras_json(cameras: Cameras, path: Path) -> None:
                 "fy": round(float(K[1, 1]), 4),
             }
         )
-    Path(path).write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    write_json(path, entries)

@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from threestudio_ssd.apps.tiny_ip2p_steps import ip2p_step, save_ip2p, what_is_given, widened
-from threestudio_ssd.apps.toy_pairs import instructions, random_change, random_instruction, write_pair_shards
+from threestudio_ssd.apps.toy_pairs import write_pair_shards
 from threestudio_ssd.apps.training import Worker
 from threestudio_ssd.diffusion import load_backbone
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
 from threestudio_ssd.toyworld import ATTRIBUTES, Attributes, sample_attributes
 from threestudio_ssd.toyworld.captions import MAX_TOKENS
+from threestudio_ssd.toyworld.instructions import instructions, random_change, random_instruction
 from threestudio_ssd.toyworld.tokenizer import build_tokenizer
 
 SOURCE = Attributes("ball", "red", "plain", "grass", "day")

@@ -15,14 +15,14 @@ from tests.edit_world import REPOSITORY, SIZE
 from threestudio.run import main
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
-from threestudio_ssd.apps.make_toy_pie_bench import TOY_ENTRIES, write_toy_pie_bench
 from threestudio_ssd.benchmarks.pie import run
 from threestudio_ssd.benchmarks.pie.dataset import decode_mask, encode_mask, load_pie_bench
 from threestudio_ssd.benchmarks.pie.metrics import COLUMNS, Judges, cut_to_square, load_judges, pie_figures, pie_table
+from threestudio_ssd.benchmarks.pie.toy import TOY_ENTRIES, write_toy_pie_bench
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
 from threestudio_ssd.errors import ConfigError, SceneFormatError
-from threestudio_ssd.guidance import SSDGuidance
+from threestudio_ssd.guidance import EditGuidance
 from threestudio_ssd.metrics import Lpips, load_clip, load_lpips, load_structure_model
 from threestudio_ssd.metrics.lpips_backbones import BACKBONES, Backbone
 
@@ -369,7 +369,7 @@ def test_an_edit_hears_the_config_s_negative_prompt_and_size(dataset):
     edits = []
     for changes in ([], ["system.prompt_processor.negative_prompt=a blue cube on snow"], ["data.size=16"]):
         cfg = experiment(dataset, "system.guidance.score.name=nfsd", "system.learning_rate=1", *changes)
-        edits.append(run.edit_one(SSDGuidance(cfg.system.guidance), entry, source, cfg))
+        edits.append(run.edit_one(EditGuidance(cfg.system.guidance), entry, source, cfg))
     assert (edits[0] - edits[1]).abs().max() > 1e-4
     assert edits[0].shape[-2:] == (SIZE, SIZE * 3 // 2)
     assert edits[2].shape[-2:] == (16, 24)

@@ -1,6 +1,7 @@
 """Scores from the words of a config."""
 
 import dataclasses
+import typing
 
 import pytest
 
@@ -29,7 +30,8 @@ def test_every_field_of_every_score_can_be_set(name):
     base = PRESETS[name] if name in PRESETS else SCORES[name]()
     for field in dataclasses.fields(base):
         default = getattr(base, field.name)
-        value = "uniform" if isinstance(default, str) else type(default)(2)
+        choices = typing.get_args(typing.get_type_hints(type(base))[field.name])
+        value = choices[-1] if choices else not default if isinstance(default, bool) else type(default)(2)
         changed = build_score({"name": name, field.name: value})
         assert getattr(changed, field.name) == value
         assert dataclasses.replace(changed, **{field.name: default}) == base

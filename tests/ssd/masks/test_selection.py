@@ -16,7 +16,7 @@ from threestudio_ssd.masks import (
     in_box,
     in_sphere,
     load_selection,
-    preview_pictures,
+    preview_images,
     select,
 )
 from threestudio_ssd.masks import text as text_module
@@ -138,7 +138,7 @@ def test_previews_tint_the_selection_and_mark_masks_left_out(toy, tmp_path):
         Image.fromarray((mask.numpy() * 255).astype(np.uint8)).save(tmp_path / f"{name}.png")
     selection = find_selection(MaskConfig(picture=str(tmp_path)), toy.gaussians, toy.cameras, toy.cameras, BLACK)
     assert selection.evidence[0].is_trusted.tolist() == [True, True, True, False, True, True]
-    shown = dict(preview_pictures(toy.gaussians, selection, toy.cameras, BLACK))
+    shown = dict(preview_images(toy.gaussians, selection, toy.cameras, BLACK))
     assert list(shown) == toy.cameras.names
     for name, picture in shown.items():
         assert picture.shape == (384, 384, 3)
@@ -147,7 +147,7 @@ def test_previews_tint_the_selection_and_mark_masks_left_out(toy, tmp_path):
         assert bool(is_red.any()) == (name == "view_003")
         assert bool(is_cyan.any()) == (name != "view_003")
     box = find_selection(MaskConfig(box=UPPER), toy.gaussians, toy.cameras[:2], None, BLACK)
-    assert [name for name, _ in preview_pictures(toy.gaussians, box, toy.cameras[:2], BLACK)] == [
+    assert [name for name, _ in preview_images(toy.gaussians, box, toy.cameras[:2], BLACK)] == [
         "view_000",
         "view_001",
     ]
@@ -159,9 +159,9 @@ def test_every_traced_view_has_a_picture_and_a_box_at_most_twelve(toy, monkeypat
     views = toy_cameras(15, 16)
     for parts in (1, 2):
         evidence = [Evidence(views, torch.zeros(15, 16, 16), torch.ones(15), torch.ones(15, dtype=torch.bool))] * parts
-        names = [name for name, _ in preview_pictures(few, Selection(is_object, evidence), views, BLACK)]
+        names = [name for name, _ in preview_images(few, Selection(is_object, evidence), views, BLACK)]
         assert len(set(names)) == len(names) == 15 * parts
-    assert len(list(preview_pictures(few, Selection(is_object), views, BLACK))) == 12
+    assert len(list(preview_images(few, Selection(is_object), views, BLACK))) == 12
 
 
 def test_a_nested_part_with_a_bad_box_is_named(toy):

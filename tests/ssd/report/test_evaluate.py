@@ -13,7 +13,7 @@ from threestudio_ssd.apps.evaluate import Evaluate
 from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 from threestudio_ssd.metrics import clip_direction_consistency, clip_scores
 from threestudio_ssd.rendering import coverage, render_each
-from threestudio_ssd.report.evaluate import SCRIPT_VIEWS, evaluation_views, regions
+from threestudio_ssd.report.evaluate import SCRIPT_VIEWS, evaluation_views
 from threestudio_ssd.toyworld.splat import save_cameras_json
 
 PROMPTS = ["source_prompt=a photo of a red ball on grass", "target_prompt=a photo of a blue ball on grass"]
@@ -167,12 +167,6 @@ def test_a_mask_gives_figures_inside_and_outside(scenes, tmp_path):
     assert figures["ssim_to_before_inside"] < figures["ssim_to_before_outside"]
     assert figures["tiny_distance_to_before_inside"] > figures["tiny_distance_to_before_outside"]
     assert figures["structure_model"] == "self-similarity distance on tiny-clip (not DINO ViT-B/8)"
-
-
-def test_the_outline_is_neither_inside_nor_outside():
-    figures = regions(torch.tensor([[[0.0, 0.019, 0.02, 0.5, 0.51, 1.0]]]))
-    assert figures["inside"].tolist() == [[[False, False, False, False, True, True]]]
-    assert figures["outside"].tolist() == [[[True, True, False, False, False, False]]]
 
 
 def test_without_cameras_an_orbit_and_without_prompts_no_clip(scenes, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.edit_world import REPOSITORY, SIZE, write_clip
+from tests.edit_world import REPOSITORY, SIZE, channels_for, write_clip
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
@@ -15,7 +15,7 @@ from threestudio_ssd.diffusion import random_backbone
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
 from threestudio_ssd.errors import ConfigError, SceneFormatError
-from threestudio_ssd.guidance import SSDGuidance
+from threestudio_ssd.guidance import EditGuidance
 from threestudio_ssd.scores import SCORES
 from threestudio_ssd.systems import EditablePictures
 from threestudio_ssd.systems.image_edit import SinglePicture, read_mask
@@ -41,7 +41,7 @@ def world(tmp_path_factory):
 
 
 def run(world, out, *more, stages=("train", "test", "export"), score="ssd", **words):
-    model = world / f"model-{score}" if score == "ssd-ip2p" else world / "model"
+    model = world / ("model-ssd-ip2p" if channels_for(score) == 8 else "model")
     given = {
         "picture": world / "picture.png", "model": model, "steps": 4, "use_timestamp": "false", "tag": "edit",
         "exp_root_dir": out, "trainer.accelerator": "cpu", "system.clip_model": world / "clip",
@@ -118,11 +118,12 @@ def pictures_of(count, seed=0, size=(SIZE, 40)):
 @pytest.mark.parametrize("score", SCORES)
 def test_every_score_edits_pictures_side_by_side_as_one_by_one(score):
     """Batches of three pictures, each with its prompt and seed; VSD's LoRA belongs to one picture and runs alone."""
-    count, seeds, texts = (1 if score == "vsd" else 3), [4, 5, 6], ["a red ball", "a blue cat", "a green dog"]
+    has_lora = any(branch.network == "lora" for branch in SCORES[score]().branches)
+    count, seeds, texts = (1 if has_lora else 3), [4, 5, 6], ["a red ball", "a blue cat", "a green dog"]
 
     def edit(rows):
-        backbone = random_backbone(image_size=SIZE, in_channels=8 if score == "ssd-ip2p" else 4)
-        guidance = SSDGuidance({"score": {"name": score}}, backbone=backbone)
+        backbone = random_backbone(image_size=SIZE, in_channels=channels_for(score))
+        guidance = EditGuidance({"score": {"name": score}}, backbone=backbone)
         images = pictures_of(3)[rows]
         editable = EditablePictures(backbone, images)
         names = {"src": "a picture", "null": "", "neg": "blurry"}

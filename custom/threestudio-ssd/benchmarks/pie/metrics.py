@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from jaxtyping import Bool, Float
@@ -26,6 +27,7 @@ from ...metrics import (
     tiny_perceptual_distance,
 )
 from ...metrics.clip_model import TINY_LABEL
+from ...metrics.regions import MaskMode
 from .dataset import GROUPS
 
 COLUMNS = {
@@ -111,19 +113,21 @@ def pie_figures(
         as_published: Reproduce the published script's quirks, see ``AS_PUBLISHED``.
     """
     background = ~mask[None]
-    how = {"mask_mode": "zeroed" if as_published else "region"}
-    perceptual = tiny_perceptual_distance if judges.lpips is None else lpips
-    network = judges.clip if judges.lpips is None else judges.lpips
+    mask_mode: MaskMode = "zeroed" if as_published else "region"
+    if judges.lpips is None:
+        perceptual = partial(tiny_perceptual_distance, model=judges.clip)
+    else:
+        perceptual = partial(lpips, model=judges.lpips)
     clip, seen = judges.clip, edited
     if as_published:
         clip, seen = replace(clip, antialias=True), (edited * 255).round() / 255
     has_background = bool(background.any())
     where = (edited, source, background)
     region = {
-        "perceptual": lambda: 1e3 * float(perceptual(*where, **how, model=network)),
-        "mse": lambda: 1e4 * float(mse(*where, **how)),
-        "psnr": lambda: float(psnr(*where, **how).clamp(max=IDENTICAL_PSNR)),
-        "ssim": lambda: 1e2 * float(ssim(*where, **how)),
+        "perceptual": lambda: 1e3 * float(perceptual(*where, mask_mode=mask_mode)),
+        "mse": lambda: 1e4 * float(mse(*where, mask_mode=mask_mode)),
+        "psnr": lambda: float(psnr(*where, mask_mode=mask_mode).clamp(max=IDENTICAL_PSNR)),
+        "ssim": lambda: 1e2 * float(ssim(*where, mask_mode=mask_mode)),
     }
     inside = edited_region_similarity(seen, mask[None], target_prompt, clip)
     return {
@@ -137,8 +141,8 @@ def pie_figures(
 def pie_table(rows: Sequence[Mapping[str, Any]], name: str, note: str, heads: Mapping[str, str]) -> str:
     """Means over images, all and by group, as Markdown; ``heads`` are those of the judges."""
     arrows = {"lower": "↓", "higher": "↑"}
-    heads = [f"{heads[figure]} {arrows[better]}" for figure, (_, better) in COLUMNS.items()]
-    lines = [f"| {name} | images | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
+    columns = [f"{heads[figure]} {arrows[better]}" for figure, (_, better) in COLUMNS.items()]
+    lines = [f"| {name} | images | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
     groups: list[tuple[str, list]] = [("all", list(rows))]
     groups += [
         (f"{number} {title}", [row for row in rows if row["group"] == number]) for number, title in enumerate(GROUPS)

@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from omegaconf import DictConfig
 from torch import Tensor
 
 import threestudio
-from threestudio.utils.misc import C
 
+from ...edits.image_edit import ImageBatchEdit
 from ...errors import ConfigError
 from ...files import sha256, write_json, write_text
-from ...guidance import SSDGuidance
-from ...report.images import as_pixels, write_image
-from ...systems import EditablePictures
-from ...systems.image_edit import as_tensor, read_rgb
+from ...guidance import EditGuidance, guidance_class
+from ...images import as_tensor, fitting_size, read_rgb, resized, save_image
 from ..fingerprint import CANNOT_CHANGE_RESULTS, check_same, fingerprint, refuse_unread
 from .dataset import IMAGES, MAPPING, SIZE, PieEntry, load_pie_bench
 from .metrics import (
@@ -186,44 +183,29 @@ def checksum_of_inputs(entry: PieEntry, *images: Path) -> str:
 
 def edit_all(entries: Sequence[PieEntry], dataset: Path, images: Path, experiment: DictConfig) -> None:
     """Edit each image as a run of the image config would, without mask, and write it as soon as it is done."""
-    guidance = threestudio.find(experiment.system.guidance_type)(experiment.system.guidance)
+    guidance = guidance_class(experiment.system.guidance_type)(experiment.system.guidance)
     untrained = copy.deepcopy(guidance.state_dict())
     for number, entry in enumerate(entries):
         guidance.load_state_dict(untrained)
         source = as_tensor(read_rgb(dataset / IMAGES / entry.image_path, "the benchmark's"))
         edited = edit_one(guidance, entry, source, experiment)
-        write_image(result_path(images, entry), as_pixels(resized(edited, source.shape[-2:])[0]))
+        save_image(result_path(images, entry), resized(edited, source.shape[-2:])[0].permute(1, 2, 0))
         threestudio.info(f"{number + 1} of {len(entries)}: {entry.image_path}")
 
 
 def edit_one(
-    guidance: SSDGuidance, entry: PieEntry, source: Float[Tensor, "1 3 h w"], experiment: DictConfig
+    guidance: EditGuidance, entry: PieEntry, source: Float[Tensor, "1 3 h w"], experiment: DictConfig
 ) -> Float[Tensor, "1 3 h2 w2"]:
     """The edited image, at the size that the config or the model says."""
     backbone, system = guidance.backbone, experiment.system
-    multiple, scale = backbone.size_multiple, (experiment.data.size or backbone.image_size) / min(source.shape[-2:])
-    sides = [max(multiple, round(side * scale / multiple) * multiple) for side in source.shape[-2:]]
+    sides = fitting_size(source.shape[-2:], experiment.data.size or backbone.image_size, backbone.size_multiple)
     target = entry.instruction if backbone.has_image_condition else entry.target_prompt
     negative = system.prompt_processor.negative_prompt
     texts = {"src": entry.source_prompt, "tgt": target, "null": "", "neg": negative}
     prompts = {name: backbone.encode_prompts([texts[name]]) for name in sorted(guidance.prompt_names)}
-    editable = EditablePictures(backbone, resized(source, sides).to(backbone.device), system.parametrisation)
-    optimizer = editable.make_optimizer(system.latent_steps)
-    for step in range(system.num_steps):
-        loss, _ = editable.step(
-            guidance, prompts, step=step, num_steps=system.num_steps, seed=[system.seed],
-            detail_weight=C(system.lambda_detail, 0, step),
-        )  # fmt: skip
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.param_groups[0]["lr"] = C(system.learning_rate, 0, step)
-        optimizer.step()
-    return editable.result().cpu()
-
-
-def resized(image: Float[Tensor, "1 3 h w"], size: Sequence[int]) -> Float[Tensor, "1 3 h2 w2"]:
-    """An image at another size, antialiased."""
-    if tuple(image.shape[-2:]) == tuple(size):
-        return image
-    image = torch.nn.functional.interpolate(image, tuple(size), mode="bicubic", antialias=True, align_corners=False)
-    return image.clamp(0, 1)
+    edit = ImageBatchEdit(resized(source, sides).to(backbone.device), guidance, prompts, system, [system.seed])
+    edit.prepare()
+    optimizers = edit.make_optimizers()
+    for step in range(edit.num_steps):
+        edit.step(step, optimizers)
+    return edit.result().cpu()

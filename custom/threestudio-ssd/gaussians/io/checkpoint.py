@@ -35,15 +35,15 @@ def read_checkpoint(path: Path) -> Gaussians:
             expected="a checkpoint of gsplat, nerfstudio or INRIA's code",
             fix=_FIX,
         ) from error
-    found = _inria(loaded) or _by_name(loaded)
-    if found is None:
+    tensors = _inria(loaded) or _by_name(loaded)
+    if tensors is None:
         keys = ", ".join(map(str, list(loaded)[:6])) if isinstance(loaded, Mapping) else type(loaded).__name__
         raise SceneFormatError(
             what=f"{path} holds no Gaussians (it has {keys})",
             expected="means, scales, quats, opacities, sh0 and shN, as gsplat saves them under splats",
             fix=_FIX,
         )
-    means, log_scales, quats, logits, sh0, shN = (tensor.detach().float().contiguous() for tensor in found)
+    means, log_scales, quats, logits, sh0, shN = (tensor.detach().float().contiguous() for tensor in tensors)
     count = len(means)
     fields = {
         "means": means.clone(),

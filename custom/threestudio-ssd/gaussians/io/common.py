@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...errors import SceneFormatError
-from ..model import FIELD_NAMES, Gaussians, Source
+from ..model import FIELD_NAMES, FileOrigin, Gaussians
 
 HIDDEN_LOGIT = -30.0
 """Opacity logit of a Gaussian whose stored values cannot be drawn (NaN, infinite): opacity 1e-13, never visible."""
@@ -79,7 +79,7 @@ def make_harmless(fields: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
 def finish(
     fields: dict[str, Tensor], *, path: Path, kind: str, file: Any, notes: Mapping[str, str] | None = None
 ) -> Gaussians:
-    """Gaussians from decoded values, made harmless, with their source; warns of rows that needed it."""
+    """Gaussians from decoded values, made harmless, with their origin; warns of rows that needed it."""
     hidden, zero = make_harmless(fields)
     if len(hidden):
         warn(
@@ -91,7 +91,7 @@ def finish(
     altered = torch.from_numpy(np.union1d(hidden, zero))
     values = {name: fields[name][altered].clone() for name in FIELD_NAMES}
     index = torch.arange(len(fields["means"]))
-    return Gaussians(**fields, source=Source(str(path), kind, file, index, dict(notes or {}), altered, values))
+    return Gaussians(**fields, origin=FileOrigin(str(path), kind, file, index, dict(notes or {}), altered, values))
 
 
 def logits_of(opacities: np.ndarray) -> np.ndarray:
@@ -124,24 +124,24 @@ def same_rows(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     return (a == b).reshape(len(a), -1).all(axis=1) if a.size else np.ones(len(a), dtype=bool)
 
 
-def source_file(gaussians: Gaussians, kind: str) -> tuple[Any, np.ndarray] | None:
+def origin_file(gaussians: Gaussians, kind: str) -> tuple[Any, np.ndarray] | None:
     """What the format's reader kept and the row of each Gaussian in it, or None if they come from elsewhere."""
-    source = gaussians.source
-    if source is None or source.format != kind:
+    origin = gaussians.origin
+    if origin is None or origin.format != kind:
         return None
-    return source.file, source.index.numpy()
+    return origin.file, origin.rows.numpy()
 
 
 def untouched_altered(gaussians: Gaussians) -> np.ndarray:
     """(m) places of Gaussians made harmless on reading and not edited since: their raw row is written back."""
-    source = gaussians.source
-    if source is None or not len(source.altered):
+    origin = gaussians.origin
+    if origin is None or not len(origin.altered):
         return np.zeros(0, np.int64)
-    places = torch.isin(source.index, source.altered).nonzero()[:, 0]
-    rows = torch.searchsorted(source.altered, source.index[places])
+    places = torch.isin(origin.rows, origin.altered).nonzero()[:, 0]
+    rows = torch.searchsorted(origin.altered, origin.rows[places])
     kept = np.ones(len(places), dtype=bool)
     for name, tensor in gaussians.parameters().items():
-        now, then = tensor.detach().cpu()[places], source.altered_values[name][rows]
+        now, then = tensor.detach().cpu()[places], origin.altered_values[name][rows]
         if now.shape == then.shape:
             kept &= same_rows(now.float().numpy(), then.numpy())
     return places.numpy()[kept]

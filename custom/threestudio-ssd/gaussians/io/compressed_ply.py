@@ -20,8 +20,8 @@ from .common import (
     as_fields,
     finish,
     logits_of,
+    origin_file,
     same_rows,
-    source_file,
     untouched_altered,
     warn,
 )
@@ -97,7 +97,7 @@ def read_compressed_ply(path: Path, data: bytes, header: Header) -> Gaussians:
 def write_compressed_ply(gaussians: Gaussians, path: Path) -> None:
     """Write a compressed PLY in the order of the Gaussians; nearby ones should be neighbours (``morton_order``)."""
     values = as_arrays(gaussians)
-    kept = source_file(gaussians, "compressed.ply")
+    kept = origin_file(gaussians, "compressed.ply")
     if kept is None:
         bounds, words = _fresh(values)
         raw = CompressedPly(bounds, words, _encode_sh(values["shN"]))
@@ -216,15 +216,15 @@ def _edited(
         bounds[name][fits] = old_bounds[fits]
         is_exact[field] = same[field] & fits[chunk]
     words = _encode_words(values, drawn, bounds, chunk)
-    source_words = old.words[np.maximum(index, 0)]
+    old_words = old.words[np.maximum(index, 0)]
     for column, field in ((0, "means"), (1, "raw_quats"), (2, "log_scales")):
         kept = is_exact.get(field, same[field])
-        words[kept, column] = source_words[kept, column]
+        words[kept, column] = old_words[kept, column]
     rgb, alpha = np.uint32(0xFFFFFF00), np.uint32(0xFF)
     mask = np.where(is_exact["sh0"], rgb, 0).astype(np.uint32) | np.where(same["logit_opacities"], alpha, 0).astype(
         np.uint32
     )
-    words[:, 3] = (words[:, 3] & ~mask) | (source_words[:, 3] & mask)
+    words[:, 3] = (words[:, 3] & ~mask) | (old_words[:, 3] & mask)
     sh = _encode_sh(values["shN"])
     if sh.shape[1] == old.sh.shape[1]:
         sh[same["shN"]] = old.sh[index[same["shN"]]]
@@ -240,14 +240,14 @@ def _edited(
 def _reusable(
     drawn: np.ndarray, chunk: np.ndarray, index: np.ndarray, old_bounds: np.ndarray, is_same: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which chunks can keep the bounds of one chunk of the source file, and those bounds."""
+    """Which chunks can keep the bounds of one chunk of the old file, and those bounds."""
     num_chunks = int(chunk[-1]) + 1 if len(chunk) else 0
-    source = np.where(index >= 0, index // CHUNK, -1)
+    chunk_of = np.where(index >= 0, index // CHUNK, -1)
     starts = np.arange(num_chunks) * CHUNK
     if not num_chunks:
         return np.zeros(0, dtype=bool), np.zeros((0, 2, 3), np.float32)
-    highest = np.maximum.reduceat(source, starts)
-    lowest = np.minimum.reduceat(np.where(source < 0, len(old_bounds), source), starts)
+    highest = np.maximum.reduceat(chunk_of, starts)
+    lowest = np.minimum.reduceat(np.where(chunk_of < 0, len(old_bounds), chunk_of), starts)
     candidate = old_bounds[np.maximum(highest, 0)]
     low, high = candidate[chunk, 0], candidate[chunk, 1]
     is_inside = is_same | ((drawn >= low) & (drawn <= high)).all(axis=1)

@@ -18,7 +18,7 @@ from ...errors import SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
 from ..sh import C0
-from .common import as_arrays, finish, read_bytes, same_rows, source_file, untouched_altered
+from .common import as_arrays, finish, origin_file, read_bytes, same_rows, untouched_altered
 from .ply_header import Element, Header, parse_header
 
 FLAT_LOG_SCALE = float(np.log(1e-6))
@@ -70,7 +70,7 @@ def read_ply(path: Path, data: bytes | None = None) -> Gaussians:
 
 def write_ply(gaussians: Gaussians, path: Path) -> None:
     """Write a plain splat PLY; rows that come unchanged from one keep their bytes, others the columns unknown here."""
-    kept = source_file(gaussians, "ply")
+    kept = origin_file(gaussians, "ply")
     if kept is None:
         names = _standard_names(gaussians.shN.shape[1])
         lines = ["ply", "format binary_little_endian 1.0", "element vertex 0"]
@@ -184,9 +184,9 @@ def _skip(data: bytes, start: int, element: Element, header: Header, path: Path)
     return start
 
 
-def _fail_short(path: Path, rows: int, promised: int, wanted: int, found: int) -> None:
+def _fail_short(path: Path, rows: int, promised: int, wanted: int, actual: int) -> None:
     raise SceneFormatError(
-        what=f"{path} ends after {max(rows, 0)} of {promised} Gaussians ({found} bytes)",
+        what=f"{path} ends after {max(rows, 0)} of {promised} Gaussians ({actual} bytes)",
         expected=f"{wanted} bytes, as the header promises",
         fix="copy or download the file again; it is cut short",
     )
@@ -298,7 +298,7 @@ def _encode_blocks(raw: PlyFile, index: np.ndarray, gaussians: Gaussians, kept: 
 
 
 def _encode_rows(raw: PlyFile, index: np.ndarray, gaussians: Gaussians) -> np.ndarray:
-    """Rows of any number types: source rows with every changed value replaced, zeros in unknown columns of new rows."""
+    """Rows of any number types: old rows with every changed value replaced, zeros in unknown columns of new rows."""
     values, rows, is_old = _columns(gaussians), np.zeros(len(index), raw.rows.dtype), index >= 0
     names = rows.dtype.names
     for name in names:

@@ -22,7 +22,7 @@ from ...errors import MissingPackageError, SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
 from .codebook import PALETTE_LIMIT, SIZE, assign, fit_codebook, fit_palette, nearest, refit_free_entries
-from .common import as_arrays, as_fields, finish, logits_of, read_bytes, same_rows, source_file, warn
+from .common import as_arrays, as_fields, finish, logits_of, origin_file, read_bytes, same_rows, warn
 from .packed import Sections, keep_untouched, sigmoid, to_bytes
 from .quats import pack_smallest_three, unpack_smallest_three
 
@@ -91,7 +91,7 @@ def write_sog(gaussians: Gaussians, path: Path) -> None:
     if gaussians.sh_degree > 3:
         warn(f"{path}: .sog holds SH degree 0 to 3; degree {gaussians.sh_degree} was cut")
         gaussians = gaussians.with_sh_degree(3)
-    values, kept = as_arrays(gaussians), source_file(gaussians, "sog")
+    values, kept = as_arrays(gaussians), origin_file(gaussians, "sog")
     if kept is not None and kept[0].version == 2 and kept[0].palette.shape[1] == values["shN"].shape[1]:
         raw = _edited(gaussians, values, *kept, path)
     else:
@@ -296,8 +296,8 @@ def _grown_palette(
         fresh = nearest(wanted, old.rest).astype(np.uint8).reshape(-1, *palette.shape[1:])
         labels[edited] = len(palette) + places.reshape(-1)
         return np.concatenate([palette, fresh]), labels
-    known = torch.from_numpy(old.rest[palette].reshape(len(palette), -1))
-    labels[edited] = assign(torch.from_numpy(wanted), known).numpy()[places.reshape(-1)]
+    entries = torch.from_numpy(old.rest[palette].reshape(len(palette), -1))
+    labels[edited] = assign(torch.from_numpy(wanted), entries).numpy()[places.reshape(-1)]
     return palette, labels
 
 

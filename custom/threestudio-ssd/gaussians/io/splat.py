@@ -11,7 +11,7 @@ from ...errors import SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
 from ..sh import C0
-from .common import as_arrays, as_fields, finish, logits_of, read_bytes, source_file, warn
+from .common import as_arrays, as_fields, finish, logits_of, origin_file, read_bytes, warn
 from .packed import Sections, keep_untouched, sigmoid, to_bytes, unit_quats
 
 ROW = 32
@@ -49,7 +49,7 @@ def write_splat(gaussians: Gaussians, path: Path) -> None:
     if gaussians.sh_degree and np.any(values["shN"]):
         warn(f"{path}: .splat holds no view-dependent colour; SH degree {gaussians.sh_degree} is left out")
     encoded = encode(values)
-    kept = source_file(gaussians, "splat")
+    kept = origin_file(gaussians, "splat")
     if kept is not None:
         encoded = keep_untouched(gaussians, encoded, kept[0], kept[1], decode)
     with open_whole(path) as file:

@@ -17,7 +17,7 @@ import numpy as np
 from ...errors import MissingPackageError, SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
-from .common import as_arrays, as_fields, finish, logits_of, read_bytes, source_file, warn
+from .common import as_arrays, as_fields, finish, logits_of, origin_file, read_bytes, warn
 from .packed import Sections, keep_untouched, sigmoid, to_bytes
 from .quats import pack_smallest_three, unpack_smallest_three
 
@@ -69,11 +69,11 @@ def read_spz(path: Path) -> Gaussians:
 def write_spz(gaussians: Gaussians, path: Path) -> None:
     """Write an ``.spz`` file: the version of the file read, else 3. SH keeps 8 bits and is clipped to -1..0.992."""
     values = as_arrays(gaussians)
-    kept = source_file(gaussians, "spz")
+    kept = origin_file(gaussians, "spz")
     old, index = kept if kept is not None else (None, None)
     version, flags, extensions = (old.version, old.flags, old.extensions) if old else (WRITTEN_VERSION, 0, b"")
-    if old is None and gaussians.source is not None and "render_mode" in gaussians.source.notes:
-        flags = _IS_ANTIALIASED if gaussians.source.notes["render_mode"] in ("mip", "antialiased") else 0
+    if old is None and gaussians.origin is not None and "render_mode" in gaussians.origin.notes:
+        flags = _IS_ANTIALIASED if gaussians.origin.notes["render_mode"] in ("mip", "antialiased") else 0
     bits = old.fraction_bits if old else FRACTION_BITS
     largest = float(np.abs(values["means"]).max(initial=0.0))
     while bits > 0 and version > 1 and largest >= 2.0 ** (23 - bits):

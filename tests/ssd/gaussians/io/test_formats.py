@@ -246,9 +246,9 @@ def test_antialiased_scenes_stay_so(tmp_path):
     data[14] |= 1
     (tmp_path / "mip.spz").write_bytes(gzip.compress(bytes(data)))
     scene = load_gaussians(tmp_path / "mip.spz")
-    assert scene.source.notes == {"render_mode": "antialiased"}
+    assert scene.origin.notes == {"render_mode": "antialiased"}
     save_gaussians(scene, tmp_path / "again.spz")
-    assert load_gaussians(tmp_path / "again.spz").source.notes == {"render_mode": "antialiased"}
+    assert load_gaussians(tmp_path / "again.spz").origin.notes == {"render_mode": "antialiased"}
 
 
 def test_sog_as_a_folder_and_its_first_version(truth, tmp_path):

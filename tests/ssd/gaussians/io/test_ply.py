@@ -96,7 +96,7 @@ def test_unknown_columns_and_comments_survive_an_edit(tmp_path):
     header = (tmp_path / "comments.ply").read_bytes().split(b"end_header")[0]
     assert b"comment Vertical Axis: z\n" in header
     assert b"element vertex 2\n" in header
-    assert comments.source.notes == {"up": "+z"}
+    assert comments.origin.notes == {"up": "+z"}
 
 
 def test_undrawable_rows_are_counted_hidden_and_kept(tmp_path):

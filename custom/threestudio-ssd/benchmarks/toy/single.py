@@ -1,0 +1,87 @@
+"""Whole runs of toy edits with any config, one after the other, each judged by its truth."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ...files import write_json, write_text
+from ...gaussians import Gaussians
+from ...gaussians.io import load_gaussians
+from ...images import save_rows
+from ...metrics import IDENTICAL_PSNR, psnr
+from ...toyworld.capture import write_scene
+from ...toyworld.edits import ToyEdit, toy_edit
+from ...toyworld.truth import judge_images, make_truth, shots
+from ...toyworld.views import held_out_orbit
+
+VIEW_SIZE = 128
+
+
+def run_toy_edits(names: list[str], experiment: DictConfig, out: Path, scene_seed: int) -> str:
+    """Run every edit that has no result yet; the table of all, which stands in ``edits.md`` as well.
+
+    Args:
+        names: Of toy edits.
+        experiment: Complete config of the edit.
+        out: Where scenes, pictures and ``edits.json`` go.
+        scene_seed: Of the toy scenes.
+    """
+    rows = []
+    for name in names:
+        row_file = out / name / "row.json"
+        if not row_file.exists():
+            write_json(row_file, run_toy_edit(toy_edit(name), copy.deepcopy(experiment), out / name, scene_seed))
+        rows.append(json.loads(row_file.read_text()))
+    write_json(out / "edits.json", rows)
+    write_text(out / "edits.md", as_table(rows))
+    return as_table(rows)
+
+
+def run_toy_edit(edit: ToyEdit, cfg: DictConfig, folder: Path, seed: int) -> dict[str, Any]:
+    """Edit one toy scene with the given experiment and judge it; pictures and the row stay in ``folder``."""
+    from threestudio.trainer import run_experiment
+
+    write_scene(folder / "scene", edit.source, seed)
+    words = dict(zip(("source_prompt", "target_prompt"), edit.prompts, strict=True))
+    cfg.system.prompt_processor.update(words)
+    cfg.system.scene = str(folder / "scene" / "scene.ply")
+    cfg.data.cameras = str(folder / "scene" / "cameras.json")
+    cfg.data.video_frames = 0
+    cfg.system.mask.picture = str(folder / "scene" / "masks") if edit.has_mask else None
+    cfg.trial_dir = str(folder / "run")
+    run_experiment(cfg, ["train", "test", "export"])
+    edited = load_gaussians(folder / "run" / "save" / "edited.ply")
+    row = {"edit": edit.name, "attribute": edit.attribute, **words, **judge(edit, edited, folder, seed)}
+    report = json.loads((folder / "run" / "save" / "report.json").read_text())
+    return row | {key: report[key] for key in ("seconds", "steps", "psnr_outside", "clip_directional_similarity")}
+
+
+def judge(edit: ToyEdit, edited: Gaussians, folder: Path, seed: int) -> dict[str, Any]:
+    """Compare an edited splat with the truth on a held-out orbit, and write ``strip.png`` (source, edited, truth).
+
+    Args:
+        edit: What was asked for.
+        edited: The result.
+        folder: Where the strip goes.
+        seed: Of the toy scene.
+    """
+    views = held_out_orbit(VIEW_SIZE)
+    truth = make_truth(edit, seed, views)
+    images = shots(edited, views)
+    save_rows(folder / "strip.png", [truth.source, images, truth.target])
+    whole = [float(psnr(stack, truth.target).clamp(max=IDENTICAL_PSNR).mean()) for stack in (truth.source, images)]
+    return {**judge_images(images, truth), "psnr_truth_before": whole[0], "psnr_truth_after": whole[1]}
+
+
+def as_table(rows: list[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    head = "| edit | success | kept | PSNR to truth, before → after | PSNR outside | seconds |\n"
+    return f"{head}|---|---|---|---|---|---|\n" + "".join(
+        f"| {row['source_prompt']} → {row['target_prompt']} | {row['success']:.2f} | {row['kept']:.2f} | "
+        f"{row['psnr_truth_before']:.1f} → {row['psnr_truth_after']:.1f} | "
+        f"{'-' if row['outside_psnr'] is None else format(row['outside_psnr'], '.1f')} | {row['seconds']:.0f} |\n"
+        for row in rows
+    )
