@@ -150,7 +150,8 @@ def _clip_figures(cfg: Any, source: Tensor, edited: Tensor, path: list[Tensor] |
     figures: dict[str, Any] = {"source_prompt": texts[0], "target_prompt": texts[1]}
     figures |= {f"clip_{key}" if "similarity" in key else key: value for key, value in asdict(scores).items()}
     if path is not None:
-        figures["clip_direction_consistency"] = float(clip_direction_consistency(path[0], path[1], cfg.clip_model).mean())
+        values = clip_direction_consistency(path[0], path[1], cfg.clip_model)
+        figures["clip_direction_consistency"] = float(values.mean())
     return figures
 
 
