@@ -35,7 +35,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "app-make-tiny-ip2p": "apps.make_models:MakeTinyIp2p",
     "app-make-tiny-models": "apps.make_models:MakeTinyModels",
     "app-make-tiny-seg": "apps.make_judges:MakeTinySeg",
-    "app-make-toy-pie-bench": "apps.pie_dataset:MakeToyPieBench",
+    "app-make-toy-pie-bench": "apps.make_toy_pie_bench:MakeToyPieBench",
     "app-make-toy-scene": "apps.make_toy_scene:MakeToyScene",
     "app-pie-bench": "apps.pie_bench:PieBench",
     "app-preview": "apps.preview:Preview",

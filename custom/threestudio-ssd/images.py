@@ -1,6 +1,6 @@
 """Images on disk and their sizes: reading, resizing to what a model takes, masks drawn over them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from .early import unreadable_image
 from .errors import ConfigError
-from .files import whole_file
+from .files import write_image
 
 
 def read_rgb(path: str | Path, key: str) -> Image.Image:
@@ -66,7 +66,11 @@ def resized(images: Float[Tensor, "b 3 h w"], size: Sequence[int]) -> Float[Tens
 
 
 def save_image(path: str | Path, image: Float[Tensor, "h w 3"]) -> None:
-    """Write an image in [0, 1], whole or not at all; the suffix decides the format."""
-    pixels = (image.detach().cpu().clamp(0, 1) * 255 + 0.5).byte().numpy()
-    with whole_file(path) as beside:
-        Image.fromarray(pixels).save(beside)
+    """Write an image, values beyond [0, 1] cut, whole or not at all; the suffix decides the format."""
+    write_image(path, (image.detach().cpu().clamp(0, 1) * 255 + 0.5).byte().numpy())
+
+
+def save_rows(path: str | Path, stacks: Iterable[Float[Tensor, "c 3 h w"]]) -> None:
+    """Write stacks of images below one another, the images of each side by side; all rows are of one width."""
+    rows = [torch.cat(list(stack.permute(0, 2, 3, 1)), dim=1) for stack in stacks]
+    save_image(path, torch.cat(rows))

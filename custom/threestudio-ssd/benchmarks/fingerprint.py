@@ -56,7 +56,7 @@ def fingerprint(
         The keys of the config in its order, the score with all its fields; then the checksums or commits of the
         model's files below ``weights``; then ``more``.
     """
-    config = OmegaConf.to_container(experiment, resolve=True)
+    config = _plain(experiment)
     guidance = config["system"].get("guidance")
     if guidance is not None:
         more = {"weights": weights_of(guidance), **more}
@@ -124,13 +124,17 @@ def refuse_unread(
 
 def leaves(tree: Mapping[str, Any] | DictConfig, prefix: str = "") -> dict[str, Any]:
     """The values of nested mappings by dotted key; lists and empty mappings are values."""
-    plain = OmegaConf.to_container(tree, resolve=True) if isinstance(tree, DictConfig) else tree
     values: dict[str, Any] = {}
-    for key, value in plain.items():
-        value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    for key, value in _plain(tree).items():
+        value = _plain(value)
         is_branch = isinstance(value, Mapping) and value
         values |= leaves(value, f"{prefix}{key}.") if is_branch else {f"{prefix}{key}": value}
     return values
+
+
+def _plain(value: Any) -> Any:
+    """A config as dicts, lists and values; anything else as it is."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def weights_of(guidance: Mapping[str, Any]) -> dict[str, str]:

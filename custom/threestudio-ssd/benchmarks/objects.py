@@ -15,6 +15,7 @@ from ..cameras import Cameras
 from ..files import write_json, write_text
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
+from ..images import save_rows
 from ..metrics import IDENTICAL_PSNR, edit_regions, psnr
 from ..rendering import coverage
 from ..toyworld import PART_OBJECT, Attributes, build_scene
@@ -22,7 +23,7 @@ from ..toyworld.captions import describe
 from ..toyworld.capture import in_capture, write_capture
 from ..toyworld.classifier import load_classifier
 from ..toyworld.splat import to_gaussians
-from ..toyworld.truth import save_strip, shots
+from ..toyworld.truth import shots
 from ..toyworld.views import capture_views, held_out_orbit
 
 NUM_CAMERAS, NUM_MASKS, SIZE, NUM_VIEWS = 48, 12, 128, 8
@@ -114,7 +115,7 @@ def judge(
         folder: Where the strip goes.
     """
     start, result, truth = stacks = [shots(scene, views) for scene in scenes]
-    save_strip(folder / "strip.png", stacks)
+    save_rows(folder / "strip.png", stacks)
     row = {}
     for place, where in zip(("object", "elsewhere"), edit_regions(coverage(*with_object, views)), strict=True):
         for name, images in (("start", start), ("result", result)):

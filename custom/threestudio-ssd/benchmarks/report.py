@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_text
+from ..toyworld.edits import NULL
 from .grids import image_name
 
 COLUMNS = {
@@ -27,8 +28,6 @@ COLUMNS = {
     "seconds": ("seconds", 1, "an edit, in a batch of all; figures of one machine"),
 }
 """Key -> head of the column, decimals, meaning."""
-NULL = "null"
-"""Attribute of a null edit's row."""
 KIND_TITLES = {"picture": "Pictures (2D)", "scene": "Scenes (3D)"}
 
 
@@ -183,7 +182,7 @@ def write_report(out: Path, rows: Sequence[dict[str, Any]], title: str, note: st
 
 def _page(out: Path, rows: Sequence[dict[str, Any]], title: str, note: str, plotted: Sequence[str]) -> str:
     summary, parts = summarise(rows), []
-    for kind in dict.fromkeys(row["kind"] for row in rows):
+    for kind in dict.fromkeys(str(row["kind"]) for row in rows):
         parts.append(f"<h2>{html.escape(KIND_TITLES.get(kind, kind))}</h2>")
         parts.append(_html_table(_table(summary, kind)))
         parts.append(_html_table(_by_attribute(rows, kind)))

@@ -1,1 +1,1 @@
-"""What a run leaves for people: pictures before and after, figures, pages."""
+"""What a run leaves for people: images before and after, figures, pages."""

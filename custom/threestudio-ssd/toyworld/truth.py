@@ -1,9 +1,8 @@
 """What a toy edit should look like, and how far a result is from it: the judge of all comparisons."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +10,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..cameras import Cameras
-from ..files import write_image
 from ..gaussians import Gaussians
 from ..metrics import IDENTICAL_PSNR, edit_regions, psnr, saturation_drift, ssim, tiny_perceptual_distance
 from ..rendering import coverage, render_bchw
@@ -47,12 +45,6 @@ class Truth:
 def shots(gaussians: Gaussians, views: Cameras) -> Float[Tensor, "c 3 h w"]:
     """Renders in [0, 1] before black; views of one size."""
     return render_bchw(gaussians, views, torch.zeros(3))
-
-
-def save_strip(path: Path, stacks: Sequence[Float[Tensor, "c 3 h w"]]) -> None:
-    """Write stacks of images below one another, the views of each side by side."""
-    rows = [torch.cat(list(stack.permute(0, 2, 3, 1)), dim=1) for stack in stacks]
-    write_image(path, (torch.cat(rows).clamp(0, 1) * 255).byte().numpy())
 
 
 def make_truth(edit: ToyEdit, scene_seed: int, views: Cameras) -> Truth:

@@ -1,9 +1,7 @@
 """The toy benchmark and sweeps: trials side by side are trials alone, items resume, the report says what rows say."""
 
-import csv
 import json
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,8 +12,7 @@ from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 from threestudio_ssd.apps import bench_items
 from threestudio_ssd.apps.bench_items import Method, methods_from
-from threestudio_ssd.apps.bench_report import markdown, pareto_front, pareto_svg, summarise, write_report
-from threestudio_ssd.apps.sweep import sweep_cells, sweep_grid
+from threestudio_ssd.apps.sweep import sweep_methods
 from threestudio_ssd.apps.toy_trials import PictureTrials, SceneTrials, Trial, run_trials, steps_to_share
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_backbone, random_components
@@ -92,58 +89,6 @@ def test_steps_to_a_share_of_the_way():
     assert steps_to_share([(0, None), (10, None)]) is None
 
 
-def row(**changes):
-    base = {
-        "method": "dds", "kind": "picture", "edit": "blue-ball", "attribute": "color", "seed": 0, "success": 1.0,
-        "kept": 0.5, "truth_psnr": 20.0, "truth_ssim": 0.8, "truth_distance": 0.1, "outside_psnr": 30.0,
-        "consistency": None, "saturation_drift": 0.1, "steps_to_90": 40.0, "noise_predictions": 600.0,
-        "encodes": 1.0, "seconds": 2.0, "probabilities": [],
-    }  # fmt: skip
-    return base | changes
-
-
-ROWS = [
-    row(), row(edit="snow", attribute="ground", success=0.0), row(seed=1), row(seed=1, edit="snow", attribute="ground"),
-    row(edit="null-ball", attribute="null", success=0.25, outside_psnr=44.0),
-    row(method="ssd", outside_psnr=35.0, success=0.9), row(method="sds", outside_psnr=25.0, success=0.5),
-]  # fmt: skip
-
-
-def test_means_over_edits_spread_over_seeds_null_edits_apart():
-    found = summarise(ROWS)["picture", "dds"]
-    assert found["success"] == pytest.approx((0.75, np.std([0.5, 1.0], ddof=1)))
-    assert found["null_success"] == (0.25, 0.0)
-    assert found["null_psnr"] == (44.0, 0.0)
-    assert found["consistency"] is None
-    text = markdown(ROWS, "Title", "note")
-    assert "| dds | 0.75 ± 0.35 |" in text
-    assert "| success by attribute | color | ground | null |" in text
-    assert "| dds | 1.00 | 0.50 | 0.25 |" in text
-
-
-def test_pareto_front_and_plot():
-    assert pareto_front({"a": (1, 3), "b": (2, 2), "c": (3, 1), "d": (1, 1)}) == ["a", "b", "c"]
-    plot = pareto_svg(ROWS, "picture")
-    assert plot.count("<circle") == 3
-    assert "<polyline" in plot
-    assert pareto_svg(ROWS, "scene") == ""
-
-
-def test_report_files(tmp_path):
-    assert write_report(tmp_path, ROWS, "A < B", "note") == tmp_path / "report.md"
-    with (tmp_path / "rows.csv").open() as file:
-        lines = list(csv.DictReader(file))
-    assert len(lines) == len(ROWS)
-    assert lines[0]["success"] == "1.0"
-    with (tmp_path / "table.csv").open() as file:
-        means = {line["method"]: line for line in csv.DictReader(file)}
-    assert (float(means["dds"]["success"]), float(means["dds"]["success_std"])) == pytest.approx((0.75, 0.5**1.5))
-    assert means["dds"]["consistency"] == ""
-    page = (tmp_path / "report.html").read_text()
-    assert "A &lt; B" in page
-    assert 'src="pareto-picture.svg"' in page
-
-
 def test_the_smoke_benchmark_runs_resumes_and_writes_everything(model, tmp_path, monkeypatch, capsys):
     words = ["--run", "evaluate", "--config", str(REPOSITORY / "configs/bench/smoke.yaml")]
     words += [f"system.out={tmp_path}", f"system.overrides=[model={model}]", "system.batch=1"]
@@ -172,19 +117,6 @@ def test_the_smoke_sweep_writes_a_labelled_grid(model, tmp_path, capsys):
     assert f"{tmp_path}/grid.png" in capsys.readouterr().out
     assert Image.open(tmp_path / "grid.png").height > 3 * 100
     assert "| w_e=5.5 |" in (tmp_path / "report.md").read_text()
-
-
-def test_a_grid_shows_edits_across_one_axis_and_cells_across_two(tmp_path):
-    for kind in ("_source", "_truth", "a=1", "a=2", "a=1 b=3"):
-        (tmp_path / kind).mkdir()
-        for edit in ("one", "two"):
-            Image.new("RGB", (64, 64)).save(tmp_path / kind / f"{edit}-0.png")
-    along = {(value,): Method(f"a={value}", "x.yaml") for value in "12"}
-    height = sweep_grid(along, tmp_path, ["one"], ["a"]).shape[0]
-    assert height == 4 * (18 + 96 + 4)
-    assert sweep_grid(along, tmp_path, ["one", "two"], ["a"]).shape[:2] == (height, 2 * 100)
-    cell = {("1", "3"): Method("a=1 b=3", "x.yaml")}
-    assert sweep_grid(cell, tmp_path, ["one", "two"], ["a", "b"]).shape[:2] == (2 * 118, 200)
 
 
 def test_vsd_runs_one_edit_at_a_time(model, tmp_path, monkeypatch):
@@ -217,34 +149,17 @@ SWEEPS = [path for path in sorted((REPOSITORY / "configs/sweeps").glob("*.yaml")
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_cell_of_every_sweep_is_a_complete_config(path):
-    cells = sweep_cells(complete(load_config(path)).system)
+    cells = sweep_methods(complete(load_config(path)).system)
     assert len(cells) >= 2
     loaded = [method.load(10) for method in cells.values()]
     assert len({str(each.system) for each in loaded}) == len(cells)
 
 
 def test_the_sweep_of_figure_5_is_its_grid():
-    cells = sweep_cells(complete(load_config(REPOSITORY / "configs/sweeps/fig5.yaml")).system)
+    cells = sweep_methods(complete(load_config(REPOSITORY / "configs/sweeps/fig5.yaml")).system)
     score = cells["2", "5.5"].load(10).system.guidance.score
     assert (score.cross_prompt_weight, score.cross_trajectory_weight, score.enhance_weight) == (7.5, 2, 5.5)
     assert len(cells) == 16
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"axes": {}}, "system.axes has 0 axes; expected one or two, each with values; "
-         "write axes: {system.guidance.score.enhance_weight: [0, 5.5]}"),
-        ({"axes": {"a,b": ["1"]}}, "system.axes: a,b has the value 1; expected 2 values, with commas between; "
-         "write one value for each key"),
-    ],
-)  # fmt: skip
-def test_wrong_axes_are_named(changes, message):
-    cfg = complete(load_config(REPOSITORY / "configs/sweeps/smoke.yaml")).system
-    cfg.axes = changes["axes"]
-    with pytest.raises(ConfigError) as error:
-        sweep_cells(cfg)
-    assert str(error.value) == message
 
 
 def test_wrong_methods_are_named():

@@ -21,6 +21,7 @@ from ...toyworld.classifier import load_classifier
 from ...toyworld.edits import toy_edit
 from ...toyworld.truth import judge_images
 from ..fingerprint import CANNOT_CHANGE_RESULTS, check_same, fingerprint, is_below, leaves
+from ..grids import image_name
 from .trials import Outcome, Trial, picture_batch, run_batch, scene_batch, steps_to_share
 
 Kind = Literal["picture", "scene"]
@@ -219,14 +220,9 @@ def _row(outcome: Outcome, read: Callable) -> dict[str, Any]:
     }
 
 
-def picture_name(edit: str, seed: int) -> str:
-    """File of an outcome's picture."""
-    return f"{edit}-{seed}.png"
-
-
 def _save_pictures(outcome: Outcome, folder: Path) -> None:
     """Result, and beside the first method's in the kind's folder the source and the truth."""
-    name = picture_name(outcome.trial.edit.name, outcome.trial.seed)
+    name = image_name(outcome.trial.edit.name, outcome.trial.seed)
     truth, beside = outcome.truth, folder.parent
     for images, place in ((truth.source, beside / "_source"), (truth.target, beside / "_truth")):
         if not (place / name).exists():

@@ -10,10 +10,11 @@ from omegaconf import DictConfig
 from ...files import write_json, write_text
 from ...gaussians import Gaussians
 from ...gaussians.io import load_gaussians
+from ...images import save_rows
 from ...metrics import IDENTICAL_PSNR, psnr
 from ...toyworld.capture import write_scene
 from ...toyworld.edits import ToyEdit, toy_edit
-from ...toyworld.truth import judge_images, make_truth, save_strip, shots
+from ...toyworld.truth import judge_images, make_truth, shots
 from ...toyworld.views import held_out_orbit
 
 VIEW_SIZE = 128
@@ -70,7 +71,7 @@ def judge(edit: ToyEdit, edited: Gaussians, folder: Path, seed: int) -> dict[str
     views = held_out_orbit(VIEW_SIZE)
     truth = make_truth(edit, seed, views)
     images = shots(edited, views)
-    save_strip(folder / "strip.png", [truth.source, images, truth.target])
+    save_rows(folder / "strip.png", [truth.source, images, truth.target])
     whole = [float(psnr(stack, truth.target).clamp(max=IDENTICAL_PSNR).mean()) for stack in (truth.source, images)]
     return {**judge_images(images, truth), "psnr_truth_before": whole[0], "psnr_truth_after": whole[1]}
 

@@ -9,10 +9,11 @@ from PIL import Image
 
 from tests.edit_world import toy_cameras, toy_parts
 from threestudio.run import main
-from threestudio_ssd.apps.evaluate import SCRIPT_VIEWS, Evaluate, evaluation_views
+from threestudio_ssd.apps.evaluate import Evaluate
 from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 from threestudio_ssd.metrics import clip_direction_consistency, clip_scores
 from threestudio_ssd.rendering import coverage, render_each
+from threestudio_ssd.report.evaluate import SCRIPT_VIEWS, evaluation_views
 from threestudio_ssd.toyworld.splat import save_cameras_json
 
 PROMPTS = ["source_prompt=a photo of a red ball on grass", "target_prompt=a photo of a blue ball on grass"]
@@ -52,13 +53,13 @@ def both_splats(scenes, cameras):
 
 
 def test_two_files_and_cameras_give_a_report(scenes, tmp_path, capsys):
-    code, found = run(scenes, tmp_path, *PROMPTS, f"truth={scenes / 'after.splat'}")
+    code, figures = run(scenes, tmp_path, *PROMPTS, f"truth={scenes / 'after.splat'}")
     assert code == 0
-    assert found["num_views"] == 4
-    assert found["clip_directional_similarity"] > 0.2
-    assert found["protocol"] == "paired-views"
-    assert 10 < found["psnr_to_before"] < 40
-    assert found["psnr_to_truth"] == 100 > found["psnr_to_truth_before"]
+    assert figures["num_views"] == 4
+    assert figures["clip_directional_similarity"] > 0.2
+    assert figures["protocol"] == "paired-views"
+    assert 10 < figures["psnr_to_before"] < 40
+    assert figures["psnr_to_truth"] == 100 > figures["psnr_to_truth_before"]
     assert np.asarray(Image.open(tmp_path / "views.png")).shape == (96, 4 * 48, 3)
     out = capsys.readouterr().out
     assert "| clip_directional_similarity |" in out
@@ -67,13 +68,13 @@ def test_two_files_and_cameras_give_a_report(scenes, tmp_path, capsys):
 
 
 def test_the_released_script_s_protocol_says_so(scenes, tmp_path, capsys):
-    code, found = run(scenes, tmp_path, *PROMPTS, "protocol=ssd-released-script")
+    code, figures = run(scenes, tmp_path, *PROMPTS, "protocol=ssd-released-script")
     assert code == 0
-    assert found["protocol"] == "ssd-released-script"
+    assert figures["protocol"] == "ssd-released-script"
     assert "reproduces the defects of the released metric script" in capsys.readouterr().out
-    assert found["note"].endswith("it does not measure the edit.")
+    assert figures["note"].endswith("it does not measure the edit.")
     _, paired = run(scenes, tmp_path, *PROMPTS)
-    assert abs(paired["clip_directional_similarity"] - found["clip_directional_similarity"]) > 1e-3
+    assert abs(paired["clip_directional_similarity"] - figures["clip_directional_similarity"]) > 1e-3
 
 
 def test_consistency_is_that_of_neighbouring_frames(scenes, tmp_path):
@@ -87,12 +88,12 @@ def test_consistency_is_that_of_neighbouring_frames(scenes, tmp_path):
         assert angles.max() < 15.1
         assert angles.sum() > 270
         assert (views.video.widths == 48).all()
-    _, found = run(scenes, tmp_path, *PROMPTS, "path_frames=6")
+    _, figures = run(scenes, tmp_path, *PROMPTS, "path_frames=6")
     cfg = settings(scenes, cameras=str(scenes / "cameras.json"), target_prompt="a ball", path_frames=6)
     _, views = evaluation_views(cfg, before)
     expected = clip_direction_consistency(*both_splats(scenes, views.video))
     assert len(expected) == 5
-    assert found["clip_direction_consistency"] == pytest.approx(float(expected.mean()), abs=1e-4)
+    assert figures["clip_direction_consistency"] == pytest.approx(float(expected.mean()), abs=1e-4)
 
 
 def test_a_nerfstudio_splat_is_judged_in_its_own_world(scenes, tmp_path):
@@ -114,13 +115,13 @@ def test_a_nerfstudio_splat_is_judged_in_its_own_world(scenes, tmp_path):
 
 
 def test_an_orbit_stands_upright_about_the_axis_that_is_named(scenes):
-    found = []
+    directions = []
     for up in ("+z", "-y"):
         cfg = settings(scenes, up=up)
         _, views = evaluation_views(cfg, load_gaussians(cfg.before))
-        found.append(views.train.centers - views.orbit.center)
-    assert (found[0][:, 2] > 0).all()
-    assert (found[1][:, 1] < 0).all()
+        directions.append(views.train.centers - views.orbit.center)
+    assert (directions[0][:, 2] > 0).all()
+    assert (directions[1][:, 1] < 0).all()
 
 
 def test_the_released_script_draws_twice_from_the_whole_capture(scenes, tmp_path):
@@ -129,50 +130,50 @@ def test_the_released_script_draws_twice_from_the_whole_capture(scenes, tmp_path
     cfg = settings(scenes, cameras=str(scenes / "cameras.json"), target_prompt="a ball", **protocol)
     _, views = evaluation_views(cfg, load_gaussians(cfg.before))
     assert (len(views.train), len(views.video)) == (6, 0)
-    pictures, figures = both_splats(scenes, views.train), []
+    images, measured = both_splats(scenes, views.train), []
     for seed in (0, 1):
-        _, found = run(scenes, tmp_path, *PROMPTS, "protocol=ssd-released-script", f"seed={seed}")
+        _, figures = run(scenes, tmp_path, *PROMPTS, "protocol=ssd-released-script", f"seed={seed}")
         expected = clip_scores(
-            *pictures, *(text.split("=")[1] for text in PROMPTS), protocol="ssd-released-script", num_views=4,
+            *images, *(text.split("=")[1] for text in PROMPTS), protocol="ssd-released-script", num_views=4,
             generator=torch.Generator().manual_seed(seed),
         )  # fmt: skip
-        assert found["num_views"] == 4
-        assert found["clip_similarity"] == pytest.approx(expected.similarity, abs=1e-4)
-        assert found["clip_directional_similarity"] == pytest.approx(expected.directional_similarity, abs=1e-4)
-        figures.append(found)
-    assert abs(figures[0]["clip_similarity"] - figures[1]["clip_similarity"]) > 1e-3
-    assert figures[0]["psnr_to_before"] == figures[1]["psnr_to_before"]
+        assert figures["num_views"] == 4
+        assert figures["clip_similarity"] == pytest.approx(expected.similarity, abs=1e-4)
+        assert figures["clip_directional_similarity"] == pytest.approx(expected.directional_similarity, abs=1e-4)
+        measured.append(figures)
+    assert abs(measured[0]["clip_similarity"] - measured[1]["clip_similarity"]) > 1e-3
+    assert measured[0]["psnr_to_before"] == measured[1]["psnr_to_before"]
     _, views = evaluation_views(settings(scenes, target_prompt="a ball", **protocol), load_gaussians(cfg.before))
     assert len(views.train) == SCRIPT_VIEWS
 
 
 def test_a_mask_gives_figures_inside_and_outside(scenes, tmp_path):
     """The object turned blue and nothing else; the background figures by hand."""
-    _, found = run(scenes, tmp_path, f"mask.saved={scenes / 'selection.npy'}", "structure_model=tiny-clip")
+    _, figures = run(scenes, tmp_path, f"mask.saved={scenes / 'selection.npy'}", "structure_model=tiny-clip")
     before, is_object = load_gaussians(scenes / "before.ply"), torch.from_numpy(np.load(scenes / "selection.npy"))
-    assert found["num_selected"] == int(is_object.sum())
+    assert figures["num_selected"] == int(is_object.sum())
     cfg = settings(scenes, cameras=str(scenes / "cameras.json"))
     _, views = evaluation_views(cfg, before)
     source, edited = (stack.permute(0, 2, 3, 1).numpy() for stack in both_splats(scenes, views.train))
-    shown = coverage(before, is_object, views.train).numpy()
-    for where, is_there in (("inside", shown > 0.5), ("outside", shown < 0.02)):
+    shares = coverage(before, is_object, views.train).numpy()
+    for where, is_there in (("inside", shares > 0.5), ("outside", shares < 0.02)):
         errors = [
             ((a.astype(np.float64) - b)[rows] ** 2).mean() for a, b, rows in zip(edited, source, is_there, strict=True)
         ]
-        assert found[f"mse_to_before_{where}"] == pytest.approx(np.mean(errors), rel=1e-3)
+        assert figures[f"mse_to_before_{where}"] == pytest.approx(np.mean(errors), rel=1e-3)
         psnrs = np.minimum(-10 * np.log10(np.maximum(errors, 1e-30)), 100)
-        assert found[f"psnr_to_before_{where}"] == pytest.approx(psnrs.mean(), rel=1e-3)
-    assert found["psnr_to_before_inside"] < found["psnr_to_before"] < found["psnr_to_before_outside"]
-    assert found["ssim_to_before_inside"] < found["ssim_to_before_outside"]
-    assert found["tiny_distance_to_before_inside"] > found["tiny_distance_to_before_outside"]
-    assert found["structure_model"] == "self-similarity distance on tiny-clip (not DINO ViT-B/8)"
+        assert figures[f"psnr_to_before_{where}"] == pytest.approx(psnrs.mean(), rel=1e-3)
+    assert figures["psnr_to_before_inside"] < figures["psnr_to_before"] < figures["psnr_to_before_outside"]
+    assert figures["ssim_to_before_inside"] < figures["ssim_to_before_outside"]
+    assert figures["tiny_distance_to_before_inside"] > figures["tiny_distance_to_before_outside"]
+    assert figures["structure_model"] == "self-similarity distance on tiny-clip (not DINO ViT-B/8)"
 
 
 def test_without_cameras_an_orbit_and_without_prompts_no_clip(scenes, tmp_path):
-    code, found = run(scenes, tmp_path, cameras=False)
+    code, figures = run(scenes, tmp_path, cameras=False)
     assert code == 0
-    assert not any(key.startswith("clip") for key in found)
-    assert found["psnr_to_before"] < 60
+    assert not any(key.startswith("clip") for key in figures)
+    assert figures["psnr_to_before"] < 60
 
 
 @pytest.mark.parametrize(

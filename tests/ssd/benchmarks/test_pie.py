@@ -7,25 +7,22 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 from torchmetrics.functional.image import lpips as torchmetrics_lpips
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from tests.edit_world import REPOSITORY, SIZE
 from threestudio.run import main
-from threestudio_ssd.apps import pie_bench
-from threestudio_ssd.apps.pie_dataset import (
-    TOY_ENTRIES,
-    decode_mask,
-    encode_mask,
-    load_pie_bench,
-    write_toy_pie_bench,
-)
-from threestudio_ssd.apps.pie_metrics import COLUMNS, Judges, cut_to_square, load_judges, pie_figures, pie_table
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
+from threestudio_ssd.benchmarks.pie import run
+from threestudio_ssd.benchmarks.pie.dataset import decode_mask, encode_mask, load_pie_bench
+from threestudio_ssd.benchmarks.pie.metrics import COLUMNS, Judges, cut_to_square, load_judges, pie_figures, pie_table
+from threestudio_ssd.benchmarks.pie.toy import TOY_ENTRIES, write_toy_pie_bench
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
 from threestudio_ssd.errors import ConfigError, SceneFormatError
+from threestudio_ssd.guidance import EditGuidance
 from threestudio_ssd.metrics import Lpips, load_clip, load_lpips, load_structure_model
 from threestudio_ssd.metrics.lpips_backbones import BACKBONES, Backbone
 
@@ -130,31 +127,31 @@ def test_figures_agree_with_independent_ones(squeeze, toy_pairs, as_published):
     mask = torch.zeros(320, 320, dtype=torch.bool)
     mask[60:280, 40:290] = True
     prompt, judges = toy_pairs.target_prompts[0], Judges(clip, structure, ours)
-    found = pie_figures(source, edited, mask, prompt, judges, as_published)
-    assert set(found) == set(COLUMNS)
+    figures = pie_figures(source, edited, mask, prompt, judges, as_published)
+    assert set(figures) == set(COLUMNS)
     keep = (~mask).double()
     error = (((source - edited).double() ** 2).mean(1)[0] * keep).sum() / (320 * 320 if as_published else keep.sum())
-    assert found["mse"] == pytest.approx(1e4 * float(error), rel=1e-5)
-    assert found["psnr"] == pytest.approx(-10 * float(error.log10()), rel=1e-5)
+    assert figures["mse"] == pytest.approx(1e4 * float(error), rel=1e-5)
+    assert figures["psnr"] == pytest.approx(-10 * float(error.log10()), rel=1e-5)
     if as_published:
         pair = edited * ~mask, source * ~mask
-        assert found["psnr"] == pytest.approx(float(peak_signal_noise_ratio(*pair, data_range=1.0)), rel=1e-4)
+        assert figures["psnr"] == pytest.approx(float(peak_signal_noise_ratio(*pair, data_range=1.0)), rel=1e-4)
         ssim = structural_similarity_index_measure(*pair, data_range=1.0)
         distance = reference(*pair).mean()
     else:
         pair = torch.where(mask, source, edited), source
         _, full = structural_similarity_index_measure(*pair, data_range=1.0, return_full_image=True)
         ssim, distance = full.mean(1)[0][~mask].mean(), reference(*pair)[~mask].mean()
-    assert found["ssim"] == pytest.approx(100 * float(ssim), rel=1e-3)
+    assert figures["ssim"] == pytest.approx(100 * float(ssim), rel=1e-3)
     if not as_published:
-        assert found["perceptual"] == pytest.approx(1e3 * float(distance), rel=1e-3)
+        assert figures["perceptual"] == pytest.approx(1e3 * float(distance), rel=1e-3)
     else:  # the mean of a map that was enlarged is not the mean of the map
-        assert found["perceptual"] == pytest.approx(1e3 * float(distance), rel=0.1)
+        assert figures["perceptual"] == pytest.approx(1e3 * float(distance), rel=0.1)
     pair = [keys_similarity(structure.network, each, 255 if as_published else 1) for each in (edited, source)]
-    assert found["structure"] == pytest.approx(1e3 * float((pair[0] - pair[1]).square().mean()), rel=1e-3)
+    assert figures["structure"] == pytest.approx(1e3 * float((pair[0] - pair[1]).square().mean()), rel=1e-3)
     whole, inside = (clip_by_hand(clip, each, prompt, as_published) for each in (edited, edited * mask))
-    assert found["clip_whole"] == pytest.approx(whole, abs=0.1)
-    assert found["clip_edited"] == pytest.approx(inside, abs=0.1)
+    assert figures["clip_whole"] == pytest.approx(whole, abs=0.1)
+    assert figures["clip_edited"] == pytest.approx(inside, abs=0.1)
     assert min(whole, inside) > 5
     assert abs(clip_by_hand(clip, edited, prompt, not as_published) - whole) > 1
 
@@ -224,8 +221,8 @@ def words(dataset, out, *more, score="dds"):
 
 
 def test_a_run_prints_the_columns_and_resumes(dataset, tmp_path, capsys, monkeypatch):
-    some = ["run.groups=[6,9]", "run.limit=1"]
-    assert main(words(dataset, tmp_path, *some)) == 0
+    few = ["run.groups=[6,9]", "run.limit=1"]
+    assert main(words(dataset, tmp_path, *few)) == 0
     out = capsys.readouterr().out
     assert "| dds | images | tiny-clip self-similarity x10^3 ↓ | tiny-clip distance x10^3 ↓ | MSE x10^4 ↓ |" in out
     assert "with embedded networks" not in out
@@ -237,19 +234,22 @@ def test_a_run_prints_the_columns_and_resumes(dataset, tmp_path, capsys, monkeyp
     before = [path.read_bytes() for path in edited]
     rows = (tmp_path / "rows.jsonl").read_text()
     edited[0].unlink()
-    assert main(words(dataset, tmp_path, *some)) == 0
+    assert main(words(dataset, tmp_path, *few)) == 0
     assert [path.read_bytes() for path in edited] == before
     assert (tmp_path / "rows.jsonl").read_text() == rows
-    monkeypatch.setattr(pie_bench, "edit_all", None)
-    assert main(words(dataset, tmp_path, *some, "run.as_published=true")) == 0
+    monkeypatch.setattr(run, "edit_all", None)
+    assert main(words(dataset, tmp_path, *few, "run.as_published=true")) == 0
     out = capsys.readouterr().out
     assert "as published: pictures enter DINO as 0-255" in out
     assert (
         "run.as_published=true with embedded networks: those figures compare with no paper; set "
         "run.clip_model=ViT-L/14 run.structure_model=facebook/dino-vitb8 run.lpips_net=squeeze" in out
     )
-    assert main(words(dataset, tmp_path, *some, score="ssd")) == 2
-    assert f"{tmp_path} holds pictures of other settings" in capsys.readouterr().err
+    assert main(words(dataset, tmp_path, *few, score="ssd")) == 2
+    assert capsys.readouterr().err == (
+        f'error: {tmp_path} was made with system.guidance.score.name "dds", and now it is "ssd"; expected one folder '
+        "for each setting; set run.out to another folder\n"
+    )
 
 
 def test_pictures_of_another_tool_are_measured(dataset, tmp_path, capsys):
@@ -284,23 +284,95 @@ def test_rows_belong_to_the_pictures_that_they_were_measured_on(dataset, tmp_pat
     assert (out / "table.md").read_text() == table
 
 
+def experiment(dataset, *changes):
+    """The image config that ``words`` starts, complete."""
+    given = [f"model={dataset / 'model'}", "steps=2", *changes]
+    return complete(load_config(REPOSITORY / "configs/ssd-image.yaml", cli_args=given))
+
+
 def test_a_folder_of_edits_belongs_to_one_dataset(dataset, tmp_path):
     """Its path and its mapping file are among the settings."""
-    keys = ("num_steps", "seed", "parametrisation", "latent_steps", "learning_rate")
-    system = OmegaConf.create({**dict.fromkeys(keys, 1), "guidance": {"score": {"name": "dds"}}})
+    cfg = experiment(dataset)
     one, other, path = tmp_path / "one", tmp_path / "other", tmp_path / "out" / "settings.json"
     for folder in (one, other):
         folder.mkdir()
         shutil.copy(dataset / "mapping_file.json", folder)
-    pie_bench.keep_settings(path, system, one)
-    pie_bench.keep_settings(path, system, one)
-    with pytest.raises(ConfigError, match="holds pictures of other settings"):
-        pie_bench.keep_settings(path, system, other)
+    run.keep_settings(path, cfg, one)
+    kept = path.read_bytes()
+    run.keep_settings(path, cfg, one)
+    assert path.read_bytes() == kept
+    with pytest.raises(ConfigError, match=f'was made with dataset "{one}", and now it is "{other}"'):
+        run.keep_settings(path, cfg, other)
     mapping = json.loads((one / "mapping_file.json").read_text())
     next(iter(mapping.values()))["editing_prompt"] = "a photo of a green ball"
     (one / "mapping_file.json").write_text(json.dumps(mapping))
-    with pytest.raises(ConfigError, match="holds pictures of other settings"):
-        pie_bench.keep_settings(path, system, one)
+    with pytest.raises(ConfigError, match="was made with mapping_sha256 "):
+        run.keep_settings(path, cfg, one)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "system.lambda_detail=0", "system.num_steps=3", "system.seed=1", "system.parametrisation=pixel",
+        "system.latent_steps=adam", "system.learning_rate=0.5", "data.size=32",
+        "system.prompt_processor.negative_prompt=grey", "system.guidance.t_min_frac=0.1",
+        "system.guidance.score.enhance_weight=1", "system.guidance.lora_network.rank=2",
+    ],
+)  # fmt: skip
+def test_images_of_other_settings_are_not_taken(dataset, tmp_path, change):
+    """Any key that an edit follows, and the message names it."""
+    path = tmp_path / "settings.json"
+    run.keep_settings(path, experiment(dataset), dataset)
+    with pytest.raises(ConfigError) as error:
+        run.keep_settings(path, experiment(dataset, change), dataset)
+    assert f" {change.partition('=')[0]} " in error.value.what
+
+
+def test_prompts_and_picture_of_the_config_do_not_count(dataset, tmp_path):
+    """The benchmark has its own."""
+    path = tmp_path / "settings.json"
+    run.keep_settings(path, experiment(dataset), dataset)
+    run.keep_settings(path, experiment(dataset, "picture=other.png", "target_prompt=a cat"), dataset)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("mask_picture=a.png",
+         'system.mask_picture is "a.png", which PIE-Bench does not read; expected null; set system.mask_picture=null'),
+        ("system.weights=a.ckpt",
+         'system.weights is "a.ckpt", which PIE-Bench does not read; expected null; set system.weights=null'),
+        ("trainer.max_steps=1", "trainer.max_steps is 1, which PIE-Bench does not read; expected 2; "
+         "set trainer.max_steps=2"),
+        ("trainer.gradient_clip_val=1.0", "trainer.gradient_clip_val is 1.0, which PIE-Bench does not read; "
+         "expected a config without this key; leave trainer.gradient_clip_val out"),
+        ("system.optimizer.name=SGD", 'system.optimizer.name is "SGD", which PIE-Bench does not read; '
+         "expected a config without this key; leave system.optimizer.name out"),
+    ],
+)  # fmt: skip
+def test_a_key_that_the_benchmark_does_not_read_is_refused(dataset, tmp_path, capsys, change, message):
+    assert main(words(dataset, tmp_path, change)) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_that_show_or_store_a_run_are_taken(dataset, tmp_path):
+    """They cannot change a result."""
+    harmless = ["name=mine", "trainer.log_every_n_steps=7", "system.clip_model=ViT-L/14"]
+    assert main(words(dataset, tmp_path, *harmless, "run.groups=[6]", "run.limit=1")) == 0
+
+
+def test_an_edit_hears_the_config_s_negative_prompt_and_size(dataset):
+    """Both were ignored without a word."""
+    entry = next(entry for entry in load_pie_bench(dataset) if entry.group == 6)
+    source = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    edits = []
+    for changes in ([], ["system.prompt_processor.negative_prompt=a blue cube on snow"], ["data.size=16"]):
+        cfg = experiment(dataset, "system.guidance.score.name=nfsd", "system.learning_rate=1", *changes)
+        edits.append(run.edit_one(EditGuidance(cfg.system.guidance), entry, source, cfg))
+    assert (edits[0] - edits[1]).abs().max() > 1e-4
+    assert edits[0].shape[-2:] == (SIZE, SIZE * 3 // 2)
+    assert edits[2].shape[-2:] == (16, 24)
 
 
 def test_vsd_starts_each_picture_with_an_untrained_lora(dataset, tmp_path):

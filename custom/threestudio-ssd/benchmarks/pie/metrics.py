@@ -3,12 +3,13 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..metrics import (
+from ...metrics import (
     IDENTICAL_PSNR,
     ClipModel,
     Lpips,
@@ -25,8 +26,9 @@ from ..metrics import (
     structure_distance,
     tiny_perceptual_distance,
 )
-from ..metrics.clip_model import TINY_LABEL
-from .pie_dataset import GROUPS
+from ...metrics.clip_model import TINY_LABEL
+from ...metrics.regions import MaskMode
+from .dataset import GROUPS
 
 COLUMNS = {
     "structure": ("Distance x10^3", "lower"),
@@ -103,7 +105,7 @@ def pie_figures(
     """All columns of one image at the reported scale; None where a region is empty, which means skip it.
 
     Args:
-        source: Original picture in [0, 1].
+        source: Original image in [0, 1].
         edited: Result, same size.
         mask: True where the edit belongs.
         target_prompt: Without brackets.
@@ -111,19 +113,21 @@ def pie_figures(
         as_published: Reproduce the published script's quirks, see ``AS_PUBLISHED``.
     """
     background = ~mask[None]
-    how = {"mask_mode": "zeroed" if as_published else "region"}
-    perceptual = tiny_perceptual_distance if judges.lpips is None else lpips
-    network = judges.clip if judges.lpips is None else judges.lpips
+    mask_mode: MaskMode = "zeroed" if as_published else "region"
+    if judges.lpips is None:
+        perceptual = partial(tiny_perceptual_distance, model=judges.clip)
+    else:
+        perceptual = partial(lpips, model=judges.lpips)
     clip, seen = judges.clip, edited
     if as_published:
         clip, seen = replace(clip, antialias=True), (edited * 255).round() / 255
     has_background = bool(background.any())
     where = (edited, source, background)
     region = {
-        "perceptual": lambda: 1e3 * float(perceptual(*where, **how, model=network)),
-        "mse": lambda: 1e4 * float(mse(*where, **how)),
-        "psnr": lambda: float(psnr(*where, **how).clamp(max=IDENTICAL_PSNR)),
-        "ssim": lambda: 1e2 * float(ssim(*where, **how)),
+        "perceptual": lambda: 1e3 * float(perceptual(*where, mask_mode=mask_mode)),
+        "mse": lambda: 1e4 * float(mse(*where, mask_mode=mask_mode)),
+        "psnr": lambda: float(psnr(*where, mask_mode=mask_mode).clamp(max=IDENTICAL_PSNR)),
+        "ssim": lambda: 1e2 * float(ssim(*where, mask_mode=mask_mode)),
     }
     inside = edited_region_similarity(seen, mask[None], target_prompt, clip)
     return {
@@ -137,24 +141,24 @@ def pie_figures(
 def pie_table(rows: Sequence[Mapping[str, Any]], name: str, note: str, heads: Mapping[str, str]) -> str:
     """Means over images, all and by group, as Markdown; ``heads`` are those of the judges."""
     arrows = {"lower": "↓", "higher": "↑"}
-    heads = [f"{heads[figure]} {arrows[better]}" for figure, (_, better) in COLUMNS.items()]
-    lines = [f"| {name} | images | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
+    columns = [f"{heads[figure]} {arrows[better]}" for figure, (_, better) in COLUMNS.items()]
+    lines = [f"| {name} | images | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
     groups: list[tuple[str, list]] = [("all", list(rows))]
     groups += [
         (f"{number} {title}", [row for row in rows if row["group"] == number]) for number, title in enumerate(GROUPS)
     ]
-    for title, some in groups:
-        if some:
-            means = [_mean([row[column] for row in some]) for column in COLUMNS]
-            lines.append(f"| {title} | {len(some)} | " + " | ".join(means) + " |")
+    for title, members in groups:
+        if members:
+            means = [_mean([row[column] for row in members]) for column in COLUMNS]
+            lines.append(f"| {title} | {len(members)} | " + " | ".join(means) + " |")
     return "\n".join([*lines, "", note, ""])
 
 
 def _mean(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{statistics.mean(known):.2f}" if known else "-"
+    numbers = [value for value in values if value is not None]
+    return f"{statistics.mean(numbers):.2f}" if numbers else "-"
 
 
-def cut_to_square(picture: Tensor, size: int) -> Tensor:
-    """The right-most lower square of a picture wider than tall: strips of several pictures end with the edit."""
-    return picture[..., -size:, -size:] if picture.shape[-1] > picture.shape[-2] >= size else picture
+def cut_to_square(image: Tensor, size: int) -> Tensor:
+    """The right-most lower square of an image wider than tall: strips of several images end with the edit."""
+    return image[..., -size:, -size:] if image.shape[-1] > image.shape[-2] >= size else image
