@@ -24,7 +24,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "ssd-image-system": ("systems.image_edit:ImageEditSystem", "edits.image_edit:ImageEditConfig"),
     "ssd-guidance": "guidance.edit_guidance:EditGuidance",
     "ssd-prompt-processor": "guidance.prompts:EditPrompts",
-    "toy-edits": "apps.toy_edits:ToyEditsData",
+    "toy-edits": "benchmarks.toy.run:ToyEditsData",
     "toy-benchmark": "benchmarks.toy.run:ToyBenchmark",
     "edit-sweep": "apps.sweep:EditSweep",
     "app-bench-raster": "apps.bench_raster:BenchRaster",

@@ -11,24 +11,6 @@ from threestudio.utils.base import Configurable
 from ..toyworld.edits import EDITS
 
 
-@threestudio.register("toy-edits")
-class ToyEditsData(Configurable):
-    """The data of a benchmark or sweep: which toy edits, on which scenes."""
-
-    @dataclass
-    class Config:
-        """Keys of the edits."""
-
-        edits: list[str] = field(default_factory=lambda: list(EDITS))
-        """Names of edits."""
-        num_seeds: int = 3
-        """Seeds of scene and noise, >= 1."""
-        scene_seed: int = 3
-        """The first seed's scene; decides size, yaw, sun and texture."""
-
-    cfg: Config
-
-
 @threestudio.register("app-toy-edits")
 class ToyEdits(Configurable):
     """Run edits whose outcome is known and judge them; needs --config of the edit."""

@@ -1,7 +1,7 @@
 """The words of the toy world and what they look like: objects, colours, patterns, grounds, times of day."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, SupportsInt
 
 OBJECTS = ("ball", "cube", "cone", "cylinder", "donut", "mushroom", "snowman", "tree", "house", "car")
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
@@ -72,6 +72,6 @@ class Attributes(NamedTuple):
         return tuple(ATTRIBUTES[name].index(getattr(self, name)) for name in ATTRIBUTES)
 
     @classmethod
-    def from_labels(cls, labels: Sequence[int]) -> "Attributes":
+    def from_labels(cls, labels: Iterable[SupportsInt]) -> "Attributes":
         """Inverse of :meth:`labels`."""
         return cls(*(words[int(label)] for words, label in zip(ATTRIBUTES.values(), labels, strict=True)))

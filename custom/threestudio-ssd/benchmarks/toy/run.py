@@ -14,8 +14,27 @@ from threestudio.utils.base import Configurable
 from threestudio.utils.config import load_config
 
 from ...errors import ConfigError
+from ...toyworld.edits import EDITS
 from ..report import write_report
 from .items import ItemSettings, Kind, Method, methods_from, refuse_unread, run_item
+
+
+@threestudio.register("toy-edits")
+class ToyEditsData(Configurable):
+    """The data of a benchmark or sweep: which toy edits, on which scenes."""
+
+    @dataclass
+    class Config:
+        """Keys of the edits."""
+
+        edits: list[str] = field(default_factory=lambda: list(EDITS))
+        """Names of edits."""
+        num_seeds: int = 3
+        """Seeds of scene and noise, >= 1."""
+        scene_seed: int = 3
+        """The first seed's scene; decides size, yaw, sun and texture."""
+
+    cfg: Config
 
 
 @dataclass

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...errors import SceneFormatError
+from ...errors import MissingPackageError, SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
 from .codebook import PALETTE_LIMIT, SIZE, assign, fit_codebook, fit_palette, nearest, refit_free_entries
