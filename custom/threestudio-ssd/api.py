@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from threestudio.plugins import REPOSITORY
-from threestudio.utils.config import ExperimentConfig, load_config, read_config
+from threestudio.utils.config import ExperimentConfig, load_config
+from threestudio.utils.config_files import read_file
 from threestudio.utils.config_tree import complete
 
 from .data.image import load_image
@@ -277,7 +278,7 @@ def _experiment(
     path = Path(config)
     if not path.exists() and (REPOSITORY / path).exists():
         path = REPOSITORY / path
-    declared = {*read_config(path), *(field.name for field in fields(ExperimentConfig))}
+    declared = {*read_file(path), *(field.name for field in fields(ExperimentConfig))}
     tree = OmegaConf.create(words)
     for key, value in (changes or {}).items():
         OmegaConf.update(tree, key, value)

@@ -100,7 +100,7 @@ def test_mistakes_are_one_line(world, more, what):
 
 def test_a_mask_is_every_key_of_the_config_s(world):
     """So a mask of the call never mixes with the one that a config ships."""
-    from threestudio.utils.config import read_config
+    from threestudio.utils.config_files import read_file
 
     names = {field.name for field in dataclasses.fields(ssd.Mask)}
-    assert set(read_config("configs/ssd-gs.yaml").mask) <= names
+    assert set(read_file("configs/ssd-gs.yaml").mask) <= names
