@@ -49,6 +49,10 @@ class MaskConfig(MaskPart):
 
     segmenter: str = "data/tiny-seg"
     """Folder or hub id of the text-prompted segmenter."""
+    revision: str | None = None
+    """Branch, tag or commit of the segmenter's hub repository; for two, joined by a plus; none for the newest."""
+    offline: bool = False
+    """Whether to look for the segmenter only in the local hub cache."""
     confidence: float | None = None
     """How sure the segmenter must be, in (0, 1): of a pixel (CLIPSeg) or an object (SAM 3, GroundingDINO); none: what
     is usual for it, 0.3 for GroundingDINO and 0.5 for the others."""
@@ -227,7 +231,9 @@ def _text_masks(text: str, cfg: MaskConfig | DictConfig, scene: _Scene) -> tuple
     some = views[torch.linspace(0, len(views) - 1, min(cfg.num_views, len(views))).round().long()]
     some = some.scaled(cfg.view_size / int(min(some.widths[0], some.heights[0])))
     images = torch.stack(list(render_each(scene.gaussians, some, scene.background))).permute(0, 3, 1, 2)
-    return some, segment(images, text, cfg.segmenter, cfg.confidence).float()
+    return some, segment(
+        images, text, cfg.segmenter, cfg.confidence, revision=cfg.revision, is_offline=cfg.offline
+    ).float()
 
 
 def _traced(

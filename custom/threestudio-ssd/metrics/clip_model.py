@@ -12,15 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from .pretrained import load_pretrained, resolve_model
+from ..pretrained import ModelUse, frozen, locate
 from .regions import check_images
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
-ALIASES = {"ViT-L/14": "openai/clip-vit-large-patch14", "ViT-B/32": "openai/clip-vit-base-patch32"}
-"""OpenAI's own names."""
-
+CLIP = ModelUse(key="clip_model")
 TINY_LABEL = "tiny-clip (64 px, toy world: its scores compare runs with each other, not with papers)"
 
 
@@ -80,7 +78,9 @@ class ClipModel:
 
 
 @lru_cache(maxsize=2)
-def load_clip(model: str = "tiny-clip", device: str = "cpu", offline: bool = False) -> ClipModel:
+def load_clip(
+    model: str = "tiny-clip", device: str = "cpu", offline: bool = False, revision: str | None = None
+) -> ClipModel:
     """Load a CLIP for the metrics; the last two loaded stay in memory.
 
     Args:
@@ -88,6 +88,7 @@ def load_clip(model: str = "tiny-clip", device: str = "cpu", offline: bool = Fal
             ``openai/clip-vit-large-patch14`` (the published metric), or a local folder.
         device: Where to put it.
         offline: Whether to look only into the local hub cache.
+        revision: Branch, tag or commit of a hub id.
 
     Returns:
         The network in float32, frozen, in evaluation mode.
@@ -95,39 +96,30 @@ def load_clip(model: str = "tiny-clip", device: str = "cpu", offline: bool = Fal
     Raises:
         ConfigError: If the model cannot be found or loaded.
     """
-    return read_clip(model, device, offline)
+    return read_clip(model, device, offline, revision)
 
 
-def check_clip(model: str, offline: bool = False) -> None:
+def check_clip(model: str, offline: bool = False, revision: str | None = None) -> None:
     """Find out whether a CLIP can be loaded later, without its memory: its files are fetched and their heads read.
 
     Raises:
         ConfigError: If the model cannot be found or loaded.
     """
-    read_clip(model, "meta", offline)
+    read_clip(model, "meta", offline, revision)
 
 
-def read_clip(model: str, device: str, offline: bool = False) -> ClipModel:
+def read_clip(model: str, device: str, offline: bool = False, revision: str | None = None) -> ClipModel:
     """As ``load_clip``, for whoever wants to be the only one that holds it; on ``meta`` it has shapes alone."""
     from transformers import AutoTokenizer, CLIPModel
 
-    model = ALIASES.get(model, model)
-    where, is_shape_only = {"local_files_only": offline}, device == "meta"
-    how = {"dtype": torch.float32, "device_map": "meta" if is_shape_only else None, "output_loading_info": True}
-
-    def load_network(source: str) -> CLIPModel:
-        network, info = CLIPModel.from_pretrained(source, **where, **how)
-        if missing := sorted(info["missing_keys"]):
-            raise ValueError(f"it lacks {len(missing)} weights of a CLIP, {missing[0]} first")
-        return network
-
-    network = load_pretrained(load_network, model, "CLIP metrics")
-    tokenizer = load_pretrained(lambda source: AutoTokenizer.from_pretrained(source, **where), model, "CLIP metrics")
-    network.to(device=device).eval().requires_grad_(False)
-    settings = Path(resolve_model(model)) / "preprocessor_config.json"
+    source = locate(model, CLIP, revision=revision, is_offline=offline)
+    placed = "meta" if device == "meta" else None
+    network = source.read_network(CLIPModel.from_pretrained, dtype=torch.float32, device_map=placed)
+    tokenizer = source.read(AutoTokenizer.from_pretrained)
+    settings = Path(source.location) / "preprocessor_config.json"
     antialias = settings.is_file() and bool(json.loads(settings.read_text()).get("antialias", False))
-    label = TINY_LABEL if model.rstrip("/").endswith("tiny-clip") else model
-    return ClipModel(network, tokenizer, network.config.vision_config.image_size, antialias, label)
+    label = TINY_LABEL if source.location.rstrip("/").endswith("tiny-clip") else source.location
+    return ClipModel(frozen(network, device), tokenizer, network.config.vision_config.image_size, antialias, label)
 
 
 def as_clip(model: str | ClipModel, images: Tensor) -> ClipModel:

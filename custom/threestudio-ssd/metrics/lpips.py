@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..errors import ConfigError, MissingPackageError
+from ..errors import ConfigError, MissingPackageError, first_line
 from .lpips_backbones import BACKBONES, Backbone
 from .regions import MaskMode, masked_pair, weighted_mean
 
@@ -85,7 +85,7 @@ def _backbone_state(net: Net, weights: str) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ConfigError(
-            what=f"the {net} weights of lpips cannot be loaded from {weights} ({error})",
+            what=f"the {net} weights of lpips cannot be loaded from {weights} ({first_line(error)})",
             expected=f"a connection, {name} in torch's hub cache, or a folder that holds it",
             fix=f"download {WEIGHTS_URL}{name} and name its folder",
         ) from error

@@ -1,6 +1,8 @@
 """What every image metric shares: the check of its input, and what a mask means."""
 
-from typing import Literal
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -82,3 +84,51 @@ def masked_pair(
 def weighted_mean(values: Float[Tensor, "b h w"], weights: Float[Tensor, "b h w"]) -> Float[Tensor, " b"]:
     """Mean of a map per picture; NaN where no pixel has weight, so that an empty region is never a score."""
     return (values * weights).sum((1, 2)) / weights.sum((1, 2))
+
+
+@runtime_checkable
+class RegionMetric(Protocol):
+    """A metric that is the mean of a map of differences, everywhere or under masks."""
+
+    def __call__(
+        self,
+        images: Float[Tensor, "b 3 h w"],
+        references: Float[Tensor, "b 3 h w"],
+        masks: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"] | None = None,
+        *,
+        mask_mode: MaskMode = "region",
+    ) -> Float[Tensor, " b"]:
+        """Compare pictures.
+
+        Args:
+            images: Pictures to be judged, [0, 1].
+            references: What they are compared with, [0, 1].
+            masks: Where to look (1 inside); None is everywhere. An edit's background is ``~object_masks``.
+            mask_mode: ``region`` or PIE-Bench's ``zeroed``, see ``masked_pair``.
+
+        Returns:
+            One value per picture; NaN for an empty region.
+
+        Raises:
+            ValueError: If shapes or ranges do not fit.
+        """
+        ...
+
+
+def region_metric(difference_map: Callable[[Tensor, Tensor], Tensor]) -> RegionMetric:
+    """The metric whose value is the mean of ``difference_map(images, references)`` (b h w); it keeps name and text."""
+
+    def metric(
+        images: Float[Tensor, "b 3 h w"],
+        references: Float[Tensor, "b 3 h w"],
+        masks: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"] | None = None,
+        *,
+        mask_mode: MaskMode = "region",
+    ) -> Float[Tensor, " b"]:
+        images, references, weights = masked_pair(images, references, masks, mask_mode)
+        return weighted_mean(difference_map(images, references), weights)
+
+    names = ("__module__", "__name__", "__qualname__", "__doc__")
+    update_wrapper(metric, difference_map, assigned=names, updated=())
+    del metric.__wrapped__  # help() shows the metric's own signature
+    return metric
