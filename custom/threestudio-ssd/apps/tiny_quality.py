@@ -94,7 +94,7 @@ def held_out_renders(count: int, size: int) -> Float[Tensor, "b 3 h w"]:
 def sample(
     backbone: Backbone, prompts: list[str], guidance_scale: float, num_steps: int, batch: int = 48
 ) -> Float[Tensor, "b 3 h w"]:
-    """Pictures by DDIM (Song et al. 2020, arXiv:2010.02502, eta 0) from seeded noise."""
+    """Images by DDIM (Song et al. 2020, arXiv:2010.02502, eta 0) from seeded noise."""
     path, null = timesteps_down(backbone, num_steps), backbone.encode_prompts([""])
     side, images = backbone.image_size // backbone.downscale, []
     for start in range(0, len(prompts), batch):

@@ -5,9 +5,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ConfigError, SceneFormatError, first_line
 from .families import FAMILIES
@@ -45,10 +46,10 @@ class Lora:
 
 @dataclass
 class _Change:
-    """The matrices of one layer, as they are found in the file."""
+    """The matrices of one layer."""
 
-    down: Tensor | None = None
-    up: Tensor | None = None
+    down: Tensor
+    up: Tensor
     alpha: float | None = None
 
 
@@ -75,7 +76,7 @@ def merge_loras(components: Components, loras: Sequence[str | Path | Lora]) -> N
         components.lora.append(f"{lora.path}:{lora.strength:g}")
 
 
-def _layers_by_flat_name(components: Components) -> dict[tuple[str, str], nn.Module]:
+def _layers_by_flat_name(components: Components) -> dict[tuple[str, str], Any]:
     """Every layer with a weight, by (part, name with underscores for dots)."""
     return {
         (part, name.replace(".", "_")): layer
@@ -106,7 +107,7 @@ def _read(path: str, components: Components) -> dict[tuple[str, str], _Change]:
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, f"{type(error).__name__}: {first_line(error)}") from error
     prefixes = {prefix: part for family in FAMILIES.values() for prefix, part in family.lora_prefixes.items()}
-    changes: dict[tuple[str, str], _Change] = {}
+    matrices: dict[tuple[str, str], dict[str, Any]] = {}
     for key, tensor in tensors.items():
         target, kind = _parse(key)
         prefix = next((prefix for prefix in prefixes if target.startswith(prefix)), None)
@@ -114,10 +115,10 @@ def _read(path: str, components: Components) -> dict[tuple[str, str], _Change]:
             raise _unreadable(path, f"'{key}' is no LoRA matrix; DoRA, LoHa and LoKr are not supported")
         flat = target.removeprefix(prefix).replace(".", "_")
         name = components.family.lora_layer(flat, components.network)
-        change = changes.setdefault((prefixes[prefix], name), _Change())
-        setattr(change, kind, tensor.item() if kind == "alpha" else tensor)
-    if not changes or any(change.down is None or change.up is None for change in changes.values()):
+        matrices.setdefault((prefixes[prefix], name), {})[kind] = tensor.item() if kind == "alpha" else tensor
+    if not matrices or any(not {"down", "up"} <= set(each) for each in matrices.values()):
         raise _unreadable(path, "it does not hold pairs of LoRA matrices")
+    changes = {layer: _Change(**each) for layer, each in matrices.items()}
     _apply_metadata_alphas(changes, metadata)
     return changes
 

@@ -206,7 +206,7 @@ class _Reader:
 
         library, name = self.index.get(part) or (None, None)
         libraries: dict[str | None, Any] = {"diffusers": diffusers, "transformers": transformers}
-        cls = self.family.classes.get(name) or getattr(libraries.get(library), name or "", None)
+        cls = self.family.classes.get(name or "") or getattr(libraries.get(library), name or "", None)
         if cls is None:
             why = f"model_index.json says {library}.{name}" if name else "model_index.json lacks it"
             raise self.location.broken(why, part)

@@ -1,9 +1,9 @@
 """Which floating-point type each network runs in."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import nn
 
 from ..errors import ConfigError
 
@@ -53,7 +53,7 @@ def choose_vae_dtype(dtype: torch.dtype | str | None, device: torch.device) -> t
     return torch.float32
 
 
-def place(network: nn.Module, device: torch.device, dtype: torch.dtype, is_channels_last: bool = False) -> nn.Module:
+def place(network: Any, device: torch.device, dtype: torch.dtype, is_channels_last: bool = False) -> Any:
     """`network`, frozen, in evaluation mode, on `device` and in `dtype`."""
     network = network.eval().requires_grad_(False).to(device)
     if all(tensor.dtype != dtype for tensor in network.parameters()):  # T5 keeps some layers in float32 on purpose
@@ -63,7 +63,7 @@ def place(network: nn.Module, device: torch.device, dtype: torch.dtype, is_chann
 
 def _named_dtype(dtype: torch.dtype | str, key: str, names: Mapping[str, torch.dtype]) -> torch.dtype:
     chosen = names.get(dtype) if isinstance(dtype, str) else dtype
-    if chosen not in names.values():
+    if chosen is None or chosen not in names.values():
         raise ConfigError(
             what=f"{key} is {dtype}",
             expected=" or ".join(name for name in names if len(name) == 4),

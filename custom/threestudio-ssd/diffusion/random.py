@@ -22,6 +22,16 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "lcm": {"_class_name": "LCMScheduler", "prediction_type": "epsilon", "original_inference_steps": 50},
 }
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+TINY_VAE: dict[str, Any] = {
+    "block_out_channels": (8, 16, 16),
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "latent_channels": 4,
+    "scaling_factor": 0.3,
+    "mid_block_add_attention": False,
+}
 SHORT_NAMES = {"eps": "epsilon", "v": "v_prediction"}
 
 
@@ -64,17 +74,7 @@ def random_components(
         torch.manual_seed(seed)
         extra = {"time_cond_proj_dim": 8} if distilled == "lcm" else {}
         network = family.make_network(family.tiny_config(in_channels, image_size // 4) | extra)
-        vae = AutoencoderKL(
-            block_out_channels=(8, 16, 16),
-            down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3,
-            layers_per_block=1,
-            norm_num_groups=4,
-            latent_channels=4,
-            sample_size=image_size,
-            scaling_factor=0.3,
-            mid_block_add_attention=False,
-        )
+        vae = AutoencoderKL(**TINY_VAE, sample_size=image_size)
         texts = family.make_clips([_tiny_clip(letter_tokenizer())] * len(family.clip_heads))
     return _assembled(family, network, vae, texts, scheduler, f"random-{kind}-{scheduler}")
 

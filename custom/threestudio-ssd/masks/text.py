@@ -1,7 +1,7 @@
-"""Masks by words: pictures and a text in, the pixels that the text names out.
+"""Masks by words: images and a text in, the pixels that the text names out.
 
 Three kinds of networks, told apart by their own config: CLIPSeg (and the embedded tiny-seg), SAM 3, and the pair of
-GroundingDINO (boxes) and SAM 2 (masks in boxes). Pictures are prepared here, because the library's own preparation of
+GroundingDINO (boxes) and SAM 2 (masks in boxes). Images are prepared here, because the library's own preparation of
 the SAM family needs torchvision.
 """
 
@@ -113,7 +113,7 @@ class ClipSeg(Segmenter):
         self.mean, self.std = settings["image_mean"], settings["image_std"]
 
     def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
-        """Pixels whose probability is above the threshold, at the pictures' size."""
+        """Pixels whose probability is above the threshold, at the images' size."""
         length = self.network.config.text_config.max_position_embeddings
         tokens = self.tokenizer(text, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
         tokens = tokens.to(images.device)
@@ -236,9 +236,11 @@ def load_segmenter(
                 expected="two revisions joined by a plus, either of which may be empty",
                 fix=f"set mask.revision={revision}+",
             )
-        pair = zip(names, revisions, strict=True)
-        locations = [locate(each, SEGMENTER, revision=pin or None, is_offline=is_offline) for each, pin in pair]
-        return GroundedSam2(*locations, device)
+        detector, sam2 = (
+            locate(each, SEGMENTER, revision=pin or None, is_offline=is_offline)
+            for each, pin in zip(names, revisions, strict=True)
+        )
+        return GroundedSam2(detector, sam2, device)
     source = locate(segmenter, SEGMENTER, revision=revision, is_offline=is_offline)
     kind = source.read(AutoConfig.from_pretrained).model_type
     if kind == "clipseg":

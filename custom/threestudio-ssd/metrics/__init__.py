@@ -1,4 +1,4 @@
-"""Metrics: pure functions on pictures (b 3 h w) in [0, 1] and on texts; one value per picture."""
+"""Metrics: pure functions on images (b 3 h w) in [0, 1] and on texts; one value per image."""
 
 from .clip_directional_similarity import clip_direction_consistency, clip_directional_similarity
 from .clip_model import ClipModel, check_clip, load_clip, read_clip

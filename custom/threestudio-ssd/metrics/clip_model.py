@@ -1,4 +1,4 @@
-"""CLIP as the metrics use it: unit feature vectors of pictures in [0, 1] and of texts."""
+"""CLIP as the metrics use it: unit feature vectors of images in [0, 1] and of texts."""
 
 import json
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ TINY_LABEL = "tiny-clip (64 px, toy world: its scores compare runs with each oth
 
 @dataclass(frozen=True)
 class ClipModel:
-    """A CLIP network with its tokenizer and the picture preparation of the published 3D-editing protocol.
+    """A CLIP network with its tokenizer and the image preparation of the published 3D-editing protocol.
 
-    Pictures are resized bicubically, ``align_corners=False``, straight to the network's square (no crop), then
+    Images are resized bicubically, ``align_corners=False``, straight to the network's square (no crop), then
     normalised with OpenAI's mean and deviation, as in Instruct-NeRF2NeRF's metric (Haque et al. 2023).
     """
 
@@ -53,14 +53,14 @@ class ClipModel:
         return (images - mean) / std
 
     def embed_prepared(self, pixels: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
-        """Unit features of prepared pictures."""
+        """Unit features of prepared images."""
         return normalize(self.network.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
 
     def embed_images(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Unit features of pictures in [0, 1], any size.
+        """Unit features of images in [0, 1], any size.
 
         Raises:
-            ValueError: If the pictures are not (b 3 h w) in [0, 1].
+            ValueError: If the images are not (b 3 h w) in [0, 1].
         """
         check_images(images)
         return self.embed_prepared(self.prepare(images))
@@ -123,15 +123,15 @@ def read_clip(model: str, device: str, offline: bool = False, revision: str | No
 
 
 def as_clip(model: str | ClipModel, images: Tensor) -> ClipModel:
-    """A loaded CLIP as it is; a name is loaded to where the pictures are."""
+    """A loaded CLIP as it is; a name is loaded to where the images are."""
     return model if isinstance(model, ClipModel) else load_clip(model, str(images.device))
 
 
 def as_texts(prompts: str | Sequence[str], count: int) -> list[str]:
-    """One text per picture.
+    """One text per image.
 
     Raises:
-        ValueError: If there is neither one text nor one for each picture.
+        ValueError: If there is neither one text nor one for each image.
     """
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     if len(texts) not in (1, count):

@@ -65,7 +65,7 @@ def clip_scores(
 
     Raises:
         ConfigError: If the model cannot be loaded.
-        ValueError: If the pictures do not fit, or the protocol is unknown.
+        ValueError: If the images do not fit, or the protocol is unknown.
     """
     clip = as_clip(model, edited_images)
     if protocol == "paired-views":
@@ -105,13 +105,13 @@ def edited_region_similarity(
     """CLIP similarity of the edited region alone: black outside the mask, the same full prompt (PIE-Bench).
 
     Args:
-        images: Pictures in [0, 1].
+        images: Images in [0, 1].
         masks: (b h w), 1 inside the region.
         prompts: The target text, one for all or one for each.
         model: A CLIP or its name.
 
     Returns:
-        Cosines per picture; NaN where the region is empty.
+        Cosines per image; NaN where the region is empty.
     """
     masks = masks.to(images)
     values = clip_similarity(images * masks[:, None], as_texts(prompts, len(images)), model)

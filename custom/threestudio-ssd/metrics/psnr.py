@@ -17,16 +17,16 @@ def psnr(
     *,
     mask_mode: MaskMode = "region",
 ) -> Float[Tensor, " b"]:
-    """Peak signal-to-noise ratio per picture for a peak of 1, -10 log10(MSE) in dB; higher is closer.
+    """Peak signal-to-noise ratio per image for a peak of 1, -10 log10(MSE) in dB; higher is closer.
 
     Args:
-        images: Pictures to be judged, [0, 1].
+        images: Images to be judged, [0, 1].
         references: What they are compared with, [0, 1].
         masks: Where to look (1 inside); None is everywhere. Outside an object: pass ``~object_masks``.
         mask_mode: ``region`` or PIE-Bench's ``zeroed``, see ``masked_pair``.
 
     Returns:
-        One value per picture, dB; infinite where the pictures are equal, NaN for an empty region.
+        One value per image, dB; infinite where the images are equal, NaN for an empty region.
 
     Raises:
         ValueError: If shapes or ranges do not fit.

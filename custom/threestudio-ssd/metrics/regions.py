@@ -11,18 +11,18 @@ from torch import Tensor
 MaskMode = Literal["region", "zeroed"]
 
 RANGE_TOLERANCE = 1e-3
-"""How far beyond [0, 1] a value may lie before it is taken for a picture in another range."""
+"""How far beyond [0, 1] a value may lie before it is taken for an image in another range."""
 
 
 def check_images(images: Tensor, name: str = "images") -> None:
-    """Refuse pictures that are not (b 3 h w) in [0, 1].
+    """Refuse images that are not (b 3 h w) in [0, 1].
 
     Args:
-        images: Pictures as a user hands them in.
+        images: Images as a user hands them in.
         name: What the message calls them.
 
     Raises:
-        ValueError: If the shape, the type or the range is another one; 0-255 pictures are the usual case.
+        ValueError: If the shape, the type or the range is another one; 0-255 images are the usual case.
     """
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise ValueError(f"{name} must be (b, 3, h, w) and not empty, got {tuple(images.shape)}")
@@ -34,7 +34,7 @@ def check_images(images: Tensor, name: str = "images") -> None:
 
 
 def check_pair(images: Tensor, references: Tensor) -> None:
-    """Refuse a pair of picture stacks that cannot be compared pixel by pixel.
+    """Refuse a pair of image stacks that cannot be compared pixel by pixel.
 
     Raises:
         ValueError: If one of them is not (b 3 h w) in [0, 1], or their shapes differ.
@@ -51,21 +51,21 @@ def masked_pair(
     masks: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"] | None,
     mask_mode: MaskMode = "region",
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 h w"], Float[Tensor, "b h w"]]:
-    """The two pictures as a metric sees them under a mask, and the weight of each pixel in its mean.
+    """The two images as a metric sees them under a mask, and the weight of each pixel in its mean.
 
     Args:
-        images: Pictures to be judged, [0, 1].
+        images: Images to be judged, [0, 1].
         references: What they are compared with, [0, 1].
         masks: 1 (or True) where the metric looks; None looks everywhere.
         mask_mode: ``region`` hides differences elsewhere (the image takes the reference's pixels there) and
             averages over the masked pixels alone. ``zeroed`` is PIE-Bench's definition (Ju et al. 2024,
-            arXiv:2310.01506): both pictures are multiplied by the mask and the mean runs over all pixels.
+            arXiv:2310.01506): both images are multiplied by the mask and the mean runs over all pixels.
 
     Returns:
         Images, references and weights.
 
     Raises:
-        ValueError: If the pictures or masks do not fit one another.
+        ValueError: If the images or masks do not fit one another.
     """
     check_pair(images, references)
     weights = torch.ones_like(images[:, 0])
@@ -82,7 +82,7 @@ def masked_pair(
 
 
 def weighted_mean(values: Float[Tensor, "b h w"], weights: Float[Tensor, "b h w"]) -> Float[Tensor, " b"]:
-    """Mean of a map per picture; NaN where no pixel has weight, so that an empty region is never a score."""
+    """Mean of a map per image; NaN where no pixel has weight, so that an empty region is never a score."""
     return (values * weights).sum((1, 2)) / weights.sum((1, 2))
 
 
@@ -98,16 +98,16 @@ class RegionMetric(Protocol):
         *,
         mask_mode: MaskMode = "region",
     ) -> Float[Tensor, " b"]:
-        """Compare pictures.
+        """Compare images.
 
         Args:
-            images: Pictures to be judged, [0, 1].
+            images: Images to be judged, [0, 1].
             references: What they are compared with, [0, 1].
             masks: Where to look (1 inside); None is everywhere. An edit's background is ``~object_masks``.
             mask_mode: ``region`` or PIE-Bench's ``zeroed``, see ``masked_pair``.
 
         Returns:
-            One value per picture; NaN for an empty region.
+            One value per image; NaN for an empty region.
 
         Raises:
             ValueError: If shapes or ranges do not fit.

@@ -9,7 +9,7 @@ from .regions import region_metric
 
 @region_metric
 def saturation_drift(images: Float[Tensor, "b 3 h w"], references: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
-    """Mean chroma (largest minus smallest of R, G, B) of the pictures minus that of the references.
+    """Mean chroma (largest minus smallest of R, G, B) of the images minus that of the references.
 
     Arguments as in ``RegionMetric``. Values are signed, in [-1, 1]: positive is too vivid, 0 is right.
     """

@@ -22,7 +22,7 @@ def _blur(channels: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
 
 
 def ssim_map(images: Float[Tensor, "b 3 h w"], references: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
-    """Structural similarity of the window around every pixel, mean over channels; pictures are mirrored at the edge."""
+    """Structural similarity of the window around every pixel, mean over channels; images are mirrored at the edge."""
     b, _, height, width = images.shape
     if min(height, width) < WINDOW:
         raise ValueError(f"SSIM needs pictures of at least {WINDOW}x{WINDOW} pixels, got {height}x{width}")
@@ -38,10 +38,10 @@ def ssim_map(images: Float[Tensor, "b 3 h w"], references: Float[Tensor, "b 3 h 
 
 @region_metric
 def ssim(images: Float[Tensor, "b 3 h w"], references: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
-    """Structural similarity per picture: 11x11 Gaussian window, sigma 1.5, data range 1; higher is closer.
+    """Structural similarity per image: 11x11 Gaussian window, sigma 1.5, data range 1; higher is closer.
 
     The mean runs over all pixels with mirrored edges, as torchmetrics and therefore PIE-Bench have it. Arguments as in
-    ``RegionMetric``; pictures have at least 11x11 pixels, and under masks the windows centred there count. Values lie
-    in [-1, 1], 1 where the pictures are equal.
+    ``RegionMetric``; images have at least 11x11 pixels, and under masks the windows centred there count. Values lie
+    in [-1, 1], 1 where the images are equal.
     """
     return ssim_map(images, references)

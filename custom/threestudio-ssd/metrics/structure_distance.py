@@ -1,4 +1,4 @@
-"""Structure distance: does the layout of the picture survive the edit? (Tumanyan et al. 2022, arXiv:2201.00424)."""
+"""Structure distance: does the layout of the image survive the edit? (Tumanyan et al. 2022, arXiv:2201.00424)."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,8 +37,8 @@ class StructureModel:
         return layers[-1]
 
     def keys(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l d"]:
-        """Keys of all tokens, the class token first, for pictures resized and normalised here."""
-        caught: list[Tensor] = []
+        """Keys of all tokens, the class token first, for images resized and normalised here."""
+        caught: list[Any] = []
         handle = self.last_keys.register_forward_hook(lambda module, args, output: caught.append(output))
         try:
             self.network(pixel_values=self._prepare(images), interpolate_pos_encoding=True)
@@ -100,18 +100,18 @@ def structure_distance(
     *,
     is_input_0_255: bool = False,
 ) -> Float[Tensor, " b"]:
-    """Mean squared difference of the pictures' key self-similarities; lower keeps more of the layout.
+    """Mean squared difference of the images' key self-similarities; lower keeps more of the layout.
 
     Args:
-        images: Edited pictures, [0, 1].
+        images: Edited images, [0, 1].
         references: Their sources, [0, 1].
         model: What ``load_structure_model`` returned, or a name. The shorter side becomes the network's size
             (224; the longer at most 480), keys of block 11, heads concatenated, class token included.
-        is_input_0_255: PIE-Bench's published numbers were made with pictures that were multiplied by 255 before
+        is_input_0_255: PIE-Bench's published numbers were made with images that were multiplied by 255 before
             ImageNet's normalisation. True reproduces that; the right definition is False.
 
     Returns:
-        One value per picture, >= 0; 0 where the pictures are equal. PIE-Bench reports it times 10^3.
+        One value per image, >= 0; 0 where the images are equal. PIE-Bench reports it times 10^3.
 
     Raises:
         ConfigError: If the model cannot be loaded.

@@ -1,4 +1,4 @@
-"""Filling holes in pictures: by a diffusion model, by any inpainting pipeline of diffusers, or without a network."""
+"""Filling holes in images: by a diffusion model, by any inpainting pipeline of diffusers, or without a network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,10 +31,10 @@ START_FRAC = 0.98
 
 @dataclass(frozen=True)
 class Inpainter:
-    """Fills holes in pictures, and says what does it.
+    """Fills holes in images, and says what does it.
 
     Attributes:
-        fill: Pictures (b 3 h w) in [0, 1] and masks (b h w), true where to fill -> pictures, unchanged elsewhere.
+        fill: Images (b 3 h w) in [0, 1] and masks (b h w), true where to fill -> images, unchanged elsewhere.
         model_id: Hub id after aliases, or folder, of the network; None without one.
         revision: Commit of the hub id; None for a folder.
         image_size: Side in pixels that the network was trained on; None if any will do.
@@ -129,12 +129,12 @@ def blended(
 
     Args:
         backbone: The model.
-        images: Pictures of a size it takes.
+        images: Images of a size it takes.
         masks: Where to fill.
         prompts: Two rows: the prompt, the empty one.
         num_steps: Steps, >= 1.
         guidance_scale: Of classifier-free guidance.
-        seed: Of the noise, which all pictures share.
+        seed: Of the noise, which all images share.
     """
     latents = backbone.encode(images)
     is_free = torch.nn.functional.adaptive_max_pool2d(masks[:, None].float(), latents.shape[-2:]) > 0
@@ -166,7 +166,7 @@ def _native_size(pipeline: Any) -> int | None:
 def _fill_with(
     pipeline: Any, prompt: str, num_steps: int, guidance_scale: float, seed: int
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Filling by a pipeline of diffusers, picture by picture."""
+    """Filling by a pipeline of diffusers, image by image."""
 
     def fill(images: Tensor, masks: Tensor) -> Tensor:
         height, width = images.shape[-2:]

@@ -115,11 +115,11 @@ class Architecture:
     num_tokens: int = 77
     scheduler: str = "epsilon"
 
-    def make_network(self) -> nn.Module:
+    def make_network(self) -> Any:
         """The U-Net or transformer, on the current default device."""
         return self.family.make_network(self.network)
 
-    def make_vae(self, name: str = "own") -> nn.Module:
+    def make_vae(self, name: str = "own") -> Any:
         """The model's own VAE, or the tiny one ("taesd")."""
         from diffusers import AutoencoderKL, AutoencoderTiny
 

@@ -6,7 +6,7 @@ in seconds. One multiply-add counts as two operations; element-wise work is not 
 
 import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,7 @@ def predict_flops(model: str, image_px: int) -> int:
     return counter.get_total_flops()
 
 
-def run_encode(vae: nn.Module, num_views: int, image_px: int, dtype: torch.dtype) -> None:
+def run_encode(vae: Any, num_views: int, image_px: int, dtype: torch.dtype) -> None:
     """Encode images of no content on the meta device, and go back to the images."""
     images = torch.empty(num_views, 3, image_px, image_px, dtype=dtype, device="meta", requires_grad=True)
     output = vae.encode(images * 2 - 1)
@@ -87,9 +87,7 @@ def run_encode(vae: nn.Module, num_views: int, image_px: int, dtype: torch.dtype
 
 
 @torch.no_grad()
-def run_predictions(
-    architecture: Architecture, network: nn.Module, rows: int, image_px: int, dtype: torch.dtype
-) -> None:
+def run_predictions(architecture: Architecture, network: Any, rows: int, image_px: int, dtype: torch.dtype) -> None:
     """Predict the noise of latents of no content on the meta device, by the family's own call."""
     family, cells = architecture.family, image_px // 8
     hidden, pooled = family.prompt_widths(network)
@@ -102,6 +100,6 @@ def run_predictions(
     family.predict(network, latents, rows_of(), prompts, downscale=8)
 
 
-def frozen(network: nn.Module) -> nn.Module:
+def frozen(network: nn.Module) -> Any:
     """`network` as it is used: in evaluation mode, without gradients of weights."""
     return network.eval().requires_grad_(False)

@@ -39,7 +39,8 @@ class StableDiffusion3(Family):
             tokens = hidden.new_zeros(len(prompts), NUM_T5_TOKENS, width)
         else:
             tokens = t5(texts.token_ids(2, prompts)).last_hidden_state.float()
-        return PromptEmbeds(torch.cat([hidden, tokens], dim=1), torch.cat([first.pooled, second.pooled], dim=-1))
+        pooled = [clip.pooled for clip in (first, second) if clip.pooled is not None]
+        return PromptEmbeds(torch.cat([hidden, tokens], dim=1), torch.cat(pooled, dim=-1))
 
     def predict(
         self,
