@@ -19,8 +19,8 @@ TINY_WIDTH = 32
 class Family(ABC):
     """One kind of diffusion model: what its folders hold, how its prompts are embedded, how its network is called.
 
-    A subclass names its facts as class variables and implements three methods; the others are right for most networks
-    of diffusers. Instances hold no weights: whatever a method needs of them is passed.
+    A subclass names its facts as class variables and implements five methods; the others are right for most networks of
+    diffusers. Instances hold no weights: whatever a method needs of them is passed.
 
     Attributes:
         name: Short name, as in ``random_backbone(kind=...)``.
