@@ -17,11 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 import threestudio
 from threestudio.utils.config import parse_structured
 
-from ..diffusion.hub import resolve_model
 from ..diffusion.lora import Lora
+from ..diffusion.models import MODEL, VAE
 from ..errors import ConfigError
 from ..files import sha256
 from ..guidance.score_options import build_score
+from ..pretrained import locate
 
 CANNOT_CHANGE_RESULTS = frozenset({
     # names of a run and of its folder
@@ -149,16 +150,16 @@ def weights_of(guidance: Mapping[str, Any]) -> dict[str, str]:
     """
     checksums = {}
     is_offline = bool(guidance.get("offline"))
-    named = {"model": (guidance["model"], guidance.get("revision"), "model_index.json")}
+    places = {"model": locate(guidance["model"], MODEL, revision=guidance.get("revision"), is_offline=is_offline)}
     if guidance.get("vae") not in (None, "taesd"):
-        named["vae"] = guidance["vae"], None, "config.json"
-    for key, (name, revision, probe) in named.items():
-        place, commit = resolve_model(name, revision=revision, is_offline=is_offline, key=key, probe=probe)
-        if commit is not None:
-            checksums[key] = commit
-        elif Path(place).is_dir():
-            files = sorted(file for file in Path(place).rglob("*") if file.is_file() and file.suffix in MODEL_FILES)
-            checksums |= {f"{key}/{file.relative_to(place).as_posix()}": _checksum(file) for file in files}
+        places["vae"] = locate(guidance["vae"], VAE, is_offline=is_offline)
+    for key, place in places.items():
+        folder = Path(place.location)
+        if place.revision is not None:
+            checksums[key] = place.revision
+        elif folder.is_dir():
+            files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix in MODEL_FILES)
+            checksums |= {f"{key}/{file.relative_to(folder).as_posix()}": _checksum(file) for file in files}
     for lora in guidance.get("lora") or ():
         path = Lora.of(lora).path
         checksums[f"lora/{path}"] = _checksum(Path(path))

@@ -40,14 +40,14 @@ class FreeU:
         Raises:
             ConfigError: If the mapping has a key or a kind that FreeU has not.
         """
-        if value is None or isinstance(value, cls):
+        if value is None or isinstance(value, FreeU):
             return value or cls()
-        known = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls)]
         for key in value:
-            if key not in known:
+            if key not in names:
                 raise ConfigError(
                     what=f"freeu.{key} is not a FreeU setting",
-                    expected=f"some of {', '.join(known)}",
+                    expected=f"some of {', '.join(names)}",
                     fix=f"remove freeu.{key}",
                 )
         kind = value.get("kind", "none")
@@ -94,7 +94,7 @@ def apply_freeu(
     return torch.cat([hidden[:, :half] * backbone_scale, hidden[:, half:], skip], dim=1)
 
 
-def install_freeu(unet: nn.Module, freeu: FreeU) -> None:
+def install_freeu(unet: Any, freeu: FreeU) -> None:
     """Switch `unet` (a UNet2DConditionModel without FreeU) to `freeu`.
 
     Raises:
@@ -118,7 +118,7 @@ def install_freeu(unet: nn.Module, freeu: FreeU) -> None:
             resnet.register_forward_pre_hook(_FreeUHook(num_hidden, *scales[num_hidden]))
 
 
-def hidden_channels(unet: nn.Module) -> list[tuple[nn.Module, int]]:
+def hidden_channels(unet: Any) -> list[tuple[nn.Module, int]]:
     """Each up-block layer with the channels of the features that reach it, its skip not counted."""
     incoming = unet.config.block_out_channels[-1]
     layers = []

@@ -90,7 +90,7 @@ class NoiseLevels:
         signal, sigma = self.coefficients(timesteps)
         if self.prediction_type == "v_prediction":
             return signal * prediction + sigma * latents_noisy
-        if self.prediction_type == "sample":
+        if self.sigmas is None:
             return (latents_noisy - signal * prediction) / sigma
         flow_latents, _ = self.network_input(latents_noisy, timesteps)
         return flow_latents + (1 - self.sigmas[timesteps])[:, None, None, None] * prediction

@@ -1,9 +1,7 @@
-"""Filling holes in pictures: by a diffusion model, by any inpainting pipeline of diffusers, or without a network."""
+"""Filling holes in images: by a diffusion model, by any inpainting pipeline of diffusers, or without a network."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,24 +10,31 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..diffusion import Backbone, load_backbone
-from ..diffusion.hub import fetch_file, resolve_model
+from ..diffusion import Backbone, PromptEmbeds, load_backbone
 from ..diffusion.precision import choose_dtype
-from ..errors import ConfigError, first_line
+from ..diffusion.sampling import blend, guided_by, timesteps_down
+from ..pretrained import ModelLocation, ModelUse, check_model, locate
+from ..seeds import Stream, generator
 
 TELEA_RADIUS = 3.0
 """Pixels around a hole that its filling is drawn from."""
-KEY = "system.inpainter"
-EXPECTED = "telea, model, or a folder or hub id of an inpainting pipeline of diffusers"
-FIX = f"check the name, or set {KEY}=telea"
+INPAINTER = ModelUse(
+    key="system.inpainter",
+    expected="telea, model, or a folder or hub id of an inpainting pipeline of diffusers",
+    layout="an inpainting pipeline of diffusers (model_index.json beside the folders of its parts)",
+    probe="model_index.json",
+    fix="check the name, or set system.inpainter=telea",
+)
+START_FRAC = 0.98
+"""Where denoising starts, as a share of the model's timesteps."""
 
 
 @dataclass(frozen=True)
 class Inpainter:
-    """Fills holes in pictures, and says what does it.
+    """Fills holes in images, and says what does it.
 
     Attributes:
-        fill: Pictures (b 3 h w) in [0, 1] and masks (b h w), true where to fill -> pictures, unchanged elsewhere.
+        fill: Images (b 3 h w) in [0, 1] and masks (b h w), true where to fill -> images, unchanged elsewhere.
         model_id: Hub id after aliases, or folder, of the network; None without one.
         revision: Commit of the hub id; None for a folder.
         image_size: Side in pixels that the network was trained on; None if any will do.
@@ -48,11 +53,8 @@ def check_inpainter(name: str, dtype: str | None) -> None:
         ConfigError: If `name` can be neither an inpainter, a folder nor a hub id, or the precision is unknown.
     """
     choose_dtype(dtype, torch.device("cpu"))
-    path = Path(name).expanduser()
-    if name in ("telea", "model") or path.is_dir():
-        return
-    if path.is_absolute() or len(path.parts) != 2 or path.parent.is_dir():
-        raise ConfigError(what=f"{KEY} {name} does not exist", expected=EXPECTED, fix=FIX)
+    if name not in ("telea", "model"):
+        check_model(name, INPAINTER)
 
 
 def load_inpainter(
@@ -97,10 +99,10 @@ def load_inpainter(
             lambda images, masks: blended(backbone, images, masks, prompts, num_steps, guidance_scale, seed),
             backbone.model_id, backbone.revision, backbone.image_size,
         )  # fmt: skip
-    location, commit = resolve_model(name, revision=revision, is_offline=is_offline, key=KEY)
-    pipeline = _load_pipeline(location, commit, device, dtype, is_offline)
+    location = locate(name, INPAINTER, revision=revision, is_offline=is_offline)
+    pipeline = _load_pipeline(location, device, dtype)
     fill = _fill_with(pipeline, prompt, num_steps, guidance_scale, seed)
-    return Inpainter(fill, location, commit, _native_size(pipeline))
+    return Inpainter(fill, location.location, location.revision, _native_size(pipeline))
 
 
 def telea(images: Float[Tensor, "b 3 h w"], masks: Bool[Tensor, "b h w"]) -> Float[Tensor, "b 3 h w"]:
@@ -118,56 +120,38 @@ def blended(
     backbone: Backbone,
     images: Float[Tensor, "b 3 h w"],
     masks: Bool[Tensor, "b h w"],
-    prompts: Any,
+    prompts: PromptEmbeds,
     num_steps: int,
     guidance_scale: float,
     seed: int,
 ) -> Float[Tensor, "b 3 h w"]:
-    """Deterministic denoising from noise; at every step the known latents are put back at that step's noise level.
-
-    Blended latent diffusion (Avrahami et al. 2023, arXiv:2206.02779) with DDIM steps; any text-to-image model will do.
+    """Blended latent diffusion (Avrahami et al. 2023, arXiv:2206.02779), see ``blend``; any text-to-image model does.
 
     Args:
         backbone: The model.
-        images: Pictures of a size it takes.
+        images: Images of a size it takes.
         masks: Where to fill.
         prompts: Two rows: the prompt, the empty one.
         num_steps: Steps, >= 1.
         guidance_scale: Of classifier-free guidance.
-        seed: Of the noise, which all pictures share.
+        seed: Of the noise, which all images share.
     """
-    known = backbone.encode(images)
-    holes = torch.nn.functional.adaptive_max_pool2d(masks[:, None].float(), known.shape[-2:])
-    noise = torch.randn(known.shape[1:], generator=torch.Generator().manual_seed(seed)).to(known).expand_as(known)
-    alphas = backbone.alphas_cumprod
-    times = torch.linspace(0.98 * (backbone.num_timesteps - 1), 0, num_steps + 1).round().long().tolist()
-    latents, both = backbone.add_noise(known, noise, times[0]), [0] * len(known) + [1] * len(known)
-    rows = prompts[both]
-    for now, later in zip(times[:-1], times[1:], strict=True):
-        eps_cond, eps_null = backbone.predict_noise(latents.repeat(2, 1, 1, 1), now, rows).chunk(2)
-        eps = eps_null + guidance_scale * (eps_cond - eps_null)
-        clean = (latents - (1 - alphas[now]).sqrt() * eps) / alphas[now].sqrt()
-        latents = backbone.add_noise(clean, eps, later) if later > 0 else clean
-        back = backbone.add_noise(known, noise, later) if later > 0 else known
-        latents = holes * latents + (1 - holes) * back
-    return torch.where(masks[:, None], backbone.decode(latents), images)
+    latents = backbone.encode(images)
+    is_free = torch.nn.functional.adaptive_max_pool2d(masks[:, None].float(), latents.shape[-2:]) > 0
+    noise = torch.randn(latents.shape[1:], generator=generator(seed, 0, Stream.INPAINTING)).to(latents)
+    path = timesteps_down(backbone, num_steps, START_FRAC)
+    predict = guided_by(backbone, prompts[0], prompts[1], guidance_scale)
+    filled = backbone.decode(blend(backbone, latents, is_free, noise.expand_as(latents), path, predict))
+    return torch.where(masks[:, None], filled, images)
 
 
-def _load_pipeline(location: str, commit: str | None, device: torch.device, dtype: str | None, is_offline: bool) -> Any:
+def _load_pipeline(location: ModelLocation, device: torch.device, dtype: str | None) -> Any:
     """An inpainting pipeline of diffusers, on the device and in the precision that suits it."""
     from diffusers import AutoPipelineForInpainting
 
-    try:
-        path = fetch_file(location, "model_index.json", commit, is_offline)
-        index = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
-        kind = "sd3" if "transformer" in index else "sd"
-        pipeline = AutoPipelineForInpainting.from_pretrained(
-            location, revision=commit, local_files_only=is_offline, dtype=choose_dtype(dtype, device, kind)
-        ).to(device)
-    except (OSError, ValueError, KeyError) as cause:
-        raise ConfigError(
-            what=f"{KEY} {location} cannot be loaded ({first_line(cause)})", expected=EXPECTED, fix=FIX
-        ) from cause
+    is_transformer = "transformer" in location.read_json("model_index.json")
+    precision = choose_dtype(dtype, device, torch.bfloat16 if is_transformer else torch.float16)
+    pipeline = location.read(AutoPipelineForInpainting.from_pretrained, dtype=precision).to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -182,7 +166,7 @@ def _native_size(pipeline: Any) -> int | None:
 def _fill_with(
     pipeline: Any, prompt: str, num_steps: int, guidance_scale: float, seed: int
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Filling by a pipeline of diffusers, picture by picture."""
+    """Filling by a pipeline of diffusers, image by image."""
 
     def fill(images: Tensor, masks: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -191,7 +175,7 @@ def _fill_with(
             result = pipeline(
                 prompt=prompt, image=image[None].clamp(0, 1), mask_image=mask[None, None].float(), height=height,
                 width=width, num_inference_steps=num_steps, guidance_scale=guidance_scale, output_type="np",
-                generator=torch.Generator().manual_seed(seed),
+                generator=generator(seed, 0, Stream.INPAINTING),
             )  # fmt: skip
             filled.append(torch.from_numpy(np.asarray(result.images[0], np.float32)).permute(2, 0, 1))
         return torch.where(masks[:, None], torch.stack(filled).to(images), images)

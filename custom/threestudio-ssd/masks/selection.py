@@ -49,6 +49,10 @@ class MaskConfig(MaskPart):
 
     segmenter: str = "data/tiny-seg"
     """Folder or hub id of the text-prompted segmenter."""
+    revision: str | None = None
+    """Branch, tag or commit of the segmenter's hub repository; for two, joined by a plus; none for the newest."""
+    offline: bool = False
+    """Whether to look for the segmenter only in the local hub cache."""
     confidence: float | None = None
     """How sure the segmenter must be, in (0, 1): of a pixel (CLIPSeg) or an object (SAM 3, GroundingDINO); none: what
     is usual for it, 0.3 for GroundingDINO and 0.5 for the others."""
@@ -227,7 +231,8 @@ def _text_masks(text: str, cfg: MaskConfig | DictConfig, scene: _Scene) -> tuple
     views = scene.views[torch.linspace(0, count - 1, min(cfg.num_views, count)).round().long()]
     views = views.scaled(cfg.view_size / int(min(views.widths[0], views.heights[0])))
     images = render_bchw(scene.gaussians, views, scene.background)
-    return views, segment(images, text, cfg.segmenter, cfg.confidence).float()
+    masks = segment(images, text, cfg.segmenter, cfg.confidence, revision=cfg.revision, is_offline=cfg.offline)
+    return views, masks.float()
 
 
 def _traced(

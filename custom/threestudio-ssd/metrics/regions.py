@@ -1,6 +1,8 @@
 """What every image metric shares: the check of its input, and what a mask means."""
 
-from typing import Literal
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -98,3 +100,51 @@ def edit_regions(shares: Float[Tensor, "c h w"]) -> tuple[Bool[Tensor, "c h w"],
         shares: How much of each pixel is made up of what may change, in [0, 1], see ``rendering.coverage``.
     """
     return shares > INSIDE_COVERAGE, shares < OUTSIDE_COVERAGE
+
+
+@runtime_checkable
+class RegionMetric(Protocol):
+    """A metric that is the mean of a map of differences, everywhere or under masks."""
+
+    def __call__(
+        self,
+        images: Images,
+        references: Images,
+        masks: Masks = None,
+        *,
+        mask_mode: MaskMode = "region",
+    ) -> OneEach:
+        """Compare images.
+
+        Args:
+            images: Images to be judged, [0, 1].
+            references: What they are compared with, [0, 1].
+            masks: Where to look (1 inside); None is everywhere. An edit's background is ``~object_masks``.
+            mask_mode: ``region`` or PIE-Bench's ``zeroed``, see ``masked_pair``.
+
+        Returns:
+            One value per image; NaN for an empty region.
+
+        Raises:
+            ValueError: If shapes or ranges do not fit.
+        """
+        ...
+
+
+def region_metric(difference_map: Callable[[Tensor, Tensor], Tensor]) -> RegionMetric:
+    """The metric whose value is the mean of ``difference_map(images, references)`` (b h w); it keeps name and text."""
+
+    def metric(
+        images: Images,
+        references: Images,
+        masks: Masks = None,
+        *,
+        mask_mode: MaskMode = "region",
+    ) -> OneEach:
+        images, references, weights = masked_pair(images, references, masks, mask_mode)
+        return weighted_mean(difference_map(images, references), weights)
+
+    names = ("__module__", "__name__", "__qualname__", "__doc__")
+    update_wrapper(metric, difference_map, assigned=names, updated=())
+    del metric.__wrapped__  # help() shows the metric's own signature
+    return metric

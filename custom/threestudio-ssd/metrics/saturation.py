@@ -4,28 +4,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .regions import Images, MaskMode, Masks, OneEach, masked_pair, weighted_mean
+from .regions import region_metric
 
 
-def saturation_drift(
-    images: Images, references: Images, masks: Masks = None, *, mask_mode: MaskMode = "region"
-) -> OneEach:
+@region_metric
+def saturation_drift(images: Float[Tensor, "b 3 h w"], references: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
     """Mean chroma (largest minus smallest of R, G, B) of the images minus that of the references.
 
-    Args:
-        images: Images to be judged, [0, 1].
-        references: What they should look like, [0, 1].
-        masks: Where to look (1 inside); None is everywhere.
-        mask_mode: ``region`` or ``zeroed``, see ``masked_pair``.
-
-    Returns:
-        One signed value per image in [-1, 1]: positive is too vivid, 0 is right, NaN for an empty region.
-
-    Raises:
-        ValueError: If shapes or ranges do not fit.
+    Arguments as in ``RegionMetric``. Values are signed, in [-1, 1]: positive is too vivid, 0 is right.
     """
-    images, references, weights = masked_pair(images, references, masks, mask_mode)
-    return weighted_mean(chroma(images) - chroma(references), weights)
+    return chroma(images) - chroma(references)
 
 
 def chroma(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:

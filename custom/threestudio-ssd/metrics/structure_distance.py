@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
+from ..pretrained import ModelUse, frozen, locate
 from .clip_model import OPENAI_MEAN, OPENAI_STD
-from .pretrained import load_pretrained
 from .regions import check_pair
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -60,23 +60,27 @@ class StructureModel:
 
 
 @lru_cache(maxsize=2)
-def load_structure_model(model: str = DINO, device: str = "cpu") -> StructureModel:
+def load_structure_model(
+    model: str = DINO, device: str = "cpu", offline: bool = False, revision: str | None = None
+) -> StructureModel:
     """Load the network of the structure distance; the last two loaded stay in memory.
 
     Args:
         model: A hub id or local folder of a ViT in the transformers format; the published metric is DINO
             ViT-B/8. ``tiny-clip`` serves offline, and its label says that it is another quantity.
         device: Where to put it.
+        offline: Whether to look only into the local hub cache.
+        revision: Branch, tag or commit of a hub id.
 
     Raises:
         ConfigError: If the model cannot be loaded.
     """
     from transformers import AutoModel
 
-    network = load_pretrained(AutoModel.from_pretrained, model, "structure_distance")
+    source = locate(model, ModelUse(key="structure_model"), revision=revision, is_offline=offline)
+    network = source.read(AutoModel.from_pretrained)
     is_clip = hasattr(network, "vision_model")
-    network = network.vision_model if is_clip else network
-    network = network.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
+    network = frozen(network.vision_model if is_clip else network, device)
     mean, std = (OPENAI_MEAN, OPENAI_STD) if is_clip else (IMAGENET_MEAN, IMAGENET_STD)
     label = "structure distance" if model == DINO else f"self-similarity distance on {model} (not DINO ViT-B/8)"
     return StructureModel(network, network.config.image_size, mean, std, label)

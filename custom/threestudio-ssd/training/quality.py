@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from ..diffusion import Backbone, load_backbone
+from ..diffusion.sampling import denoise, guided_by, timesteps_down
 from ..files import whole_file, write_json
 from ..metrics import psnr
 from ..rendering import render_each
-from ..scores import guided
 from ..toyworld import ATTRIBUTES, Attributes, build_scene, sample_attributes, sample_camera
 from ..toyworld.captions import describe
 from ..toyworld.classifier import load_classifier
@@ -82,21 +82,15 @@ def sample(
     backbone: Backbone, prompts: list[str], guidance_scale: float, num_steps: int, batch: int = 48
 ) -> Float[Tensor, "b 3 h w"]:
     """Images by DDIM (Song et al. 2020, arXiv:2010.02502, eta 0) from seeded noise."""
-    alphas = backbone.alphas_cumprod
-    timesteps = torch.linspace(len(alphas) - 1, 0, num_steps + 1).round().long()
+    path, null = timesteps_down(backbone, num_steps), backbone.encode_prompts([""])
     side, images = backbone.image_size // backbone.downscale, []
     for start in range(0, len(prompts), batch):
-        texts = prompts[start : start + batch]
+        embeds = backbone.encode_prompts(prompts[start : start + batch])
         generator = torch.Generator().manual_seed(HELD_OUT_SEED + start)
-        latents = torch.randn(len(texts), backbone.latent_channels, side, side, generator=generator)
-        embeds, null = backbone.encode_prompts(texts), backbone.encode_prompts([""]).expand(len(texts))
-        for t, t_next in zip(timesteps[:-1].tolist(), timesteps[1:].tolist(), strict=True):
-            both = backbone.predict_noise(latents.repeat(2, 1, 1, 1), t, type(null).cat([embeds, null]))
-            eps = guided(*both.chunk(2), guidance_scale)
-            clean = (latents - (1 - alphas[t]).sqrt() * eps) / alphas[t].sqrt()
-            a_next = alphas[t_next] if t_next > 0 else torch.ones(())
-            latents = a_next.sqrt() * clean + (1 - a_next).sqrt() * eps
-        images.append(backbone.decode(latents))
+        noise = torch.randn(len(embeds), backbone.latent_channels, side, side, generator=generator)
+        images.append(
+            backbone.decode(denoise(backbone, noise, path, guided_by(backbone, embeds, null, guidance_scale)))
+        )
     return torch.cat(images)
 
 

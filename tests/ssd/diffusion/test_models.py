@@ -11,6 +11,7 @@ import torch
 from threestudio_ssd.diffusion import load_backbone
 from threestudio_ssd.diffusion.backbone import Backbone
 from threestudio_ssd.diffusion.models import FOLDER_LAYOUT, save_components
+from threestudio_ssd.diffusion.options import BackboneOptions
 from threestudio_ssd.diffusion.random import letter_tokenizer, random_components
 from threestudio_ssd.errors import ConfigError, SceneFormatError
 from threestudio_ssd.guidance import EditGuidance
@@ -43,7 +44,7 @@ def test_every_kind_comes_back_from_its_folder(tmp_path, kind, in_channels, pred
     make = {"kind": kind, "in_channels": in_channels}
     save_components(random_components(prediction_type, **make), tmp_path)
     loaded = load_backbone(tmp_path)
-    assert (loaded.kind, loaded.prediction_type, loaded.model_id) == (kind, prediction_type, str(tmp_path))
+    assert (loaded.family.name, loaded.prediction_type, loaded.model_id) == (kind, prediction_type, str(tmp_path))
     assert loaded.has_image_condition == (in_channels == 8)
     assert loaded.revision is None
     assert same_numbers(loaded, Backbone(random_components(prediction_type, **make)))
@@ -100,8 +101,8 @@ def test_an_sd3_without_its_t5_by_the_guidance_s_key(tmp_path):
 
 
 def test_every_option_of_loading_is_a_key_of_the_guidance():
-    options = set(inspect.signature(load_backbone).parameters) - {"device"}
-    assert options <= {field.name for field in dataclasses.fields(EditGuidance.Config)}
+    options = set(inspect.signature(load_backbone).parameters) | set(inspect.signature(BackboneOptions).parameters)
+    assert options - {"device", "options"} <= {field.name for field in dataclasses.fields(EditGuidance.Config)}
 
 
 def test_the_folder_is_one_that_diffusers_reads(model_folder):

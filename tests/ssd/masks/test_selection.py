@@ -83,7 +83,7 @@ def test_a_text_mask_is_traced_in_views_of_its_own_size(toy, monkeypatch):
             cameras = toy.cameras[[0, 2, 5]].resized(images.shape[-1], images.shape[-2])
             return object_masks(toy.gaussians, toy.is_object, cameras) > 0.5
 
-    monkeypatch.setattr(text_module, "load_segmenter", lambda segmenter, device: Segmenter())
+    monkeypatch.setattr(text_module, "load_segmenter", lambda *args, **more: Segmenter())
     is_selected = chosen(toy, text="the ball", num_views=3, view_size=64)
     assert sizes == [(3, 3, 64, 64)]
     assert (is_selected & toy.is_object).sum() > 0.9 * is_selected.sum() > 0
@@ -97,7 +97,7 @@ def test_the_segmenter_is_asked_to_be_as_sure_as_the_config_says(toy, monkeypatc
             asked.append(threshold)
             return torch.ones(len(images), *images.shape[-2:], dtype=torch.bool)
 
-    monkeypatch.setattr(text_module, "load_segmenter", lambda segmenter, device: Segmenter())
+    monkeypatch.setattr(text_module, "load_segmenter", lambda *args, **more: Segmenter())
     chosen(toy, text="the ball", num_views=1, view_size=16)
     chosen(toy, text="the ball", num_views=1, view_size=16, confidence=0.2)
     assert asked == [0.5, 0.2]

@@ -16,5 +16,6 @@ def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
 def test_a_missing_clip_has_its_message(tmp_path):
     with pytest.raises(ConfigError) as caught:
         report.check_report_model(str(tmp_path / "clip"), offline=False)
-    assert caught.value.what == f"system.clip_model is {tmp_path / 'clip'}: there is no folder {tmp_path / 'clip'}"
+    folder = tmp_path / "clip"
+    assert caught.value.what == f"system.clip_model is {folder}: clip_model folder '{folder}' does not exist"
     assert caught.value.fix == "set system.clip_model=tiny-clip, or a folder, or download it once while online"

@@ -169,7 +169,7 @@ def test_networks_fill_the_views_from_start_to_end(holed, world, inpainting_pipe
         ({"steps": 0}, "steps is 0"),
         ({"system.rim": -1}, "system.rim is -1.0"),
         ({"system.dilate": -1}, "system.dilate is -1.0"),
-        ({"system.inpainter": "tela"}, "system.inpainter tela does not exist"),
+        ({"system.inpainter": "tela"}, "system.inpainter folder 'tela' does not exist"),
         ({"system.dtype": "fp8"}, "dtype is fp8"),
     ],
 )

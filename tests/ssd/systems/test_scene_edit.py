@@ -207,7 +207,7 @@ def without_clip(world, tmp_path):
 
 def test_a_report_that_cannot_be_made_is_known_before_the_first_step(world, tmp_path, without_clip, monkeypatch):
     monkeypatch.setattr(SceneEditSystem, "training_step", lambda *args: pytest.fail("the training began"))
-    with pytest.raises(ConfigError, match=r"system.clip_model is .*half-clip: .* for CLIP metrics cannot be loaded"):
+    with pytest.raises(ConfigError, match=r"system.clip_model is .*half-clip: .*half-clip' cannot be read"):
         run(world, tmp_path, "train", "test", "export", **without_clip)
     assert not (tmp_path / "smoke").exists()
 

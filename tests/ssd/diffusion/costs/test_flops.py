@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from threestudio_ssd.diffusion.architectures import ARCHITECTURES
-from threestudio_ssd.diffusion.flops import encode_flops, frozen, predict_flops, run_encode, step_cost
+from threestudio_ssd.diffusion.costs.architectures import ARCHITECTURES
+from threestudio_ssd.diffusion.costs.flops import encode_flops, frozen, predict_flops, run_encode, step_cost
 
-NUM_WEIGHTS = {  # of the published checkpoints, in millions
+NUM_WEIGHTS = {  # of the published checkpoints, in millions; only SDXL's second and SD 3's CLIPs have a projection
     "sd15": (859.5, 83.7, 123.1),
     "sd21-base": (865.9, 83.7, 340.4),
-    "sdxl": (2567.5, 83.7, 123.7 + 694.7),
+    "sdxl": (2567.5, 83.7, 123.1 + 694.7),
     "sd-turbo": (865.9, 83.7, 340.4),
     "lcm": (859.6, 83.7, 123.1),
-    "sdxl-turbo": (2567.5, 83.7, 123.7 + 694.7),
+    "sdxl-turbo": (2567.5, 83.7, 123.1 + 694.7),
     "sd3": (2028.3, 83.8, 123.7 + 694.7),
     "sd35-medium": (2243.2, 83.8, 123.7 + 694.7),
 }

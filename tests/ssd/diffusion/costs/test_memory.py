@@ -6,9 +6,9 @@ import torch
 from tests.edit_world import REPOSITORY
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
-from threestudio_ssd.diffusion.architectures import ARCHITECTURES
-from threestudio_ssd.diffusion.flops import encode_flops, frozen, run_encode
-from threestudio_ssd.diffusion.memory import ROWS, PeakMemory, _pairless_attention, step_memory, table_row
+from threestudio_ssd.diffusion.costs.architectures import ARCHITECTURES
+from threestudio_ssd.diffusion.costs.flops import encode_flops, frozen, run_encode
+from threestudio_ssd.diffusion.costs.memory import ROWS, PeakMemory, _pairless_attention, step_memory, table_row
 
 DOCS = REPOSITORY / "docs" / "models.md"
 

@@ -6,12 +6,13 @@ in seconds. One multiply-add counts as two operations; element-wise work is not 
 
 import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..prompts import PromptEmbeds
 from .architectures import ARCHITECTURES, Architecture
 
 
@@ -77,7 +78,7 @@ def predict_flops(model: str, image_px: int) -> int:
     return counter.get_total_flops()
 
 
-def run_encode(vae: nn.Module, num_views: int, image_px: int, dtype: torch.dtype) -> None:
+def run_encode(vae: Any, num_views: int, image_px: int, dtype: torch.dtype) -> None:
     """Encode images of no content on the meta device, and go back to the images."""
     images = torch.empty(num_views, 3, image_px, image_px, dtype=dtype, device="meta", requires_grad=True)
     output = vae.encode(images * 2 - 1)
@@ -86,26 +87,19 @@ def run_encode(vae: nn.Module, num_views: int, image_px: int, dtype: torch.dtype
 
 
 @torch.no_grad()
-def run_predictions(
-    architecture: Architecture, network: nn.Module, rows: int, image_px: int, dtype: torch.dtype
-) -> None:
-    """Predict the noise of latents of no content on the meta device, whatever the network's conditioning."""
-    cells, config = image_px // 8, network.config
+def run_predictions(architecture: Architecture, network: Any, rows: int, image_px: int, dtype: torch.dtype) -> None:
+    """Predict the noise of latents of no content on the meta device, by the family's own call."""
+    family, cells = architecture.family, image_px // 8
+    hidden, pooled = family.prompt_widths(network)
 
     def rows_of(*shape: int) -> Tensor:
         return torch.empty(rows, *shape, dtype=dtype, device="meta")
 
-    latents, times = rows_of(config.in_channels, cells, cells), rows_of()
-    if architecture.kind == "sd3":
-        hidden = rows_of(architecture.num_tokens, config.joint_attention_dim)
-        network(latents, hidden, rows_of(config.pooled_projection_dim), times)
-        return
-    pooled = {"text_embeds": rows_of(1280), "time_ids": rows_of(6)} if architecture.kind == "sdxl" else None
-    extra = {"timestep_cond": rows_of(config.time_cond_proj_dim)} if config.time_cond_proj_dim else {}
-    hidden = rows_of(architecture.num_tokens, config.cross_attention_dim)
-    network(latents, times, hidden, added_cond_kwargs=pooled, **extra)
+    prompts = PromptEmbeds(rows_of(architecture.num_tokens, hidden), None if pooled is None else rows_of(pooled))
+    latents = rows_of(family.num_channels(network)[0], cells, cells)
+    family.predict(network, latents, rows_of(), prompts, downscale=8)
 
 
-def frozen(network: nn.Module) -> nn.Module:
+def frozen(network: nn.Module) -> Any:
     """`network` as it is used: in evaluation mode, without gradients of weights."""
     return network.eval().requires_grad_(False)

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from .models import Kind
+from ..families import SD, SD3, SDXL, Family
 
 SD15_UNET: dict[str, Any] = {
     "sample_size": 64,
@@ -98,7 +98,7 @@ class Architecture:
     """One published model: what its networks are built from.
 
     Args:
-        kind: As in `Components`.
+        family: Which kind of model it is.
         network: Arguments of the U-Net or transformer.
         vae: Arguments of the AutoencoderKL.
         texts: Arguments of the CLIP text encoders.
@@ -107,7 +107,7 @@ class Architecture:
         scheduler: What kind of noise it was trained on, a key of ``SCHEDULERS`` in ``random``.
     """
 
-    kind: Kind
+    family: Family
     network: dict[str, Any]
     vae: dict[str, Any]
     texts: tuple[dict[str, Any], ...]
@@ -115,13 +115,11 @@ class Architecture:
     num_tokens: int = 77
     scheduler: str = "epsilon"
 
-    def make_network(self) -> nn.Module:
+    def make_network(self) -> Any:
         """The U-Net or transformer, on the current default device."""
-        from diffusers import SD3Transformer2DModel, UNet2DConditionModel
+        return self.family.make_network(self.network)
 
-        return (SD3Transformer2DModel if self.kind == "sd3" else UNet2DConditionModel)(**self.network)
-
-    def make_vae(self, name: str = "own") -> nn.Module:
+    def make_vae(self, name: str = "own") -> Any:
         """The model's own VAE, or the tiny one ("taesd")."""
         from diffusers import AutoencoderKL, AutoencoderTiny
 
@@ -131,25 +129,22 @@ class Architecture:
 
     def make_texts(self) -> list[nn.Module]:
         """The CLIP text encoders (an SD 3's T5 left out)."""
-        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-        make = CLIPTextModel if self.kind == "sd" else CLIPTextModelWithProjection
-        return [make(CLIPTextConfig(**config)) for config in self.texts]
+        return self.family.make_clips(self.texts)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "sd15": Architecture("sd", SD15_UNET, SD_VAE, (CLIP_L,), 512),
-    "sd21-base": Architecture("sd", SD21_UNET | {"sample_size": 64}, SD_VAE, (CLIP_H,), 512),
-    "sd21": Architecture("sd", SD21_UNET, SD_VAE, (CLIP_H,), 768, scheduler="v_prediction"),
-    "ip2p": Architecture("sd", SD15_UNET | {"in_channels": 8}, SD_VAE, (CLIP_L,), 512),
-    "sdxl": Architecture("sdxl", SDXL_UNET, SDXL_VAE, (CLIP_L, CLIP_BIG_G), 1024),
-    "sd-turbo": Architecture("sd", SD21_UNET | {"sample_size": 64}, SD_VAE, (CLIP_H,), 512, scheduler="turbo"),
+    "sd15": Architecture(SD, SD15_UNET, SD_VAE, (CLIP_L,), 512),
+    "sd21-base": Architecture(SD, SD21_UNET | {"sample_size": 64}, SD_VAE, (CLIP_H,), 512),
+    "sd21": Architecture(SD, SD21_UNET, SD_VAE, (CLIP_H,), 768, scheduler="v_prediction"),
+    "ip2p": Architecture(SD, SD15_UNET | {"in_channels": 8}, SD_VAE, (CLIP_L,), 512),
+    "sdxl": Architecture(SDXL, SDXL_UNET, SDXL_VAE, (CLIP_L, CLIP_BIG_G), 1024),
+    "sd-turbo": Architecture(SD, SD21_UNET | {"sample_size": 64}, SD_VAE, (CLIP_H,), 512, scheduler="turbo"),
     "sdxl-turbo": Architecture(
-        "sdxl", SDXL_UNET | {"sample_size": 64}, SDXL_VAE, (CLIP_L, CLIP_BIG_G), 512, scheduler="turbo"
+        SDXL, SDXL_UNET | {"sample_size": 64}, SDXL_VAE, (CLIP_L, CLIP_BIG_G), 512, scheduler="turbo"
     ),
-    "lcm": Architecture("sd", SD15_UNET | {"time_cond_proj_dim": 256}, SD_VAE, (CLIP_L,), 512, scheduler="lcm"),
-    "sd3": Architecture("sd3", SD3_TRANSFORMER, SD3_VAE, (CLIP_L, CLIP_BIG_G), 1024, num_tokens=333, scheduler="flow"),
+    "lcm": Architecture(SD, SD15_UNET | {"time_cond_proj_dim": 256}, SD_VAE, (CLIP_L,), 512, scheduler="lcm"),
+    "sd3": Architecture(SD3, SD3_TRANSFORMER, SD3_VAE, (CLIP_L, CLIP_BIG_G), 1024, num_tokens=333, scheduler="flow"),
     "sd35-medium": Architecture(
-        "sd3", SD35_TRANSFORMER, SD3_VAE, (CLIP_L, CLIP_BIG_G), 1024, num_tokens=333, scheduler="flow"
+        SD3, SD35_TRANSFORMER, SD3_VAE, (CLIP_L, CLIP_BIG_G), 1024, num_tokens=333, scheduler="flow"
     ),
 }
