@@ -12,7 +12,8 @@ from torch import Tensor
 from threestudio.utils.config import parse_structured
 
 from ..cameras import load_cameras
-from ..data import GSViewsConfig, SceneViews, ViewPlan
+from ..data import SceneViews, ViewPlan
+from ..data.keys import GSViewsConfig
 from ..errors import ConfigError
 from ..files import write_json, write_text
 from ..gaussians import Gaussians
