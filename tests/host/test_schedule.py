@@ -38,6 +38,15 @@ def test_a_decimal_point_counts_epochs():
     assert C([0, 0.0, 1.0, 10], 5, 1000) == 1.0
 
 
+def test_exponential_interpolation_keeps_the_ratio():
+    values = [C([0, 1.0, 16.0, 4], 0, step, interpolation="exp") for step in range(5)]
+    assert values == pytest.approx([1.0, 2.0, 4.0, 8.0, 16.0])
+    with pytest.raises(ValueError, match="values > 0"):
+        C([0, 0.0, 16.0, 4], 0, 1, interpolation="exp")
+    with pytest.raises(ValueError, match="expected linear or exp"):
+        C([0, 1.0, 16.0, 4], 0, 1, interpolation="cubic")
+
+
 @given(
     st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=6),
     st.lists(st.integers(1, 50), min_size=6, max_size=6),

@@ -39,11 +39,11 @@ def force_device(device: str | torch.device | None) -> None:
     _forced_device = None if device is None else torch.device(device)
 
 
-def C(value: object, epoch: int, global_step: int) -> float:
+def C(value: object, epoch: int, global_step: int, interpolation: str = "linear") -> float:
     """The value of a number or schedule at this moment; the forms are in :mod:`threestudio.utils.schedule`."""
     if OmegaConf.is_config(value):
         value = OmegaConf.to_container(value, resolve=True)
-    return value_at(value, epoch, global_step)
+    return value_at(value, epoch, global_step, interpolation)
 
 
 def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict:

@@ -42,13 +42,14 @@ def schedule_problem(value: object) -> str | None:
 EXPECTED = "a number, [value, value, step], or [step, value, value, step, value, step, ...] with steps that increase"
 
 
-def value_at(value: object, epoch: int, global_step: int) -> float:
+def value_at(value: object, epoch: int, global_step: int, interpolation: str = "linear") -> float:
     """The value of a schedule at a moment of the run.
 
     Args:
         value: A number or one of the lists above.
         epoch: Current epoch, >= 0.
         global_step: Current optimisation step, >= 0.
+        interpolation: ``linear``, or ``exp`` for a constant ratio per step (both ends must be > 0).
 
     Raises:
         ValueError: If the schedule is not written in one of the forms above.
@@ -59,7 +60,13 @@ def value_at(value: object, epoch: int, global_step: int) -> float:
     start_step, start, end, end_step = _segment(points, epoch, global_step)
     now = _now(end_step, epoch, global_step)
     fraction = min(max((now - start_step) / (end_step - start_step), 0.0), 1.0)
-    return start + (end - start) * fraction
+    if interpolation == "linear":
+        return start + (end - start) * fraction
+    if interpolation == "exp":
+        if start <= 0 or end <= 0:
+            raise ValueError(f"exponential interpolation needs values > 0, got {start} and {end}")
+        return math.exp(math.log(start) + (math.log(end) - math.log(start)) * fraction)
+    raise ValueError(f"interpolation is {interpolation!r}; expected linear or exp")
 
 
 def largest_value(value: object) -> float:
