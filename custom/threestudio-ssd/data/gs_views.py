@@ -91,7 +91,7 @@ class GSViews(pl.LightningDataModule):
         return DataLoader(Steps(), batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader([{}], batch_size=None)
+        return DataLoader([{}], batch_size=None)  # pyright: ignore[reportArgumentType]  # a list serves as well
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader

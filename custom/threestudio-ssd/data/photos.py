@@ -110,6 +110,6 @@ class PhotosData(pl.LightningDataModule):
         return DataLoader(Steps(), batch_size=None)
 
     def test_dataloader(self) -> DataLoader:
-        return DataLoader([{}], batch_size=None)
+        return DataLoader([{}], batch_size=None)  # pyright: ignore[reportArgumentType]  # a list serves as well
 
     predict_dataloader = test_dataloader
