@@ -129,8 +129,8 @@ def start(name: str, cfg: "DictConfig | None", options: Sequence[str] = ()) -> i
         key, value = parse_override(text) if word is None else (word, text)
         OmegaConf.update(keys, key, parse_value(value))
     if inspect.isclass(app):
-        made: Any = app(keys)
-        return int(made(cfg) or 0)
+        build: Any = app
+        return int(build(keys)(cfg) or 0)
     if keys:
         first = next(iter(keys))
         raise ConfigError(what=f"--run {name} was given {first}", expected="no options", fix=f"leave {first} out")

@@ -39,6 +39,11 @@ def plugin_folders(folder: Path) -> list[Path]:
     return sorted(path for path in packages if path.name[0] not in "._" and path.suffix != ".disabled")
 
 
+def plugin_names() -> set[str]:
+    """The names that plugins are imported under."""
+    return {module_name(plugin) for folder in _known_folders() for plugin in plugin_folders(folder)}
+
+
 def _known_folders() -> list[Path]:
     listed = [Path(text) for text in os.environ.get(_FOLDERS_VARIABLE, "").split(os.pathsep) if text]
     return [*listed, REPOSITORY / "custom"]

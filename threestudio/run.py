@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from threestudio import log
 from threestudio.errors import ConfigError, InterruptedRun, is_user_error, one_line
-from threestudio.plugins import load_plugins
+from threestudio.plugins import load_plugins, plugin_names
 from threestudio.registry import EARLY_CHECKS, did_you_mean
 
 DONE, OUR_BUG, USER_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -167,8 +167,8 @@ def _load(args: argparse.Namespace, overrides: list[str]):
 
 
 def quiet_libraries() -> None:
-    """Silence what libraries say on their own account, before they are imported."""
-    warnings.filterwarnings("ignore")
+    """Silence what libraries say on their own account, before they are imported; warnings of ours are logged."""
+    warnings.showwarning = show_own_warning
     for name, value in {
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
@@ -177,6 +177,12 @@ def quiet_libraries() -> None:
         "OPENCV_LOG_LEVEL": "ERROR",
     }.items():
         os.environ.setdefault(name, value)
+
+
+def show_own_warning(message: Warning | str, category: type[Warning], *place: object) -> None:
+    """Log a warning whose kind the host or a plugin defines; takes what ``warnings.showwarning`` takes."""
+    if category.__module__.partition(".")[0] in {"threestudio", *plugin_names()}:
+        log.warn("%s", message)
 
 
 def quiet_lightning() -> None:

@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
+from threestudio.log import show_messages
 from threestudio.plugins import REPOSITORY, load_plugins
-from threestudio.run import main
+from threestudio.run import main, quiet_libraries
 
 HERE = Path(__file__).parent
 TOY = str(HERE / "toy.yaml")
@@ -205,6 +207,19 @@ def test_a_broken_plugin_is_one_line(tmp_path):
     assert len(done.stderr.splitlines()) == 1
     assert "plug-bad cannot be loaded: " in done.stderr
     assert "__init__.py:1: ModuleNotFoundError: No module named 'no_such_module'" in done.stderr
+
+
+def test_warnings_of_ours_are_shown_and_those_of_libraries_are_not(capsys):
+    ours = type("ToyWarning", (UserWarning,), {"__module__": "toy_fit.system"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        show_messages()
+        quiet_libraries()
+        warnings.warn("one row cannot be drawn", ours, stacklevel=1)
+        warnings.warn("we rename things in the next version", FutureWarning, stacklevel=1)
+    captured = capsys.readouterr()
+    assert captured.out.endswith(" W one row cannot be drawn\n")
+    assert "next version" not in captured.out + captured.err
 
 
 def test_help_is_complete(capfd):

@@ -66,9 +66,9 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
         """Epochs done, also when only testing or exporting a checkpoint."""
         return self._loaded_at[0] if self._loaded_at is not None else self.current_epoch
 
-    def C(self, value: Any) -> float:
+    def C(self, value: Any, interpolation: str = "linear") -> float:
         """The value of a number or schedule at this step; forms in :mod:`threestudio.utils.schedule`."""
-        return C(value, self.true_current_epoch, self.true_global_step)
+        return C(value, self.true_current_epoch, self.true_global_step, interpolation)
 
     def configure_optimizers(self) -> dict:
         """The optimiser and scheduler that the config says; override to build others."""

@@ -96,7 +96,7 @@ def test_pixels_get_no_grid_that_the_encoder_does_not_see(world, tmp_path):
     board = 0.1 * (-1.0) ** (torch.arange(SIZE)[:, None] + torch.arange(40))
     for change, detail in ((0.1, 0.0), (board, float(board.pow(2).sum() * 3))):
         pictures.values.data = images + change
-        assert float(pictures.detail()) == pytest.approx(detail, abs=1e-3)
+        assert float(pictures.detail().detach()) == pytest.approx(detail, abs=1e-3)
     changes = []
     for weight in (0, 1):
         words = {"parametrisation": "pixel", "system.learning_rate": 0.02, "system.lambda_detail": weight, "steps": 8}
