@@ -65,7 +65,7 @@ class ClipInTraining(nn.Module):
 
     def __init__(self, clip: nn.Module) -> None:
         super().__init__()
-        self.clip = clip
+        self.clip: Any = clip
         self.heads = nn.ModuleDict({name: nn.Linear(WIDTH, len(words)) for name, words in ATTRIBUTES.items()})
 
 
@@ -126,7 +126,7 @@ def embed_texts(clip: Any, tokenizer, captions: list[str]) -> Float[Tensor, "t d
 
 
 @torch.no_grad()
-def held_out_figures(clip: nn.Module, tokenizer, data: ToyData, num_retrieval: int = 500) -> dict[str, float]:
+def held_out_figures(clip: Any, tokenizer, data: ToyData, num_retrieval: int = 500) -> dict[str, float]:
     """What the full captions of all scenes, and of a few hundred held-out ones, retrieve."""
     scenes = list(np.ndindex(*(len(words) for words in ATTRIBUTES.values())))
 
