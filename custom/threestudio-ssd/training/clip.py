@@ -157,20 +157,10 @@ def held_out_figures(clip: Any, tokenizer, data: ToyData, num_retrieval: int = 5
 
 
 def train(worker: Worker, data_folder: Path, output: Path, work: Path, recipe: Recipe = RECIPE) -> dict[str, float]:
-    """Train, save in half precision, measure on held-out scenes, write the README.
-
-    Args:
-        worker: This process, the only one.
-        data_folder: What ``write_scene_shards`` wrote.
-        output: Folder that ``CLIPModel.from_pretrained`` and ``CLIPTokenizer.from_pretrained`` will read.
-        work: Folder of the resumable state.
-        recipe: Steps and rates.
+    """Train a CLIP that ``CLIPModel.from_pretrained`` reads; arguments and the rest as in ``classifier.train``.
 
     Returns:
         The held-out figures, shares in [0, 1].
-
-    Raises:
-        ConfigError: If there is no data.
     """
     from transformers import CLIPConfig, CLIPModel
 

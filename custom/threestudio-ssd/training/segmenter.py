@@ -194,21 +194,13 @@ def start_network(clip_folder: Path, tokenizer) -> Any:
 def train(
     worker: Worker, data_folder: Path, output: Path, work: Path, recipe: Recipe = RECIPE, *, clip_folder: Path
 ) -> dict[str, float]:
-    """Train, save in half precision, measure on held-out scenes, write the README.
+    """Train a CLIPSeg that ``CLIPSegForImageSegmentation.from_pretrained`` reads; the rest as in ``classifier.train``.
 
     Args:
-        worker: This process, the only one.
-        data_folder: What ``write_scene_shards`` wrote.
-        output: Folder that ``CLIPSegForImageSegmentation.from_pretrained`` will read.
-        work: Folder of the resumable state.
-        recipe: Steps and rates.
         clip_folder: The CLIP to start from, made by ``clip.train``.
 
     Returns:
         The held-out figures, shares in [0, 1].
-
-    Raises:
-        ConfigError: If there is no data.
     """
     data, held_out = (load_toy_data(data_folder, is_held_out=each) for each in (False, True))
     tokenizer = build_tokenizer(work)
