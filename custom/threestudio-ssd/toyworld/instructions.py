@@ -1,4 +1,4 @@
-"""Changes of one attribute of a toy scene, and what one says to ask for them."""
+"""What to tell an InstructPix2Pix model, so that one toy scene becomes another that differs in one attribute."""
 
 import numpy as np
 

@@ -65,7 +65,7 @@ class ClipInTraining(nn.Module):
 
     def __init__(self, clip: nn.Module) -> None:
         super().__init__()
-        self.clip = clip
+        self.clip: Any = clip
         self.heads = nn.ModuleDict({name: nn.Linear(WIDTH, len(words)) for name, words in ATTRIBUTES.items()})
 
 
@@ -126,7 +126,7 @@ def embed_texts(clip: Any, tokenizer, captions: list[str]) -> Float[Tensor, "t d
 
 
 @torch.no_grad()
-def held_out_figures(clip: nn.Module, tokenizer, data: ToyData, num_retrieval: int = 500) -> dict[str, float]:
+def held_out_figures(clip: Any, tokenizer, data: ToyData, num_retrieval: int = 500) -> dict[str, float]:
     """What the full captions of all scenes, and of a few hundred held-out ones, retrieve."""
     scenes = list(np.ndindex(*(len(words) for words in ATTRIBUTES.values())))
 
@@ -157,20 +157,10 @@ def held_out_figures(clip: nn.Module, tokenizer, data: ToyData, num_retrieval: i
 
 
 def train(worker: Worker, data_folder: Path, output: Path, work: Path, recipe: Recipe = RECIPE) -> dict[str, float]:
-    """Train, save in half precision, measure on held-out scenes, write the README.
-
-    Args:
-        worker: This process, the only one.
-        data_folder: What ``write_scene_shards`` wrote.
-        output: Folder that ``CLIPModel.from_pretrained`` and ``CLIPTokenizer.from_pretrained`` will read.
-        work: Folder of the resumable state.
-        recipe: Steps and rates.
+    """Train a CLIP that ``CLIPModel.from_pretrained`` reads; arguments and the rest as in ``classifier.train``.
 
     Returns:
         The held-out figures, shares in [0, 1].
-
-    Raises:
-        ConfigError: If there is no data.
     """
     from transformers import CLIPConfig, CLIPModel
 

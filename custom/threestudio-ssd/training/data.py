@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,8 +52,9 @@ def write_shards(
         path = folder / f"shard_{shard:03d}.npz"
         if not path.exists():
             rows = [make(seed + shard * len(seeds)) for seed in seeds]
+            arrays: dict[str, Any] = {name: np.concatenate([each[name] for each in rows]) for name in rows[0]}
             with whole_file(path) as beside:
-                np.savez(beside, **{name: np.concatenate([each[name] for each in rows]) for name in rows[0]})
+                np.savez(beside, **arrays)
             worker.info(f"{path.name} of {num_shards} is rendered")
 
 

@@ -3,16 +3,16 @@
 import copy
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from .augment import jitter_colors
 from .loop import Recipe, Worker, fit, load_average, numpy_generator
 from .scenes import ToyData, load_toy_data
-from .vae import held_out_quality
+from .vae import held_out_quality, load_vae
 
 NUM_CLEAN, NUM_ALTERED = 5, 1
 """Whole images a step and process: as rendered, and with altered colours."""
@@ -37,7 +37,7 @@ def image_batch(data: ToyData, size: int, generator: torch.Generator) -> Float[T
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def train(worker: Worker, data_folder: Path, work: Path, recipe: Recipe = RECIPE) -> AutoencoderKL:
+def train(worker: Worker, data_folder: Path, work: Path, recipe: Recipe = RECIPE) -> Any:
     """Train the decoder of the autoencoder in ``work/vae``; checkpoint and log are ``work/decoder.*``.
 
     Args:
@@ -50,7 +50,7 @@ def train(worker: Worker, data_folder: Path, work: Path, recipe: Recipe = RECIPE
         The autoencoder with the decoder as trained, not averaged.
     """
     data = load_toy_data(data_folder, is_held_out=False)
-    vae = AutoencoderKL.from_pretrained(work / "vae").to(memory_format=torch.channels_last).requires_grad_(False)
+    vae = load_vae(work / "vae")
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         images = image_batch(data, recipe.batch_size, generator)
@@ -66,14 +66,14 @@ def train(worker: Worker, data_folder: Path, work: Path, recipe: Recipe = RECIPE
     return vae
 
 
-def load(work: Path) -> AutoencoderKL:
+def load(work: Path) -> Any:
     """The autoencoder in ``work/vae`` with its sharpened decoder."""
-    vae = AutoencoderKL.from_pretrained(work / "vae")
+    vae = load_vae(work / "vae")
     load_average(work / "decoder.ckpt", _parts(vae))
     return vae
 
 
-def with_decoder(vae: AutoencoderKL, parts: Mapping[str, nn.Module]) -> AutoencoderKL:
+def with_decoder(vae: Any, parts: Mapping[str, nn.Module]) -> Any:
     """A copy of the autoencoder with other weights in ``PARTS``, given by part."""
     whole = copy.deepcopy(vae)
     for name, part in parts.items():
@@ -81,5 +81,5 @@ def with_decoder(vae: AutoencoderKL, parts: Mapping[str, nn.Module]) -> Autoenco
     return whole.to(memory_format=torch.channels_last).eval()
 
 
-def _parts(vae: AutoencoderKL, is_trained: bool = False) -> dict[str, nn.Module]:
+def _parts(vae: Any, is_trained: bool = False) -> dict[str, nn.Module]:
     return {name: getattr(vae, name).requires_grad_(is_trained) for name in PARTS}

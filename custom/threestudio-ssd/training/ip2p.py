@@ -1,6 +1,8 @@
 """The embedded InstructPix2Pix: the embedded U-Net with twice the input channels, fine-tuned on toy pairs."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +29,17 @@ DROP_TEXT, DROP_IMAGE, DROP_BOTH = 0.05, 0.05, 0.05
 """Shares of samples without instruction, without source image, without either (Brooks et al. 2023, section 3.2.1)."""
 
 
-def widened(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+def load_base(folder: Path) -> Any:
+    """The ``StableDiffusionPipeline`` that is fine-tuned, in single precision."""
+    return StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, safety_checker=None)
+
+
+def widened(unet: Any) -> Any:
     """The same network with as many input channels again, for the source's latents; their weights start at zero.
 
     Its predictions are those of the original, whatever the new channels hold (Brooks et al. 2023, section 3.2).
     """
-    wide = UNet2DConditionModel.from_config({**unet.config, "in_channels": 2 * unet.config["in_channels"]})
+    wide: Any = UNet2DConditionModel.from_config({**unet.config, "in_channels": 2 * unet.config.in_channels})
     state = unet.state_dict()
     weight = state["conv_in.weight"]
     state["conv_in.weight"] = torch.cat([weight, torch.zeros_like(weight)], dim=1)
@@ -87,7 +94,7 @@ def train(worker: Worker, pairs_folder: Path, base: Path, work: Path, recipe: Re
         work: Where checkpoint and log go.
         recipe: Steps and rates.
     """
-    pipeline = StableDiffusionPipeline.from_pretrained(base, torch_dtype=torch.float32, safety_checker=None)
+    pipeline = load_base(base)
     vae = pipeline.vae.requires_grad_(False).eval()
 
     def batches(is_held_out: bool) -> PairBatches:
@@ -117,14 +124,12 @@ def train(worker: Worker, pairs_folder: Path, base: Path, work: Path, recipe: Re
 
 def save(base: Path, work: Path, out: Path) -> None:
     """The whole model in diffusers layout, float16, as ``StableDiffusionInstructPix2PixPipeline`` reads it."""
-    pipeline = StableDiffusionPipeline.from_pretrained(base, torch_dtype=torch.float32, safety_checker=None)
+    pipeline = load_base(base)
     modules = {"unet": widened(pipeline.unet), "text_encoder": pipeline.text_encoder}
     recipe, seconds = load_average(work / "ip2p.ckpt", modules)
-    result = StableDiffusionInstructPix2PixPipeline(
-        vae=pipeline.vae, tokenizer=pipeline.tokenizer, **modules, scheduler=pipeline.scheduler, safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
-    ).to(torch.float16)  # fmt: skip
-    save_pipeline(result, out, lambda folder: _readme(folder, recipe, seconds))
+    parts = {**modules, "vae": pipeline.vae, "tokenizer": pipeline.tokenizer, "scheduler": pipeline.scheduler}
+    readme = partial(_readme, recipe=recipe, seconds=seconds)
+    save_pipeline(StableDiffusionInstructPix2PixPipeline, out, readme, **parts)
 
 
 def _readme(folder: Path, recipe: Recipe, seconds: float) -> str:

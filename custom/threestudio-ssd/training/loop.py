@@ -119,7 +119,8 @@ def run_workers(count: int, function: Callable[..., Any], *args: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         messages = mp.get_context("spawn").SimpleQueue()
         entry = (count, Path(folder) / "meet", messages, function, args)
-        processes, refusals, has_ended = mp.spawn(_run_worker, entry, count, join=False), [], False
+        processes: Any = mp.spawn(_run_worker, entry, count, join=False)
+        refusals, has_ended = [], False
         try:
             while not has_ended:
                 has_ended = processes.join(timeout=0.5)

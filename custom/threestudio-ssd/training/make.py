@@ -1,7 +1,5 @@
 """Trains embedded models one after the other, each in as many processes as it can use; resumable."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,16 +17,7 @@ def make_models(
 ) -> None:  # fmt: skip
     """Train the text-to-image model: data, autoencoder, U-Net with text encoder, decoder.
 
-    Args:
-        work: Folder of data and checkpoints.
-        out: Where the finished model goes.
-        photo_folder: Photographs whose pieces the autoencoder also sees.
-        num_shards: Shards of renders.
-        scenes_a_shard: Scenes in each.
-        vae_steps: Steps of the autoencoder.
-        unet_steps: Steps of the U-Net.
-        decoder_steps: Steps of the decoder alone, after them.
-        num_processes: Single-threaded processes that average their gradients.
+    Each goes on where it was interrupted; data and checkpoints are in ``work``, the finished model goes to ``out``.
     """
     from . import decoder, scenes, unet, vae
 
@@ -79,16 +68,9 @@ def make_judge(name: str, data: Path, output: Path, work: Path, *, steps: int = 
 
     model = {"tiny-classifier": classifier, "tiny-clip": clip, "tiny-seg": segmenter}[name]
     start = {"clip_folder": output.with_name("tiny-clip")} if name == "tiny-seg" else {}
-    with _small_numbers_flushed(num_threads):
-        model.train(Worker(), data, output, work, model.RECIPE.with_steps(steps), **start)
-
-
-@contextmanager
-def _small_numbers_flushed(num_threads: int) -> Iterator[None]:
-    """So many threads, and denormal numbers taken as zero: a decaying average is full of them, and they are slow."""
     torch.set_num_threads(num_threads)
-    torch.set_flush_denormal(True)
+    torch.set_flush_denormal(True)  # a decaying average of weights is full of them, and they are slow
     try:
-        yield
+        model.train(Worker(), data, output, work, model.RECIPE.with_steps(steps), **start)
     finally:
         torch.set_flush_denormal(False)

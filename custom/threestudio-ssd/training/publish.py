@@ -6,17 +6,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..files import weights_table, write_json, write_text
 
 
-def save_pipeline(pipeline: Any, out: Path, readme: Callable[[Path], str] | None = None) -> None:
-    """Put a whole model in diffusers layout in the place of what was there.
+def save_pipeline(kind: Any, out: Path, readme: Callable[[Path], str] | None = None, **parts: Any) -> None:
+    """Put a whole model in diffusers layout, float16, in the place of what was there.
 
     Args:
-        pipeline: The model, a ``DiffusionPipeline``.
+        kind: The class of its ``DiffusionPipeline``.
         out: Its folder; pages and images (``*.md``, ``*.png``) that are there already stay.
         readme: Writes the text of ``README.md`` from the folder of the weights; None: there is no new one.
+        **parts: Networks, tokenizer and scheduler, by the names that the pipeline has for them.
     """
+    parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    pipeline = kind(**parts).to(torch.float16)
     staging = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
     pipeline.save_pretrained(staging, safe_serialization=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -96,9 +96,7 @@ def random_phrase(attributes: Attributes, rng: np.random.Generator) -> Phrase:
     return Phrase(article + " ".join(word for word in (*words, names[rng.integers(len(names))]) if word), "nothing")
 
 
-def decode(
-    network: nn.Module, images: Float[Tensor, "b 3 h w"], tokens: Mapping, repeats: int
-) -> Float[Tensor, "m h w"]:
+def decode(network: Any, images: Float[Tensor, "b 3 h w"], tokens: Mapping, repeats: int) -> Float[Tensor, "m h w"]:
     """Logits of ``repeats`` phrases for each image, with gradient (the library's forward holds the towers fixed)."""
     towers = network.clip
     states = towers.vision_model(pixel_values=normalise_pixels(images), output_hidden_states=True).hidden_states
@@ -107,9 +105,7 @@ def decode(
     return network.decoder(activations, condition).logits
 
 
-def seg_loss(
-    network: nn.Module, data: ToyData, tokenizer, batch_size: int, generator: torch.Generator
-) -> Float[Tensor, ""]:
+def seg_loss(network: Any, data: ToyData, tokenizer, batch_size: int, generator: torch.Generator) -> Float[Tensor, ""]:
     """Cross-entropy per pixel plus, where there is something to find, the Dice loss."""
     rows, rng = data.draw(batch_size, generator), numpy_generator(generator)
     masks = part_masks(data, rows)
@@ -134,7 +130,7 @@ def seg_loss(
 
 
 @torch.no_grad()
-def held_out_figures(network: nn.Module, tokenizer, data: ToyData) -> dict[str, float]:
+def held_out_figures(network: Any, tokenizer, data: ToyData) -> dict[str, float]:
     """Intersection over union per kind of phrase, and how often an absent thing is rightly not found."""
     rng = np.random.default_rng(0)
     rows = evenly_spread(NUM_FIGURE_IMAGES, len(data))
@@ -168,7 +164,7 @@ def held_out_figures(network: nn.Module, tokenizer, data: ToyData) -> dict[str, 
 
 
 def _predicted_masks(
-    network: nn.Module, tokenizer, images: Float[Tensor, "b 3 h w"], texts: list[str]
+    network: Any, tokenizer, images: Float[Tensor, "b 3 h w"], texts: list[str]
 ) -> Bool[Tensor, "b h w"]:
     parts = []
     for start in range(0, len(texts), 100):
@@ -179,7 +175,7 @@ def _predicted_masks(
     return torch.cat(parts)
 
 
-def start_network(clip_folder: Path, tokenizer) -> nn.Module:
+def start_network(clip_folder: Path, tokenizer) -> Any:
     """A CLIPSeg whose towers are tiny-clip's and whose decoder is new."""
     from transformers import CLIPModel, CLIPSegConfig, CLIPSegForImageSegmentation
 
@@ -198,21 +194,13 @@ def start_network(clip_folder: Path, tokenizer) -> nn.Module:
 def train(
     worker: Worker, data_folder: Path, output: Path, work: Path, recipe: Recipe = RECIPE, *, clip_folder: Path
 ) -> dict[str, float]:
-    """Train, save in half precision, measure on held-out scenes, write the README.
+    """Train a CLIPSeg that ``CLIPSegForImageSegmentation.from_pretrained`` reads; the rest as in ``classifier.train``.
 
     Args:
-        worker: This process, the only one.
-        data_folder: What ``write_scene_shards`` wrote.
-        output: Folder that ``CLIPSegForImageSegmentation.from_pretrained`` will read.
-        work: Folder of the resumable state.
-        recipe: Steps and rates.
         clip_folder: The CLIP to start from, made by ``clip.train``.
 
     Returns:
         The held-out figures, shares in [0, 1].
-
-    Raises:
-        ConfigError: If there is no data.
     """
     data, held_out = (load_toy_data(data_folder, is_held_out=each) for each in (False, True))
     tokenizer = build_tokenizer(work)

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -19,7 +19,7 @@ from . import decoder
 from .loop import Recipe, Training, Worker, fit, load_average, numpy_generator
 from .publish import save_pipeline
 from .scenes import ToyData, load_toy_data
-from .vae import VAE_CONFIG, encode
+from .vae import VAE_CONFIG, encode, load_vae
 
 RECIPE = Recipe(
     steps=10400, batch_size=16, learning_rate=1.2e-3, seed=12, weight_decay=1e-2, warm_up_steps=300, hold_share=0.3,
@@ -63,12 +63,18 @@ def make_scheduler() -> DDIMScheduler:
     return DDIMScheduler(**SCHEDULER_CONFIG)
 
 
+def make_unet() -> nn.Module:
+    """A ``UNet2DConditionModel`` of random weights."""
+    unet: Any = UNet2DConditionModel(**UNET_CONFIG)
+    return unet.to(memory_format=torch.channels_last)
+
+
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """CLIP's text transformer, two layers of width 128."""
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     config = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=2,
-        num_attention_heads=4, max_position_embeddings=MAX_TOKENS, projection_dim=WIDTH,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        num_attention_heads=4, max_position_embeddings=MAX_TOKENS, projection_dim=WIDTH, **ids,
     )  # fmt: skip
     return CLIPTextModel(config)
 
@@ -153,13 +159,12 @@ def train(worker: Worker, data_folder: Path, work: Path, recipe: Recipe = RECIPE
         build_tokenizer(work / "tokenizer")
     worker.wait_for_all()
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    vae = AutoencoderKL.from_pretrained(work / "vae").requires_grad_(False).eval()
-    scale = vae.config["scaling_factor"]
+    vae = load_vae(work / "vae")
+    scale = vae.config.scaling_factor
     batches = LatentBatches(data, _cached_posteriors(worker, vae, data, work), scale, tokenizer)
     held_out = LatentBatches(held_data, encode(vae, held_data.images, worker), scale, tokenizer)
     torch.manual_seed(recipe.seed)
-    unet = UNet2DConditionModel(**UNET_CONFIG).to(memory_format=torch.channels_last)
-    modules = {"unet": unet, "text_encoder": make_text_encoder(tokenizer)}
+    modules = {"unet": make_unet(), "text_encoder": make_text_encoder(tokenizer)}
     alphas, weights = make_scheduler().alphas_cumprod, center_weights(UNET_CONFIG["sample_size"])
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
@@ -177,13 +182,10 @@ def train(worker: Worker, data_folder: Path, work: Path, recipe: Recipe = RECIPE
 def save(work: Path, out: Path) -> None:
     """The whole model in diffusers layout, float16; ``StableDiffusionPipeline.from_pretrained`` reads it."""
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    modules = {"unet": UNet2DConditionModel(**UNET_CONFIG), "text_encoder": make_text_encoder(tokenizer)}
+    modules = {"unet": make_unet(), "text_encoder": make_text_encoder(tokenizer)}
     load_average(work / "unet.ckpt", modules)
-    pipeline = StableDiffusionPipeline(
-        vae=decoder.load(work), tokenizer=tokenizer, **modules, scheduler=make_scheduler(), safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
-    ).to(torch.float16)  # fmt: skip
-    save_pipeline(pipeline, out)
+    parts = {**modules, "vae": decoder.load(work), "tokenizer": tokenizer, "scheduler": make_scheduler()}
+    save_pipeline(StableDiffusionPipeline, out, **parts)
 
 
 def stratified_timesteps(rng: np.random.Generator, size: int, num_timesteps: int) -> Int[Tensor, " b"]:
@@ -231,7 +233,7 @@ def held_out_words(
     return lambda average: f"held-out {held_out_loss(average, alphas, draw, num_batches, seed):.5f}"
 
 
-def _cached_posteriors(worker: Worker, vae: AutoencoderKL, data: ToyData, work: Path) -> tuple[Tensor, Tensor]:
+def _cached_posteriors(worker: Worker, vae: Any, data: ToyData, work: Path) -> tuple[Tensor, Tensor]:
     """Posteriors of the data, kept in ``work/latents.pt`` for these seeds and this autoencoder."""
     cache, weights = work / "latents.pt", next((work / "vae").glob("*.safetensors"))
     stored = torch.load(cache, weights_only=True) if cache.is_file() else {}

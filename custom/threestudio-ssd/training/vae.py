@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,18 @@ VAE_CONFIG = {
 }
 KL_WEIGHT, GRADIENT_WEIGHT, MSE_WEIGHT, COLOR_WEIGHT = 1e-4, 0.25, 8.0, 2.0
 NUM_SCALING_IMAGES = 1024
+
+
+def new_vae() -> Any:
+    """An ``AutoencoderKL`` of random weights."""
+    vae: Any = AutoencoderKL(**VAE_CONFIG)
+    return vae.to(memory_format=torch.channels_last)
+
+
+def load_vae(folder: Path) -> Any:
+    """The ``AutoencoderKL`` in a folder, fixed."""
+    vae: Any = AutoencoderKL.from_pretrained(folder)
+    return vae.to(memory_format=torch.channels_last).requires_grad_(False).eval()
 
 
 def load_photographs(folder: Path) -> list[UInt8[Tensor, "3 _ _"]]:
@@ -85,7 +98,7 @@ def _piece(image: UInt8[Tensor, "3 _ _"], crop: int, rng: np.random.Generator) -
     return piece.flip(-1) if rng.integers(2) else piece
 
 
-def vae_loss(vae: AutoencoderKL, images: Tensor, generator: torch.Generator) -> Tensor:
+def vae_loss(vae: Any, images: Tensor, generator: torch.Generator) -> Tensor:
     """L1 + 8 MSE + 0.25 image-gradient L1 + 2 L1 of 4x4 means (hues are learned first) + 1e-4 KL."""
     posterior = vae.encode(images * 2 - 1).latent_dist
     decoded = vae.decode(posterior.sample(generator)).sample / 2 + 0.5
@@ -98,19 +111,19 @@ def vae_loss(vae: AutoencoderKL, images: Tensor, generator: torch.Generator) -> 
 
 
 @torch.no_grad()
-def reconstruct(vae: AutoencoderKL, images: Float[Tensor, "b 3 h w"], batch: int = 32) -> Float[Tensor, "b 3 h w"]:
+def reconstruct(vae: Any, images: Float[Tensor, "b 3 h w"], batch: int = 32) -> Float[Tensor, "b 3 h w"]:
     """Decode the posterior mean; images in [0, 1]."""
     parts = [vae.decode(vae.encode(part * 2 - 1).latent_dist.mean).sample for part in images.split(batch)]
     return (torch.cat(parts) / 2 + 0.5).clamp(0, 1)
 
 
-def held_out_quality(data_folder: Path, count: int) -> Callable[[AutoencoderKL], str]:
+def held_out_quality(data_folder: Path, count: int) -> Callable[[Any], str]:
     """How well an autoencoder gives held-out renders back, as they are and with altered colours, in a few words."""
     data = load_toy_data(data_folder, is_held_out=True)
     clean = data.unit_images(evenly_spread(count, len(data)))
     altered = jitter_colors(clean, np.random.default_rng(RECIPE.seed))
 
-    def quality(vae: AutoencoderKL) -> str:
+    def quality(vae: Any) -> str:
         values = [float(psnr(reconstruct(vae, images), images).mean()) for images in (clean, altered)]
         return "held-out clean {:.2f} dB altered {:.2f} dB".format(*values)
 
@@ -129,7 +142,7 @@ def train(worker: Worker, data_folder: Path, photo_folder: Path, work: Path, rec
     """
     data, photographs = load_toy_data(data_folder, is_held_out=False), load_photographs(photo_folder)
     torch.manual_seed(recipe.seed)
-    vae = AutoencoderKL(**VAE_CONFIG).to(memory_format=torch.channels_last)
+    vae = new_vae()
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         size, crop = (NUM_WHOLE, SIZE) if step % 4 == 3 else (recipe.batch_size, CROP)
@@ -147,7 +160,7 @@ def train(worker: Worker, data_folder: Path, photo_folder: Path, work: Path, rec
 
 def save(work: Path, data: ToyData) -> None:
     """Write the averaged autoencoder into ``work/vae``; its scaling factor gives the latents unit variance."""
-    vae = AutoencoderKL(**VAE_CONFIG)
+    vae = new_vae()
     load_average(work / "vae.ckpt", {"vae": vae})
     means, _ = encode(vae, data.images[evenly_spread(NUM_SCALING_IMAGES, len(data))])
     vae.register_to_config(scaling_factor=round(1 / float(means.float().std()), 4))
@@ -156,7 +169,7 @@ def save(work: Path, data: ToyData) -> None:
 
 @torch.no_grad()
 def encode(
-    vae: AutoencoderKL, images: UInt8[Tensor, "n 3 h w"], worker: Worker | None = None, batch: int = 64
+    vae: Any, images: UInt8[Tensor, "n 3 h w"], worker: Worker | None = None, batch: int = 64
 ) -> tuple[Float[Tensor, "n c zh zw"], Float[Tensor, "n c zh zw"]]:
     """Posterior means and standard deviations, unscaled, float16; the processes share the work."""
     worker, side = worker or Worker(), images.shape[-1] // 4

@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+import threestudio
 from threestudio.plugins import REPOSITORY
 from threestudio_ssd.diffusion import load_backbone
 from threestudio_ssd.masks.text import load_segmenter
@@ -36,3 +37,19 @@ def test_every_embedded_model_is_trained_by_one_command_and_resumes(tmp_path):
     weights = (tmp_path / "tiny-ldm" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
     subprocess.run(command, cwd=REPOSITORY, check=True)
     assert (tmp_path / "tiny-ldm" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes() == weights
+
+
+def test_a_judge_is_trained_by_its_command(toy_shards, tmp_path):
+    keys = {"data": str(toy_shards), "output": str(tmp_path / "out"), "work": str(tmp_path / "work"), "steps": 2}
+    assert threestudio.find("app-make-tiny-classifier")(keys)(None) == 0
+    load_classifier(tmp_path / "out")
+    assert (tmp_path / "work" / "tiny-classifier" / "last.log").read_text().startswith("step 2/2 loss")
+    assert torch.tensor([1e-40]).mul(1.0).item() > 0, "denormal numbers count again"
+
+
+def test_every_training_has_its_command():
+    names = ("make-tiny-models", "make-tiny-ip2p", "make-tiny-classifier", "make-tiny-clip", "make-tiny-seg")
+    for name in (*names, "tiny-quality"):
+        app = threestudio.find(f"app-{name}")
+        assert not app.needs_config
+        assert app({}).cfg is not None

@@ -52,7 +52,8 @@ def test_the_held_out_loss_is_the_same_for_the_same_seed():
     assert first != other
 
 
-def test_a_few_steps_of_each_part_make_a_pipeline(toy_shards, photographs, tmp_path):
+def test_a_few_steps_of_each_part_make_a_pipeline(toy_shards, photographs, tmp_path, monkeypatch):
+    monkeypatch.setattr(unet, "HELD_OUT_BATCHES", 1)
     vae.train(Worker(), toy_shards, photographs, tmp_path, vae.RECIPE.with_steps(5))
     lines = []
     training = unet.train(Worker(info=lines.append), toy_shards, tmp_path, unet.RECIPE.with_steps(2))
@@ -71,7 +72,8 @@ def test_a_few_steps_of_each_part_make_a_pipeline(toy_shards, photographs, tmp_p
     torch.testing.assert_close(pipeline.vae.decoder.conv_in.weight, sharpened, atol=1e-3, rtol=1e-3)
 
 
-def test_latents_are_encoded_again_for_another_autoencoder(toy_shards, tmp_path):
+def test_latents_are_encoded_again_for_another_autoencoder(toy_shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(unet, "HELD_OUT_BATCHES", 1)
     from diffusers import AutoencoderKL
 
     cached = []
