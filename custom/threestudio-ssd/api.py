@@ -288,7 +288,7 @@ def _experiment(
                 what=f"config {config} has no key {key}", expected=f"some of {', '.join(sorted(declared))}",
                 fix="check the key, or use another config",
             )  # fmt: skip
-    experiment = complete(load_config(path, **OmegaConf.to_container(tree)))
+    experiment = complete(load_config(path, **{str(key): value for key, value in tree.items()}))
     if experiment.system_type != system_type:
         raise ConfigError(
             what=f"config {config} is of {experiment.system_type}", expected=f"system_type: {system_type}",

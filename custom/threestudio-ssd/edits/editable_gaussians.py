@@ -51,12 +51,11 @@ class EditableGaussians(nn.Module):
 
     def current(self) -> Gaussians:
         """The selection as it is now, with gradient."""
-        return Gaussians(**{name: self.selected[name] for name in FIELD_NAMES})
+        return Gaussians(*(self.selected[name] for name in FIELD_NAMES))
 
     def scene(self) -> Gaussians:
         """All Gaussians, fixed ones first, for rendering; gradients flow to the selection."""
-        joined = {name: torch.cat([getattr(self._fixed, name), self.selected[name]]) for name in FIELD_NAMES}
-        return Gaussians(**joined)
+        return Gaussians(*(torch.cat([getattr(self._fixed, name), self.selected[name]]) for name in FIELD_NAMES))
 
     @torch.no_grad()
     def result(self) -> Gaussians:

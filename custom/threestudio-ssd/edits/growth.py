@@ -195,7 +195,7 @@ class Growth:
         kept = {name: _Follower(param) for name, param in params.items()}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator(self.seed, step, Stream.GROWTH).initial_seed())
-            strategy._grow_gs(params, kept, carried, step)
+            strategy._grow_gs(params, kept, carried, step)  # pyright: ignore[reportArgumentType]  # stands in for Adam
         gaussians = Gaussians(**{ours: params[theirs].detach() for theirs, ours in GSPLAT_NAMES.items()})
         offspring = Offspring(gaussians, carried["parents"], kept["means"].is_new(params["means"]))
         return offspring.without(self._is_worthless(offspring))

@@ -109,8 +109,8 @@ class Distillation(Objective):
     ) -> tuple[Tensor, Facts]:
         """One encode with gradient, one batched prediction, for all scenes at once."""
 
-        def of_step(views: list[Tensor]) -> Tensor | None:
-            return torch.cat([view[row] for view, row in zip(views, rows, strict=True)]) if views else None
+        def of_step(views: list[Tensor]) -> Tensor:
+            return torch.cat([view[row] for view, row in zip(views, rows, strict=True)])
 
         fed, views_per_scene = self._as_fed(torch.cat(list(images))), len(rows[0])
         output = self.guidance.latent_step(
@@ -120,7 +120,7 @@ class Distillation(Objective):
             step=step,
             num_steps=self.num_steps,
             seed=self.seeds,
-            image_condition=of_step(self.conditions),
+            image_condition=of_step(self.conditions) if self.conditions else None,
             latent_mask=of_step(self.latent_masks) if self.is_masked else None,
         )
         loss = value_at(self.lambda_guidance, step) * output.loss

@@ -130,7 +130,7 @@ class SceneRemoval:
             Growth(GrowthConfig(), editable, self.views.orbit.radius, cfg.seed),
         )  # fmt: skip
         self.edit = GaussianEdit(
-            [scene], Photometric(self.targets, cfg.lambda_ssim), Movement(cfg.learning_rates),
+            [scene], Photometric(list(self.targets), cfg.lambda_ssim), Movement(cfg.learning_rates),
             num_steps=cfg.num_steps, background=self.background,
         )  # fmt: skip
 

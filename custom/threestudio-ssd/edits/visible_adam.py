@@ -60,12 +60,11 @@ class VisibleAdam(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group)
+                    self._update(parameter, parameter.grad, group)
         return loss
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        state, (beta1, beta2) = self.state[parameter], group["betas"]
-        gradient, weights = parameter.grad, group["visible_weights"]
+    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state, (beta1, beta2), weights = self.state[parameter], group["betas"], group["visible_weights"]
         if weights is not None:
             gradient = gradient / weights.to(gradient).view(-1, *[1] * (gradient.dim() - 1))
         square = gradient.pow(2) if weights is None else gradient.pow(2).mean()

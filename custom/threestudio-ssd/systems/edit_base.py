@@ -4,10 +4,11 @@ import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -55,6 +56,8 @@ class Clock:
 class EditSystem(BaseSystem):
     """Runs one edit through Lightning: a subclass says what is edited (``make``, ``open``) and what is reported."""
 
+    edit: Edit
+    """What is optimised, once it was laid out."""
     progress_bar: Sequence[str] = ("score",)
     """Which facts of a step the progress bar names."""
 
@@ -62,7 +65,7 @@ class EditSystem(BaseSystem):
         """Read what is edited and load the model; everything that can be wrong is found here, before any work."""
         self.automatic_optimization = False
         self.clock = Clock()
-        self.edit: Edit | None = None
+        self._is_open = False
         self._check_keys()
         self.make()
 
@@ -101,9 +104,10 @@ class EditSystem(BaseSystem):
 
     def setup(self, stage: str) -> None:
         """Lightning hook: lay out the edit, once."""
-        if self.edit is None:
+        if not self._is_open:
             self._check_trainer()
-            self.edit = self.open(self.trainer.datamodule, stage)
+            self.edit = self.open(self.trainer.datamodule, stage)  # pyright: ignore[reportAttributeAccessIssue]  # set late
+            self._is_open = True
 
     def _check_trainer(self) -> None:
         usual = {"gradient_clip_val": None, "accumulate_grad_batches": 1}
@@ -125,7 +129,7 @@ class EditSystem(BaseSystem):
 
     def training_step(self, batch: dict, batch_idx: int) -> None:
         """One step of the edit; Lightning scales, counts and logs."""
-        optimizers, counted = self.trainer.optimizers, self.optimizers(use_pl_optimizer=True)
+        optimizers, counted = self.trainer.optimizers, cast(LightningOptimizer, self.optimizers())
         facts = self.edit.step(
             self.true_global_step, optimizers, backward=self.manual_backward, apply=lambda _: counted.step(),
             loss_scale=loss_scale(self.trainer),

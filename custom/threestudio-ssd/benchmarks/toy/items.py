@@ -4,6 +4,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -143,8 +144,7 @@ def refuse_unread(items: Iterable[tuple[Kind, Method]], shared: Sequence[str], s
 def _is_read(word: str, config: str, others: Sequence[str], kind: Kind, settings: ItemSettings) -> bool:
     """Whether a change alters anything that trials read, or alters nothing at all."""
     count = settings.num_steps[kind]
-    before = leaves(_load(config, _given(count, others)))
-    after = leaves(_load(config, _given(count, (*others, word))))
+    before, after = (_leaves_of(config, tuple(_given(count, words))) for words in (others, (*others, word)))
     changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
     return not changed or any(_reads(kind, key) for key in changed)
 
@@ -157,6 +157,11 @@ def _reads(kind: Kind, key: str) -> bool:
 
 def _given(num_steps: int, changes: Sequence[str]) -> list[str]:
     return [*([f"steps={num_steps}"] if num_steps else []), *changes]
+
+
+@cache
+def _leaves_of(config: str, changes: tuple[str, ...]) -> dict[str, Any]:
+    return leaves(_load(config, changes))
 
 
 def _load(config: str, changes: Sequence[str]) -> DictConfig:

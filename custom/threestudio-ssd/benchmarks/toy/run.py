@@ -93,7 +93,7 @@ def run_benchmark(experiment: DictConfig) -> Path:
         The report's path.
     """
     cfg, data = experiment.system, experiment.data
-    items = [("picture", method) for method in methods_from(cfg.picture_methods)]
+    items: list[tuple[Kind, Method]] = [("picture", method) for method in methods_from(cfg.picture_methods)]
     items += [("scene", method) for method in methods_from(cfg.scene_methods)]
     if not items or data.num_seeds < 1:
         raise ConfigError(
@@ -131,8 +131,11 @@ def run_items(items: list[tuple[Kind, Method]], experiment: DictConfig) -> Path:
     cfg, settings = experiment.system, item_settings(experiment)
     refuse_unread(items, list(cfg.overrides), settings)
     seeds = range(experiment.data.num_seeds)
-    shared = [(kind, replace(method, overrides=(*cfg.overrides, *method.overrides))) for kind, method in items]
-    jobs = [(kind, method, seed) for seed in seeds for kind, method in shared]
+    jobs: list[tuple[Kind, Method, int]] = [
+        (kind, replace(method, overrides=(*cfg.overrides, *method.overrides)), seed)
+        for seed in seeds
+        for kind, method in items
+    ]
     if cfg.num_processes > 1:
         context = mp.get_context("spawn")
         mp.spawn(_work, (jobs, settings, context.Value("i", 0)), cfg.num_processes)

@@ -191,10 +191,11 @@ def steps_to_share(curve: Sequence[tuple[int, float | None]], share: float = 0.9
 
     None where it has not risen (by ``least``): a method that moves away from the target is not fast.
     """
-    if curve[0][1] is None or curve[-1][1] - curve[0][1] < least:
+    points = [(step, probability) for step, probability in curve if probability is not None]
+    if not points or points[-1][1] - points[0][1] < least:
         return None
-    wanted = curve[0][1] + share * (curve[-1][1] - curve[0][1])
-    for (before, low), (after, high) in zip(curve, curve[1:], strict=False):
+    wanted = points[0][1] + share * (points[-1][1] - points[0][1])
+    for (before, low), (after, high) in zip(points, points[1:], strict=False):
         if high >= wanted:
             return before + (after - before) * (wanted - low) / (high - low) if high != low else float(after)
-    return float(curve[-1][0])
+    return float(points[-1][0])
