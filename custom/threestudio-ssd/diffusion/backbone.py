@@ -223,7 +223,9 @@ class Backbone:
             latents_in, times = self.noise_levels.network_input(latents_noisy, timesteps)
             latents_in = self._with_condition(latents_in, image_condition).to(self.dtype)
             embeds = prompts.to(self.dtype)
-            prediction = self.family.predict(self._network_call, latents_in, times, embeds, self.downscale)
+            prediction = self.family.predict(
+                self._network_call, self.network.config, latents_in, times, embeds, self.downscale
+            )
             self.counters.network_calls += 1
             self.counters.rows += num_rows
             return self.noise_levels.to_epsilon(prediction.float(), latents_noisy, timesteps)
