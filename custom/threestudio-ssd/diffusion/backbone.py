@@ -11,9 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..pretrained import locate
 from .freeu import FreeU, install_freeu
 from .lora import merge_loras
-from .models import Components, load_components
+from .models import MODEL, Components, load_components
 from .noise import NoiseLevels, noise_levels
 from .options import BackboneOptions
 from .precision import place
@@ -223,7 +224,9 @@ class Backbone:
             latents_in, times = self.noise_levels.network_input(latents_noisy, timesteps)
             latents_in = self._with_condition(latents_in, image_condition).to(self.dtype)
             embeds = prompts.to(self.dtype)
-            prediction = self.family.predict(self._network_call, latents_in, times, embeds, self.downscale)
+            prediction = self.family.predict(
+                self._network_call, self.network.config, latents_in, times, embeds, self.downscale
+            )
             self.counters.network_calls += 1
             self.counters.rows += num_rows
             return self.noise_levels.to_epsilon(prediction.float(), latents_noisy, timesteps)
@@ -291,14 +294,8 @@ def load_backbone(
         ConfigError: If the model does not exist, cannot be fetched, or an option does not suit it.
         SceneFormatError: If it is broken, or of a kind that is not supported.
     """
-    components = load_components(
-        model,
-        BackboneOptions(**options),
-        vae=vae,
-        revision=revision,
-        variant=variant,
-        is_offline=offline,
-        skip_t5=skip_t5,
-    )
+    chosen = BackboneOptions(**options)  # a misspelt precision fails before a download
+    location = locate(model, MODEL, revision=revision, is_offline=offline, variant=variant)
+    components = load_components(location, chosen, vae=vae, skip_t5=skip_t5)
     merge_loras(components, [lora] if isinstance(lora, str) else lora)
     return Backbone(components, **options)

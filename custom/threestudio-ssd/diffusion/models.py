@@ -78,31 +78,23 @@ class Components:
 
 
 def load_components(
-    model: str | Path,
-    options: BackboneOptions,
-    *,
-    vae: str | None = None,
-    revision: str | None = None,
-    variant: str | None = None,
-    is_offline: bool = False,
-    skip_t5: bool = False,
+    location: ModelLocation, options: BackboneOptions, *, vae: str | None = None, skip_t5: bool = False
 ) -> Components:
-    """Read every part of `model` by the libraries' own from_pretrained; arguments as in `load_backbone`.
+    """Read every part of a model by the libraries' own from_pretrained; arguments as in `load_backbone`.
 
     Raises:
-        ConfigError: If there is no such model, or it cannot be fetched.
-        SceneFormatError: If there is one, but it is broken or of a kind that is not supported.
+        ConfigError: If there is no such VAE, or it cannot be fetched.
+        SceneFormatError: If the model is broken or of a kind that is not supported.
     """
-    location = locate(model, MODEL, revision=revision, is_offline=is_offline, variant=variant)
     index = location.read_json("model_index.json")
     family = _family_of(location, index)
     reader = _Reader(location, index, family)
     network = reader.network(family.network_part, options.network_dtype(family))
     _check_channels(location, *family.num_channels(network))
-    other_vae = None if vae is None else locate(family.taesd if vae == "taesd" else vae, VAE, is_offline=is_offline)
-    if other_vae is None:
-        autoencoder = reader.network("vae", options.autoencoder_dtype)
+    if vae is None:
+        other_vae, autoencoder = None, reader.network("vae", options.autoencoder_dtype)
     else:
+        other_vae = locate(family.taesd if vae == "taesd" else vae, VAE, is_offline=location.is_offline)
         autoencoder = _read_other_vae(other_vae, options.autoencoder_dtype)
     left_out = family.optional_parts if skip_t5 else ()
     texts = [

@@ -44,7 +44,7 @@ class MadeUp(Family):
     def embed(self, texts: TextEncoders, prompts: Sequence[str], network: Any) -> PromptEmbeds:
         return PromptEmbeds(torch.cat([texts.clip(index, prompts).hidden for index in range(2)], dim=-1))
 
-    def predict(self, network: Any, latents: Tensor, times: Tensor, prompts: PromptEmbeds, downscale: int) -> Tensor:
+    def predict(self, network, config, latents, times: Tensor, prompts: PromptEmbeds, downscale: int) -> Tensor:
         return network(latents, tokens=prompts.hidden, time=times, pixels=latents.shape[-1] * downscale)
 
     def make_network(self, config: Mapping[str, Any]) -> nn.Module:

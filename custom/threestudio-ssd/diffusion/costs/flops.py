@@ -97,7 +97,7 @@ def run_predictions(architecture: Architecture, network: Any, rows: int, image_p
 
     prompts = PromptEmbeds(rows_of(architecture.num_tokens, hidden), None if pooled is None else rows_of(pooled))
     latents = rows_of(family.num_channels(network)[0], cells, cells)
-    family.predict(network, latents, rows_of(), prompts, downscale=8)
+    family.predict(network, network.config, latents, rows_of(), prompts, downscale=8)
 
 
 def frozen(network: nn.Module) -> Any:

@@ -1,7 +1,7 @@
 """What a model family is: the one interface through which the backbone knows its network."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -62,7 +62,8 @@ class Family(ABC):
     @abstractmethod
     def predict(
         self,
-        network: Any,
+        network: Callable[..., Any],
+        config: Any,
         latents: Float[Tensor, "b c zh zw"],
         times: Tensor,
         prompts: PromptEmbeds,
@@ -71,7 +72,8 @@ class Family(ABC):
         """One forward pass with the conditioning that this kind of network reads.
 
         Args:
-            network: The network, possibly compiled; has its ``config``.
+            network: The network, possibly compiled.
+            config: The network's own.
             latents: What it reads, an image condition beside them, in its precision.
             times: (b) on the scale it was trained on.
             prompts: One row for each latent, in its precision.

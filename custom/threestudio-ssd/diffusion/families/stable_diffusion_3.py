@@ -1,6 +1,6 @@
 """Stable Diffusion 3.x: a transformer that predicts a rectified flow and reads two CLIPs and a T5 in one sequence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,7 +44,8 @@ class StableDiffusion3(Family):
 
     def predict(
         self,
-        network: Any,
+        network: Callable[..., Any],
+        config: Any,
         latents: Float[Tensor, "b c zh zw"],
         times: Tensor,
         prompts: PromptEmbeds,

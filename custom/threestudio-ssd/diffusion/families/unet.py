@@ -1,7 +1,7 @@
 """What the families with a U-Net share: the call of the network, its tiny twin, the layer names of LoRA files."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,8 @@ class UNetFamily(Family):
 
     def predict(
         self,
-        network: Any,
+        network: Callable[..., Any],
+        config: Any,
         latents: Float[Tensor, "b c zh zw"],
         times: Tensor,
         prompts: PromptEmbeds,
@@ -30,7 +31,7 @@ class UNetFamily(Family):
     ) -> Float[Tensor, "b c2 zh zw"]:
         """One forward pass; a distilled LCM is told that there is no guidance."""
         extra = self.conditions(latents, prompts, downscale)
-        if width := network.config.time_cond_proj_dim:
+        if width := config.time_cond_proj_dim:
             extra["timestep_cond"] = _no_guidance(latents, width)
         return network(latents, times, prompts.hidden, return_dict=False, **extra)[0]
 
