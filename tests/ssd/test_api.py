@@ -67,7 +67,8 @@ def test_an_image_is_edited_like_a_scene(world, tmp_path):
     edit = ssd.edit_image(tmp_path / "in.png", source=SOURCE, target=TARGET, model=world / "model", steps=3)
     edit.run()
     edit.save(tmp_path / "out.png")
-    assert Image.open(tmp_path / "out.png").size == (SIZE, SIZE)
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.size == (SIZE, SIZE)
     assert edit.result().shape == (SIZE, SIZE, 3)
 
 

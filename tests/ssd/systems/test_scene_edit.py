@@ -129,7 +129,7 @@ def test_exporting_a_checkpoint_alone_gives_the_same_file(edited, world, tmp_pat
 def test_another_seed_gives_another_edit(edited, world, tmp_path):
     system = fit(world, tmp_path, seed=1)
     first = load_gaussians(edited[1] / "save" / "edited.ply")
-    assert not torch.equal(system.editable.result().sh0, first.sh0)
+    assert not torch.equal(system.job.editable.result().sh0, first.sh0)
 
 
 def test_a_learning_rate_of_zero_keeps_the_attribute(world, tmp_path):
@@ -161,7 +161,7 @@ def test_an_orbit_without_mask_in_batches_of_two(world, tmp_path):
     assert system.job.editable.is_selected.all()
     assert (counters.encodes, counters.encoded_images) == (2 + 3, 9 + 3 * 2)
     assert (counters.network_calls, counters.rows) == (3, 3 * 2 * 4)
-    assert (system.editable.result().sh0 != system.job.editable.source.sh0).any(dim=(1, 2)).float().mean() > 0.2
+    assert (system.job.editable.result().sh0 != system.job.editable.source.sh0).any(dim=(1, 2)).float().mean() > 0.2
 
 
 def test_picture_conditions_are_computed_once(world, tmp_path):
@@ -181,7 +181,7 @@ def test_latent_masks_and_anchors(world, tmp_path):
     assert masks.shape == (6, 1, SIZE // 4, SIZE // 4)
     assert 0 < masks.mean() < 1
     free = fit(world, tmp_path, steps=2, **{"system.mask_latents": "true"})
-    assert system.job.editable.drift("means") < free.editable.drift("means")
+    assert system.job.editable.drift("means") < free.job.editable.drift("means")
 
 
 def test_cut_views_and_a_render_size_of_its_own(world, tmp_path):
@@ -192,8 +192,8 @@ def test_cut_views_and_a_render_size_of_its_own(world, tmp_path):
     assert system.job.views.train.widths.tolist() == [48] * 6
     assert system.edit.objective.latents_src[0].shape[-2:] == (SIZE // 4, SIZE // 4)
     plain = fit(world, tmp_path, **{**more, "data.crop": "none"})
-    assert system.edit.objective.latent_masks[0].mean() > 1.2 * plain._latent_masks.mean()
-    assert (system.editable.result().sh0 != system.job.editable.source.sh0).any()
+    assert system.edit.objective.latent_masks[0].mean() > 1.2 * plain.edit.objective.latent_masks[0].mean()
+    assert (system.job.editable.result().sh0 != system.job.editable.source.sh0).any()
 
 
 @pytest.fixture
