@@ -250,3 +250,11 @@ def test_every_imported_package_is_required():
             assert names & required, (
                 f"{path.relative_to(REPOSITORY)} imports {module}, which no requirements file names"
             )
+
+
+def test_every_warning_of_ours_is_of_a_kind_that_tests_make_an_error():
+    """``warnings.warn`` with a kind of Python's own would be lost among those of the libraries."""
+    for path in [*sources(HOST), *sources(PLUGIN)]:
+        for node in ast.walk(parse(path)):
+            is_warn = isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn"
+            assert not is_warn or ast.unparse(node.args[1]) == "SceneFormatWarning", f"{path}:{node.lineno}"

@@ -1,5 +1,6 @@
 """``--run convert IN OUT``."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,16 @@ import threestudio
 from threestudio.apps import start
 from threestudio_ssd.apps.convert import Convert
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.gaussians.io import convert_gaussians, load_gaussians
+from threestudio_ssd.gaussians.io import SceneFormatWarning, convert_gaussians, load_gaussians
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "formats"
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".splat", ".spz", ".sog"])
 def test_every_format_can_be_written(suffix, tmp_path):
-    convert_gaussians(GOLDEN / "sh3.ply", tmp_path / f"scene{suffix}")
+    loses_views = pytest.warns(SceneFormatWarning, match="no view-dependent colour")
+    with loses_views if suffix == ".splat" else contextlib.nullcontext():
+        convert_gaussians(GOLDEN / "sh3.ply", tmp_path / f"scene{suffix}")
     assert len(load_gaussians(tmp_path / f"scene{suffix}")) == 1000
 
 

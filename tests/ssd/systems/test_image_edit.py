@@ -144,7 +144,9 @@ def test_every_score_edits_pictures_side_by_side_as_one_by_one(score):
 
 
 def test_a_missing_clip_is_known_before_the_first_step(world, tmp_path):
-    with pytest.raises(ConfigError, match=r"system.clip_model is no/such/clip: clip_model folder 'no/such/clip' does not exist"):
+    with pytest.raises(
+        ConfigError, match=r"system.clip_model is no/such/clip: clip_model folder 'no/such/clip' does not exist"
+    ):
         run(world, tmp_path, **{"system.clip_model": "no/such/clip"})
     assert not (tmp_path / "ssd-image").exists()
 
