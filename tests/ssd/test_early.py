@@ -6,12 +6,12 @@ import torch
 from tests.edit_world import toy_cameras
 from threestudio_ssd import check_inputs, early
 from threestudio_ssd.cameras import load_cameras
-from threestudio_ssd.data.gs_views import GSViews
+from threestudio_ssd.data.modules import GSViews
 from threestudio_ssd.errors import InputError
 from threestudio_ssd.gaussians.io import load_gaussians
+from threestudio_ssd.images import read_mask, read_rgb
 from threestudio_ssd.masks.picture import load_masks
 from threestudio_ssd.masks.saved import load_selection
-from threestudio_ssd.systems.image_edit import read_mask, read_rgb
 
 SCENE, IMAGE = {"system_type": "ssd-gs-system"}, {"system_type": "ssd-image-system"}
 VIEWS, PHOTOS, PICTURE = {"data_type": "gs-views"}, {"data_type": "gs-photos"}, {"data_type": "ssd-picture"}

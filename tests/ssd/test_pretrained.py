@@ -11,11 +11,11 @@ from huggingface_hub import errors
 
 from threestudio_ssd.diffusion import load_backbone
 from threestudio_ssd.diffusion.models import MODEL
+from threestudio_ssd.edits.inpaint import load_inpainter
 from threestudio_ssd.errors import ConfigError, MissingPackageError, SceneFormatError
 from threestudio_ssd.masks.text import load_segmenter
 from threestudio_ssd.metrics import load_structure_model, read_clip
 from threestudio_ssd.pretrained import ALIASES, DATA, ModelLocation, ModelUse, locate
-from threestudio_ssd.systems.inpaint import load_inpainter
 
 EXPECTED = "a folder in diffusers layout, or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -170,6 +170,20 @@ def _load(config: str, changes: Sequence[str]) -> DictConfig:
     return complete(load_config(config, cli_args=list(changes)))
 
 
+def made_with(cfg: DictConfig, kind: Kind, settings: ItemSettings) -> dict[str, str]:
+    """Everything that the rows of an item depend on, see ``fingerprint``.
+
+    Args:
+        cfg: From ``load_experiment``.
+        kind: What is edited.
+        settings: What all items share.
+    """
+    trials = {"edits": list(settings.edits), "scene_seed": settings.scene_seed, "use_masks": settings.use_masks}
+    if kind == "scene":
+        trials["num_views"] = settings.num_views
+    return fingerprint(cfg, without=CANNOT_CHANGE_RESULTS | OF_TRIALS, trials=trials)
+
+
 def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> list[dict[str, Any]]:
     """All edits with one method and seed: the rows, from the result file if it is there.
 
@@ -181,14 +195,14 @@ def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> l
     folder = settings.out / kind / method.name
     file = folder / f"seed-{seed}.json"
     cfg = load_experiment(method, kind, settings)
-    shared = {"edits": list(settings.edits), "scene_seed": settings.scene_seed, "use_masks": settings.use_masks}
-    if kind == "scene":
-        shared["num_views"] = settings.num_views
-    made_with = fingerprint(cfg, without=CANNOT_CHANGE_RESULTS | OF_TRIALS, trials=shared)
+    settings_of_item = made_with(cfg, kind, settings)
     if file.exists():
         kept = json.loads(file.read_text())
         check_same(
-            file, kept["settings"], made_with, "set system.out to another folder, or delete the file to run it again"
+            file,
+            kept["settings"],
+            settings_of_item,
+            "set system.out to another folder, or delete the file to run it again",
         )
         return kept["rows"]
     read = load_classifier()
@@ -205,7 +219,7 @@ def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> l
         for outcome in run_batch(batch, read, settings.num_probes):
             rows.append({"method": method.name, "kind": kind, **_row(outcome, read)})
             _save_pictures(outcome, folder)
-    write_json(file, {"settings": made_with, "rows": rows})
+    write_json(file, {"settings": settings_of_item, "rows": rows})
     success = statistics.mean(row["success"] for row in rows)
     threestudio.info(f"{kind} {method.name} seed {seed}: success {success:.2f}")
     return rows
