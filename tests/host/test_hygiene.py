@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "report": EDITS,
     "systems": EDITS | {"edits", "report"},
     "api": EDITS | {"edits"},
-    "training": SPACE | {"rendering", "toyworld", "diffusion", "metrics", "scores"},
+    "training": SPACE | {"rendering", "toyworld", "diffusion", "metrics"},
     "benchmarks": EDITS | {"toyworld", "edits", "report", "systems"},
 }
 """Plugin part -> the other parts it may import. Apps stand on top and may import all."""

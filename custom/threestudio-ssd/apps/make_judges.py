@@ -30,10 +30,10 @@ class MakeJudge(Configurable):
 
     def __call__(self, experiment: object) -> int:
         """Train, measure and write the model."""
-        from ..training import SHIPPED
+        from ..pretrained import DATA
         from ..training.make import make_judge
 
-        cfg, output = self.cfg, Path(self.cfg.output) if self.cfg.output else SHIPPED / self.name
+        cfg, output = self.cfg, Path(self.cfg.output) if self.cfg.output else DATA / self.name
         work = Path(cfg.work) / self.name
         make_judge(self.name, Path(cfg.data), output, work, steps=cfg.steps, num_threads=cfg.threads)
         return 0

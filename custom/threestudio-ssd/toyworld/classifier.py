@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..errors import ConfigError, first_line
+from ..pretrained import DATA
 from .vocabulary import ATTRIBUTES
 
 IMAGE_SIZE = 64
 WEIGHTS_NAME = "classifier.safetensors"
-DEFAULT_FOLDER = Path(__file__).resolve().parents[3] / "data" / "tiny-classifier"
+DEFAULT_FOLDER = DATA / "tiny-classifier"
 
 
 class AttributeReading(NamedTuple):

@@ -31,7 +31,7 @@ DROP_TEXT, DROP_IMAGE, DROP_BOTH = 0.05, 0.05, 0.05
 
 def load_base(folder: Path) -> Any:
     """The ``StableDiffusionPipeline`` that is fine-tuned, in single precision."""
-    return StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, safety_checker=None)
+    return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
 
 
 def widened(unet: Any) -> Any:

@@ -64,7 +64,7 @@ def test_a_few_steps_of_each_part_make_a_pipeline(toy_shards, photographs, tmp_p
     decoder.train(Worker(), toy_shards, tmp_path, decoder.RECIPE.with_steps(2))
     unet.save(tmp_path, tmp_path / "out")
 
-    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "out", torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "out", dtype=torch.float32)
     assert pipeline.unet.config.in_channels == pipeline.vae.config.latent_channels == 8
     averaged = training.average["unet"].conv_in.weight
     torch.testing.assert_close(pipeline.unet.conv_in.weight, averaged, atol=1e-3, rtol=1e-3)
