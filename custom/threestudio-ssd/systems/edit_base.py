@@ -63,19 +63,9 @@ class EditSystem(BaseSystem):
 
     def configure(self) -> None:
         """Read what is edited and load the model; everything that can be wrong is found here, before any work."""
-        self.automatic_optimization = False
         self.clock = Clock()
         self._is_open = False
-        self._check_keys()
         self.make()
-
-    def _check_keys(self) -> None:
-        for key in ("optimizer", "scheduler"):
-            if self.cfg.get(key):
-                raise ConfigError(
-                    what=f"system.{key} is set, and {type(self).__name__} makes its own steps",
-                    expected="it left out", fix="set system.learning_rates, or what this system has in their place",
-                )  # fmt: skip
 
     @abstractmethod
     def make(self) -> None:
@@ -106,6 +96,7 @@ class EditSystem(BaseSystem):
         """Lightning hook: lay out the edit, once."""
         if not self._is_open:
             self._check_trainer()
+            self.automatic_optimization = False
             self.edit = self.open(self.trainer.datamodule, stage)  # pyright: ignore[reportAttributeAccessIssue]  # set late
             self._is_open = True
 

@@ -42,9 +42,7 @@ def test_distillation_follows_the_instruction(outcomes):
 
 def test_sampling_edits_the_picture_it_is_given():
     """By diffusers' own pipeline: a blue ball where the red one was, nearer to the truth than the source is."""
-    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
-        MODEL, dtype=torch.float32, safety_checker=None
-    )
+    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(MODEL, dtype=torch.float32, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     edit = toy_edit("blue-ball")
     trial = Trial(edit, 0, SEED)

@@ -338,8 +338,9 @@ def test_prompts_and_picture_of_the_config_do_not_count(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("mask_picture=a.png",
-         'system.mask_picture is "a.png", which PIE-Bench does not read; expected null; set system.mask_picture=null'),
+        ("mask_picture=README.md",
+         'system.mask_picture is "README.md", which PIE-Bench does not read; expected null; '
+         "set system.mask_picture=null"),
         ("system.weights=a.ckpt",
          'system.weights is "a.ckpt", which PIE-Bench does not read; expected null; set system.weights=null'),
         ("trainer.max_steps=1", "trainer.max_steps is 1, which PIE-Bench does not read; expected 2; "

@@ -14,8 +14,7 @@ from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.masks import load_selection
 from threestudio_ssd.rendering import render_with_info
-from threestudio_ssd.systems.scene_edit import SceneEditSystem
-from threestudio_ssd.systems.scene_fit import SceneFitSystem
+from threestudio_ssd.systems.edit_base import EditSystem
 
 EXTENT = 6.0
 FAST = {
@@ -85,17 +84,18 @@ def test_a_gradient_scaler_is_taken_out_and_what_is_not_finite_does_not_count():
     assert (editable.grad_counts <= counts + 2).all()
 
 
-@pytest.mark.parametrize("system", [SceneEditSystem, SceneFitSystem])
 @pytest.mark.parametrize(
     ("plugin", "scale"), [({"scaler": SimpleNamespace(get_scale=lambda: 1024.0)}, 1024.0), ({}, 1.0)]
 )
-def test_edits_and_fits_take_the_trainer_s_gradient_scaler_out(system, plugin, scale):
+def test_every_system_takes_the_trainer_s_gradient_scaler_out(plugin, scale):
+    """What the trainer multiplies a loss with reaches the edit, whose growth divides by it."""
     recorded = []
+    trainer = SimpleNamespace(precision_plugin=SimpleNamespace(**plugin), optimizers=[])
     run = SimpleNamespace(
-        trainer=SimpleNamespace(precision_plugin=SimpleNamespace(**plugin)),
-        growth=SimpleNamespace(record=lambda loss_scale=1.0: recorded.append(loss_scale)),
-    )
-    system.on_after_backward(run)
+        trainer=trainer, optimizers=lambda: None, manual_backward=None, true_global_step=0,
+        edit=SimpleNamespace(step=lambda *args, loss_scale, **words: recorded.append(loss_scale) or {}),
+    )  # fmt: skip
+    EditSystem.training_step(run, {}, 0)
     assert recorded == [scale]
 
 
@@ -174,7 +174,7 @@ def test_keys_out_of_range_are_refused(key, value, fix):
     with pytest.raises(ConfigError) as error:
         check_growth(cfg)
     assert error.value.what == f"system.growth.{key} is {value}"
-    assert error.value.fix == f"set system.job.edit.scenes[0].growth.{key}={fix}"
+    assert error.value.fix == f"set system.growth.{key}={fix}"
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,8 @@
 
 import copy
 
-import pytest
 import torch
 
-from threestudio.utils.misc import C
 from threestudio_ssd.edits.visible_adam import VisibleAdam
 
 
@@ -49,10 +47,3 @@ def test_a_loaded_state_goes_on_as_if_nothing_had_happened():
     resumed, other = make(whole.detach())
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     assert torch.equal(run(optimizer, whole, gradients()[2:]), run(other, resumed, gradients()[2:]))
-
-
-def test_rates_are_read_at_the_step_and_that_of_means_is_times_the_radius():
-    groups = [{"params": [torch.nn.Parameter(torch.zeros(2, 3))], "name": name} for name in ("means", "sh0")]
-    optimizer = VisibleAdam(groups)
-    optimizer.set_rates({"means": [0, 0.01, 0.03, 10], "sh0": 0.2, "shN": 0.5}, 4.0, lambda rate: C(rate, 0, 5))
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([4 * 0.02, 0.2])

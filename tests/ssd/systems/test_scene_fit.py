@@ -13,6 +13,7 @@ from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 from threestudio_ssd.cameras import load_points
+from threestudio_ssd.data.modules import PhotosData
 from threestudio_ssd.edits.photometric import gaussians_from_points, photometric_loss, random_points
 from threestudio_ssd.errors import ConfigError, SceneFormatError
 from threestudio_ssd.gaussians.io import load_gaussians
@@ -184,7 +185,7 @@ def test_the_black_around_an_undistorted_photograph_is_neither_fitted_nor_judged
         seen.append((targets, inside))
         return photometric_loss(images, targets, lambda_ssim, inside)
 
-    monkeypatch.setattr("threestudio_ssd.systems.scene_fit.photometric_loss", recorded)
+    monkeypatch.setattr("threestudio_ssd.edits.objectives.photometric_loss", recorded)
     folder = fit(pincushion, tmp_path, "train", "test", "export", steps=2)
     for target, inside in seen:
         assert 0.02 < (~inside).float().mean() < 0.4
@@ -252,5 +253,5 @@ def test_keys_that_a_fit_would_ignore_are_refused(capture, tmp_path):
     """An edit makes its own steps, with its own optimisers."""
     with pytest.raises(ConfigError, match=r"trainer.gradient_clip_val is 1.0, and an edit makes its own steps"):
         fit(capture, tmp_path, "train", **{"trainer.gradient_clip_val": 1.0})
-    with pytest.raises(ConfigError, match=r"system.optimizer is set, and SceneFitSystem makes its own steps"):
+    with pytest.raises(ValueError, match=r"system.optimizer is set"):
         fit(capture, tmp_path, "train", **{"system.optimizer.name": "Adam"})

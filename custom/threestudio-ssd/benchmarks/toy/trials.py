@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ...cameras import Cameras
@@ -110,7 +110,7 @@ def scene_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fals
         gaussians = to_gaussians(toy).to(backbone.device)
         is_object = torch.from_numpy(toy.parts == PART_OBJECT).to(backbone.device)
         is_selected = is_object if use_masks and trial.edit.has_mask else torch.ones_like(is_object)
-        plan = ViewPlan({**cfg.data, "seed": trial.seed}, capture)
+        plan = ViewPlan(OmegaConf.merge(cfg.data, {"seed": trial.seed}), capture)
         views = plan.views(gaussians, backbone.image_size, backbone.size_multiple)
         views, size = plan.cropped(views, gaussians, is_selected), views.size
         scenes.append(scene_under_edit(system, gaussians, is_selected, views, trial.seed))
