@@ -11,27 +11,6 @@ from threestudio.registry import registered_names
 
 LINE_LENGTH = 100
 OPENING_LINES = 12
-PAGES_TO_COME = (
-    "docs/benchmark.md",
-    "docs/conventions.md",
-    "docs/embedded-models.md",
-    "docs/equations.md",
-    "docs/formats.md",
-    "docs/masks.md",
-    "docs/metrics.md",
-    "docs/models.md",
-    "docs/plugin-api.md",
-    "docs/rasterizer.md",
-)
-"""Pages that neither open as they should nor wrap yet; their links and commands are checked all the same."""
-FILES_TO_COME = (
-    "custom/threestudio-ssd/edits/edit.py",
-    "custom/threestudio-ssd/guidance/edit_guidance.py",
-    "docs/architecture.md",
-    "docs/python.md",
-)
-"""Files that a page may link to before they are there."""
-
 PAGES = {
     str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
     for path in [*REPOSITORY.glob("*.md"), *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -49,7 +28,6 @@ READER = re.compile(
 PATH = re.compile(r"(?:configs|custom|data|docs|tests|threestudio)/[\w./-]+")
 
 every_page = pytest.mark.parametrize("page", PAGES)
-converted_pages = pytest.mark.parametrize("page", [page for page in PAGES if page not in PAGES_TO_COME])
 
 
 def long_lines(text: str) -> list[str]:
@@ -87,7 +65,7 @@ def is_there(path: Path) -> bool:
     """Whether a path is in the repository, or will be."""
     if not path.is_relative_to(REPOSITORY):
         return False
-    return path.exists() or str(path.relative_to(REPOSITORY)) in FILES_TO_COME
+    return path.exists()
 
 
 def dead_links(page: str, text: str) -> Iterator[str]:
@@ -112,12 +90,12 @@ def words_after(option: str, text: str) -> set[str]:
     return {word for word in words if not re.search(r"\b[A-Z]+\b", word) and word[0] not in "<$[-"}
 
 
-@converted_pages
+@every_page
 def test_lines_fit(page):
     assert not long_lines(PAGES[page])
 
 
-@converted_pages
+@every_page
 def test_a_page_opens_with_its_reader_and_a_command(page):
     assert not opening_faults(PAGES[page]), f"missing in the first {OPENING_LINES} lines of {page}"
 

@@ -2,22 +2,12 @@
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from threestudio.plugins import REPOSITORY
 
-PLUGIN = REPOSITORY / "custom" / "threestudio-ssd"
 VAGUE = {"found", "known", "shown", "some"}
-CLEAN = (
-    "apps/convert.py", "apps/make_toy_scene.py", "apps/preview.py", "apps/toy_edits.py", "apps/toy_objects.py",
-    "benchmarks/objects.py", "cameras", "data", "errors.py", "files.py", "gaussians", "masks", "metrics",
-    "neighbors.py", "rasterizers", "rendering.py", "scores", "seeds.py", "toyworld",
-)  # fmt: skip
-"""Folders and files of the plugin that keep to it."""
-EXCEPT = {"masks/text.py"}
-"""Files within them that do not yet."""
 
 
 def names_given(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -37,13 +27,10 @@ def names_given(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.asname or node.name
 
 
-def files() -> list[Path]:
-    paths = [PLUGIN / place for place in CLEAN]
-    files = [file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
-    return [file for file in files if str(file.relative_to(PLUGIN)) not in EXCEPT]
+FILES = [file for root in ("threestudio", "custom") for file in sorted((REPOSITORY / root).rglob("*.py"))]
 
 
-@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PLUGIN)))
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_everything_is_called_what_it_is(path):
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     vague = [f"line {line}: {name}" for line, name in names_given(tree) if name in VAGUE]

@@ -4,12 +4,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-LEAST_SHOWN = 1e-3
+LEAST_COVERED = 1e-3
 """Cells with less of the selection than this have no mean change."""
 
 
 def new_detail(
-    change: Float[Tensor, "b 3 h w"], shown: Float[Tensor, "b 1 h w"], cell: int
+    change: Float[Tensor, "b 3 h w"], covered: Float[Tensor, "b 1 h w"], cell: int
 ) -> Float[Tensor, "b 3 h w"]:
     """The part of a change that varies within a latent cell.
 
@@ -18,11 +18,11 @@ def new_detail(
 
     Args:
         change: Edited minus source picture.
-        shown: Share of each pixel that the selection makes up, in [0, 1].
+        covered: Share of each pixel that the selection makes up, in [0, 1].
         cell: Pixels of a latent cell's side; divides h and w.
     """
 
     def blurred(picture: Tensor) -> Tensor:
         return interpolate(avg_pool2d(picture, cell), picture.shape[-2:], mode="bilinear", align_corners=False)
 
-    return change - shown * blurred(change) / blurred(shown).clamp_min(LEAST_SHOWN)
+    return change - covered * blurred(change) / blurred(covered).clamp_min(LEAST_COVERED)

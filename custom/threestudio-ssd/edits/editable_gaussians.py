@@ -64,7 +64,7 @@ class EditableGaussians(nn.Module):
         Fixed ones and the first descendant of each selected one keep the order of the source; those born later follow.
         """
         order = self._result_order()
-        fields = {
+        fields: dict[str, Any] = {
             name: torch.cat([getattr(self._fixed, name), self.selected[name].detach()])[order] for name in FIELD_NAMES
         }
         if self.source.origin is None:
