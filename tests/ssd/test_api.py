@@ -2,12 +2,14 @@
 
 import dataclasses
 import re
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
 
 import threestudio_ssd as ssd
-from tests.edit_world import SIZE, run
+from tests.edit_world import REPOSITORY, SIZE, run
 from threestudio_ssd.api import NotFiniteError
 
 SMOKE = "configs/smoke/edit.yaml"
@@ -105,3 +107,10 @@ def test_a_mask_is_every_key_of_the_config_s(world):
 
     names = {field.name for field in dataclasses.fields(ssd.Mask)}
     assert set(read_file("configs/ssd-gs.yaml").mask) <= names
+
+
+def test_an_editable_install_maps_the_plugin_to_its_folder():
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert set(settings["packages"]) == {"threestudio", "threestudio_ssd"}
+    folder = REPOSITORY / settings["package-dir"]["threestudio_ssd"]
+    assert folder / "__init__.py" == Path(ssd.__file__).resolve()
