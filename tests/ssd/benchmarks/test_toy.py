@@ -148,6 +148,18 @@ def test_the_smoke_benchmark_runs_resumes_and_writes_everything(model, tmp_path,
     assert main(words) == 1
 
 
+def test_several_processes_share_the_items_and_pass_a_refusal_on(model, tmp_path, capsys):
+    words = ["--run", "evaluate", "--config", str(REPOSITORY / "configs/bench/smoke.yaml")]
+    words += [f"system.out={tmp_path}", f"system.overrides=[model={model}]", "system.num_processes=2"]
+    assert main(words) == 0
+    assert len(list(tmp_path.rglob("seed-*.json"))) == 4
+    capsys.readouterr()
+    assert main([*words, "system.scene_steps=5"]) == 2
+    told = capsys.readouterr().err
+    assert "was made with system." in told
+    assert "Traceback" not in told
+
+
 def test_the_smoke_sweep_writes_a_labelled_grid(model, tmp_path, capsys):
     words = ["--run", "sweep", "--config", str(REPOSITORY / "configs/sweeps/smoke.yaml")]
     assert main([*words, f"system.out={tmp_path}", f"system.overrides=[model={model}]"]) == 0

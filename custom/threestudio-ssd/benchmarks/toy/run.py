@@ -8,6 +8,7 @@ import numba
 import torch
 import torch.multiprocessing as mp
 from omegaconf import DictConfig
+from tqdm import tqdm
 
 import threestudio
 from threestudio.utils.base import Configurable
@@ -17,6 +18,9 @@ from ...errors import ConfigError
 from ...toyworld.edits import EDITS
 from ..report import write_report
 from .items import ItemSettings, Kind, Method, methods_from, refuse_unread, run_item
+
+MIN_SECONDS = 2.0
+"""Between two looks at how far the items are."""
 
 
 @threestudio.register("toy-edits")
@@ -136,10 +140,14 @@ def run_items(items: list[tuple[Kind, Method]], experiment: DictConfig) -> Path:
         for seed in seeds
         for kind, method in items
     ]
-    if cfg.num_processes > 1:
-        context = mp.get_context("spawn")
-        mp.spawn(_work, (jobs, settings, context.Value("i", 0)), cfg.num_processes)
-    rows = [row for kind, method, seed in jobs for row in run_item(method, kind, seed, settings)]
+    with tqdm(total=len(jobs), desc="items", mininterval=MIN_SECONDS, smoothing=0) as bar:
+        if cfg.num_processes > 1:
+            _work_side_by_side(jobs, settings, cfg.num_processes, bar)
+        bar.reset()
+        rows = []
+        for kind, method, seed in jobs:
+            rows += run_item(method, kind, seed, settings)
+            bar.update()
     order = {(kind, method.name): place for place, (kind, method) in enumerate(items)}
     rows.sort(key=lambda row: (order[row["kind"], row["method"]], row["seed"]))
     kinds = {kind: settings.num_steps[kind] for kind in dict.fromkeys(kind for kind, _ in items)}
@@ -152,8 +160,27 @@ def run_items(items: list[tuple[Kind, Method]], experiment: DictConfig) -> Path:
     return write_report(settings.out, rows, cfg.title, note)
 
 
-def _work(rank: int, jobs: list[tuple[Kind, Method, int]], settings: ItemSettings, next_job: Any) -> None:
-    """One of several processes: takes the next job until there is none."""
+def _work_side_by_side(jobs: list[tuple[Kind, Method, int]], settings: ItemSettings, count: int, bar: tqdm) -> None:
+    """Share the jobs among new processes, show how many are done, and raise what one of them refuses."""
+    context = mp.get_context("spawn")
+    messages = context.SimpleQueue()
+    workers: Any = mp.spawn(_work, (jobs, settings, context.Value("i", 0), messages), count, join=False)
+    has_ended = False
+    while not has_ended:
+        has_ended = workers.join(timeout=MIN_SECONDS)
+        while not messages.empty():
+            refusal = messages.get()
+            if refusal is not None:
+                for process in workers.processes:
+                    process.terminate()
+                raise refusal
+            bar.update()
+
+
+def _work(
+    rank: int, jobs: list[tuple[Kind, Method, int]], settings: ItemSettings, next_job: Any, messages: Any
+) -> None:
+    """One of several processes: takes the next job until there is none; tells None for each, or what it refuses."""
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     while True:
@@ -162,4 +189,11 @@ def _work(rank: int, jobs: list[tuple[Kind, Method, int]], settings: ItemSetting
         if place >= len(jobs):
             return
         kind, method, seed = jobs[place]
-        run_item(method, kind, seed, settings)
+        try:
+            run_item(method, kind, seed, settings)
+        except ValueError as error:
+            if not hasattr(error, "what"):
+                raise
+            messages.put(error)
+            return
+        messages.put(None)
