@@ -41,12 +41,19 @@ def plugin_folders(folder: Path) -> list[Path]:
 
 def plugin_names() -> set[str]:
     """The names that plugins are imported under."""
-    return {module_name(plugin) for folder in _known_folders() for plugin in plugin_folders(folder)}
+    return {module_name(plugin) for plugin in _all_plugins()}
+
+
+def _listed_folders() -> list[str]:
+    return [text for text in os.environ.get(_FOLDERS_VARIABLE, "").split(os.pathsep) if text]
 
 
 def _known_folders() -> list[Path]:
-    listed = [Path(text) for text in os.environ.get(_FOLDERS_VARIABLE, "").split(os.pathsep) if text]
-    return [*listed, REPOSITORY / "custom"]
+    return [*map(Path, _listed_folders()), REPOSITORY / "custom"]
+
+
+def _all_plugins() -> list[Path]:
+    return [plugin for folder in _known_folders() for plugin in plugin_folders(folder)]
 
 
 class PluginFinder(MetaPathFinder):
@@ -54,14 +61,10 @@ class PluginFinder(MetaPathFinder):
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """See ``importlib.abc.MetaPathFinder.find_spec``."""
-        if "." in fullname:
-            return None
-        for folder in _known_folders():
-            for plugin in plugin_folders(folder):
-                if module_name(plugin) == fullname:
-                    return importlib.util.spec_from_file_location(
-                        fullname, plugin / "__init__.py", submodule_search_locations=[str(plugin)]
-                    )
+        for plugin in _all_plugins():
+            if module_name(plugin) == fullname:
+                file, inside = plugin / "__init__.py", [str(plugin)]
+                return importlib.util.spec_from_file_location(fullname, file, submodule_search_locations=inside)
         return None
 
 
@@ -94,8 +97,7 @@ def load_plugins(folder: str | Path | None = None) -> dict[str, ModuleType]:
                 fix=f"check the path given to load_plugins, or the variable {_FOLDERS_VARIABLE}",
             )
         if root not in _known_folders():
-            listed = [text for text in os.environ.get(_FOLDERS_VARIABLE, "").split(os.pathsep) if text]
-            os.environ[_FOLDERS_VARIABLE] = os.pathsep.join([*listed, str(root)])
+            os.environ[_FOLDERS_VARIABLE] = os.pathsep.join([*_listed_folders(), str(root)])
     return {module_name(plugin): _load_one(plugin) for root in roots for plugin in plugin_folders(root)}
 
 

@@ -13,18 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 from threestudio.errors import ConfigError, first_line
 from threestudio.utils.config_files import apply_overrides, check_words, read_file
 from threestudio.utils.config_strict import field_hints, merge, merge_structured, path_of
-from threestudio.utils.resolvers import C_max, register_resolvers
+from threestudio.utils.resolvers import C_max, register_resolvers  # noqa: F401  # upstream has C_max here
 
 register_resolvers()
-
-__all__ = [
-    "C_max",
-    "ExperimentConfig",
-    "config_to_primitive",
-    "dump_config",
-    "load_config",
-    "parse_structured",
-]
 
 
 @dataclass

@@ -16,14 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from threestudio import registry
 from threestudio.errors import ConfigError
-from threestudio.utils.config_strict import (
-    join,
-    merge_structured,
-    path_of,
-    type_in_words,
-    unknown_key,
-    wrong_value,
-)
+from threestudio.utils.config_strict import join, merge_structured, path_of, type_in_words, unknown_key, wrong_value
 
 USUAL_KEYS: dict[str, dict[str, object]] = {
     "trainer": {

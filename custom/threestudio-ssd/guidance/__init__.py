@@ -12,21 +12,6 @@ from .score_options import build_score
 from .timesteps import SCHEDULES, timestep_at
 from .variational import LoraNetworkConfig, VariationalTerm
 
-__all__ = [
-    "SCHEDULES",
-    "CDSConfig",
-    "ContrastTerm",
-    "EditGuidance",
-    "EditPrompts",
-    "GuidanceOutput",
-    "LoraNetworkConfig",
-    "VariationalTerm",
-    "build_score",
-    "guidance_class",
-    "prompts_class",
-    "timestep_at",
-]
-
 Kind = TypeVar("Kind")
 
 
