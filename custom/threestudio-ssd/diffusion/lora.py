@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ConfigError, SceneFormatError, first_line
@@ -71,7 +70,8 @@ def merge_loras(components: Components, loras: Sequence[str | Path | Lora]) -> N
                     fix="choose a LoRA that was trained for this model, or remove it from lora=",
                 )
             alpha = len(change.down) if change.alpha is None else change.alpha
-            difference = _product(change.down.float(), change.up.float()) * (alpha / len(change.down))
+            product = change.up.float().flatten(1) @ change.down.float().flatten(1)  # a convolution's `up` is 1x1
+            difference = product * (alpha / len(change.down))
             layer.weight.data += (lora.strength * difference).reshape(layer.weight.shape).to(layer.weight)
         components.lora.append(f"{lora.path}:{lora.strength:g}")
 
@@ -145,11 +145,6 @@ def _apply_metadata_alphas(changes: dict[tuple[str, str], _Change], metadata: di
 def _fits(weight: Tensor, change: _Change) -> bool:
     shapes = weight.shape[0] == change.up.shape[0], weight.shape[1:].numel() == change.down.shape[1:].numel()
     return all(shapes) and change.up.shape[1] == change.down.shape[0]
-
-
-def _product(down: Float[Tensor, "r ..."], up: Float[Tensor, "o r ..."]) -> Float[Tensor, "o i"]:
-    """``up @ down``, for linear layers and for convolutions, whose `up` is 1x1."""
-    return up.flatten(1) @ down.flatten(1)
 
 
 def _unreadable(path: str, why: str) -> SceneFormatError:
