@@ -91,11 +91,9 @@ def load_plugins(folder: str | Path | None = None) -> dict[str, ModuleType]:
     roots = _known_folders() if folder is None else [Path(folder).resolve()]
     for root in roots:
         if not root.is_dir():
-            raise PluginError(
-                what=f"the plugin folder {root} does not exist",
-                expected="a folder with one sub-folder per plugin",
-                fix=f"check the path given to load_plugins, or the variable {_FOLDERS_VARIABLE}",
-            )
+            what = f"the plugin folder {root} does not exist"
+            fix = f"check the path given to load_plugins, or the variable {_FOLDERS_VARIABLE}"
+            raise PluginError(what=what, expected="a folder with one sub-folder per plugin", fix=fix)
         if root not in _known_folders():
             os.environ[_FOLDERS_VARIABLE] = os.pathsep.join([*_listed_folders(), str(root)])
     return {module_name(plugin): _load_one(plugin) for root in roots for plugin in plugin_folders(root)}
@@ -104,18 +102,12 @@ def load_plugins(folder: str | Path | None = None) -> dict[str, ModuleType]:
 def _load_one(plugin: Path) -> ModuleType:
     name = module_name(plugin)
     if not name.isidentifier():
-        raise PluginError(
-            what=f"the plugin folder {plugin.name!r} cannot be a module name",
-            expected="letters, digits, hyphens and underscores, not a digit first",
-            fix="rename the folder",
-        )
+        expected, fix = "letters, digits, hyphens and underscores, not a digit first", "rename the folder"
+        raise PluginError(what=f"the plugin folder {plugin.name!r} cannot be a module name", expected=expected, fix=fix)
     held = sys.modules.get(name)
     if held is not None and Path(held.__file__ or "").parent.resolve() != plugin.resolve():
-        raise PluginError(
-            what=f"the plugin {plugin} would be imported as {name}, which is already {held.__file__}",
-            expected="one folder for each module name",
-            fix="rename one of the folders",
-        )
+        what = f"the plugin {plugin} would be imported as {name}, which is already {held.__file__}"
+        raise PluginError(what=what, expected="one folder for each module name", fix="rename one of the folders")
     tables = registry.__modules__, registry.EARLY_CHECKS
     before = [dict(table) for table in tables]
     try:

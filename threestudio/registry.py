@@ -136,11 +136,8 @@ def _find_one(name: str) -> Any:
         return held
     near = did_you_mean(name, __modules__)
     names = ", ".join(registered_names()) or "nothing: load the plugins first, threestudio.load_plugins()"
-    raise ConfigError(
-        what=f"nothing is registered under {name!r}",
-        expected=f"one of: {names}",
-        fix=f"did you mean {near!r}?" if near else "use one of these names",
-    )
+    expected, fix = f"one of: {names}", f"did you mean {near!r}?" if near else "use one of these names"
+    raise ConfigError(what=f"nothing is registered under {name!r}", expected=expected, fix=fix)
 
 
 def _check_free(name: str, obj: object) -> None:

@@ -71,11 +71,8 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
         if text.startswith("-"):
             options = [option for action in parser._actions for option in action.option_strings]
             near = did_you_mean(text.split("=")[0], options)
-            raise ConfigError(
-                what=f"{text} is not an option",
-                expected=f"one of: {', '.join(options)}",
-                fix=f"did you mean {near}?" if near else "remove it",
-            )
+            expected, fix = f"one of: {', '.join(options)}", f"did you mean {near}?" if near else "remove it"
+            raise ConfigError(what=f"{text} is not an option", expected=expected, fix=fix)
         overrides.append(text)
     return args, overrides
 

@@ -148,11 +148,8 @@ def resolve_resume(cfg: DictConfig, is_training: bool) -> str | None:
     if is_training:
         info(f"no checkpoint in {cfg.trial_dir} yet: starting anew")
         return None
-    raise CheckpointError(
-        what=f"there is no checkpoint in {cfg.trial_dir}",
-        expected="a run that was trained before",
-        fix="train first, or name a checkpoint with --resume PATH",
-    )
+    expected, fix = "a run that was trained before", "train first, or name a checkpoint with --resume PATH"
+    raise CheckpointError(what=f"there is no checkpoint in {cfg.trial_dir}", expected=expected, fix=fix)
 
 
 def _go_through(
@@ -165,11 +162,9 @@ def _go_through(
         except RuntimeError as cause:
             if checkpoint is None or "loading state_dict" not in str(cause):
                 raise
-            raise CheckpointError(
-                what=f"{checkpoint} does not fit this config: {str(cause).splitlines()[-1].strip()}",
-                expected="a checkpoint of the same scene and system",
-                fix="resume with the config of that run (configs/parsed.yaml in its folder)",
-            ) from cause
+            what = f"{checkpoint} does not fit this config: {str(cause).splitlines()[-1].strip()}"
+            fix = "resume with the config of that run (configs/parsed.yaml in its folder)"
+            raise CheckpointError(what=what, expected="a checkpoint of the same scene and system", fix=fix) from cause
         checkpoint = None
     elif checkpoint is not None:
         status = load_checkpoint(checkpoint)
@@ -178,11 +173,9 @@ def _go_through(
     there = [stage for stage in asked if _can(stage, system, data)]
     if len(stages) == 1 and asked != there:
         stage, (_, step, loader) = asked[0], AFTER_TRAINING[asked[0]]
-        raise ConfigError(
-            what=f"{type(system).__name__} with {type(data).__name__} cannot {stage}",
-            expected=f"a system with {step} and data with {loader}",
-            fix="choose another stage",
-        )
+        what = f"{type(system).__name__} with {type(data).__name__} cannot {stage}"
+        expected, fix = f"a system with {step} and data with {loader}", "choose another stage"
+        raise ConfigError(what=what, expected=expected, fix=fix)
     _finish(there, trainer, model=system, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 
@@ -220,11 +213,8 @@ def _choose_device(cfg: DictConfig, wants_gpu: bool) -> None:
     if accelerator == "cpu":
         force_device("cpu")
     elif (wants_gpu or accelerator in ("gpu", "cuda")) and not torch.cuda.is_available():
-        raise ConfigError(
-            what="a GPU was asked for, and torch finds none",
-            expected="a CUDA device and a torch built for it",
-            fix="leave --gpu out to run on the CPU",
-        )
+        expected, fix = "a CUDA device and a torch built for it", "leave --gpu out to run on the CPU"
+        raise ConfigError(what="a GPU was asked for, and torch finds none", expected=expected, fix=fix)
     else:
         force_device(None)
 

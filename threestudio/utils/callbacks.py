@@ -178,8 +178,7 @@ class CustomProgressBar(ProgressBar):
             self._bar.set_postfix({**metrics, "memory": self.memory()}, refresh=False)
             self._bar.update(to - self._bar.n)
 
-    def _close(self, *unused: Any) -> None:
-        """Lightning hook, wherever a stretch of steps is over: leave the terminal on a fresh line."""
+    def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -202,4 +201,14 @@ class CustomProgressBar(ProgressBar):
         """Lightning hook."""
         self._advance(batch_idx + 1)
 
-    on_train_end = on_test_end = on_exception = _close
+    def on_train_end(self, *unused: Any) -> None:
+        """Lightning hook."""
+        self._close()
+
+    def on_test_end(self, *unused: Any) -> None:
+        """Lightning hook."""
+        self._close()
+
+    def on_exception(self, *unused: Any) -> None:
+        """Lightning hook: leave the terminal on a fresh line."""
+        self._close()

@@ -141,11 +141,9 @@ def check_words(tree: DictConfig, fields: Iterable[str]) -> None:
                 continue
             names = [*fields, *(str(other) for other in words if other != word)]
             near = did_you_mean(str(word), names)
-            raise ConfigError(
-                what=f"unknown key {leaf}",
-                expected="a key of the experiment, or a word that something refers to as ${" + leaf + "}",
-                fix=f"did you mean {near}?" if near else "remove it, or refer to it",
-            )
+            expected = "a key of the experiment, or a word that something refers to as ${" + leaf + "}"
+            fix = f"did you mean {near}?" if near else "remove it, or refer to it"
+            raise ConfigError(what=f"unknown key {leaf}", expected=expected, fix=fix)
 
 
 def _check_declared(tree: DictConfig, key: str, fields: list[str]) -> None:

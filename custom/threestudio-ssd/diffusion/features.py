@@ -30,11 +30,9 @@ class AttentionTaps:
     def __init__(self, backbone: Backbone) -> None:
         unet = backbone.network
         if not hasattr(unet, "up_blocks"):
-            raise ConfigError(
-                what=f"model '{backbone.model_id}' has no U-Net to take self-attention features from",
-                expected="a model with a U-Net (SD 1.x, 2.x, XL, InstructPix2Pix)",
-                fix="choose such a model, or switch the contrastive term off",
-            )
+            what = f"model '{backbone.model_id}' has no U-Net to take self-attention features from"
+            fix = "choose such a model, or switch the contrastive term off"
+            raise ConfigError(what=what, expected="a model with a U-Net (SD 1.x, 2.x, XL, InstructPix2Pix)", fix=fix)
         self.calls: list[list[Float[Tensor, "b c h w"]]] = []
         self._unet = unet
         self._latent_size = (1, 1)

@@ -139,11 +139,9 @@ class EditGuidance(BaseObject):
 
     def _refuse_compiling(self, part: str, is_used: bool, why: str) -> None:
         if is_used and self.cfg.compile:
-            raise ConfigError(
-                what=f"system.guidance.compile is true, and system.guidance.{part} {why}",
-                expected="a network that is not compiled",
-                fix="set system.guidance.compile=false",
-            )
+            what = f"system.guidance.compile is true, and system.guidance.{part} {why}"
+            expected, fix = "a network that is not compiled", "set system.guidance.compile=false"
+            raise ConfigError(what=what, expected=expected, fix=fix)
 
     @property
     def branches(self) -> tuple[Branch, ...]:
