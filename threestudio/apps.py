@@ -40,11 +40,9 @@ def find_app(name: str) -> Any:
     names = app_names()
     if name not in names:
         near = registry.did_you_mean(name, names)
-        raise ConfigError(
-            what=f"--run {name}: there is no such app",
-            expected=f"one of: {', '.join(names)}" if names else "an app, but no plugin registers any",
-            fix=f"did you mean --run {near}?" if near else "launch.py --run lists them",
-        )
+        expected = f"one of: {', '.join(names)}" if names else "an app, but no plugin registers any"
+        fix = f"did you mean --run {near}?" if near else "launch.py --run lists them"
+        raise ConfigError(what=f"--run {name}: there is no such app", expected=expected, fix=fix)
     return registry.find(f"{PREFIX}{name}")
 
 

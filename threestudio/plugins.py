@@ -41,12 +41,19 @@ def plugin_folders(folder: Path) -> list[Path]:
 
 def plugin_names() -> set[str]:
     """The names that plugins are imported under."""
-    return {module_name(plugin) for folder in _known_folders() for plugin in plugin_folders(folder)}
+    return {module_name(plugin) for plugin in _all_plugins()}
+
+
+def _listed_folders() -> list[str]:
+    return [text for text in os.environ.get(_FOLDERS_VARIABLE, "").split(os.pathsep) if text]
 
 
 def _known_folders() -> list[Path]:
-    listed = [Path(text) for text in os.environ.get(_FOLDERS_VARIABLE, "").split(os.pathsep) if text]
-    return [*listed, REPOSITORY / "custom"]
+    return [*map(Path, _listed_folders()), REPOSITORY / "custom"]
+
+
+def _all_plugins() -> list[Path]:
+    return [plugin for folder in _known_folders() for plugin in plugin_folders(folder)]
 
 
 class PluginFinder(MetaPathFinder):
@@ -54,14 +61,10 @@ class PluginFinder(MetaPathFinder):
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """See ``importlib.abc.MetaPathFinder.find_spec``."""
-        if "." in fullname:
-            return None
-        for folder in _known_folders():
-            for plugin in plugin_folders(folder):
-                if module_name(plugin) == fullname:
-                    return importlib.util.spec_from_file_location(
-                        fullname, plugin / "__init__.py", submodule_search_locations=[str(plugin)]
-                    )
+        for plugin in _all_plugins():
+            if module_name(plugin) == fullname:
+                file, inside = plugin / "__init__.py", [str(plugin)]
+                return importlib.util.spec_from_file_location(fullname, file, submodule_search_locations=inside)
         return None
 
 
@@ -88,32 +91,23 @@ def load_plugins(folder: str | Path | None = None) -> dict[str, ModuleType]:
     roots = _known_folders() if folder is None else [Path(folder).resolve()]
     for root in roots:
         if not root.is_dir():
-            raise PluginError(
-                what=f"the plugin folder {root} does not exist",
-                expected="a folder with one sub-folder per plugin",
-                fix=f"check the path given to load_plugins, or the variable {_FOLDERS_VARIABLE}",
-            )
+            what = f"the plugin folder {root} does not exist"
+            fix = f"check the path given to load_plugins, or the variable {_FOLDERS_VARIABLE}"
+            raise PluginError(what=what, expected="a folder with one sub-folder per plugin", fix=fix)
         if root not in _known_folders():
-            listed = [text for text in os.environ.get(_FOLDERS_VARIABLE, "").split(os.pathsep) if text]
-            os.environ[_FOLDERS_VARIABLE] = os.pathsep.join([*listed, str(root)])
+            os.environ[_FOLDERS_VARIABLE] = os.pathsep.join([*_listed_folders(), str(root)])
     return {module_name(plugin): _load_one(plugin) for root in roots for plugin in plugin_folders(root)}
 
 
 def _load_one(plugin: Path) -> ModuleType:
     name = module_name(plugin)
     if not name.isidentifier():
-        raise PluginError(
-            what=f"the plugin folder {plugin.name!r} cannot be a module name",
-            expected="letters, digits, hyphens and underscores, not a digit first",
-            fix="rename the folder",
-        )
+        expected, fix = "letters, digits, hyphens and underscores, not a digit first", "rename the folder"
+        raise PluginError(what=f"the plugin folder {plugin.name!r} cannot be a module name", expected=expected, fix=fix)
     held = sys.modules.get(name)
     if held is not None and Path(held.__file__ or "").parent.resolve() != plugin.resolve():
-        raise PluginError(
-            what=f"the plugin {plugin} would be imported as {name}, which is already {held.__file__}",
-            expected="one folder for each module name",
-            fix="rename one of the folders",
-        )
+        what = f"the plugin {plugin} would be imported as {name}, which is already {held.__file__}"
+        raise PluginError(what=what, expected="one folder for each module name", fix="rename one of the folders")
     tables = registry.__modules__, registry.EARLY_CHECKS
     before = [dict(table) for table in tables]
     try:

@@ -30,14 +30,9 @@ class Place:
     config: str | None = None
 
     @property
-    def module(self) -> str:
-        """Full name of the module that defines the object."""
-        return f"{self.package}.{self.target.partition(':')[0]}"
-
-    @property
     def origin(self) -> str:
-        """Module and name of the object, joined by a dot."""
-        return f"{self.module}.{self.target.partition(':')[2]}"
+        """Full name of the module that defines the object, and the object's, joined by a dot."""
+        return f"{self.package}.{self.target.replace(':', '.')}"
 
     def load(self, what: str) -> Any:
         """Import ``target`` or ``config``.
@@ -65,9 +60,7 @@ def register(name: str) -> Callable[[T], T]:
     """
 
     def decorator(obj: T) -> T:
-        held = __modules__.get(name)
-        if held is not None and _origin(held) != _origin(obj):
-            raise ValueError(f"{name!r} is registered twice: by {_origin(held)} and by {_origin(obj)}")
+        _check_free(name, obj)
         __modules__[name] = obj
         return obj
 
@@ -88,11 +81,9 @@ def register_places(package: str, places: Mapping[str, str | tuple[str, str]]) -
     """
     for name, places_of_name in places.items():
         target, config = (places_of_name, None) if isinstance(places_of_name, str) else places_of_name
-        place, held = Place(package, target, config), __modules__.get(name)
-        if held is None:
-            __modules__[name] = place
-        elif _origin(held) != place.origin:
-            raise ValueError(f"{name!r} is registered twice: by {_origin(held)} and by {place.origin}")
+        place = Place(package, target, config)
+        _check_free(name, place)
+        __modules__.setdefault(name, place)
 
 
 def register_early_check(check: Callable[[Mapping], None]) -> Callable[[Mapping], None]:
@@ -145,11 +136,15 @@ def _find_one(name: str) -> Any:
         return held
     near = did_you_mean(name, __modules__)
     names = ", ".join(registered_names()) or "nothing: load the plugins first, threestudio.load_plugins()"
-    raise ConfigError(
-        what=f"nothing is registered under {name!r}",
-        expected=f"one of: {names}",
-        fix=f"did you mean {near!r}?" if near else "use one of these names",
-    )
+    expected, fix = f"one of: {names}", f"did you mean {near!r}?" if near else "use one of these names"
+    raise ConfigError(what=f"nothing is registered under {name!r}", expected=expected, fix=fix)
+
+
+def _check_free(name: str, obj: object) -> None:
+    """Raise ``ValueError`` if something else holds the name."""
+    held = __modules__.get(name, obj)
+    if _origin(held) != _origin(obj):
+        raise ValueError(f"{name!r} is registered twice: by {_origin(held)} and by {_origin(obj)}")
 
 
 def _origin(obj: object) -> str:

@@ -71,11 +71,8 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
         if text.startswith("-"):
             options = [option for action in parser._actions for option in action.option_strings]
             near = did_you_mean(text.split("=")[0], options)
-            raise ConfigError(
-                what=f"{text} is not an option",
-                expected=f"one of: {', '.join(options)}",
-                fix=f"did you mean {near}?" if near else "remove it",
-            )
+            expected, fix = f"one of: {', '.join(options)}", f"did you mean {near}?" if near else "remove it"
+            raise ConfigError(what=f"{text} is not an option", expected=expected, fix=fix)
         overrides.append(text)
     return args, overrides
 
@@ -121,9 +118,7 @@ def dispatch(args: argparse.Namespace, overrides: list[str]) -> int:
     if args.run is not None:
         return _run_app(args, overrides)
     if args.config is None:
-        raise ConfigError(
-            what="--config is missing", expected="--config and a YAML file", fix="add --config configs/<name>.yaml"
-        )
+        raise _no_config("--config is missing", "add --config configs/<name>.yaml")
     cfg = _load(args, overrides)
     from threestudio.trainer import run_experiment
 
@@ -131,6 +126,10 @@ def dispatch(args: argparse.Namespace, overrides: list[str]) -> int:
         quiet_lightning()
     stages = [name for name in ("validate", "test", "export") if getattr(args, name)]
     return run_experiment(cfg, stages or ["train", "test", "export"], wants_gpu=args.gpu is not None)
+
+
+def _no_config(what: str, fix: str) -> ConfigError:
+    return ConfigError(what=what, expected="--config and a YAML file", fix=fix)
 
 
 def _help(args: argparse.Namespace) -> int:
@@ -145,9 +144,7 @@ def _run_app(args: argparse.Namespace, overrides: list[str]) -> int:
 
     app = apps.find_app(args.run)
     if args.config is None and apps.needs_config(app):
-        raise ConfigError(
-            what=f"--run {args.run} needs --config", expected="--config and a YAML file", fix="add --config"
-        )
+        raise _no_config(f"--run {args.run} needs --config", "add --config")
     of_experiment, of_app = apps.split_overrides(overrides, args.config is not None)
     cfg = _load(args, of_experiment) if args.config is not None else None
     return apps.start(args.run, cfg, of_app)
@@ -169,13 +166,9 @@ def _load(args: argparse.Namespace, overrides: list[str]):
 def quiet_libraries() -> None:
     """Silence what libraries say on their own account, before they are imported; warnings of ours are logged."""
     warnings.showwarning = show_own_warning
-    for name, value in {
-        "TOKENIZERS_PARALLELISM": "false",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "DIFFUSERS_VERBOSITY": "error",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "OPENCV_LOG_LEVEL": "ERROR",
-    }.items():
+    levels = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "OPENCV_LOG_LEVEL": "ERROR"}
+    switches = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    for name, value in (levels | switches).items():
         os.environ.setdefault(name, value)
 
 

@@ -58,11 +58,8 @@ def check_inputs(cfg: Mapping[str, Any]) -> None:
     """
     missing = [key for key in ("data_type", "system_type") if not cfg.get(key)]
     if missing:
-        raise ConfigError(
-            what=f"the config does not set {' and '.join(missing)}",
-            expected="a whole experiment",
-            fix="start from configs/ssd-gs.yaml: copy it, or include it",
-        )
+        expected, fix = "a whole experiment", "start from configs/ssd-gs.yaml: copy it, or include it"
+        raise ConfigError(what=f"the config does not set {' and '.join(missing)}", expected=expected, fix=fix)
     if cfg["system_type"] in PLACES:
         check_system(cfg["system"])
     if cfg["data_type"] in PLACES:

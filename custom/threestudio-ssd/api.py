@@ -21,7 +21,7 @@ from threestudio.utils.config_tree import complete
 
 from .data.image import load_image
 from .data.scene_views import ViewPlan
-from .edits.edit import Edit, Facts
+from .edits.edit import CHECK_EVERY, Edit, Facts
 from .edits.image_edit import ImageEdit
 from .edits.scene_edit import SceneEdit
 from .errors import ConfigError, InputError
@@ -34,8 +34,6 @@ from .rendering import render_each
 __all__ = ["ImageRun", "Mask", "NotFiniteError", "Progress", "Run", "SceneRun", "edit_image", "edit_scene"]
 
 SCENE_CONFIG, IMAGE_CONFIG = "configs/ssd-gs.yaml", "configs/ssd-image.yaml"
-CHECK_EVERY = 50
-"""Steps between looks at whether the parameters are still finite."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +108,8 @@ class Run:
 
     def _check_finite(self) -> None:
         if not self._edit.is_finite():
-            raise NotFiniteError(
-                what=f"the edit is not finite after step {self._step}", expected="finite parameters",
-                fix="lower the learning rates",
-            )  # fmt: skip
+            what = f"the edit is not finite after step {self._step}"
+            raise NotFiniteError(what=what, expected="finite parameters", fix="lower the learning rates")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a later process needs to go on: tensors and plain values, for ``torch.save``."""
@@ -284,14 +280,10 @@ def _experiment(
         OmegaConf.update(tree, key, value)
     for key in tree:
         if key not in declared:
-            raise ConfigError(
-                what=f"config {config} has no key {key}", expected=f"some of {', '.join(sorted(declared))}",
-                fix="check the key, or use another config",
-            )  # fmt: skip
+            expected, fix = f"some of {', '.join(sorted(declared))}", "check the key, or use another config"
+            raise ConfigError(what=f"config {config} has no key {key}", expected=expected, fix=fix)
     experiment = complete(load_config(path, **{str(key): value for key, value in tree.items()}))
     if experiment.system_type != system_type:
-        raise ConfigError(
-            what=f"config {config} is of {experiment.system_type}", expected=f"system_type: {system_type}",
-            fix=f"use {SCENE_CONFIG} for scenes, {IMAGE_CONFIG} for images",
-        )  # fmt: skip
+        expected, fix = f"system_type: {system_type}", f"use {SCENE_CONFIG} for scenes, {IMAGE_CONFIG} for images"
+        raise ConfigError(what=f"config {config} is of {experiment.system_type}", expected=expected, fix=fix)
     return experiment

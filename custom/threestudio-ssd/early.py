@@ -22,12 +22,7 @@ def splat_file(path: str | Path) -> Path:
     Raises:
         SceneFormatError: If it does not exist.
     """
-    path = Path(path)
-    if not path.exists():
-        raise SceneFormatError(
-            what=f"{path} does not exist", expected="a splat file", fix="check the path given as scene"
-        )
-    return path
+    return _existing(path, "a splat file", "check the path given as scene")
 
 
 def views_capture(path: str) -> str:
@@ -37,10 +32,9 @@ def views_capture(path: str) -> str:
         ConfigError: If it does not exist.
     """
     if not Path(path).exists():
-        raise ConfigError(
-            what=f"cameras {path} do not exist", expected="a COLMAP folder, transforms.json or cameras.json",
-            fix="check the path, or leave cameras empty for an orbit",
-        )  # fmt: skip
+        expected = "a COLMAP folder, transforms.json or cameras.json"
+        fix = "check the path, or leave cameras empty for an orbit"
+        raise ConfigError(what=f"cameras {path} do not exist", expected=expected, fix=fix)
     return path
 
 
@@ -50,14 +44,8 @@ def capture(path: str | Path) -> Path:
     Raises:
         SceneFormatError: If it does not exist.
     """
-    path = Path(path)
-    if not path.exists():
-        raise SceneFormatError(
-            what=f"{path} does not exist",
-            expected=CAMERA_FILES,
-            fix="check the path given as cameras; leave it empty for an orbit around the scene",
-        )
-    return path
+    fix = "check the path given as cameras; leave it empty for an orbit around the scene"
+    return _existing(path, CAMERA_FILES, fix)
 
 
 def dataparser_file(path: str | Path) -> Path:
@@ -66,14 +54,8 @@ def dataparser_file(path: str | Path) -> Path:
     Raises:
         SceneFormatError: If it is no file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise SceneFormatError(
-            what=f"{path} does not exist",
-            expected="nerfstudio's dataparser_transforms.json",
-            fix="it lies in the folder of the training run, beside config.yml",
-        )
-    return path
+    fix = "it lies in the folder of the training run, beside config.yml"
+    return _existing(path, "nerfstudio's dataparser_transforms.json", fix, is_file=True)
 
 
 def mask_images(path: str | Path) -> list[Path]:
@@ -85,11 +67,9 @@ def mask_images(path: str | Path) -> list[Path]:
     path = Path(path)
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES) if path.is_dir() else [path]
     if not path.exists() or not files:
-        raise SceneFormatError(
-            what=f"mask.picture {path} {'holds no picture' if path.exists() else 'does not exist'}",
-            expected=f"a picture ({' '.join(IMAGE_SUFFIXES)}) named after a view, or a folder of them",
-            fix="check the path",
-        )
+        what = f"mask.picture {path} {'holds no picture' if path.exists() else 'does not exist'}"
+        expected = f"a picture ({' '.join(IMAGE_SUFFIXES)}) named after a view, or a folder of them"
+        raise SceneFormatError(what=what, expected=expected, fix="check the path")
     return files
 
 
@@ -99,14 +79,8 @@ def selection_file(path: str | Path) -> Path:
     Raises:
         SceneFormatError: If it is no file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise SceneFormatError(
-            what=f"mask.saved {path} does not exist",
-            expected="the selection.npy of an earlier run",
-            fix="check the path; every run writes save/selection.npy",
-        )
-    return path
+    fix = "check the path; every run writes save/selection.npy"
+    return _existing(path, "the selection.npy of an earlier run", fix, key="mask.saved ", is_file=True)
 
 
 def unreadable_image(path: str | Path, key: str) -> SceneFormatError:
@@ -156,6 +130,12 @@ def _check_mask(part: Mapping[str, Any]) -> None:
         for inner in part.get(key) or ():
             if isinstance(inner, Mapping):
                 _check_mask(inner)
+
+
+def _existing(path: str | Path, expected: str, fix: str, *, key: str = "", is_file: bool = False) -> Path:
+    if not (Path(path).is_file() if is_file else Path(path).exists()):
+        raise SceneFormatError(what=f"{key}{path} does not exist", expected=expected, fix=fix)
+    return Path(path)
 
 
 def _text(keys: Mapping[str, Any], name: str) -> str:

@@ -116,11 +116,9 @@ class ModelLocation:
         """
         path = self.file(name)
         if path is None:
-            raise self.use.error(
-                what=f"{self.use.key} '{self.location}' holds {self._instead_of(name)}",
-                expected=self.use.layout,
-                fix=f"point {self.use.key}= at such a folder or give a hub id",
-            )
+            what = f"{self.use.key} '{self.location}' holds {self._instead_of(name)}"
+            fix = f"point {self.use.key}= at such a folder or give a hub id"
+            raise self.use.error(what=what, expected=self.use.layout, fix=fix)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
@@ -199,20 +197,15 @@ def check_model(model: str | Path, use: ModelUse) -> str:
         if Path(folder).is_dir():
             return folder
     if Path(name).is_file():
-        raise SceneFormatError(
-            what=f"{use.key} '{name}' is a single file",
-            expected=use.expected,
-            fix=f"{use.convert}set {use.key} to that folder",
-        )
+        what = f"{use.key} '{name}' is a single file"
+        raise SceneFormatError(what=what, expected=use.expected, fix=f"{use.convert}set {use.key} to that folder")
     if _is_hub_id(name):
         return name
     is_shipped = asked != name and name.startswith("data/")
     usual = f"correct the path in {use.key}=, or give a hub id"
-    raise ConfigError(
-        what=f"{use.key} folder '{name}' does not exist" if name else f"{use.key} is empty",
-        expected=use.expected,
-        fix="restore data/ from the repository, or run `make models`" if is_shipped else use.fix or usual,
-    )
+    what = f"{use.key} folder '{name}' does not exist" if name else f"{use.key} is empty"
+    fix = "restore data/ from the repository, or run `make models`" if is_shipped else use.fix or usual
+    raise ConfigError(what=what, expected=use.expected, fix=fix)
 
 
 def locate(
@@ -257,40 +250,29 @@ def _commit_of(name: str, use: ModelUse, revision: str | None, is_offline: bool)
     import huggingface_hub
     from huggingface_hub import errors
 
-    key = use.key
+    key = f"{use.key} '{name}'"
     try:
         path = huggingface_hub.hf_hub_download(name, use.probe, revision=revision, local_files_only=is_offline)
     except errors.GatedRepoError as error:
-        raise ConfigError(
-            what=f"{key} '{name}' is gated on the hub",
-            expected="a model whose licence you have accepted",
-            fix=f"accept it at https://huggingface.co/{name}, then run: hf auth login",
-        ) from error
+        expected = "a model whose licence you have accepted"
+        fix = f"accept it at https://huggingface.co/{name}, then run: hf auth login"
+        raise ConfigError(what=f"{key} is gated on the hub", expected=expected, fix=fix) from error
     except errors.RevisionNotFoundError as error:
-        raise ConfigError(
-            what=f"{key} '{name}' has no revision '{revision}'",
-            expected="a branch, tag or commit of that repository",
-            fix="correct revision=, or leave it out for the newest",
-        ) from error
+        expected = "a branch, tag or commit of that repository"
+        fix = "correct revision=, or leave it out for the newest"
+        raise ConfigError(what=f"{key} has no revision '{revision}'", expected=expected, fix=fix) from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise ConfigError(
-            what=f"{key} '{name}' is neither a folder here nor a public model on the hub",
-            expected=use.expected,
-            fix=f"correct {key}=, or log in with 'hf auth login' if it is private",
-        ) from error
+        what = f"{key} is neither a folder here nor a public model on the hub"
+        fix = f"correct {use.key}=, or log in with 'hf auth login' if it is private"
+        raise ConfigError(what=what, expected=use.expected, fix=fix) from error
     except errors.RemoteEntryNotFoundError as error:
-        raise SceneFormatError(
-            what=f"{key} '{name}' on the hub has no {use.probe}",
-            expected=use.expected,
-            fix="choose a repository that has one",
-        ) from error
+        what = f"{key} on the hub has no {use.probe}"
+        raise SceneFormatError(what=what, expected=use.expected, fix="choose a repository that has one") from error
     except (OSError, errors.HfHubHTTPError) as error:
         why = "it is not in the local cache (offline)" if is_offline else "the hub cannot be reached"
-        raise ConfigError(
-            what=f"{key} '{name}' cannot be fetched: {why}",
-            expected="a model that is in the cache, on the hub, or in a folder",
-            fix=f"set {key} to a local folder, or download it once while online (hf download {name})",
-        ) from error
+        expected = "a model that is in the cache, on the hub, or in a folder"
+        fix = f"set {use.key} to a local folder, or download it once while online (hf download {name})"
+        raise ConfigError(what=f"{key} cannot be fetched: {why}", expected=expected, fix=fix) from error
     snapshot = path.replace("\\", "/").rsplit("/snapshots/", 1)
     return snapshot[1].split("/")[0] if len(snapshot) == 2 else revision
 

@@ -8,12 +8,12 @@ from threestudio_ssd.data.modules import GSViews
 from threestudio_ssd.diffusion import random_backbone
 from threestudio_ssd.guidance import EditGuidance, EditPrompts
 from threestudio_ssd.guidance.timesteps import check_range
-from threestudio_ssd.masks import MaskConfig, in_box, select
+from threestudio_ssd.masks import MaskConfig, find_selection, in_box
 
 
 def select_on_toy(**keys):
     gaussians, _ = toy_parts(keep_every=40)
-    return select(MaskConfig(**keys), gaussians, toy_cameras(2, 8), None, torch.zeros(3))
+    return find_selection(MaskConfig(**keys), gaussians, toy_cameras(2, 8), None, torch.zeros(3))
 
 
 MESSAGES = {

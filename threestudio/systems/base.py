@@ -87,11 +87,9 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
             return
         for key in ("optimizer", "scheduler"):
             if self.cfg[key]:
-                raise ConfigError(
-                    what=f"system.{key} is set, but {type(self).__name__} builds its own optimiser",
-                    expected="the keys of this system for its learning rates",
-                    fix=f"remove system.{key}",
-                )
+                what = f"system.{key} is set, but {type(self).__name__} builds its own optimiser"
+                expected, fix = "the keys of this system for its learning rates", f"remove system.{key}"
+                raise ConfigError(what=what, expected=expected, fix=fix)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int, unused: int = 0) -> None:
         """Lightning hook: bring data and members to this step."""

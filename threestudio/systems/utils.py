@@ -21,11 +21,9 @@ def get_parameters(model: torch.nn.Module, name: str) -> list[torch.nn.Parameter
         member = attrgetter(name)(model)
     except AttributeError as cause:
         near = did_you_mean(name, (key for key, _ in [*model.named_parameters(), *model.named_modules()] if key))
-        raise ConfigError(
-            what=f"system.optimizer.params.{name} names no member of {type(model).__name__}",
-            expected="the path of a parameter or module",
-            fix=f"did you mean {near}?" if near else "check the name",
-        ) from cause
+        what = f"system.optimizer.params.{name} names no member of {type(model).__name__}"
+        expected, fix = "the path of a parameter or module", f"did you mean {near}?" if near else "check the name"
+        raise ConfigError(what=what, expected=expected, fix=fix) from cause
     return list(member.parameters()) if isinstance(member, torch.nn.Module) else [member]
 
 
@@ -70,16 +68,10 @@ def _build(module: Any, base: type, config: DictConfig, path: str, *args: Any) -
     ]
     if config.name not in names:
         near = did_you_mean(config.name, names)
-        raise ConfigError(
-            what=f"{path}.name is {config.name!r}",
-            expected=f"one of: {', '.join(names)}",
-            fix=f"did you mean {near}?" if near else "use one of these names",
-        )
+        expected, fix = f"one of: {', '.join(names)}", f"did you mean {near}?" if near else "use one of these names"
+        raise ConfigError(what=f"{path}.name is {config.name!r}", expected=expected, fix=fix)
     try:
         return getattr(module, config.name)(*args, **plain_keys(config.get("args")))
     except (TypeError, ValueError) as cause:
-        raise ConfigError(
-            what=f"{path}.args do not suit {config.name}: {cause}",
-            expected=f"arguments of torch's {config.name}",
-            fix=f"mend {path}.args",
-        ) from cause
+        what = f"{path}.args do not suit {config.name}: {cause}"
+        raise ConfigError(what=what, expected=f"arguments of torch's {config.name}", fix=f"mend {path}.args") from cause

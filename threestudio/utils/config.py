@@ -13,18 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 from threestudio.errors import ConfigError, first_line
 from threestudio.utils.config_files import apply_overrides, check_words, read_file
 from threestudio.utils.config_strict import field_hints, merge, merge_structured, path_of
-from threestudio.utils.resolvers import C_max, register_resolvers
+from threestudio.utils.resolvers import C_max, register_resolvers  # noqa: F401  # upstream has C_max here
 
 register_resolvers()
-
-__all__ = [
-    "C_max",
-    "ExperimentConfig",
-    "config_to_primitive",
-    "dump_config",
-    "load_config",
-    "parse_structured",
-]
 
 
 @dataclass
@@ -73,11 +64,8 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         if not self.tag and not self.use_timestamp and not self.timestamp:
-            raise ConfigError(
-                what="tag is empty and use_timestamp is false",
-                expected="a name for the run folder",
-                fix="set tag=..., or use_timestamp=true",
-            )
+            what = "tag is empty and use_timestamp is false"
+            raise ConfigError(what=what, expected="a name for the run folder", fix="set tag=..., or use_timestamp=true")
         if self.timestamp is None:
             self.timestamp = datetime.now().strftime("@%Y%m%d-%H%M%S") if self.use_timestamp else ""
         self.trial_name = f"{file_name(self.tag)}{self.timestamp}"
@@ -119,11 +107,9 @@ def _resolve(tree: DictConfig) -> DictConfig:
     try:
         OmegaConf.resolve(tree)
     except OmegaConfBaseException as cause:
-        raise ConfigError(
-            what=f"{cause.full_key or 'the config'} cannot be resolved: {first_line(cause)}",
-            expected="references to keys that exist, and resolvers that fit their values",
-            fix="check the ${...} there",
-        ) from cause
+        what = f"{cause.full_key or 'the config'} cannot be resolved: {first_line(cause)}"
+        expected, fix = "references to keys that exist, and resolvers that fit their values", "check the ${...} there"
+        raise ConfigError(what=what, expected=expected, fix=fix) from cause
     return tree
 
 

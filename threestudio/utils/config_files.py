@@ -30,7 +30,7 @@ def read_file(path: str | Path, stack: tuple[Path, ...] = ()) -> DictConfig:
     """
     file = Path(path)
     if file.resolve() in stack:
-        chain = " includes ".join(_short(step) for step in (*stack, file.resolve()))
+        chain = " includes ".join(step.name for step in (*stack, file.resolve()))
         raise ConfigError(what=f"{chain}: a circle", expected="includes that end", fix="remove one include")
     tree = _parse_file(file, stack)
     included = tree.pop("include", None)
@@ -45,7 +45,7 @@ def read_file(path: str | Path, stack: tuple[Path, ...] = ()) -> DictConfig:
 
 def _parse_file(file: Path, stack: tuple[Path, ...]) -> DictConfig:
     if not file.is_file():
-        where = f", included by {_short(stack[-1])}," if stack else ""
+        where = f", included by {stack[-1].name}," if stack else ""
         folder = file.parent
         stems = {entry.stem: entry for entry in folder.glob("*.y*ml")} if folder.is_dir() else {}
         near = did_you_mean(file.stem, stems)
@@ -121,9 +121,7 @@ def apply_overrides(tree: DictConfig, overrides: Iterable[str], fields: Mapping[
             OmegaConf.update(tree, key, value, merge=False)
         except OmegaConfBaseException as cause:
             raise ConfigError(
-                what=f"{key} cannot be set: {first_line(cause)}",
-                expected="a path of keys",
-                fix="check the key",
+                what=f"{key} cannot be set: {first_line(cause)}", expected="a path of keys", fix="check the key"
             ) from cause
     return tree
 
@@ -143,11 +141,9 @@ def check_words(tree: DictConfig, fields: Iterable[str]) -> None:
                 continue
             names = [*fields, *(str(other) for other in words if other != word)]
             near = did_you_mean(str(word), names)
-            raise ConfigError(
-                what=f"unknown key {leaf}",
-                expected="a key of the experiment, or a word that something refers to as ${" + leaf + "}",
-                fix=f"did you mean {near}?" if near else "remove it, or refer to it",
-            )
+            expected = "a key of the experiment, or a word that something refers to as ${" + leaf + "}"
+            fix = f"did you mean {near}?" if near else "remove it, or refer to it"
+            raise ConfigError(what=f"unknown key {leaf}", expected=expected, fix=fix)
 
 
 def _check_declared(tree: DictConfig, key: str, fields: list[str]) -> None:
@@ -209,7 +205,3 @@ def _leaves(tree: DictConfig, path: str) -> Iterator[str]:
         return
     for key in node._get_node(last):
         yield from _leaves(tree, f"{path}.{key}")
-
-
-def _short(path: Path) -> str:
-    return path.name

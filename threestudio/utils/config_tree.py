@@ -16,14 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from threestudio import registry
 from threestudio.errors import ConfigError
-from threestudio.utils.config_strict import (
-    join,
-    merge_structured,
-    path_of,
-    type_in_words,
-    unknown_key,
-    wrong_value,
-)
+from threestudio.utils.config_strict import join, merge_structured, path_of, type_in_words, unknown_key, wrong_value
 
 USUAL_KEYS: dict[str, dict[str, object]] = {
     "trainer": {
@@ -46,11 +39,9 @@ def complete(cfg: DictConfig) -> DictConfig:
     """
     missing = [key for key in ("data_type", "system_type") if not cfg[key]]
     if missing:
-        raise ConfigError(
-            what=f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} not set",
-            expected="the registered names of a data module and of a system",
-            fix="start from a config that says both: include: PATH",
-        )
+        what = f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} not set"
+        expected = "the registered names of a data module and of a system"
+        raise ConfigError(what=what, expected=expected, fix="start from a config that says both: include: PATH")
     _complete_modules(cfg)
     _check_lightning(cfg)
     return cfg

@@ -138,11 +138,9 @@ class Backbone:
         step = self.size_multiple
         if min(height, width) < step or height % step or width % step:
             nearest = [max(step, round(side / step) * step) for side in (height, width)]
-            raise ConfigError(
-                what=f"image size {width}x{height} does not fit model '{self.model_id}'",
-                expected=f"width and height in multiples of {step}",
-                fix=f"use {nearest[1]}x{nearest[0]}",
-            )
+            what = f"image size {width}x{height} does not fit model '{self.model_id}'"
+            expected, fix = f"width and height in multiples of {step}", f"use {nearest[1]}x{nearest[0]}"
+            raise ConfigError(what=what, expected=expected, fix=fix)
 
     # -- images and latents ----------------------------------------------------------------------------------
     def encode(self, images_bchw: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c zh zw"]:

@@ -45,11 +45,8 @@ class FreeU:
         names = [field.name for field in fields(cls)]
         for key in value:
             if key not in names:
-                raise ConfigError(
-                    what=f"freeu.{key} is not a FreeU setting",
-                    expected=f"some of {', '.join(names)}",
-                    fix=f"remove freeu.{key}",
-                )
+                what = f"freeu.{key} is not a FreeU setting"
+                raise ConfigError(what=what, expected=f"some of {', '.join(names)}", fix=f"remove freeu.{key}")
         kind = value.get("kind", "none")
         if kind not in ("none", "paper", "diffusers"):
             raise ConfigError(
@@ -103,11 +100,8 @@ def install_freeu(unet: Any, freeu: FreeU) -> None:
     if freeu.kind == "none":
         return
     if not hasattr(unet, "up_blocks"):
-        raise ConfigError(
-            what=f"freeu.kind={freeu.kind} with a {type(unet).__name__}, which has no skip connections",
-            expected="a U-Net (SD 1.x, 2.x, XL, InstructPix2Pix)",
-            fix="set freeu.kind=none",
-        )
+        what = f"freeu.kind={freeu.kind} with a {type(unet).__name__}, which has no skip connections"
+        raise ConfigError(what=what, expected="a U-Net (SD 1.x, 2.x, XL, InstructPix2Pix)", fix="set freeu.kind=none")
     if freeu.kind == "diffusers":
         unet.enable_freeu(**{key: value for key, value in asdict(freeu).items() if key != "kind"})
         return

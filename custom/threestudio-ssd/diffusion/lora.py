@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ConfigError, SceneFormatError, first_line
@@ -36,11 +35,8 @@ class Lora:
             return value
         match = re.fullmatch(r"(.+\.safetensors)(?::(-?\d*\.?\d+))?", str(value))
         if match is None or not Path(match[1]).expanduser().is_file():
-            raise ConfigError(
-                what=f"lora '{value}' is not a file",
-                expected="the path of a .safetensors file, or path:strength",
-                fix="download the LoRA file and correct lora=",
-            )
+            what, expected = f"lora '{value}' is not a file", "the path of a .safetensors file, or path:strength"
+            raise ConfigError(what=what, expected=expected, fix="download the LoRA file and correct lora=")
         return cls(str(Path(match[1]).expanduser()), float(match[2] or 1))
 
 
@@ -65,13 +61,12 @@ def merge_loras(components: Components, loras: Sequence[str | Path | Lora]) -> N
         for (part, name), change in _read(lora.path, components).items():
             layer = next((layers[part, each] for each in _spellings(name) if (part, each) in layers), None)
             if layer is None or not _fits(layer.weight, change):
-                raise SceneFormatError(
-                    what=f"lora '{lora.path}' does not fit model '{components.model_id}' (at {part} {name})",
-                    expected=EXPECTED,
-                    fix="choose a LoRA that was trained for this model, or remove it from lora=",
-                )
+                what = f"lora '{lora.path}' does not fit model '{components.model_id}' (at {part} {name})"
+                fix = "choose a LoRA that was trained for this model, or remove it from lora="
+                raise SceneFormatError(what=what, expected=EXPECTED, fix=fix)
             alpha = len(change.down) if change.alpha is None else change.alpha
-            difference = _product(change.down.float(), change.up.float()) * (alpha / len(change.down))
+            product = change.up.float().flatten(1) @ change.down.float().flatten(1)  # a convolution's `up` is 1x1
+            difference = product * (alpha / len(change.down))
             layer.weight.data += (lora.strength * difference).reshape(layer.weight.shape).to(layer.weight)
         components.lora.append(f"{lora.path}:{lora.strength:g}")
 
@@ -145,11 +140,6 @@ def _apply_metadata_alphas(changes: dict[tuple[str, str], _Change], metadata: di
 def _fits(weight: Tensor, change: _Change) -> bool:
     shapes = weight.shape[0] == change.up.shape[0], weight.shape[1:].numel() == change.down.shape[1:].numel()
     return all(shapes) and change.up.shape[1] == change.down.shape[0]
-
-
-def _product(down: Float[Tensor, "r ..."], up: Float[Tensor, "o r ..."]) -> Float[Tensor, "o i"]:
-    """``up @ down``, for linear layers and for convolutions, whose `up` is 1x1."""
-    return up.flatten(1) @ down.flatten(1)
 
 
 def _unreadable(path: str, why: str) -> SceneFormatError:

@@ -55,10 +55,7 @@ class NoiseLevels:
         return abar.sqrt(), (1 - abar).sqrt()
 
     def add_noise(
-        self,
-        latents: Float[Tensor, "b c zh zw"],
-        noise: Float[Tensor, "b c zh zw"],
-        timesteps: Int[Tensor, "b"],
+        self, latents: Float[Tensor, "b c zh zw"], noise: Float[Tensor, "b c zh zw"], timesteps: Int[Tensor, "b"]
     ) -> Float[Tensor, "b c zh zw"]:
         """``sqrt(abar_t) z + sqrt(1 - abar_t) noise`` (Ho et al. 2020, arXiv:2006.11239, Eq. 4)."""
         signal, sigma = self.coefficients(timesteps)

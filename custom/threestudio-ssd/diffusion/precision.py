@@ -7,14 +7,8 @@ import torch
 
 from ..errors import ConfigError
 
-DTYPES = {
-    "fp32": torch.float32,
-    "float32": torch.float32,
-    "fp16": torch.float16,
-    "float16": torch.float16,
-    "bf16": torch.bfloat16,
-    "bfloat16": torch.bfloat16,
-}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES |= {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()}
 
 
 def choose_dtype(
@@ -64,9 +58,6 @@ def place(network: Any, device: torch.device, dtype: torch.dtype, is_channels_la
 def _named_dtype(dtype: torch.dtype | str, key: str, names: Mapping[str, torch.dtype]) -> torch.dtype:
     chosen = names.get(dtype) if isinstance(dtype, str) else dtype
     if chosen is None or chosen not in names.values():
-        raise ConfigError(
-            what=f"{key} is {dtype}",
-            expected=" or ".join(name for name in names if len(name) == 4),
-            fix=f"set {key}=fp32, or leave it out",
-        )
+        expected, fix = " or ".join(name for name in names if len(name) == 4), f"set {key}=fp32, or leave it out"
+        raise ConfigError(what=f"{key} is {dtype}", expected=expected, fix=fix)
     return chosen

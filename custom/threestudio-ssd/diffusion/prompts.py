@@ -46,6 +46,10 @@ class PromptEmbeds:
             raise ValueError(f"only a single prompt can be expanded, these are {len(self)}")
         return self._map(lambda rows: rows.expand(num_rows, *rows.shape[1:]))
 
+    def rows(self, num_rows: int) -> "PromptEmbeds":
+        """As many rows as that: these, or one row for all."""
+        return self if len(self) == num_rows else self.expand(num_rows)
+
     @classmethod
     def cat(cls, parts: Sequence["PromptEmbeds"]) -> "PromptEmbeds":
         """The rows of all `parts`, in order."""
@@ -77,13 +81,8 @@ class TextEncoders:
     def token_ids(self, index: int, prompts: Sequence[str]) -> Int[Tensor, "b l"]:
         """Rows of tokens for one of the networks, cut or filled up to what it reads."""
         tokenizer = self.tokenizers[index]
-        encoding = tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=_max_tokens(tokenizer),
-            truncation=True,
-            return_tensors="pt",
-        )
+        padding = {"padding": "max_length", "max_length": _max_tokens(tokenizer), "truncation": True}
+        encoding = tokenizer(list(prompts), return_tensors="pt", **padding)
         return encoding["input_ids"].to(self.device)
 
     def clip(self, index: int, prompts: Sequence[str]) -> PromptEmbeds:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .backbone import Backbone
-from .costs.architectures import ARCHITECTURES
+from .costs.architectures import clip_config
 from .families import FAMILIES, SD, Family
 from .families.family import TINY_WIDTH
 from .models import Components
@@ -76,30 +76,10 @@ def random_components(
         network = family.make_network(family.tiny_config(in_channels, image_size // 4) | extra)
         vae = AutoencoderKL(**TINY_VAE, sample_size=image_size)
         texts = family.make_clips([_tiny_clip(letter_tokenizer())] * len(family.clip_heads))
-    return _assembled(family, network, vae, texts, scheduler, f"random-{kind}-{scheduler}")
+    return assembled(family, network, vae, texts, scheduler, f"random-{kind}-{scheduler}")
 
 
-def full_size_components(name: str, *, dtype: torch.dtype = torch.float32, seed: int = 0) -> Components:
-    """A published architecture at its full size, with random weights: what a real model costs, without a download.
-
-    Args:
-        name: A key of ARCHITECTURES, such as "sd15" (1.1 G weights).
-        dtype: Of the weights.
-        seed: Of the weights; the global random state is left alone.
-    """
-    architecture = ARCHITECTURES[name]
-    default = torch.get_default_dtype()
-    try:
-        torch.set_default_dtype(dtype)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network, vae, texts = architecture.make_network(), architecture.make_vae(), architecture.make_texts()
-    finally:
-        torch.set_default_dtype(default)
-    return _assembled(architecture.family, network, vae, texts, architecture.scheduler, f"random-{name}")
-
-
-def _assembled(
+def assembled(
     family: Family, network: nn.Module, vae: nn.Module, clips: list[nn.Module], scheduler: str, model_id: str
 ) -> Components:
     """Components of random parts, with tokenizers of letters; text networks that are no CLIP (a T5) are left out."""
@@ -128,15 +108,6 @@ def letter_tokenizer(model_max_length: int = 77, extra_tokens: Sequence[str] = (
 
 def _tiny_clip(tokenizer: Any) -> dict[str, Any]:
     """Config of a text network of two layers for a tokenizer."""
-    return {
-        "vocab_size": len(tokenizer),
-        "hidden_size": TINY_WIDTH,
-        "intermediate_size": 2 * TINY_WIDTH,
-        "projection_dim": TINY_WIDTH,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "max_position_embeddings": tokenizer.model_max_length,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    tokens = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    tokens |= {"vocab_size": len(tokenizer), "max_position_embeddings": tokenizer.model_max_length}
+    return clip_config(TINY_WIDTH, 2, 4, TINY_WIDTH, intermediate_size=2 * TINY_WIDTH, **tokens)

@@ -64,7 +64,7 @@ def guided_by(
     """
 
     def predict(latents: Float[Tensor, "b c zh zw"], timestep: int) -> Float[Tensor, "b c zh zw"]:
-        rows = prompts if len(prompts) == len(latents) else prompts.expand(len(latents))
+        rows = prompts.rows(len(latents))
         condition = () if image_condition is None else (image_condition,)
         if guidance_scale == 1:
             return backbone.predict_noise(latents, timestep, rows, *condition)
@@ -114,7 +114,6 @@ def denoise(
     return latents
 
 
-@torch.no_grad()
 def invert(
     backbone: Backbone, latents: Float[Tensor, "b c zh zw"], timesteps: Sequence[int], predict: Predict
 ) -> Float[Tensor, "b c zh zw"]:
@@ -129,10 +128,7 @@ def invert(
         timesteps: The path down, as for ``denoise``; it is followed from its end.
         predict: The noise in latents; guidance beyond 1 makes the way back inexact.
     """
-    up = list(reversed(timesteps))
-    for now, then in zip(up[:-1], up[1:], strict=True):
-        latents = ddim_step(backbone, latents, predict(latents, now), now, then)
-    return latents
+    return denoise(backbone, latents, timesteps[::-1], predict)
 
 
 @torch.no_grad()

@@ -17,6 +17,9 @@ from threestudio.utils.misc import C
 Facts = dict[str, float]
 """What a step says of itself by name, for logs: timestep, size of the score, loss, ..."""
 
+CHECK_EVERY = 50
+"""Steps between looks at whether the parameters are still finite."""
+
 
 class Edit(nn.Module, ABC):
     """One edit under way, or several side by side of which each moves as it would alone.

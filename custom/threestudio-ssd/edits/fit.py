@@ -15,7 +15,7 @@ from ..data.photos import PhotoCapture
 from ..errors import check_values
 from ..seeds import Stream, generator
 from .editable_gaussians import EditableGaussians
-from .gaussian_edit import GaussianEdit, LearningRates, Movement, SceneUnderEdit
+from .gaussian_edit import GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit
 from .growth import Growth, GrowthConfig, check_growth
 from .keys import EditConfig
 from .objectives import Photometric
@@ -53,7 +53,7 @@ class FitConfig(EditConfig):
     """Steps between pictures of the progress in save/progress; 0: none."""
 
 
-class SceneFit:
+class SceneFit(SceneJob):
     """Photographs and the Gaussians that are fitted to them.
 
     Args:
@@ -62,8 +62,6 @@ class SceneFit:
     Raises:
         ConfigError: For a value that cannot be used.
     """
-
-    edit: GaussianEdit
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
@@ -75,7 +73,6 @@ class SceneFit:
             "start_opacity": (0 < cfg.start_opacity < 1, "between 0 and 1"),
         })  # fmt: skip
         self.device = get_device()
-        self.background = torch.tensor(list(cfg.background), dtype=torch.float32, device=self.device)
 
     def open(self, capture: PhotoCapture) -> None:
         """Read the photographs and place the first Gaussians.
@@ -103,11 +100,6 @@ class SceneFit:
         threestudio.info(
             f"{len(photos.images)} photographs, {len(self.judges.images)} that judge, {len(start):,} points."
         )
-
-    @property
-    def editable(self) -> EditableGaussians:
-        """The Gaussians as they are now."""
-        return self.edit.scenes[0].editable
 
     def _random_points(self, cameras: Cameras, extent: float) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
         """Points in the ball that the cameras look into, and their colours."""

@@ -86,6 +86,30 @@ class SceneUnderEdit:
     growth: Growth
 
 
+class SceneJob:
+    """One scene and the edit of it, from its keys to the Gaussians that come out.
+
+    Attributes:
+        cfg: Keys, checked against their dataclass.
+        device: Where the edit runs.
+        edit: The edit, once it was laid out.
+    """
+
+    cfg: Any
+    device: torch.device
+    edit: "GaussianEdit"
+
+    @property
+    def background(self) -> Float[Tensor, "3"]:
+        """Colour behind the scene, where the edit runs."""
+        return torch.tensor(list(self.cfg.background), dtype=torch.float32, device=self.device)
+
+    @property
+    def editable(self) -> EditableGaussians:
+        """The Gaussians as they are now."""
+        return self.edit.scenes[0].editable
+
+
 class Objective:
     """What renders of the edited scenes are held against."""
 

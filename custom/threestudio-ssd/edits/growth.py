@@ -71,10 +71,8 @@ def check_growth(cfg: DictConfig) -> None:
         "top_share": (0 < cfg.top_share <= 1, "above 0, at most 1"),
     })  # fmt: skip
     if cfg.stop < cfg.start:
-        raise ConfigError(
-            what=f"system.growth.stop is {cfg.stop}", expected=f"at least growth.start, which is {cfg.start}",
-            fix=f"set system.growth.stop={cfg.start}",
-        )  # fmt: skip
+        expected, fix = f"at least growth.start, which is {cfg.start}", f"set system.growth.stop={cfg.start}"
+        raise ConfigError(what=f"system.growth.stop is {cfg.stop}", expected=expected, fix=fix)
 
 
 class Growth:

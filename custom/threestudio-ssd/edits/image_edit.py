@@ -77,7 +77,7 @@ class ImageBatchEdit(Edit):
         loss, weight = output.loss, value_at(self.cfg.lambda_detail, step)
         if self.cfg.parametrisation == "pixel" and weight != 0:
             loss = loss + weight * self.editable.detail()
-        return loss, {"timestep": output.timestep, "score": float(output.score.pow(2).mean().sqrt())}
+        return loss, output.facts
 
     def set_rates(self, optimizers: Sequence[Optimizer], step: int) -> None:
         """The learning rate of this step."""

@@ -33,10 +33,7 @@ class Distillation(Objective):
         sources: Each scene before the edit.
         size: Width and height of the images that the diffusion model gets, pixels.
         background: Colour behind the scenes, RGB in [0, 1].
-        num_steps: Length of the run.
-        lambda_guidance: Weight of the guidance's loss, number or schedule.
-        lambda_detail: Weight of changes finer than a latent cell, number or schedule.
-        is_masked: Whether the score is dropped where no selected Gaussian is visible.
+        cfg: Of the keys of ``SceneEditConfig``: num_steps, lambda_guidance, lambda_detail, mask_latents.
     """
 
     def __init__(
@@ -46,15 +43,10 @@ class Distillation(Objective):
         sources: Sequence[Gaussians],
         size: tuple[int, int],
         background: Float[Tensor, "3"],
-        *,
-        num_steps: int,
-        lambda_guidance: Any = 1.0,
-        lambda_detail: Any = 0.0,
-        is_masked: bool = False,
+        cfg: Any,
     ) -> None:
         self.guidance, self.prompts, self.sources = guidance, prompts, list(sources)
-        self.size, self.background, self.num_steps = size, background, num_steps
-        self.lambda_guidance, self.lambda_detail, self.is_masked = lambda_guidance, lambda_detail, is_masked
+        self.size, self.background, self.cfg = size, background, cfg
         self.latents_src: list[Tensor] = []
         """(v c zh zw) of each scene's views before the edit."""
         self.images_src: list[Tensor] = []
@@ -72,7 +64,7 @@ class Distillation(Objective):
         self.seeds = [scene.seed for scene in scenes]
         for scene, source in zip(scenes, self.sources, strict=True):
             self._encode_views(scene, source)
-            if self.is_masked or self.lambda_detail != 0:
+            if self.cfg.mask_latents or self.cfg.lambda_detail != 0:
                 covered = coverage(scene.editable.source, scene.editable.is_selected, scene.cameras)
                 self.coverages.append(self._as_fed(covered[..., None]))
                 self.latent_masks.append(self._visible_cells(covered))
@@ -84,7 +76,7 @@ class Distillation(Objective):
             cameras = scene.cameras[slice(start, start + PREPARE_BATCH)]
             image = self._as_fed(render(source, cameras, self.background)[0]).clamp(0, 1)
             latents.append(backbone.encode(image))
-            if self.lambda_detail != 0:
+            if self.cfg.lambda_detail != 0:
                 images.append(image)
             if self.guidance.reads_image:
                 conditions.append(backbone.encode_condition(image))
@@ -114,21 +106,17 @@ class Distillation(Objective):
 
         fed, views_per_scene = self._as_fed(torch.cat(list(images))), len(rows[0])
         output = self.guidance.latent_step(
-            self.guidance.backbone.encode(inward_clamp(fed)),
-            of_step(self.latents_src),
-            self._prompts_of(views_per_scene),
-            step=step,
-            num_steps=self.num_steps,
-            seed=self.seeds,
+            self.guidance.backbone.encode(inward_clamp(fed)), of_step(self.latents_src),
+            self._prompts_of(views_per_scene), step=step, num_steps=self.cfg.num_steps, seed=self.seeds,
             image_condition=of_step(self.conditions) if self.conditions else None,
-            latent_mask=of_step(self.latent_masks) if self.is_masked else None,
-        )
-        loss = value_at(self.lambda_guidance, step) * output.loss
+            latent_mask=of_step(self.latent_masks) if self.cfg.mask_latents else None,
+        )  # fmt: skip
+        loss = value_at(self.cfg.lambda_guidance, step) * output.loss
         if self.images_src:
             change = fed - of_step(self.images_src)
             detail = new_detail(change, of_step(self.coverages), self.guidance.backbone.downscale)
-            loss = loss + value_at(self.lambda_detail, step) * detail.pow(2).sum() / views_per_scene
-        return loss, {"timestep": output.timestep, "score": float(output.score.pow(2).mean().sqrt())}
+            loss = loss + value_at(self.cfg.lambda_detail, step) * detail.pow(2).sum() / views_per_scene
+        return loss, output.facts
 
     def _prompts_of(self, views_per_scene: int) -> Mapping[str, PromptEmbeds]:
         """One row for all views, or one for each view."""

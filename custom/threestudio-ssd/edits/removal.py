@@ -18,7 +18,7 @@ from ..masks import MaskConfig, check_mask, find_selection
 from ..masks.holes import hole_masks, rim_of, seeds_in_hole
 from ..rendering import render_each
 from .editable_gaussians import EditableGaussians
-from .gaussian_edit import GaussianEdit, LearningRates, Movement, SceneUnderEdit
+from .gaussian_edit import GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit
 from .growth import Growth, GrowthConfig
 from .inpaint import Inpainter, check_inpainter, load_inpainter
 from .keys import EditConfig, check_num_steps
@@ -74,7 +74,7 @@ class RemovalConfig(EditConfig):
     """0: no pictures of the mask in save/mask."""
 
 
-class SceneRemoval:
+class SceneRemoval(SceneJob):
     """A scene, what is taken out of it, and the fit that closes the hole.
 
     Args:
@@ -84,8 +84,6 @@ class SceneRemoval:
         ConfigError: For a value that cannot be used.
         SceneFormatError: For a scene that cannot be read.
     """
-
-    edit: GaussianEdit
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
@@ -97,7 +95,6 @@ class SceneRemoval:
         self.device = get_device()
         self.source = load_scene(cfg.scene)
         self.scene = self.source.to(self.device)
-        self.background = torch.tensor(list(cfg.background), dtype=torch.float32, device=self.device)
         self.inpainter = Inpainter(fill=lambda images, masks: images)
 
     def open(self, plan: ViewPlan) -> None:
@@ -113,10 +110,8 @@ class SceneRemoval:
         self.selection = find_selection(cfg.mask, self.scene, views.train, plan.capture, self.background)
         self.is_removed = self.selection.is_selected
         if self.is_removed.all():
-            raise ConfigError(
-                what=f"the mask selects all {len(self.scene)} Gaussians", expected="something that stays",
-                fix="say by mask.text, mask.picture or mask.box what is to be removed",
-            )  # fmt: skip
+            expected, fix = "something that stays", "say by mask.text, mask.picture or mask.box what is to be removed"
+            raise ConfigError(what=f"the mask selects all {len(self.scene)} Gaussians", expected=expected, fix=fix)
         self.views = plan.cropped(views, self.scene, self.is_removed)
         is_rim = rim_of(self.scene.means, self.is_removed, cfg.rim)
         self.bare = self.scene.select(~self.is_removed)
@@ -133,11 +128,6 @@ class SceneRemoval:
             [scene], Photometric(list(self.targets), cfg.lambda_ssim), Movement(cfg.learning_rates),
             num_steps=cfg.num_steps, background=self.background,
         )  # fmt: skip
-
-    @property
-    def editable(self) -> EditableGaussians:
-        """The Gaussians as they are now."""
-        return self.edit.scenes[0].editable
 
     @torch.no_grad()
     def _filled_views(self) -> Float[Tensor, "v h w 3"]:
@@ -178,13 +168,7 @@ class SceneRemoval:
 
     def facts(self) -> dict[str, Any]:
         """What a report says of the removal beside its figures."""
-        return {
-            "scene": self.cfg.scene,
-            "inpainter": self.cfg.inpainter,
-            "model": self.inpainter.model_id,
-            "revision": self.inpainter.revision,
-            "prompt": self.cfg.prompt,
-            "num_removed": int(self.is_removed.sum()),
-            "num_added": self.num_seeds,
-            "num_changed": len(self.editable),
-        }
+        counts = {"num_removed": int(self.is_removed.sum()), "num_added": self.num_seeds}
+        network = {"model": self.inpainter.model_id, "revision": self.inpainter.revision, "prompt": self.cfg.prompt}
+        keys = {"scene": self.cfg.scene, "inpainter": self.cfg.inpainter}
+        return {**keys, **network, **counts, "num_changed": len(self.editable)}

@@ -48,10 +48,8 @@ class SceneAdd(SceneEdit):
 
     def __init__(self, cfg: DictConfig) -> None:
         if not cfg.box:
-            raise ConfigError(
-                what="box is empty", expected="where the object goes: x_min, y_min, z_min, x_max, y_max, z_max",
-                fix="set box=[-0.5,-0.5,0,0.5,0.5,1]",
-            )  # fmt: skip
+            what, expected = "box is empty", "where the object goes: x_min, y_min, z_min, x_max, y_max, z_max"
+            raise ConfigError(what=what, expected=expected, fix="set box=[-0.5,-0.5,0,0.5,0.5,1]")
         in_box(torch.zeros(1, 3), list(cfg.box), "box")
         check_values("system", cfg, SceneAddConfig, {
             "num_start": (cfg.num_start >= 8, "at least 8"),

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Bool, Float
 from omegaconf import DictConfig
 from torch import Tensor
@@ -18,7 +17,7 @@ from ..gaussians.io import load_gaussians
 from ..guidance import EditGuidance
 from ..masks import MaskConfig, Selection, check_mask, find_selection
 from .editable_gaussians import EditableGaussians
-from .gaussian_edit import Anchors, GaussianEdit, LearningRates, Movement, SceneUnderEdit
+from .gaussian_edit import Anchors, GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit
 from .growth import Growth, GrowthConfig, check_growth
 from .keys import DistillationConfig, check_num_steps, load_guidance
 from .objectives import Distillation
@@ -61,7 +60,7 @@ class SceneEditConfig(DistillationConfig):
     """Steps between pictures of the progress in save/progress; 0: none, and none of the mask in save/mask."""
 
 
-class SceneEdit:
+class SceneEdit(SceneJob):
     """One scene, its views, its selection and the edit of it; systems and the Python call drive its ``edit``.
 
     Making it reads the scene and loads the model, so that everything that can be wrong is found before any work.
@@ -78,33 +77,22 @@ class SceneEdit:
         guidance: Network and score.
         views: Cameras, after ``open``.
         selection: What may change and why, after ``open``.
-        edit: The edit, after ``open``.
     """
 
     views: SceneViews
     selection: Selection
-    edit: GaussianEdit
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
-        check_scene_edit(cfg)
+        check_num_steps(cfg, SceneEditConfig)
+        check_mask(cfg.mask)
+        check_growth(cfg.growth)
         self.source = load_scene(cfg.scene)
         if not any(t.numel() and cfg.learning_rates[name] != 0 for name, t in self.source.parameters().items()):
-            raise ConfigError(
-                what="all of system.learning_rates are 0", expected="one above 0",
-                fix="set system.learning_rates.sh0=0.0125",
-            )  # fmt: skip
+            what = "all of system.learning_rates are 0"
+            raise ConfigError(what=what, expected="one above 0", fix="set system.learning_rates.sh0=0.0125")
         self.prompts, self.guidance, self.embeddings = load_guidance(cfg)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the edit runs."""
-        return self.guidance.backbone.device
-
-    @property
-    def background(self) -> Float[Tensor, "3"]:
-        """Colour behind the scene, there."""
-        return torch.tensor(list(self.cfg.background), dtype=torch.float32, device=self.device)
+        self.device = self.guidance.backbone.device
 
     def open(self, plan: ViewPlan) -> None:
         """Choose views and selection, and lay out the edit.
@@ -122,11 +110,6 @@ class SceneEdit:
             sources=[self.scene_before()], views_per_step=plan.cfg.batch_size, keep_inside=self.keep_inside,
         )  # fmt: skip
 
-    @property
-    def editable(self) -> EditableGaussians:
-        """The Gaussians as they are now."""
-        return self.edit.scenes[0].editable
-
     def choose(self, views: SceneViews, plan: ViewPlan) -> tuple[Gaussians, Selection]:
         """What is optimised, where the edit runs: the scene, and which of its Gaussians may change."""
         scene = self.source.to(self.device)
@@ -142,17 +125,6 @@ class SceneEdit:
 
     def keep_inside(self, editable: EditableGaussians) -> None:
         """Override to put the Gaussians back where they have to stay; called after each step."""
-
-
-def check_scene_edit(cfg: DictConfig) -> None:
-    """Find what is wrong with the keys of a scene edit before anything is read.
-
-    Raises:
-        ConfigError: For the first value that cannot be used.
-    """
-    check_num_steps(cfg, SceneEditConfig)
-    check_mask(cfg.mask)
-    check_growth(cfg.growth)
 
 
 def load_scene(path: str | Path) -> Gaussians:
@@ -210,11 +182,8 @@ def distil(
         views_per_step: Views of each scene a step shows.
         keep_inside: See ``GaussianEdit``.
     """
-    objective = Distillation(
-        guidance, prompts, [scene.editable.source for scene in scenes] if sources is None else sources, size,
-        background, num_steps=cfg.num_steps, lambda_guidance=cfg.lambda_guidance, lambda_detail=cfg.lambda_detail,
-        is_masked=cfg.mask_latents,
-    )  # fmt: skip
+    before = [scene.editable.source for scene in scenes] if sources is None else sources
+    objective = Distillation(guidance, prompts, before, size, background, cfg)
     movement = Movement(cfg.learning_rates, cfg.color_steps, tuple(cfg.adam_betas), cfg.lambda_anchor)
     return GaussianEdit(
         scenes, objective, movement, num_steps=cfg.num_steps, background=background, views_per_step=views_per_step,

@@ -12,21 +12,6 @@ from .score_options import build_score
 from .timesteps import SCHEDULES, timestep_at
 from .variational import LoraNetworkConfig, VariationalTerm
 
-__all__ = [
-    "SCHEDULES",
-    "CDSConfig",
-    "ContrastTerm",
-    "EditGuidance",
-    "EditPrompts",
-    "GuidanceOutput",
-    "LoraNetworkConfig",
-    "VariationalTerm",
-    "build_score",
-    "guidance_class",
-    "prompts_class",
-    "timestep_at",
-]
-
 Kind = TypeVar("Kind")
 
 
@@ -47,9 +32,7 @@ def prompts_class(name: str) -> type[EditPrompts]:
 def _class_of(key: str, name: str, kind: type[Kind], default: str) -> type[Kind]:
     named: Any = threestudio.find(name)
     if not (isinstance(named, type) and issubclass(named, kind)):
-        raise ConfigError(
-            what=f"system.{key} is {name}, a {getattr(named, '__name__', type(named).__name__)}",
-            expected=f"a subclass of {kind.__name__}",
-            fix=f"set system.{key}={default}",
-        )
+        what = f"system.{key} is {name}, a {getattr(named, '__name__', type(named).__name__)}"
+        expected = f"a subclass of {kind.__name__}"
+        raise ConfigError(what=what, expected=expected, fix=f"set system.{key}={default}")
     return named

@@ -96,10 +96,8 @@ def _check(cfg: CDSConfig | DictConfig, num_layers: int) -> None:
     key = "system.guidance.cds"
     wrong = [index for index in cfg.layers if not 0 <= index < num_layers]
     if wrong:
-        raise ConfigError(
-            what=f"{key}.layers holds {wrong[0]}", expected=f"0 to {num_layers - 1} for this network",
-            fix=f"set {key}.layers=[] for all of them",
-        )  # fmt: skip
+        expected, fix = f"0 to {num_layers - 1} for this network", f"set {key}.layers=[] for all of them"
+        raise ConfigError(what=f"{key}.layers holds {wrong[0]}", expected=expected, fix=fix)
     check_values(key, cfg, CDSConfig(weight=CDS().weight), {
         "weight": (cfg.weight > 0, "at least 0"),
         "num_patches": (cfg.num_patches >= 2, "at least 2"),

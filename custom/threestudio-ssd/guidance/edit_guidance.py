@@ -37,6 +37,11 @@ class GuidanceOutput:
     score: Tensor
     timestep: int
 
+    @property
+    def facts(self) -> dict[str, float]:
+        """What to log of the step: its timestep, and the root mean square of the score."""
+        return {"timestep": self.timestep, "score": float(self.score.pow(2).mean().sqrt())}
+
 
 @threestudio.register("ssd-guidance")
 class EditGuidance(BaseObject):
@@ -49,7 +54,6 @@ class EditGuidance(BaseObject):
     - ``cfg.offline`` and ``cfg.score``: whether the hub may be asked; what the report says of the score.
     - ``prompt_names``: which prompts ``EditPrompts`` has to embed.
     - ``reads_image``: whether ``image_condition`` has to be given.
-    - ``has_state``: whether steps change it, so that it can serve one edit only.
     - ``latent_step(latents, latents_src, prompts, step=..., num_steps=..., seed=...)``: the loss of a step.
     - ``state_dict()`` and ``load_state_dict(state)``: what a checkpoint keeps.
     """
@@ -108,49 +112,36 @@ class EditGuidance(BaseObject):
 
     def configure(self, backbone: Backbone | None = None) -> None:
         """Load the model unless one is handed in."""
-        check_range(self.cfg.t_min_frac, self.cfg.t_max_frac, self.cfg.schedule)
-        self.score = build_score(self.cfg.score)
+        cfg = self.cfg
+        check_range(cfg.t_min_frac, cfg.t_max_frac, cfg.schedule)
+        self.score = build_score(cfg.score)
         self.backbone = backbone or load_backbone(
-            self.cfg.model,
-            device=self.device,
-            dtype=self.cfg.dtype,
-            vae_dtype=self.cfg.vae_dtype,
-            vae=self.cfg.vae,
-            lora=list(self.cfg.lora),
-            revision=self.cfg.revision,
-            variant=self.cfg.variant,
-            skip_t5=self.cfg.skip_t5,
-            offline=self.cfg.offline,
-            freeu=dict(self.cfg.freeu),
-            channels_last=self.cfg.channels_last,
-            compile=self.cfg.compile,
-            vae_tiling=self.cfg.vae_tiling,
-            vae_checkpointing=self.cfg.vae_checkpointing,
-        )
-        check_trained(self.cfg.only_timesteps, self.backbone.num_timesteps)
+            cfg.model, device=self.device, dtype=cfg.dtype, vae_dtype=cfg.vae_dtype, vae=cfg.vae, lora=list(cfg.lora),
+            revision=cfg.revision, variant=cfg.variant, skip_t5=cfg.skip_t5, offline=cfg.offline,
+            freeu=dict(cfg.freeu), channels_last=cfg.channels_last, compile=cfg.compile, vae_tiling=cfg.vae_tiling,
+            vae_checkpointing=cfg.vae_checkpointing,
+        )  # fmt: skip
+        check_trained(cfg.only_timesteps, self.backbone.num_timesteps)
         has_lora = any(branch.network == "lora" for branch in self.score.branches)
         self._refuse_compiling("score", has_lora, "switches a LoRA on and off")
-        self._refuse_compiling("cds", self.cfg.cds.weight != 0, "reads the network's layers")
-        self.contrast = ContrastTerm(self.cfg.cds, self.backbone) if self.cfg.cds.weight != 0 else None
-        self.variational = VariationalTerm(self.cfg.lora_network, self.backbone) if has_lora else None
+        self._refuse_compiling("cds", cfg.cds.weight != 0, "reads the network's layers")
+        self.contrast = ContrastTerm(cfg.cds, self.backbone) if cfg.cds.weight != 0 else None
+        self.variational = VariationalTerm(cfg.lora_network, self.backbone) if has_lora else None
         score_reads_image = any(branch.image == "src" for branch in self.score.branches)
         if score_reads_image != self.backbone.has_image_condition:
             kind = "is an InstructPix2Pix model" if self.backbone.has_image_condition else "reads no picture"
             fix = "ssd-ip2p" if self.backbone.has_image_condition else "ssd"
-            name = self.cfg.score.get("name", "ssd")
             raise ConfigError(
-                what=f"score {name} does not fit model {self.backbone.model_id}, which {kind}",
+                what=f"score {cfg.score.get('name', 'ssd')} does not fit model {self.backbone.model_id}, which {kind}",
                 expected="a score for this kind of model",
                 fix=f"set system.guidance.score.name={fix}, or another model",
             )
 
     def _refuse_compiling(self, part: str, is_used: bool, why: str) -> None:
         if is_used and self.cfg.compile:
-            raise ConfigError(
-                what=f"system.guidance.compile is true, and system.guidance.{part} {why}",
-                expected="a network that is not compiled",
-                fix="set system.guidance.compile=false",
-            )
+            what = f"system.guidance.compile is true, and system.guidance.{part} {why}"
+            expected, fix = "a network that is not compiled", "set system.guidance.compile=false"
+            raise ConfigError(what=what, expected=expected, fix=fix)
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -167,11 +158,6 @@ class EditGuidance(BaseObject):
     def reads_image(self) -> bool:
         """Whether the model is conditioned on the source image."""
         return self.backbone.has_image_condition
-
-    @property
-    def has_state(self) -> bool:
-        """Whether a step changes the guidance itself, as it trains VSD's LoRA; it then belongs to a single edit."""
-        return self.variational is not None
 
     def latent_step(
         self,
@@ -280,7 +266,7 @@ class EditGuidance(BaseObject):
             image_condition=image_condition,
             generators=tuple(generator(seed, step, Stream.SCORE) for seed in seeds),
         )
-        rows = {name: _rows(prompts[name], len(latents)) for name in self.prompt_names}
+        rows = {name: prompts[name].rows(len(latents)) for name in self.prompt_names}
         predict = partial(predict_branches, timesteps=timesteps, prompts=rows, image_condition=image_condition)
         branches = [branch for branch in self.score.branches_at(timesteps) if branch.network == "frozen"]
         pull: Tensor | float = 0.0
@@ -300,8 +286,3 @@ class EditGuidance(BaseObject):
         """Go on from a checkpoint."""
         if self.variational is not None and "variational" in state:
             self.variational.load_state_dict(state["variational"])
-
-
-def _rows(prompt: PromptEmbeds, size: int) -> PromptEmbeds:
-    """One row for each view."""
-    return prompt if len(prompt) == size else prompt.expand(size)

@@ -37,11 +37,8 @@ class EditPrompts(PromptProcessor):
     def configure(self) -> None:
         """Reject prompts that cannot lead anywhere."""
         if not self.cfg.target_prompt.strip():
-            raise ConfigError(
-                what="target_prompt is empty",
-                expected="a sentence for what should be there",
-                fix='set target_prompt="a photo of ..."',
-            )
+            expected, fix = "a sentence for what should be there", 'set target_prompt="a photo of ..."'
+            raise ConfigError(what="target_prompt is empty", expected=expected, fix=fix)
 
     def __call__(self, backbone: Backbone, names: set[str]) -> dict[str, PromptEmbeds]:
         """``rows`` of the one edit that the keys describe."""
@@ -60,11 +57,9 @@ class EditPrompts(PromptProcessor):
         """
         sources, targets = zip(*pairs, strict=True)
         if "src" in names and not all(source.strip() for source in sources):
-            raise ConfigError(
-                what="source_prompt is empty",
-                expected="a sentence for what is there; this score compares the two prompts",
-                fix='set source_prompt="a photo of ..."',
-            )
+            what = "source_prompt is empty"
+            expected = "a sentence for what is there; this score compares the two prompts"
+            raise ConfigError(what=what, expected=expected, fix='set source_prompt="a photo of ..."')
         count = len(pairs)
         texts = {"src": sources, "tgt": targets, "null": ("",) * count, "neg": (self.cfg.negative_prompt,) * count}
         distinct = list(dict.fromkeys(text for name in sorted(names) for text in texts[name]))

@@ -29,20 +29,14 @@ def build_score(options: Mapping[str, Any], key: str = "system.guidance.score") 
     name = fields.pop("name", "ssd")
     names = [*SCORES, *PRESETS]
     if name not in names:
-        raise ConfigError(
-            what=f"{key}.name is {name!r}",
-            expected=f"one of {', '.join(names)}",
-            fix=_suggest(f"{key}.name", name, names),
-        )
+        what = f"{key}.name is {name!r}"
+        raise ConfigError(what=what, expected=f"one of {', '.join(names)}", fix=_suggest(f"{key}.name", name, names))
     base = PRESETS[name] if name in PRESETS else SCORES[name]()
     defaults = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
     for field, value in fields.items():
         if field not in defaults:
-            raise ConfigError(
-                what=f"{key}.{field} is not a field of the score {name}",
-                expected=f"one of {', '.join(defaults)}",
-                fix=_suggest(key, field, list(defaults)),
-            )
+            expected, fix = f"one of {', '.join(defaults)}", _suggest(key, field, list(defaults))
+            raise ConfigError(what=f"{key}.{field} is not a field of the score {name}", expected=expected, fix=fix)
         hint = typing.get_type_hints(type(base))[field]
         choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
         fields[field] = _checked(f"{key}.{field}", value, defaults[field], choices)

@@ -36,11 +36,9 @@ def load_masks(path: str | Path, cameras: Cameras) -> tuple[Cameras, Float[Tenso
     rows = {Path(name).stem: index for index, name in enumerate(cameras.names)}
     for file in files:
         if file.stem not in rows:
-            raise SceneFormatError(
-                what=f"mask {file} belongs to no view",
-                expected=f"the name of one of {len(rows)} views, such as {next(iter(rows), 'none')}",
-                fix="name the mask after its view, and set cameras to the capture it was drawn on",
-            )
+            expected = f"the name of one of {len(rows)} views, such as {next(iter(rows), 'none')}"
+            fix = "name the mask after its view, and set cameras to the capture it was drawn on"
+            raise SceneFormatError(what=f"mask {file} belongs to no view", expected=expected, fix=fix)
     masks = [_read(file) for file in files]
     height, width = (max(sides) for sides in zip(*(mask.shape for mask in masks), strict=True))
     views, drawn, inside = [], [], []

@@ -121,13 +121,6 @@ def check_mask(cfg: MaskConfig | DictConfig) -> None:
     _check_parts(cfg, "mask")
 
 
-def select(
-    cfg: MaskConfig | DictConfig, gaussians: Gaussians, views: Cameras, capture: Cameras | None, background: Tensor
-) -> Bool[Tensor, "n"]:
-    """The Gaussians an edit may change; see ``find_selection``."""
-    return find_selection(cfg, gaussians, views, capture, background).is_selected
-
-
 def find_selection(
     cfg: MaskConfig | DictConfig, gaussians: Gaussians, views: Cameras, capture: Cameras | None, background: Tensor
 ) -> Selection:
@@ -148,11 +141,8 @@ def find_selection(
     is_selected = _in_part(cfg, cfg, _Scene(gaussians, views, capture, background), evidence)
     is_selected = grown(gaussians.means, is_selected, cfg.grow)
     if not is_selected.any():
-        raise ConfigError(
-            what=f"the mask ({describe_mask(cfg)}) selects none of {len(gaussians)} Gaussians",
-            expected="at least one",
-            fix="lower mask.threshold, or check the box and the pictures",
-        )
+        what, expected = f"the mask ({describe_mask(cfg)}) selects none of {len(gaussians)} Gaussians", "at least one"
+        raise ConfigError(what=what, expected=expected, fix="lower mask.threshold, or check the box and the pictures")
     threestudio.info(f"The mask selects {int(is_selected.sum()):,} of {len(gaussians):,} Gaussians.")
     return Selection(is_selected, evidence)
 
@@ -184,11 +174,8 @@ def _check_parts(part: Any, path: str) -> None:
         for index, inner in enumerate(_inner(part, name)):
             where = f"{path}.{name}[{index}]"
             if not any(_is_set(inner, key) for key in _KEYS):
-                raise ConfigError(
-                    what=f"{where} is empty",
-                    expected=f"one of its keys: {', '.join(_KEYS)}",
-                    fix="say what it is, or remove it",
-                )
+                expected, fix = f"one of its keys: {', '.join(_KEYS)}", "say what it is, or remove it"
+                raise ConfigError(what=f"{where} is empty", expected=expected, fix=fix)
             _check_parts(inner, where)
 
 
@@ -216,11 +203,8 @@ def _in_part(part: Any, cfg: MaskConfig | DictConfig, scene: _Scene, evidence: l
 
 def _image_masks(picture: str, scene: _Scene) -> tuple[Cameras, Tensor, Tensor]:
     if scene.capture is None:
-        raise ConfigError(
-            what=f"mask.picture is {picture} but there are no cameras",
-            expected="the cameras of the views that the masks were drawn on",
-            fix="set cameras=PATH, or use mask.box",
-        )
+        expected, fix = "the cameras of the views that the masks were drawn on", "set cameras=PATH, or use mask.box"
+        raise ConfigError(what=f"mask.picture is {picture} but there are no cameras", expected=expected, fix=fix)
     return load_masks(picture, scene.capture)
 
 

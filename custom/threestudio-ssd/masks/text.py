@@ -63,11 +63,9 @@ def segment(
     masks = _find(images, text.strip(), threshold, segmenter, revision, is_offline)
     cleanup()
     if not masks.any():
-        raise ConfigError(
-            what=f'mask.text "{text}" is not found in any of {len(images)} views by {segmenter}',
-            expected="something that can be seen in them",
-            fix="say it in other words, choose another mask.segmenter, or use mask.box or mask.picture",
-        )
+        what = f'mask.text "{text}" is not found in any of {len(images)} views by {segmenter}'
+        fix = "say it in other words, choose another mask.segmenter, or use mask.box or mask.picture"
+        raise ConfigError(what=what, expected="something that can be seen in them", fix=fix)
     return masks
 
 
@@ -94,7 +92,42 @@ class Segmenter(ABC):
         """The pixels of each view that the text names."""
 
 
-class ClipSeg(Segmenter):
+class ByWords(Segmenter):
+    """A network that reads the image and the text together, one image at a time.
+
+    Attributes:
+        network: Of transformers.
+        tokenizer: Its tokenizer.
+        size: Height and width of the images that it reads, pixels.
+        mean: Of its images' channels.
+        std: Their standard deviations.
+        text_length: Tokens of a text.
+    """
+
+    network: Any
+    tokenizer: Any
+    size: tuple[int, int]
+    mean: Any = HALF
+    std: Any = HALF
+    text_length: int
+
+    @abstractmethod
+    def mask(self, outputs: Any, threshold: float, size: torch.Size) -> Bool[Tensor, "h w"]:
+        """The pixels that the outputs for one image select, at the image's size."""
+
+    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
+        """See ``Segmenter.find``."""
+        padding = {"padding": "max_length", "truncation": True, "max_length": self.text_length}
+        tokens = self.tokenizer(text, return_tensors="pt", **padding).to(images.device)
+        inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+        masks = []
+        for image in images:
+            pixels = _normalise(_resize(image[None], self.size), self.mean, self.std)
+            masks.append(self.mask(self.network(pixel_values=pixels, **inputs), threshold, images.shape[-2:]))
+        return torch.stack(masks)
+
+
+class ClipSeg(ByWords):
     """CLIPSeg (Lüddecke and Ecker 2022, arXiv:2112.10003): one probability per pixel.
 
     Args:
@@ -109,25 +142,17 @@ class ClipSeg(Segmenter):
         self.tokenizer = source.read(AutoTokenizer.from_pretrained)
         settings, _ = source.read(ImageProcessingMixin.get_image_processor_dict)
         size = settings["size"]
-        self.size = (size, size) if isinstance(size, int) else (size["height"], size["width"])
+        self.size = _square(size if isinstance(size, int) else (size["height"], size["width"]))
         self.mean, self.std = settings["image_mean"], settings["image_std"]
+        self.text_length = self.network.config.text_config.max_position_embeddings
 
-    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
-        """Pixels whose probability is above the threshold, at the images' size."""
-        length = self.network.config.text_config.max_position_embeddings
-        tokens = self.tokenizer(text, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-        tokens = tokens.to(images.device)
-        masks = []
-        for image in images:
-            pixels = _normalise(_resize(image[None], self.size), self.mean, self.std)
-            inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
-            logits = self.network(pixel_values=pixels, **inputs).logits
-            logits = logits.reshape(1, 1, *logits.shape[-2:])
-            masks.append(_resize(logits, images.shape[-2:])[0, 0].sigmoid() > threshold)
-        return torch.stack(masks)
+    def mask(self, outputs: Any, threshold: float, size: torch.Size) -> Bool[Tensor, "h w"]:
+        """Pixels whose probability is above the threshold."""
+        logits = outputs.logits.reshape(1, 1, *outputs.logits.shape[-2:])
+        return _resize(logits, size)[0, 0].sigmoid() > threshold
 
 
-class Sam3(Segmenter):
+class Sam3(ByWords):
     """SAM 3: every instance of a concept; an instance counts if its score is above the threshold.
 
     Args:
@@ -135,7 +160,7 @@ class Sam3(Segmenter):
         device: Where to put it.
     """
 
-    TEXT_LENGTH = 32
+    text_length = 32
 
     def __init__(self, source: ModelLocation, device: str) -> None:
         from transformers import AutoTokenizer, Sam3Model
@@ -144,21 +169,12 @@ class Sam3(Segmenter):
         self.tokenizer = source.read(AutoTokenizer.from_pretrained)
         self.size = _square(self.network.config.vision_config.backbone_config.image_size)
 
-    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
+    def mask(self, outputs: Any, threshold: float, size: torch.Size) -> Bool[Tensor, "h w"]:
         """Union of the instances' masks."""
-        tokens = self.tokenizer(
-            text, padding="max_length", truncation=True, max_length=self.TEXT_LENGTH, return_tensors="pt"
-        ).to(images.device)
-        masks = []
-        for image in images:
-            pixels = _normalise(_resize(image[None], self.size), HALF, HALF)
-            inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
-            outputs = self.network(pixel_values=pixels, **inputs)
-            scores = outputs.pred_logits.sigmoid()
-            if outputs.presence_logits is not None:
-                scores = scores * outputs.presence_logits.sigmoid()
-            masks.append(_union(outputs.pred_masks[0][scores[0] > threshold], images.shape[-2:]))
-        return torch.stack(masks)
+        scores = outputs.pred_logits.sigmoid()
+        if outputs.presence_logits is not None:
+            scores = scores * outputs.presence_logits.sigmoid()
+        return _union(outputs.pred_masks[0][scores[0] > threshold], size)
 
 
 class GroundedSam2(Segmenter):
@@ -231,11 +247,9 @@ def load_segmenter(
     if "+" in name and not Path(name).exists():
         names, revisions = name.split("+", 1), revision.split("+", 1) if revision else ["", ""]
         if len(revisions) != 2:
-            raise ConfigError(
-                what=f"mask.revision is {revision}, but mask.segmenter {segmenter} names two models",
-                expected="two revisions joined by a plus, either of which may be empty",
-                fix=f"set mask.revision={revision}+",
-            )
+            what = f"mask.revision is {revision}, but mask.segmenter {segmenter} names two models"
+            expected = "two revisions joined by a plus, either of which may be empty"
+            raise ConfigError(what=what, expected=expected, fix=f"set mask.revision={revision}+")
         detector, sam2 = (
             locate(each, SEGMENTER, revision=pin or None, is_offline=is_offline)
             for each, pin in zip(names, revisions, strict=True)
@@ -247,11 +261,9 @@ def load_segmenter(
         return ClipSeg(source, device)
     if kind.startswith("sam3"):
         return Sam3(source, device)
-    raise ConfigError(
-        what=f"mask.segmenter {segmenter} is a {kind} model, which finds nothing by words",
-        expected="a CLIPSeg or SAM 3, or DETECTOR+SAM2 such as " + ALIASES["grounded-sam2"],
-        fix="set mask.segmenter to one of these",
-    )
+    what = f"mask.segmenter {segmenter} is a {kind} model, which finds nothing by words"
+    expected = "a CLIPSeg or SAM 3, or DETECTOR+SAM2 such as " + ALIASES["grounded-sam2"]
+    raise ConfigError(what=what, expected=expected, fix="set mask.segmenter to one of these")
 
 
 def _square(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:

@@ -128,16 +128,6 @@ def trace_views(
     return Trace(is_selected, torch.gt(whole, MIN_VISIBLE_WEIGHT), whole, agreements, is_trusted)
 
 
-def trace(
-    gaussians: Gaussians, cameras: Cameras, masks: Float[Tensor, "c h w"], threshold: float = 0.5
-) -> Bool[Tensor, "n"]:
-    """The Gaussians more than ``threshold`` of whose visible weight lies under the masks; unseen ones are left out.
-
-    Views that contradict the others are left out, see ``trace_views``.
-    """
-    return trace_views(gaussians, cameras, masks, threshold).is_selected
-
-
 def _consensus(masked: Float[Tensor, "c n"], total: Float[Tensor, "c n"]) -> Float[Tensor, "c"]:
     """How far each view sides with most, 0 for those on the other side.
 

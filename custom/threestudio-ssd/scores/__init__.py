@@ -26,26 +26,3 @@ SCORES |= {
     "ssd-ip2p": SSDInstructPix2Pix,
     "vsd": VSD,
 }
-
-__all__ = [
-    "CDS",
-    "CSD",
-    "DDS",
-    "NFSD",
-    "PDS",
-    "SCORES",
-    "SDS",
-    "SSD",
-    "VSD",
-    "Branch",
-    "DreamCatalyst",
-    "FocusedSSD",
-    "Predictions",
-    "SSDInstructPix2Pix",
-    "Score",
-    "ScoreInputs",
-    "guided",
-    "predict_branches",
-    "register_score",
-    "ssd_paper",
-]

@@ -15,17 +15,15 @@ from torch.optim import Optimizer
 import threestudio
 from threestudio.systems.base import BaseSystem
 
-from ..edits.edit import Edit
+from ..edits.edit import CHECK_EVERY, Edit
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..gaussians.io import save_gaussians
 from ..report.edit_report import grid_row, package_versions, peak_memory
 
-CHECK_EVERY = 50
-"""Steps between looks at whether the parameters are still finite."""
 UNUSABLE = 3
 """Exit code of a run that ended without a result to use."""
-OWN_STEPS = ("gradient_clip_val", "accumulate_grad_batches")
+USUAL_STEPS = {"gradient_clip_val": None, "accumulate_grad_batches": 1}
 """Keys of Lightning's trainer that change steps; an edit makes its own, the same wherever it runs."""
 
 
@@ -101,9 +99,8 @@ class EditSystem(BaseSystem):
             self._is_open = True
 
     def _check_trainer(self) -> None:
-        usual = {"gradient_clip_val": None, "accumulate_grad_batches": 1}
-        for key in OWN_STEPS:
-            if getattr(self.trainer, key) != usual[key]:
+        for key, usual in USUAL_STEPS.items():
+            if getattr(self.trainer, key) != usual:
                 raise ConfigError(
                     what=f"trainer.{key} is {getattr(self.trainer, key)}, and an edit makes its own steps",
                     expected="it left out", fix=f"remove trainer.{key}; data.batch_size shows more views a step",

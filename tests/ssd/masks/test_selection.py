@@ -17,7 +17,6 @@ from threestudio_ssd.masks import (
     in_sphere,
     load_selection,
     preview_images,
-    select,
 )
 from threestudio_ssd.masks import text as text_module
 from threestudio_ssd.masks.selection import Evidence
@@ -41,7 +40,7 @@ def pictures(toy, tmp_path):
 
 
 def chosen(toy, **keys):
-    return select(MaskConfig(**keys), toy.gaussians, toy.cameras, toy.cameras, BLACK)
+    return find_selection(MaskConfig(**keys), toy.gaussians, toy.cameras, toy.cameras, BLACK).is_selected
 
 
 def test_without_keys_everything_may_change(toy):

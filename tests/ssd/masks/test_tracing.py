@@ -6,7 +6,7 @@ import torch
 
 from tests.edit_world import object_masks, toy_cameras, toy_parts
 from threestudio_ssd.gaussians import Gaussians
-from threestudio_ssd.masks import trace, trace_views, visible_weights, with_interior, without_floaters
+from threestudio_ssd.masks import trace_views, visible_weights, with_interior, without_floaters
 from threestudio_ssd.rendering import coverage
 
 SIZE = 20
@@ -77,20 +77,20 @@ def test_weights_leave_no_gradient_behind():
 def test_a_full_mask_selects_what_is_seen_and_an_empty_one_nothing():
     gaussians, cameras = few_gaussians(), toy_cameras(3, SIZE)
     hidden = gaussians.replace(logit_opacities=gaussians.logit_opacities.index_fill(0, torch.tensor([4]), -30.0))
-    is_selected = trace(hidden, cameras, torch.ones(3, SIZE, SIZE))
+    is_selected = trace_views(hidden, cameras, torch.ones(3, SIZE, SIZE)).is_selected
     assert is_selected.sum() == len(gaussians) - 1
     assert not is_selected[4]
-    assert not trace(gaussians, cameras, torch.zeros(3, SIZE, SIZE)).any()
+    assert not trace_views(gaussians, cameras, torch.zeros(3, SIZE, SIZE)).is_selected.any()
 
 
 def test_the_order_of_gaussians_and_views_changes_nothing():
     gaussians, is_object = toy_parts(keep_every=12)
     cameras = toy_cameras(3, 24)
     masks = object_masks(gaussians, is_object, cameras)
-    is_selected = trace(gaussians, cameras, masks)
+    is_selected = trace_views(gaussians, cameras, masks).is_selected
     order = torch.randperm(len(gaussians), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(trace(gaussians.select(order), cameras, masks), is_selected[order])
-    assert torch.equal(trace(gaussians, cameras[[2, 0, 1]], masks[[2, 0, 1]]), is_selected)
+    assert torch.equal(trace_views(gaussians.select(order), cameras, masks).is_selected, is_selected[order])
+    assert torch.equal(trace_views(gaussians, cameras[[2, 0, 1]], masks[[2, 0, 1]]).is_selected, is_selected)
 
 
 def test_a_front_object_hides_what_is_behind_it():
@@ -112,7 +112,7 @@ def test_the_object_is_found_again_from_its_exact_masks(threshold):
     gaussians, is_object = toy_parts(keep_every=2)
     cameras = toy_cameras(12, 64)
     traced_in, seen_from = cameras[::2], cameras[1::2]
-    traced = trace(gaussians, traced_in, object_masks(gaussians, is_object, traced_in), threshold)
+    traced = trace_views(gaussians, traced_in, object_masks(gaussians, is_object, traced_in), threshold).is_selected
     mask = coverage(gaussians, traced, seen_from) > 0.5
     true = coverage(gaussians, is_object, seen_from) > 0.5
     assert ((mask & true).sum() / (mask | true).sum()) >= 0.9

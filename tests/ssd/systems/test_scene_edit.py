@@ -12,7 +12,7 @@ from tests.edit_world import SIZE, experiment, fit, run, toy_cameras, vertex_row
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.gaussians.model import FIELD_NAMES
-from threestudio_ssd.masks import MaskConfig, load_selection, select
+from threestudio_ssd.masks import MaskConfig, find_selection, load_selection
 from threestudio_ssd.report.edit_report import distillation_facts
 from threestudio_ssd.systems.edit_base import splat_suffix
 from threestudio_ssd.systems.scene_edit import SceneEditSystem
@@ -96,7 +96,9 @@ def test_unselected_rows_are_the_same_bytes(edited, report, world):
     before, after = vertex_rows(world / "scene.ply"), vertex_rows(edited[1] / "save" / "edited.ply")
     source = load_gaussians(world / "scene.ply")
     cameras = toy_cameras()
-    is_selected = select(MaskConfig(picture=str(world / "masks")), source, cameras, cameras, torch.zeros(3))
+    is_selected = find_selection(
+        MaskConfig(picture=str(world / "masks")), source, cameras, cameras, torch.zeros(3)
+    ).is_selected
     assert torch.equal(load_selection(edited[1] / "save" / "selection.npy", len(source)), is_selected)
     assert int(is_selected.sum()) == report["num_selected"]
     assert len(before) == len(after) == len(source)

@@ -3,5 +3,3 @@
 from .architectures import ARCHITECTURES, Architecture
 from .flops import StepCost, step_cost
 from .memory import StepMemory, step_memory
-
-__all__ = ["ARCHITECTURES", "Architecture", "StepCost", "StepMemory", "step_cost", "step_memory"]

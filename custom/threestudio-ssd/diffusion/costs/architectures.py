@@ -69,28 +69,17 @@ SD3_VAE = SDXL_VAE | {
     "use_quant_conv": False,
     "use_post_quant_conv": False,
 }
-CLIP_L: dict[str, Any] = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "projection_dim": 768,
-}
-CLIP_H = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 23,
-    "num_attention_heads": 16,
-    "hidden_act": "gelu",
-    "projection_dim": 512,
-}
-CLIP_BIG_G = CLIP_H | {
-    "hidden_size": 1280,
-    "intermediate_size": 5120,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 20,
-    "projection_dim": 1280,
-}
+
+
+def clip_config(width: int, num_layers: int, num_heads: int, projection: int, **others: Any) -> dict[str, Any]:
+    """Config of a CLIP text network, whose inner layers are four times as wide as its tokens."""
+    layers = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": num_layers}
+    return layers | {"num_attention_heads": num_heads, "projection_dim": projection} | others
+
+
+CLIP_L = clip_config(768, 12, 12, 768)
+CLIP_H = clip_config(1024, 23, 16, 512, hidden_act="gelu")
+CLIP_BIG_G = clip_config(1280, 32, 20, 1280, hidden_act="gelu")
 
 
 @dataclass(frozen=True)

@@ -34,5 +34,3 @@ def family_of_pipeline(class_name: object) -> Family | None:
 
 for _family in (SD, SDXL, SD3):
     register_family(_family)
-
-__all__ = ["FAMILIES", "SD", "SD3", "SDXL", "Family", "family_of_pipeline", "register_family"]

@@ -32,11 +32,8 @@ class StableDiffusion(UNetFamily):
 
     def index_entries(self, zero_empty_prompts: bool) -> dict[str, Any]:
         """There is no safety checker."""
-        return {
-            "safety_checker": [None, None],
-            "feature_extractor": [None, None],
-            "requires_safety_checker": False,
-        }
+        absent = [None, None]
+        return {"safety_checker": absent, "feature_extractor": absent, "requires_safety_checker": False}
 
 
 SD = StableDiffusion()

@@ -1,11 +1,10 @@
 """Stable Diffusion 3.x: a transformer that predicts a rectified flow and reads two CLIPs and a T5 in one sequence."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..prompts import PromptEmbeds, TextEncoders
@@ -43,14 +42,8 @@ class StableDiffusion3(Family):
         return PromptEmbeds(torch.cat([hidden, tokens], dim=1), torch.cat(pooled, dim=-1))
 
     def predict(
-        self,
-        network: Callable[..., Any],
-        config: Any,
-        latents: Float[Tensor, "b c zh zw"],
-        times: Tensor,
-        prompts: PromptEmbeds,
-        downscale: int,
-    ) -> Float[Tensor, "b c2 zh zw"]:
+        self, network: Any, config: Any, latents: Tensor, times: Tensor, prompts: PromptEmbeds, downscale: int
+    ) -> Tensor:
         """One forward pass with tokens and pooled embedding."""
         return network(latents, prompts.hidden, prompts.pooled, times, return_dict=False)[0]
 

@@ -51,10 +51,8 @@ class StableDiffusionXL(UNetFamily):
     def prompt_widths(self, network: Any) -> tuple[int, int | None]:
         """The pooled embedding and six embedded sizes enter one layer together."""
         config = network.config
-        return (
-            config.cross_attention_dim,
-            config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim,
-        )
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        return config.cross_attention_dim, pooled
 
     def index_entries(self, zero_empty_prompts: bool) -> dict[str, Any]:
         """Whether an empty prompt is all zeros, as SDXL base was trained with."""

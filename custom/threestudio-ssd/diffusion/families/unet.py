@@ -1,7 +1,7 @@
 """What the families with a U-Net share: the call of the network, its tiny twin, the layer names of LoRA files."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +21,8 @@ class UNetFamily(Family):
         return {}
 
     def predict(
-        self,
-        network: Callable[..., Any],
-        config: Any,
-        latents: Float[Tensor, "b c zh zw"],
-        times: Tensor,
-        prompts: PromptEmbeds,
-        downscale: int,
-    ) -> Float[Tensor, "b c2 zh zw"]:
+        self, network: Any, config: Any, latents: Tensor, times: Tensor, prompts: PromptEmbeds, downscale: int
+    ) -> Tensor:
         """One forward pass; a distilled LCM is told that there is no guidance."""
         extra = self.conditions(latents, prompts, downscale)
         if width := config.time_cond_proj_dim:
@@ -101,10 +95,5 @@ def diffusers_name(name: str, per_level: int) -> str:
 
 
 def _resnet(name: str) -> str:
-    names = {
-        "in_layers_2": "conv1",
-        "out_layers_3": "conv2",
-        "emb_layers_1": "time_emb_proj",
-        "skip_connection": "conv_shortcut",
-    }
-    return names.get(name, name)
+    names = {"in_layers_2": "conv1", "out_layers_3": "conv2", "emb_layers_1": "time_emb_proj"}
+    return (names | {"skip_connection": "conv_shortcut"}).get(name, name)

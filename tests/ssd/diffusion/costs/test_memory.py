@@ -1,5 +1,7 @@
 """Memory followed tensor by tensor, against hand counts; the published table is what the code computes."""
 
+from typing import Literal
+
 import pytest
 import torch
 
@@ -7,10 +9,56 @@ from tests.edit_world import REPOSITORY
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 from threestudio_ssd.diffusion.costs.architectures import ARCHITECTURES
-from threestudio_ssd.diffusion.costs.flops import encode_flops, frozen, run_encode
-from threestudio_ssd.diffusion.costs.memory import ROWS, PeakMemory, _pairless_attention, step_memory, table_row
+from threestudio_ssd.diffusion.costs.flops import encode_flops, frozen, run_encode, step_cost
+from threestudio_ssd.diffusion.costs.memory import PeakMemory, _pairless_attention, step_memory
 
 DOCS = REPOSITORY / "docs" / "models.md"
+Vae = Literal["own", "checkpointing", "tiling", "taesd"]
+"""The model's own VAE as it is, with one of two options that are there to save memory, or the tiny one."""
+ROWS: tuple[tuple[str, int, Vae], ...] = (
+    ("sd15", 512, "taesd"),
+    ("sd15", 512, "checkpointing"),
+    ("sd15", 512, "own"),
+    ("sd15", 1024, "checkpointing"),
+    ("sd15", 1024, "tiling"),
+    ("sd15", 1024, "own"),
+    ("sd21-base", 512, "own"),
+    ("ip2p", 512, "own"),
+    ("sd-turbo", 512, "own"),
+    ("lcm", 512, "own"),
+    ("sd21", 768, "own"),
+    ("sdxl-turbo", 512, "own"),
+    ("sdxl", 512, "taesd"),
+    ("sdxl", 1024, "checkpointing"),
+    ("sdxl", 1024, "tiling"),
+    ("sdxl", 1024, "own"),
+    ("sd3", 512, "own"),
+    ("sd3", 1024, "checkpointing"),
+    ("sd35-medium", 1024, "checkpointing"),
+)
+"""Configurations of the published table: architecture, image side, VAE."""
+OTHERS_GIB = 2.1
+"""CUDA context and libraries (0.6) and a splat of a million Gaussians with gradients, Adam and its renderer (1.5)."""
+SLACK = 1.15
+"""The allocator's rounding and fragmentation, and the kernels' workspaces."""
+USABLE = 0.9
+"""Share of a card's memory that a run may fill; a desktop takes some of it."""
+CARDS_GIB = (8, 12, 16, 24, 32, 48)
+
+
+def table_row(model: str, image_px: int, vae: Vae) -> str:
+    """One line of the table in docs/models.md."""
+    kind, is_checkpointed = "taesd" if vae == "taesd" else "own", vae == "checkpointing"
+    options = {"vae": kind, "vae_tiling": vae == "tiling"}
+    cost = step_cost(model, image_px, **options)
+    memory = step_memory(model, image_px, vae_checkpointing=is_checkpointed, **options)
+    total = memory.peak / 2**30 * SLACK + OTHERS_GIB
+    card = next(card for card in CARDS_GIB if total <= USABLE * card)
+    encode = cost.encode * (4 / 3 if is_checkpointed else 1)  # one more forward pass beside forward and backward
+    parts = [memory.weights, memory.text_weights, memory.encode, memory.predict]
+    sizes = " | ".join(f"{part / 2**30:.1f}" for part in parts)
+    name = {"own": "own", "taesd": "TAESD"}.get(vae, f"own, {vae}")
+    return f"| {model} | {image_px} | {name} | {encode:.2f} + {cost.predict:.2f} | {sizes} | {total:.1f} | {card} GB |"
 
 
 def test_the_peak_is_that_of_the_tensors_alive_together():
