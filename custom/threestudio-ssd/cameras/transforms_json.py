@@ -147,10 +147,7 @@ def _lens(document: Mapping, frame: Mapping, photograph: Path | None, path: Path
         raise SceneFormatError(
             what=f"{path} gives no focal length", expected="fl_x or camera_angle_x", fix="add fl_x in pixels"
         )
-    principal = (
-        number_of(both, "cx", path, default=size[0] / 2),
-        number_of(both, "cy", path, default=size[1] / 2),
-    )
+    principal = (number_of(both, "cx", path, default=size[0] / 2), number_of(both, "cy", path, default=size[1] / 2))
     return Lens(_MODELS[model], _distortion(both, _MODELS[model], path), (focal[0], focal[-1]), principal, size)
 
 

@@ -107,12 +107,7 @@ class RegionMetric(Protocol):
     """A metric that is the mean of a map of differences, everywhere or under masks."""
 
     def __call__(
-        self,
-        images: Images,
-        references: Images,
-        masks: Masks = None,
-        *,
-        mask_mode: MaskMode = "region",
+        self, images: Images, references: Images, masks: Masks = None, *, mask_mode: MaskMode = "region"
     ) -> OneEach:
         """Compare images.
 
@@ -134,13 +129,7 @@ class RegionMetric(Protocol):
 def region_metric(difference_map: Callable[[Tensor, Tensor], Tensor]) -> RegionMetric:
     """The metric whose value is the mean of ``difference_map(images, references)`` (b h w); it keeps name and text."""
 
-    def metric(
-        images: Images,
-        references: Images,
-        masks: Masks = None,
-        *,
-        mask_mode: MaskMode = "region",
-    ) -> OneEach:
+    def metric(images: Images, references: Images, masks: Masks = None, *, mask_mode: MaskMode = "region") -> OneEach:
         images, references, weights = masked_pair(images, references, masks, mask_mode)
         return weighted_mean(difference_map(images, references), weights)
 

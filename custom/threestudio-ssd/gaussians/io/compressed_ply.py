@@ -15,16 +15,7 @@ from ...errors import SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
 from ..sh import C0
-from .common import (
-    as_arrays,
-    as_fields,
-    finish,
-    logits_of,
-    origin_file,
-    same_rows,
-    untouched_altered,
-    warn,
-)
+from .common import as_arrays, as_fields, finish, logits_of, origin_file, same_rows, untouched_altered, warn
 from .packed import sigmoid, to_bytes
 from .ply_header import Header, columns_of
 from .quats import pack_smallest_three, unpack_smallest_three
