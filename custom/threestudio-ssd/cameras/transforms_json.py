@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from ..errors import SceneFormatError
 from .cameras import Cameras
@@ -50,15 +49,7 @@ def load_transforms_json(path: Path, *, world: World = "auto", dataparser: Path 
     names = [str(frame.get("file_path", f"{i:05d}")) for i, frame in enumerate(frames)]
     photographs = [_photograph(path, name) for name in names]
     lenses = [_lens(document, frame, photograph, path) for frame, photograph in zip(frames, photographs, strict=True)]
-    return Cameras(
-        torch.from_numpy(opencv_viewmats(c2ws)),
-        torch.stack([lens.K for lens in lenses]),
-        torch.tensor([lens.size[0] for lens in lenses]),
-        torch.tensor([lens.size[1] for lens in lenses]),
-        short_names(names),
-        photographs,
-        list(lenses),
-    )
+    return Cameras.of_lenses(opencv_viewmats(c2ws), lenses, short_names(names), photographs)
 
 
 def _photograph(path: Path, name: str) -> Path | None:

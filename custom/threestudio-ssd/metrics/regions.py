@@ -1,6 +1,6 @@
 """What every image metric shares: the check of its input, and what a mask means."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from typing import Literal, Protocol, runtime_checkable
 
@@ -86,6 +86,12 @@ def masked_pair(
     if mask_mode == "region":
         return torch.where(masks[:, None] > 0, images, references), references, masks
     raise ValueError(f"mask_mode must be 'region' or 'zeroed', got {mask_mode!r}")
+
+
+def normalised(images: Images, mean: Sequence[float], std: Sequence[float]) -> Images:
+    """What a network takes: mean and deviation of the pixels it was trained on, taken out channel by channel."""
+    shift, scale = (images.new_tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+    return (images - shift) / scale
 
 
 def weighted_mean(values: Float[Tensor, "b h w"], weights: Float[Tensor, "b h w"]) -> OneEach:
