@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -65,9 +65,13 @@ def sha256(path: str | Path) -> str:
 
 
 def weights_table(folder: Path) -> str:
-    """Markdown table of a folder's weight files with sizes and checksums."""
-    rows = [
-        f"| `{path.name}` | {path.stat().st_size / 1e6:.2f} MB | `{sha256(path)}` |"
-        for path in sorted(folder.glob("*.safetensors"))
-    ]
-    return "\n".join(["| file | size | sha256 |", "|---|---|---|", *rows])
+    """Markdown table of the weight files in a folder and below it, with sizes and checksums."""
+    files = {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*.safetensors"))}
+    rows = [(f"`{name}`", f"{file.stat().st_size / 1e6:.2f} MB", f"`{sha256(file)}`") for name, file in files.items()]
+    return markdown_table(("file", "size", "sha256"), rows)
+
+
+def markdown_table(heads: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table, without a line break at its end."""
+    lines = [" | ".join(map(str, row)) for row in (heads, *rows)]
+    return "\n".join([f"| {lines[0]} |", "|---" * len(heads) + "|", *(f"| {line} |" for line in lines[1:])])

@@ -1,7 +1,6 @@
 """The commands that train the embedded diffusion models: ``--run make-tiny-models``, ``--run make-tiny-ip2p``."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import threestudio
 from threestudio.utils.base import Configurable
@@ -42,17 +41,9 @@ class MakeTinyModels(Configurable):
 
     def __call__(self, experiment: object) -> int:
         """Run the steps that are not done yet."""
-        from ..training.make import JUDGES, make_judge, make_models
+        from ..training.make import make_models
 
-        cfg, work, out = self.cfg, Path(self.cfg.work), Path(self.cfg.out)
-        make_models(
-            work, out, Path(cfg.photos), num_shards=cfg.num_shards, scenes_a_shard=cfg.scenes_a_shard,
-            vae_steps=cfg.vae_steps, unet_steps=cfg.unet_steps, decoder_steps=cfg.decoder_steps,
-            num_processes=cfg.num_processes,
-        )  # fmt: skip
-        threestudio.info(f"The embedded model is in {out}.")
-        for name in JUDGES if cfg.judges else ():
-            make_judge(name, work / "data", out.with_name(name), work / name, steps=cfg.judge_steps)
+        make_models(self.cfg)
         return 0
 
 
@@ -87,10 +78,5 @@ class MakeTinyIp2p(Configurable):
         """Render, train, save."""
         from ..training.make import make_ip2p
 
-        cfg = self.cfg
-        make_ip2p(
-            Path(cfg.base), Path(cfg.work) / "tiny-ip2p", Path(cfg.out), num_shards=cfg.num_shards,
-            pairs_a_shard=cfg.pairs_a_shard, steps=cfg.steps, batch_size=cfg.batch, num_processes=cfg.num_processes,
-        )  # fmt: skip
-        threestudio.info(f"The embedded InstructPix2Pix is in {cfg.out}.")
+        make_ip2p(self.cfg)
         return 0

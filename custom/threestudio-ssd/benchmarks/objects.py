@@ -12,11 +12,11 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..cameras import Cameras
-from ..files import write_json, write_text
+from ..files import markdown_table, write_json, write_text
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
 from ..images import save_rows
-from ..metrics import IDENTICAL_PSNR, edit_regions, psnr
+from ..metrics import edit_regions, mean_psnr
 from ..rendering import coverage
 from ..toyworld import PART_OBJECT, Attributes, build_scene
 from ..toyworld.captions import describe
@@ -119,16 +119,15 @@ def judge(
     row = {}
     for place, where in zip(("object", "elsewhere"), edit_regions(coverage(*with_object, views)), strict=True):
         for name, images in (("start", start), ("result", result)):
-            row[f"psnr_{place}_{name}"] = float(psnr(images, truth, where).clamp(max=IDENTICAL_PSNR).mean())
+            row[f"psnr_{place}_{name}"] = mean_psnr(images, truth, where)
     return row
 
 
 def as_table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table."""
-    head = "| scene | PSNR at the object, start → result | elsewhere, start → result | reads object, colour |\n"
-    return (head + "|---|---|---|---|\n") + "".join(
-        f"| {row['scene']} | {row['psnr_object_start']:.1f} → {row['psnr_object_result']:.1f} | "
-        f"{row['psnr_elsewhere_start']:.1f} → {row['psnr_elsewhere_result']:.1f} | "
-        + (f"{row['object']:.2f}, {row['color']:.2f} |\n" if "object" in row else "– |\n")
-        for row in rows
-    )
+    heads = ("scene", "PSNR at the object, start → result", "elsewhere, start → result", "reads object, colour")
+    cells = []
+    for row in rows:
+        pairs = [f"{row[f'psnr_{at}_start']:.1f} → {row[f'psnr_{at}_result']:.1f}" for at in ("object", "elsewhere")]
+        cells.append((row["scene"], *pairs, f"{row['object']:.2f}, {row['color']:.2f}" if "object" in row else "–"))
+    return markdown_table(heads, cells) + "\n"

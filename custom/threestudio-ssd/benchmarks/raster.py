@@ -19,12 +19,14 @@ import torch
 import threestudio
 
 from ..errors import ConfigError
+from ..files import markdown_table
 from ..rasterizers import rasterization
 from ..rasterizers.stages import record_stages
 
 COUNTS = (20_000, 100_000, 300_000, 1_000_000)
 SIZES = ((128, 128), (512, 512), (1920, 1080))
 EDIT_COUNT, EDIT_SIZE = 6_400, 64
+PASSES = ("forward", "backward")
 REFERENCE = (100_000, 512, 512)
 """Gaussians and size at which the yardstick runs too."""
 SIGMA_PX = (0.7, 6.0)
@@ -68,22 +70,18 @@ def _in_words(case: dict) -> str:
 
 def as_tables(report: dict) -> str:
     """The cases by size, the reference by stage, and the growth, as Markdown."""
-    rows = ["| Gaussians | image | forward ms | backward ms | tile-Gaussian pairs |", "|---|---|---|---|---|"]
-    rows += [
-        f"| {case['gaussians']:,} | {case['width']}x{case['height']} | {case['forward_ms']:.1f} | "
-        f"{case['backward_ms']:.1f} | {case['pairs']:,} |"
-        for case in report["cases"]
-    ]
+    rows, stages = [], []
     for case in report["cases"]:
+        size, times = f"{case['width']}x{case['height']}", [f"{case[f'{name}_ms']:.1f}" for name in PASSES]
+        rows.append((f"{case['gaussians']:,}", size, *times, f"{case['pairs']:,}"))
         if (case["gaussians"], case["width"], case["height"]) == REFERENCE:
-            names, times = zip(*case["stages_ms"].items(), strict=True)
-            rows += ["", "| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-            rows += ["| " + " | ".join(f"{ms:.1f}" for ms in times) + " |"]
+            stages.append(markdown_table(case["stages_ms"], [[f"{ms:.1f}" for ms in case["stages_ms"].values()]]))
+    heads = ("Gaussians", "image", "forward ms", "backward ms", "tile-Gaussian pairs")
+    tables = [markdown_table(heads, rows), *stages]
     for name, cases in report["growth"].items():
-        rows += ["", f"| {name} | " + " | ".join(f"x {case['times']:g}" for case in cases) + " |"]
-        rows += ["|---" * (len(cases) + 1) + "|"]
-        rows += ["| forward + backward ms | " + " | ".join(f"{case['ms']:.1f}" for case in cases) + " |"]
-    return "\n".join(rows)
+        times = ["forward + backward ms", *(f"{case['ms']:.1f}" for case in cases)]
+        tables.append(markdown_table([name, *(f"x {case['times']:g}" for case in cases)], [times]))
+    return "\n\n".join(tables)
 
 
 def lift(scene2d: tuple[np.ndarray, ...], width: int, height: int, focal: float = 600.0) -> dict:
@@ -106,10 +104,8 @@ def lift(scene2d: tuple[np.ndarray, ...], width: int, height: int, focal: float 
     tensors = {
         "means": torch.cat([slopes * depths[:, None], depths[:, None]], -1),
         "quats": torch.stack([(angles / 2).cos(), zeros, zeros, (angles / 2).sin()], -1),
-        "scales": scales,
-        "opacities": opacities,
-        "colors": colors,
-    }
+        "scales": scales, "opacities": opacities, "colors": colors,
+    }  # fmt: skip
     tensors = {name: tensor.float().contiguous().requires_grad_() for name, tensor in tensors.items()}
     intrinsics = [[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]]
     return {**tensors, "viewmats": torch.eye(4)[None], "Ks": torch.tensor([intrinsics])}
@@ -170,9 +166,8 @@ def bench_growth(repeats: int, max_gaussians: int) -> dict[str, list[dict]]:
         side = 16 * round(width * times**0.5 / 16)
         if count * times <= max_gaussians:
             sigmas = tuple(sigma / times**0.5 for sigma in SIGMA_PX)
-            series["Gaussians"].append(
-                {"times": times, "ms": _milliseconds(int(count * times), width, sigmas, repeats)}
-            )
+            case = {"times": times, "ms": _milliseconds(int(count * times), width, sigmas, repeats)}
+            series["Gaussians"].append(case)
         sigmas = tuple(sigma * side / width for sigma in SIGMA_PX)
         series["pixels"].append({"times": times, "ms": _milliseconds(count, side, sigmas, repeats)})
     return series

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
+from ..files import markdown_table, write_text
 from ..toyworld.edits import NULL
 from .grids import image_name
 
@@ -64,31 +64,27 @@ def markdown(rows: Sequence[dict[str, Any]], title: str, note: str) -> str:
     summary = summarise(rows)
     lines = [f"# {title}", "", note, ""]
     for kind in dict.fromkeys(kind for kind, _ in summary):
-        lines += [f"## {KIND_TITLES.get(kind, kind)}", "", *_table(summary, kind), "", *_by_attribute(rows, kind), ""]
+        lines += [f"## {KIND_TITLES.get(kind, kind)}", "", _table(summary, kind), "", _by_attribute(rows, kind), ""]
     lines += [f"- *{head}*: {meaning}" for head, _, meaning in COLUMNS.values()]
     return "\n".join([*lines, ""])
 
 
-def _table(summary: dict, kind: str) -> list[str]:
+def _table(summary: dict, kind: str) -> str:
     used = [name for name in COLUMNS if any(row[name] for (k, _), row in summary.items() if k == kind)]
-    lines = ["| method | " + " | ".join(COLUMNS[name][0] for name in used) + " |", "|---" * (len(used) + 1) + "|"]
-    for (of_kind, method), row in summary.items():
-        if of_kind == kind:
-            lines.append(f"| {method} | " + " | ".join(cell(row[name], COLUMNS[name][1]) for name in used) + " |")
-    return lines
+    of_kind = {method: row for (k, method), row in summary.items() if k == kind}
+    cells = [[method, *(cell(row[name], COLUMNS[name][1]) for name in used)] for method, row in of_kind.items()]
+    return markdown_table(["method", *(COLUMNS[name][0] for name in used)], cells)
 
 
-def _by_attribute(rows: Sequence[dict[str, Any]], kind: str) -> list[str]:
+def _by_attribute(rows: Sequence[dict[str, Any]], kind: str) -> str:
     of_kind = [row for row in rows if row["kind"] == kind]
     attributes, methods = (list(dict.fromkeys(row[key] for row in of_kind)) for key in ("attribute", "method"))
-    lines = ["| success by attribute | " + " | ".join(attributes) + " |", "|---" * (len(attributes) + 1) + "|"]
-    for method in methods:
-        values = [
-            [row["success"] for row in of_kind if row["method"] == method and row["attribute"] == attribute]
-            for attribute in attributes
-        ]
-        lines.append(f"| {method} | " + " | ".join(f"{statistics.mean(v):.2f}" if v else "-" for v in values) + " |")
-    return lines
+    groups: dict[tuple[str, str], list[float]] = {}
+    for row in of_kind:
+        groups.setdefault((row["method"], row["attribute"]), []).append(row["success"])
+    means = {key: f"{statistics.mean(values):.2f}" for key, values in groups.items()}
+    cells = [[method, *(means.get((method, attribute), "-") for attribute in attributes)] for method in methods]
+    return markdown_table(["success by attribute", *attributes], cells)
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:
@@ -208,8 +204,8 @@ td img {{ height: 72px; image-rendering: pixelated; display: block }}
 """
 
 
-def _html_table(lines: Sequence[str]) -> str:
-    cells = [[html.escape(text.strip()) for text in line.strip("|").split("|")] for line in lines]
+def _html_table(table: str) -> str:
+    cells = [[html.escape(text.strip()) for text in line.strip("|").split("|")] for line in table.splitlines()]
     head = "".join(f"<th>{text}</th>" for text in cells[0])
     body = "".join("<tr>" + "".join(f"<td>{text}</td>" for text in row) + "</tr>" for row in cells[2:])
     return f"<table><tr>{head}</tr>{body}</table>"

@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..errors import SceneFormatError
 from .cameras import Cameras
@@ -42,13 +41,4 @@ def load_blender_json(path: Path) -> Cameras:
     focal = 0.5 * width / math.tan(0.5 * angle)
     lens = Lens("PINHOLE", (), (focal, focal), (width / 2, height / 2), (width, height))
     c2ws = np.stack([matrix_of(frame, "transform_matrix", path, frame) for frame in frames])
-    count = len(frames)
-    return Cameras(
-        torch.from_numpy(opencv_viewmats(c2ws)),
-        lens.K.expand(count, 3, 3).clone(),
-        torch.full((count,), width),
-        torch.full((count,), height),
-        short_names(names),
-        photographs,
-        [lens] * count,
-    )
+    return Cameras.of_lenses(opencv_viewmats(c2ws), [lens] * len(frames), short_names(names), photographs)

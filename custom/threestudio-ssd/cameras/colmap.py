@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..errors import SceneFormatError
 from .cameras import Cameras
@@ -98,15 +97,8 @@ def load_colmap(model: Path, photographs: Path | None = None) -> Cameras:
     names = [image.name for image in images]
     roots = [photographs] if photographs is not None else _photograph_folders(model)
     used = [lenses[image.camera_id] for image in images]
-    return Cameras(
-        torch.from_numpy(np.stack([_viewmat(image) for image in images])),
-        torch.stack([lens.K for lens in used]),
-        torch.tensor([lens.size[0] for lens in used]),
-        torch.tensor([lens.size[1] for lens in used]),
-        short_names(names),
-        [find_photograph(name, roots) for name in names],
-        list(used),
-    )
+    viewmats = np.stack([_viewmat(image) for image in images])
+    return Cameras.of_lenses(viewmats, used, short_names(names), [find_photograph(name, roots) for name in names])
 
 
 def quats_to_matrices(quats: np.ndarray) -> np.ndarray:

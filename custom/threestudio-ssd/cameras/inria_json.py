@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..errors import SceneFormatError
 from .cameras import Cameras
@@ -34,15 +33,8 @@ def load_inria_json(path: Path) -> Cameras:
     names = [str(entry.get("img_name", f"{i:05d}")) for i, entry in enumerate(entries)]
     lenses = [_lens(entry, path) for entry in entries]
     folders = [place / name for place in (path.parent, path.parent.parent) for name in ("images", "input", ".")]
-    return Cameras(
-        torch.from_numpy(np.stack([_viewmat(entry, path) for entry in entries])),
-        torch.stack([lens.K for lens in lenses]),
-        torch.tensor([lens.size[0] for lens in lenses]),
-        torch.tensor([lens.size[1] for lens in lenses]),
-        short_names(names),
-        [find_photograph(name, folders) for name in names],
-        list(lenses),
-    )
+    viewmats = np.stack([_viewmat(entry, path) for entry in entries])
+    return Cameras.of_lenses(viewmats, lenses, short_names(names), [find_photograph(name, folders) for name in names])
 
 
 def _lens(entry: Mapping[str, Any], path: Path) -> Lens:

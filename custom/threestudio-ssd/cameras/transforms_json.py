@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from ..errors import SceneFormatError
 from .cameras import Cameras
@@ -50,15 +49,7 @@ def load_transforms_json(path: Path, *, world: World = "auto", dataparser: Path 
     names = [str(frame.get("file_path", f"{i:05d}")) for i, frame in enumerate(frames)]
     photographs = [_photograph(path, name) for name in names]
     lenses = [_lens(document, frame, photograph, path) for frame, photograph in zip(frames, photographs, strict=True)]
-    return Cameras(
-        torch.from_numpy(opencv_viewmats(c2ws)),
-        torch.stack([lens.K for lens in lenses]),
-        torch.tensor([lens.size[0] for lens in lenses]),
-        torch.tensor([lens.size[1] for lens in lenses]),
-        short_names(names),
-        photographs,
-        list(lenses),
-    )
+    return Cameras.of_lenses(opencv_viewmats(c2ws), lenses, short_names(names), photographs)
 
 
 def _photograph(path: Path, name: str) -> Path | None:
@@ -147,10 +138,7 @@ def _lens(document: Mapping, frame: Mapping, photograph: Path | None, path: Path
         raise SceneFormatError(
             what=f"{path} gives no focal length", expected="fl_x or camera_angle_x", fix="add fl_x in pixels"
         )
-    principal = (
-        number_of(both, "cx", path, default=size[0] / 2),
-        number_of(both, "cy", path, default=size[1] / 2),
-    )
+    principal = (number_of(both, "cx", path, default=size[0] / 2), number_of(both, "cy", path, default=size[1] / 2))
     return Lens(_MODELS[model], _distortion(both, _MODELS[model], path), (focal[0], focal[-1]), principal, size)
 
 

@@ -76,9 +76,5 @@ def window(bounds: Float[Tensor, "4"], margin: float, max_zoom: float) -> tuple[
     low, high = bounds[:2], bounds[2:]
     share = float((high - low).max()) * (1 + 2 * margin)
     share = min(max(share, 1 / max_zoom), 1.0)
-    left, top = (
-        ((low + high) / 2 - share / 2)
-        .clamp(torch.zeros(2, dtype=low.dtype), torch.full((2,), 1 - share, dtype=low.dtype))
-        .tolist()
-    )
+    left, top = ((low + high) / 2 - share / 2).clamp(0, 1 - share).tolist()
     return left, top, share

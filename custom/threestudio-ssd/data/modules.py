@@ -1,10 +1,11 @@
 """The data modules: a step needs no batch, since what it shows follows from its number."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 import threestudio
 from threestudio.utils.config import parse_structured
@@ -22,24 +23,21 @@ class Steps(IterableDataset):
             yield {}
 
 
-class Once(Dataset):
-    """One empty item, for a stage that looks at everything in one step."""
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int) -> dict:
-        return {}
-
-
 class StepData(pl.LightningDataModule):
-    """Endless empty batches for training, one for each of the other stages."""
+    """Endless empty batches for training, one for each of the other stages, which look at everything in one step."""
+
+    Config: type
+
+    def __init__(self, cfg: dict | DictConfig | None = None) -> None:
+        super().__init__()
+        self.cfg = parse_structured(self.Config, cfg)
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(Steps(), batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(Once(), batch_size=None)
+        once: Any = [{}]
+        return DataLoader(once, batch_size=None)
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
@@ -52,8 +50,7 @@ class GSViews(StepData):
     Config = GSViewsConfig
 
     def __init__(self, cfg: dict | DictConfig | None = None) -> None:
-        super().__init__()
-        self.cfg = parse_structured(GSViewsConfig, cfg)
+        super().__init__(cfg)
         self.plan = ViewPlan(self.cfg)
 
 
@@ -64,8 +61,7 @@ class PhotosData(StepData):
     Config = PhotosConfig
 
     def __init__(self, cfg: dict | DictConfig | None = None) -> None:
-        super().__init__()
-        self.cfg = parse_structured(PhotosConfig, cfg)
+        super().__init__(cfg)
         self.capture = PhotoCapture(self.cfg)
 
 
@@ -74,7 +70,3 @@ class SingleImage(StepData):
     """One image; it is read by ``load_image``."""
 
     Config = SingleImageConfig
-
-    def __init__(self, cfg: dict | DictConfig | None = None) -> None:
-        super().__init__()
-        self.cfg = parse_structured(SingleImageConfig, cfg)

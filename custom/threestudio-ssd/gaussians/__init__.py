@@ -8,24 +8,7 @@ from .sh import rgbs_from_sh0, rotate_sh, sh0_from_rgbs, sh_basis, sh_colors
 from .transform import half_turn_x, morton_order, rotated, rotation_matrices, scaled, translated
 
 __all__ = [
-    "FileOrigin",
-    "Gaussians",
-    "Offspring",
-    "anchor_weights",
-    "grow",
-    "half_turn_x",
-    "held_drift",
-    "load_gaussians",
-    "morton_order",
-    "rgbs_from_sh0",
-    "rotate_sh",
-    "rotated",
-    "rotation_matrices",
-    "save_gaussians",
-    "scaled",
-    "sh0_from_rgbs",
-    "sh_basis",
-    "sh_colors",
-    "strongest",
-    "translated",
-]
+    "FileOrigin", "Gaussians", "Offspring", "anchor_weights", "grow", "half_turn_x", "held_drift", "load_gaussians",
+    "morton_order", "rgbs_from_sh0", "rotate_sh", "rotated", "rotation_matrices", "save_gaussians", "scaled",
+    "sh0_from_rgbs", "sh_basis", "sh_colors", "strongest", "translated",
+]  # fmt: skip

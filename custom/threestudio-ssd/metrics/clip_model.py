@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from ..pretrained import ModelUse, frozen, locate
-from .regions import check_images
+from .regions import check_images, normalised
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -49,8 +49,7 @@ class ClipModel:
         size = (self.image_size, self.image_size)
         if images.shape[-2:] != size:
             images = interpolate(images, size, mode="bicubic", align_corners=False, antialias=self.antialias)
-        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (OPENAI_MEAN, OPENAI_STD))
-        return (images - mean) / std
+        return normalised(images, OPENAI_MEAN, OPENAI_STD)
 
     def embed_prepared(self, pixels: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
         """Unit features of prepared images."""

@@ -97,10 +97,7 @@ def _released_script_features(
 
 
 def edited_region_similarity(
-    images: Float[Tensor, "b 3 h w"],
-    masks: Tensor,
-    prompts: str | Sequence[str],
-    model: str | ClipModel = "tiny-clip",
+    images: Float[Tensor, "b 3 h w"], masks: Tensor, prompts: str | Sequence[str], model: str | ClipModel = "tiny-clip"
 ) -> Float[Tensor, " b"]:
     """CLIP similarity of the edited region alone: black outside the mask, the same full prompt (PIE-Bench).
 

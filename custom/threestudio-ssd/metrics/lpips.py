@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..errors import ConfigError, MissingPackageError, first_line
 from .lpips_backbones import BACKBONES, Backbone
-from .regions import MaskMode, masked_pair, weighted_mean
+from .regions import Images, MaskMode, Masks, OneEach, masked_pair, normalised, weighted_mean
 
 Net = Literal["alex", "squeeze", "vgg"]
 
@@ -37,8 +37,7 @@ class Lpips(nn.Module):
         self.label = f"lpips-{net}"
 
     def _features(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        shift, scale = (images.new_tensor(values).view(1, 3, 1, 1) for values in (SHIFT, SCALE))
-        outputs = self.backbone((2 * images - 1 - shift) / scale)
+        outputs = self.backbone(normalised(2 * images - 1, SHIFT, SCALE))
         return [output / (output.square().sum(1, keepdim=True) + 1e-8).sqrt() for output in outputs]
 
     def forward(
@@ -122,13 +121,9 @@ def load_lpips(net: Net = "alex", weights: str = "torchvision", device: str = "c
 
 
 def lpips(
-    images: Float[Tensor, "b 3 h w"],
-    references: Float[Tensor, "b 3 h w"],
-    masks: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"] | None = None,
-    *,
-    mask_mode: MaskMode = "region",
+    images: Images, references: Images, masks: Masks = None, *, mask_mode: MaskMode = "region",
     model: Lpips | Net = "alex",
-) -> Float[Tensor, " b"]:
+) -> OneEach:  # fmt: skip
     """Learned perceptual distance per image; lower is closer. Carries gradient.
 
     Args:

@@ -23,3 +23,8 @@ def psnr(images: Images, references: Images, masks: Masks = None, *, mask_mode: 
         ValueError: If shapes or ranges do not fit.
     """
     return -10 * mse(images, references, masks, mask_mode=mask_mode).log10()
+
+
+def mean_psnr(images: Images, references: Images, masks: Masks = None) -> float:
+    """Mean over the images, dB; one that differs nowhere counts as ``IDENTICAL_PSNR``."""
+    return float(psnr(images, references, masks).clamp(max=IDENTICAL_PSNR).mean())

@@ -1,6 +1,6 @@
 """What every image metric shares: the check of its input, and what a mask means."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from typing import Literal, Protocol, runtime_checkable
 
@@ -88,6 +88,12 @@ def masked_pair(
     raise ValueError(f"mask_mode must be 'region' or 'zeroed', got {mask_mode!r}")
 
 
+def normalised(images: Images, mean: Sequence[float], std: Sequence[float]) -> Images:
+    """What a network takes: mean and deviation of the pixels it was trained on, taken out channel by channel."""
+    shift, scale = (images.new_tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+    return (images - shift) / scale
+
+
 def weighted_mean(values: Float[Tensor, "b h w"], weights: Float[Tensor, "b h w"]) -> OneEach:
     """Mean of a map per image; NaN where no pixel has weight, so that an empty region is never a score."""
     return (values * weights).sum((1, 2)) / weights.sum((1, 2))
@@ -107,12 +113,7 @@ class RegionMetric(Protocol):
     """A metric that is the mean of a map of differences, everywhere or under masks."""
 
     def __call__(
-        self,
-        images: Images,
-        references: Images,
-        masks: Masks = None,
-        *,
-        mask_mode: MaskMode = "region",
+        self, images: Images, references: Images, masks: Masks = None, *, mask_mode: MaskMode = "region"
     ) -> OneEach:
         """Compare images.
 
@@ -134,13 +135,7 @@ class RegionMetric(Protocol):
 def region_metric(difference_map: Callable[[Tensor, Tensor], Tensor]) -> RegionMetric:
     """The metric whose value is the mean of ``difference_map(images, references)`` (b h w); it keeps name and text."""
 
-    def metric(
-        images: Images,
-        references: Images,
-        masks: Masks = None,
-        *,
-        mask_mode: MaskMode = "region",
-    ) -> OneEach:
+    def metric(images: Images, references: Images, masks: Masks = None, *, mask_mode: MaskMode = "region") -> OneEach:
         images, references, weights = masked_pair(images, references, masks, mask_mode)
         return weighted_mean(difference_map(images, references), weights)
 

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate, normalize
 
 from ..pretrained import ModelUse, frozen, locate
 from .clip_model import OPENAI_MEAN, OPENAI_STD
-from .regions import check_pair
+from .regions import check_pair, normalised
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -55,8 +55,7 @@ class StructureModel:
         images = images.to(next(self.network.parameters()))
         if images.shape[-2:] != size:
             images = interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
-        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
-        return (images - mean) / std
+        return normalised(images, self.mean, self.std)
 
 
 @lru_cache(maxsize=2)

@@ -8,13 +8,9 @@ from .regions import Images, MaskMode, Masks, OneEach, masked_pair, weighted_mea
 
 
 def tiny_perceptual_distance(
-    images: Images,
-    references: Images,
-    masks: Masks = None,
-    *,
-    mask_mode: MaskMode = "region",
+    images: Images, references: Images, masks: Masks = None, *, mask_mode: MaskMode = "region",
     model: str | ClipModel = "tiny-clip",
-) -> OneEach:
+) -> OneEach:  # fmt: skip
     """Mean of 1 - cos between the patch features of two images, over all layers of a CLIP's image network.
 
     It needs no download and knows the toy world alone: compare runs with each other by it, never with papers,

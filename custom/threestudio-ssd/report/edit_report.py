@@ -20,15 +20,7 @@ from ..cameras import Cameras
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..guidance import EditGuidance
-from ..metrics import (
-    IDENTICAL_PSNR,
-    check_clip,
-    clip_directional_similarity,
-    clip_similarity,
-    edit_regions,
-    psnr,
-    read_clip,
-)
+from ..metrics import check_clip, clip_directional_similarity, clip_similarity, edit_regions, mean_psnr, read_clip
 from ..rendering import coverage, render_each
 
 VISIBLE_CHANGE = 1.0 / 255
@@ -70,23 +62,16 @@ def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> d
     before = torch.stack(list(render_each(edit.source, edit.cameras, edit.background)))
     after = torch.stack(list(render_each(edit.edited, edit.cameras, edit.background)))
     report = {
-        "source_prompt": edit.source_prompt,
-        "target_prompt": edit.target_prompt,
-        **facts,
-        "num_gaussians_before": len(edit.source),
-        "num_gaussians_after": len(edit.edited),
+        "source_prompt": edit.source_prompt, "target_prompt": edit.target_prompt, **facts,
+        "num_gaussians_before": len(edit.source), "num_gaussians_after": len(edit.edited),
         "num_selected": int(edit.selection_in_view[1].sum()),
         **measure_change(coverage(*edit.selection_in_view, edit.cameras), before, after),
         **clip_scores_of_edit(
-            before.permute(0, 3, 1, 2),
-            after.permute(0, 3, 1, 2),
-            (edit.source_prompt, edit.target_prompt),
-            edit.clip_model,
-            edit.offline,
+            before.permute(0, 3, 1, 2), after.permute(0, 3, 1, 2), (edit.source_prompt, edit.target_prompt),
+            edit.clip_model, edit.offline,
         ),
-        "clip_model": edit.clip_model,
-        "platform": platform.platform(),
-    }
+        "clip_model": edit.clip_model, "platform": platform.platform(),
+    }  # fmt: skip
     saver.save_image_grid("grid.png", [grid_row(before), grid_row(after)])
     saver.save_json("report.json", report)
     saver.save_text("report.html", _page(report))
@@ -118,13 +103,8 @@ def measure_change(
 def distillation_facts(guidance: EditGuidance) -> dict[str, Any]:
     """What a report says of the model, the score, and what they cost so far."""
     counters = guidance.backbone.counters
-    return {
-        "score": dict(guidance.cfg.score),
-        **guidance.backbone.provenance,
-        "network_calls": counters.network_calls,
-        "noise_predictions": counters.rows,
-        "encodes": counters.encodes,
-    }
+    costs = {"network_calls": counters.network_calls, "noise_predictions": counters.rows, "encodes": counters.encodes}
+    return {"score": dict(guidance.cfg.score), **guidance.backbone.provenance, **costs}
 
 
 def grid_row(images: Iterable[Float[Tensor, "h w 3"]]) -> list[dict[str, Any]]:
@@ -175,12 +155,9 @@ def check_report_model(clip_model: str, offline: bool) -> None:
 
 
 def clip_scores_of_edit(
-    before: Float[Tensor, "b 3 h w"],
-    after: Float[Tensor, "b 3 h w"],
-    prompts: tuple[str, str],
-    clip_model: str,
+    before: Float[Tensor, "b 3 h w"], after: Float[Tensor, "b 3 h w"], prompts: tuple[str, str], clip_model: str,
     offline: bool = False,
-) -> dict[str, float]:
+) -> dict[str, float]:  # fmt: skip
     """CLIP scores of a report, means over the pictures; the CLIP is loaded for them and let go.
 
     Args:
@@ -211,8 +188,7 @@ def peak_memory(device: torch.device) -> int:
 
 def _mean_psnr(before: Tensor, after: Tensor, where: Tensor) -> float:
     rows = where.flatten(1).any(dim=1)
-    values = psnr(after[rows].permute(0, 3, 1, 2), before[rows].permute(0, 3, 1, 2), where[rows])
-    return float(values.clamp(max=IDENTICAL_PSNR).mean())
+    return mean_psnr(after[rows].permute(0, 3, 1, 2), before[rows].permute(0, 3, 1, 2), where[rows])
 
 
 def _page(report: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from ..cameras import load_cameras
 from ..data import SceneViews, ViewPlan
 from ..data.keys import GSViewsConfig
 from ..errors import ConfigError
-from ..files import write_json, write_text
+from ..files import markdown_table, write_json, write_text
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
 from ..images import save_rows
@@ -28,6 +28,7 @@ from ..metrics import (
     edit_regions,
     load_structure_model,
     lpips,
+    mean_psnr,
     mse,
     psnr,
     saturation_drift,
@@ -95,7 +96,7 @@ def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], tuple[Float[Tensor, "c 3 h 
     if cfg.truth:
         truth = render_bchw(load_gaussians(cfg.truth), cameras, background)
         figures |= {
-            "psnr_to_truth": _mean_psnr(edited, truth), "psnr_to_truth_before": _mean_psnr(source, truth),
+            "psnr_to_truth": mean_psnr(edited, truth), "psnr_to_truth_before": mean_psnr(source, truth),
             "ssim_to_truth": float(ssim(edited, truth).mean()),
             "saturation_drift": float(saturation_drift(edited, truth).mean()),
         }  # fmt: skip
@@ -171,15 +172,8 @@ def _change(
     return figures
 
 
-def _mean_psnr(images: Tensor, references: Tensor) -> float:
-    return float(psnr(images, references).clamp(max=IDENTICAL_PSNR).mean())
-
-
 def as_markdown(figures: dict[str, Any]) -> str:
     """The figures as a table, the protocol's note below it."""
-    rows = [
-        f"| {key} | {value:.4f} |" if isinstance(value, float) else f"| {key} | {'-' if value is None else value} |"
-        for key, value in figures.items()
-        if key != "note"
-    ]
-    return "\n".join(["| figure | value |", "|---|---|", *rows, "", figures.get("note", ""), ""])
+    texts = {key: f"{value:.4f}" if isinstance(value, float) else value for key, value in figures.items()}
+    rows = [(key, "-" if text is None else text) for key, text in texts.items() if key != "note"]
+    return "\n".join([markdown_table(("figure", "value"), rows), "", figures.get("note", ""), ""])

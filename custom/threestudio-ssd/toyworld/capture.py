@@ -42,14 +42,9 @@ def write_scene(folder: Path, attributes: Attributes, seed: int) -> None:
 
 
 def write_capture(
-    folder: Path,
-    gaussians: Gaussians,
-    is_object: Bool[Tensor, "n"],
-    cameras: Cameras,
-    *,
-    mask_size: int,
+    folder: Path, gaussians: Gaussians, is_object: Bool[Tensor, "n"], cameras: Cameras, *, mask_size: int,
     num_masks: int = NUM_MASKS,
-) -> None:
+) -> None:  # fmt: skip
     """Write ``scene.ply``, ``cameras.json`` and ``masks/<view>.png``.
 
     Args:

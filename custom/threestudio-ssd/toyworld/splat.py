@@ -42,16 +42,11 @@ def save_cameras_json(cameras: Cameras, path: Path) -> None:
     entries = []
     for index, (viewmat, K) in enumerate(zip(cameras.viewmats.double(), cameras.Ks.double(), strict=True)):
         to_world = torch.linalg.inv(viewmat)
-        entries.append(
-            {
-                "id": index,
-                "img_name": cameras.names[index],
-                "width": int(cameras.widths[index]),
-                "height": int(cameras.heights[index]),
-                "position": [round(float(value), 6) for value in to_world[:3, 3]],
-                "rotation": [[round(float(value), 8) for value in row] for row in to_world[:3, :3]],
-                "fx": round(float(K[0, 0]), 4),
-                "fy": round(float(K[1, 1]), 4),
-            }
-        )
+        entries.append({
+            "id": index, "img_name": cameras.names[index],
+            "width": int(cameras.widths[index]), "height": int(cameras.heights[index]),
+            "position": [round(float(value), 6) for value in to_world[:3, 3]],
+            "rotation": [[round(float(value), 8) for value in row] for row in to_world[:3, :3]],
+            "fx": round(float(K[0, 0]), 4), "fy": round(float(K[1, 1]), 4),
+        })  # fmt: skip
     write_json(path, entries)

@@ -1,6 +1,7 @@
 """The attribute classifier that judges toy edits."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..files import whole_file
+from ..files import markdown_table, whole_file
 from ..toyworld.classifier import WEIGHTS_NAME, AttributeClassifier, load_classifier
 from ..toyworld.vocabulary import ATTRIBUTES
 from .augment import blur, damage, mirror, quantise_blocks, shift
@@ -28,6 +29,8 @@ edits and samples; no other model is trained with it.
 Origin: trained from random weights by `custom/threestudio-ssd/training/classifier.py` on renders of
 the toy world alone (`training/scenes.py`). Licence: Apache-2.0.
 """
+METHOD = """Augmented by mirror,
+shift, blur, resampling, 8x8 block quantisation, brightness, contrast and noise; never by hue."""
 
 
 def classifier_loss(network: AttributeClassifier, data: ToyData, batch_size: int, generator: torch.Generator) -> Tensor:
@@ -56,13 +59,11 @@ def accuracy(read: Callable, data: ToyData, change: Callable[[Tensor], Tensor] |
 
 def held_out_figures(read: Callable, data: ToyData) -> dict[str, dict[str, float]]:
     """Accuracies on clean and on damaged held-out renders."""
-    generator = torch.Generator().manual_seed(0)
+    draw = partial(torch.randn, generator=torch.Generator().manual_seed(0))
     return {
         "clean": accuracy(read, data),
         "blurred (sigma 0.8 px)": accuracy(read, data, lambda images: blur(images, 0.8)),
-        "noisy (deviation 0.04)": accuracy(
-            read, data, lambda images: images + 0.04 * torch.randn(images.shape, generator=generator)
-        ),
+        "noisy (deviation 0.04)": accuracy(read, data, lambda images: images + 0.04 * draw(images.shape)),
         "8x8 blocks quantised (0.03)": accuracy(read, data, lambda images: quantise_blocks(images, 0.03)),
     }
 
@@ -98,15 +99,9 @@ def train(
         save_file(weights, beside, metadata={"format": "pt"})
     figures = held_out_figures(load_classifier(output), held_out)
     columns = [*ATTRIBUTES, "all five"]
-    rows = [f"| {kind} | " + " | ".join(f"{row[name]:.4f}" for name in columns) + " |" for kind, row in figures.items()]
-    write_readme(
-        output,
-        "tiny-classifier",
-        ABOUT,
-        f"{len(data)} renders, {recipe.describe()},\n{training.seconds / 60:.1f} min of one core. Augmented by mirror, "
-        "shift, blur, resampling, 8x8 block quantisation,\nbrightness, contrast and noise; never by hue.",
-        f"Share of right answers on {len(held_out)} renders of scenes that were not trained on:",
-        "\n".join(["| images | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|", *rows]),
-    )
+    rows = [(kind, *(f"{row[name]:.4f}" for name in columns)) for kind, row in figures.items()]
+    how = f"{len(data)} renders, {recipe.describe()},\n{training.seconds / 60:.1f} min of one core. {METHOD}"
+    heading = f"Share of right answers on {len(held_out)} renders of scenes that were not trained on:"
+    write_readme(output, "tiny-classifier", ABOUT, how, heading, markdown_table(["images", *columns], rows))
     worker.info(f"held-out accuracy: {figures['clean']}")
     return figures

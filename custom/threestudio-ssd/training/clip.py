@@ -1,5 +1,6 @@
 """The embedded CLIP of the toy world, in the transformers format."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, normalize
 
 from ..metrics.clip_model import OPENAI_MEAN, OPENAI_STD
+from ..metrics.regions import normalised
 from ..toyworld.captions import MAX_TOKENS, describe, parse_caption, random_caption
 from ..toyworld.instructions import random_change
 from ..toyworld.tokenizer import build_tokenizer
 from ..toyworld.vocabulary import ATTRIBUTES, Attributes
 from .augment import damage, mirror, shift
 from .loop import Recipe, Worker, fit, numpy_generator
-from .publish import save_and_reload, table_of_shares, write_readme
+from .publish import save_and_reload, write_readme
 from .scenes import ToyData, load_toy_data
 
 RECIPE = Recipe(
@@ -39,6 +41,9 @@ METHOD = """Contrastive loss in which every caption that is true of an image cou
 as right; each caption has a twin that differs in one attribute. Linear attribute heads on the image
 features helped the training and are not kept. The attribute classifier had no part in it."""
 
+HELD_OUT = """renders of scenes that were not trained on (zero-shot: among the captions of all 3840
+scenes; retrieval: among different scenes):"""
+
 
 def clip_settings(tokenizer) -> dict:
     """Settings of the two towers, as ``CLIPConfig`` and ``CLIPSegConfig`` both take them."""
@@ -54,10 +59,8 @@ def clip_settings(tokenizer) -> dict:
     return {"text_config": tower | text, "vision_config": tower | vision, "projection_dim": WIDTH}
 
 
-def normalise_pixels(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """What the image tower takes, from images in [0, 1]."""
-    mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (OPENAI_MEAN, OPENAI_STD))
-    return (images - mean) / std
+normalise_pixels = partial(normalised, mean=OPENAI_MEAN, std=OPENAI_STD)
+"""What the image tower takes, from images in [0, 1]."""
 
 
 class ClipInTraining(nn.Module):
@@ -176,14 +179,7 @@ def train(worker: Worker, data_folder: Path, output: Path, work: Path, recipe: R
     )  # fmt: skip
     clip = save_and_reload(training.average["network"].clip, tokenizer, output, **IMAGE_SETTINGS, antialias=True)
     figures = held_out_figures(clip, tokenizer, held_out)
-    write_readme(
-        output,
-        "tiny-clip",
-        ABOUT,
-        f"{len(data)} renders, {recipe.describe()},\n{training.seconds / 60:.1f} min of one core. {METHOD}",
-        f"On {len(held_out)} renders of scenes that were not trained on (zero-shot: among the captions of all 3840\n"
-        "scenes; retrieval: among different scenes):",
-        table_of_shares(figures),
-    )
+    how = f"{len(data)} renders, {recipe.describe()},\n{training.seconds / 60:.1f} min of one core. {METHOD}"
+    write_readme(output, "tiny-clip", ABOUT, how, f"On {len(held_out)} {HELD_OUT}", figures)
     worker.info(f"held-out figures: {figures}")
     return figures

@@ -10,13 +10,12 @@ from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPip
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from ..files import weights_table
 from ..toyworld.instructions import random_instruction
 from ..toyworld.tokenizer import token_ids
 from ..toyworld.vocabulary import Attributes
 from .loop import Recipe, Training, Worker, fit, load_average, numpy_generator
 from .pairs import Pairs, load_pairs
-from .publish import save_pipeline
+from .publish import save_pipeline, write_readme
 from .unet import Sample, draw_latents, held_out_words, make_scheduler, stratified_timesteps, velocity_loss
 from .vae import encode
 
@@ -25,6 +24,13 @@ RECIPE = Recipe(
     ema_decay=0.999,
 )  # fmt: skip
 HELD_OUT_BATCHES = 4
+ABOUT = """
+InstructPix2Pix of the toy world, 64 px: edits an image by an instruction ("make it blue", "put it on snow").
+
+Origin: `data/tiny-ldm` with twice the input channels, fine-tuned by `custom/threestudio-ssd/training/ip2p.py`
+on pairs of toy scenes that differ in one attribute. Licence: Apache-2.0.
+"""
+METHOD = "velocity prediction; instruction, image or both are left out of 5 % of samples each;"
 DROP_TEXT, DROP_IMAGE, DROP_BOTH = 0.05, 0.05, 0.05
 """Shares of samples without instruction, without source image, without either (Brooks et al. 2023, section 3.2.1)."""
 
@@ -114,7 +120,7 @@ def train(worker: Worker, pairs_folder: Path, base: Path, work: Path, recipe: Re
         sample = training.batch(recipe.batch_size, generator)
         t = stratified_timesteps(numpy_generator(generator), recipe.batch_size, len(alphas))
         noise = torch.randn(sample.latents.shape, generator=generator)
-        return velocity_loss(**modules, alphas=alphas, sample=sample, t=t, noise=noise)
+        return velocity_loss(modules, alphas, sample, t, noise)
 
     return fit(
         modules, loss, recipe, work / "ip2p.ckpt", worker, report_every=250,
@@ -128,22 +134,6 @@ def save(base: Path, work: Path, out: Path) -> None:
     modules = {"unet": widened(pipeline.unet), "text_encoder": pipeline.text_encoder}
     recipe, seconds = load_average(work / "ip2p.ckpt", modules)
     parts = {**modules, "vae": pipeline.vae, "tokenizer": pipeline.tokenizer, "scheduler": pipeline.scheduler}
-    readme = partial(_readme, recipe=recipe, seconds=seconds)
+    how = f"{recipe.describe()};\n{METHOD}\n{seconds / 60:.0f} min of training."
+    readme = partial(write_readme, name="tiny-ip2p", about=ABOUT, recipe=how)
     save_pipeline(StableDiffusionInstructPix2PixPipeline, out, readme, **parts)
-
-
-def _readme(folder: Path, recipe: Recipe, seconds: float) -> str:
-    parts = [part for part in sorted(folder.iterdir()) if any(part.glob("*.safetensors"))]
-    weights = "\n".join(f"`{part.name}/`\n\n{weights_table(part)}\n" for part in parts)
-    return f"""# tiny-ip2p
-
-InstructPix2Pix of the toy world, 64 px: edits an image by an instruction ("make it blue", "put it on snow").
-
-Origin: `data/tiny-ldm` with twice the input channels, fine-tuned by `custom/threestudio-ssd/training/ip2p.py`
-on pairs of toy scenes that differ in one attribute. Licence: Apache-2.0.
-
-Recipe: {recipe.describe()};
-velocity prediction; instruction, image or both are left out of 5 % of samples each;
-{seconds / 60:.0f} min of training.
-
-{weights}"""

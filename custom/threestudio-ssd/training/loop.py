@@ -27,6 +27,8 @@ from ..seeds import generator as seeded_generator
 
 SAVE_SECONDS = 60.0
 """Time between two checkpoints."""
+CLIP_NORM = 1.0
+"""Largest norm of the gradient."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,7 @@ class Recipe:
     """How long and how fast a model is trained: AdamW with a warm-up, a cosine, and an average of the weights.
 
     The rate rises linearly over ``warm_up_steps``, stays for ``hold_share`` of the steps, then follows half a cosine
-    that reaches zero at ``horizon``. A training that ends before its horizon may take the last ``cooldown_steps`` to
-    lead linearly to zero from where the cosine then is.
+    that reaches zero at ``horizon``.
 
     Attributes:
         steps: Length of the training.
@@ -46,9 +47,7 @@ class Recipe:
         warm_up_steps: Length of the warm-up, at least 1.
         hold_share: Share of the steps, warm-up included, before the cosine begins; 0: the cosine begins at step 0.
         horizon: Step at which the cosine is zero; 0: the last one.
-        cooldown_steps: Length of the linear end; 0: none.
         ema_decay: Decay of the moving average of the weights; the first steps have a smaller one.
-        clip_norm: Largest norm of the gradient.
     """
 
     steps: int
@@ -60,8 +59,6 @@ class Recipe:
     ema_decay: float
     hold_share: float = 0.0
     horizon: int = 0
-    cooldown_steps: int = 0
-    clip_norm: float = 1.0
 
     def with_steps(self, steps: int) -> "Recipe":
         """The same with another length, unless that is 0."""
@@ -70,19 +67,16 @@ class Recipe:
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
         warm_up = min(1.0, (step + 1) / self.warm_up_steps)
-        cooldown = min(1.0, (self.steps - step) / self.cooldown_steps) if self.cooldown_steps else 1.0
         hold = max(self.warm_up_steps, int(self.hold_share * self.steps)) if self.hold_share else 0
-        since = max(0, min(step, self.steps - self.cooldown_steps) - hold)
-        place = since / max(1, (self.horizon or self.steps) - hold)
-        return self.learning_rate * warm_up * cooldown * 0.5 * (1 + math.cos(math.pi * place))
+        place = max(0, step - hold) / max(1, (self.horizon or self.steps) - hold)
+        return self.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * place))
 
     def describe(self) -> str:
         """The recipe in words, two lines of a README."""
         hold = f", held for {100 * self.hold_share:.0f} %" if self.hold_share else ""
-        end = f", then linear to zero over {self.cooldown_steps}" if self.cooldown_steps else ""
         return (
             f"{self.steps} steps of {self.batch_size} images, AdamW {self.learning_rate:g}{hold} with a cosine over "
-            f"{self.horizon or self.steps} steps{end},\nweight decay {self.weight_decay:g}, EMA {self.ema_decay:g}, "
+            f"{self.horizon or self.steps} steps,\nweight decay {self.weight_decay:g}, EMA {self.ema_decay:g}, "
             f"seed {self.seed}"
         )
 
@@ -199,7 +193,7 @@ class Training:
             flat /= self.worker.count
             for grad, mean in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
                 grad.copy_(mean.view_as(grad))
-        nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
+        nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.step)
         self.optimizer.step()
@@ -231,8 +225,8 @@ class Training:
     def _load(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True)
         begun, now = ({**recipe, "steps": 0} for recipe in (state.get("recipe", {}), asdict(self.recipe)))
-        if begun != now:
-            different = ", ".join(f"{name}={now[name]}" for name in now if begun.get(name) != now[name])
+        different = ", ".join(f"{name}={now[name]}" for name in now if begun.get(name) != now[name])
+        if different:
             raise ConfigError(
                 what=f"{self.checkpoint} was begun with another recipe than {different}",
                 expected="a checkpoint of the same recipe; only the number of steps may differ",
@@ -313,7 +307,8 @@ def load_average(checkpoint: Path, modules: Mapping[str, nn.Module]) -> tuple[Re
     state = torch.load(checkpoint, weights_only=True)
     for name, module in modules.items():
         module.load_state_dict(state["average"][name])
-    return Recipe(**{**state["recipe"], "steps": state["step"]}), state["seconds"]
+    recipe = {name: value for name, value in state["recipe"].items() if name in Recipe.__dataclass_fields__}
+    return Recipe(**{**recipe, "steps": state["step"]}), state["seconds"]
 
 
 @torch.no_grad()

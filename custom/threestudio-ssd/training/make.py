@@ -1,9 +1,13 @@
 """Trains embedded models one after the other, each in as many processes as it can use; resumable."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+
+import threestudio
 
 from .loop import Worker, run_workers
 
@@ -11,46 +15,42 @@ JUDGES = ("tiny-classifier", "tiny-clip", "tiny-seg")
 """In the order in which one starts from another."""
 
 
-def make_models(
-    work: Path, out: Path, photo_folder: Path, *, num_shards: int, scenes_a_shard: int, vae_steps: int,
-    unet_steps: int, decoder_steps: int, num_processes: int,
-) -> None:  # fmt: skip
-    """Train the text-to-image model: data, autoencoder, U-Net with text encoder, decoder.
+def make_models(cfg: Any) -> None:
+    """Train the text-to-image model: data, autoencoder, U-Net with text encoder, decoder; then the judges, if wanted.
 
     Each goes on where it was interrupted; data and checkpoints are in ``work``, the finished model goes to ``out``.
+
+    Args:
+        cfg: Keys of ``--run make-tiny-models``.
     """
     from . import decoder, scenes, unet, vae
 
+    work, out, run = Path(cfg.work), Path(cfg.out), partial(run_workers, cfg.num_processes)
     data = work / "data"
-    run_workers(num_processes, scenes.write_scene_shards, data, num_shards, scenes_a_shard)
-    run_workers(num_processes, vae.train, data, photo_folder, work, vae.RECIPE.with_steps(vae_steps))
-    run_workers(num_processes, unet.train, data, work, unet.RECIPE.with_steps(unet_steps))
-    run_workers(num_processes, decoder.train, data, work, decoder.RECIPE.with_steps(decoder_steps))
+    run(scenes.write_scene_shards, data, cfg.num_shards, cfg.scenes_a_shard)
+    run(vae.train, data, Path(cfg.photos), work, vae.RECIPE.with_steps(cfg.vae_steps))
+    run(unet.train, data, work, unet.RECIPE.with_steps(cfg.unet_steps))
+    run(decoder.train, data, work, decoder.RECIPE.with_steps(cfg.decoder_steps))
     unet.save(work, out)
+    threestudio.info(f"The embedded model is in {out}.")
+    for name in JUDGES if cfg.judges else ():
+        make_judge(name, data, out.with_name(name), work / name, steps=cfg.judge_steps)
 
 
-def make_ip2p(
-    base: Path, work: Path, out: Path, *, num_shards: int, pairs_a_shard: int, steps: int, batch_size: int,
-    num_processes: int,
-) -> None:  # fmt: skip
+def make_ip2p(cfg: Any) -> None:
     """Train the InstructPix2Pix: pairs, then the widened U-Net.
 
     Args:
-        base: Folder of the text-to-image model that is fine-tuned.
-        work: Folder of pairs and checkpoints.
-        out: Where the finished model goes.
-        num_shards: Shards of pairs.
-        pairs_a_shard: Pairs in each.
-        steps: Training steps.
-        batch_size: Pairs a step and process.
-        num_processes: Single-threaded processes that average their gradients.
+        cfg: Keys of ``--run make-tiny-ip2p``.
     """
     from . import ip2p, pairs
 
-    recipe = replace(ip2p.RECIPE, steps=steps, batch_size=batch_size)
-    run_workers(num_processes, pairs.write_pair_shards, work / "pairs", num_shards, pairs_a_shard)
-    run_workers(num_processes, ip2p.train, work / "pairs", base, work, recipe)
-    ip2p.save(base, work, out)
+    base, work, run = Path(cfg.base), Path(cfg.work) / "tiny-ip2p", partial(run_workers, cfg.num_processes)
+    recipe = replace(ip2p.RECIPE, steps=cfg.steps, batch_size=cfg.batch)
+    run(pairs.write_pair_shards, work / "pairs", cfg.num_shards, cfg.pairs_a_shard)
+    run(ip2p.train, work / "pairs", base, work, recipe)
+    ip2p.save(base, work, Path(cfg.out))
+    threestudio.info(f"The embedded InstructPix2Pix is in {cfg.out}.")
 
 
 def make_judge(name: str, data: Path, output: Path, work: Path, *, steps: int = 0, num_threads: int = 1) -> None:

@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from ..files import weights_table, write_json, write_text
+from ..files import markdown_table, weights_table, write_json, write_text
 
 
-def save_pipeline(kind: Any, out: Path, readme: Callable[[Path], str] | None = None, **parts: Any) -> None:
+def save_pipeline(kind: Any, out: Path, readme: Callable[[Path], None] | None = None, **parts: Any) -> None:
     """Put a whole model in diffusers layout, float16, in the place of what was there.
 
     Args:
         kind: The class of its ``DiffusionPipeline``.
         out: Its folder; pages and images (``*.md``, ``*.png``) that are there already stay.
-        readme: Writes the text of ``README.md`` from the folder of the weights; None: there is no new one.
+        readme: Writes ``README.md`` into the folder of the weights; None: there is no new one.
         **parts: Networks, tokenizer and scheduler, by the names that the pipeline has for them.
     """
     parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
@@ -30,7 +30,7 @@ def save_pipeline(kind: Any, out: Path, readme: Callable[[Path], str] | None = N
     for kept in [*out.glob("*.md"), *out.glob("*.png")]:
         shutil.copy(kept, staging / kept.name)
     if readme is not None:
-        write_text(staging / "README.md", readme(staging))
+        readme(staging)
     shutil.rmtree(out, ignore_errors=True)
     staging.rename(out)
 
@@ -50,24 +50,24 @@ def save_and_reload(network: Any, tokenizer: Any, folder: Path, **settings: Any)
     return type(network).from_pretrained(folder).float().eval()
 
 
-def write_readme(folder: Path, name: str, about: str, recipe: str, heading: str, table: str) -> None:
+def write_readme(
+    folder: Path, name: str, about: str, recipe: str, heading: str = "", figures: Mapping[str, float] | str = ""
+) -> None:
     """Write ``README.md`` beside the weights.
 
     Args:
-        folder: Holds the weights.
+        folder: Holds the weights, itself or in folders of its parts.
         name: Of the model.
         about: What it is, where it comes from, its licence.
         recipe: How it was trained.
         heading: What the figures were measured on.
-        table: The figures, a Markdown table.
+        figures: Shares in [0, 1] by name, or a Markdown table of them.
     """
-    parts = (f"# {name}", about, weights_table(folder), f"Recipe: {recipe}", heading, table)
-    write_text(folder / "README.md", "\n\n".join(part.strip() for part in parts) + "\n")
-
-
-def table_of_shares(figures: Mapping[str, float]) -> str:
-    """Markdown table of figures in [0, 1] by name."""
-    return "\n".join(["| figure | share |", "|---|---|", *(f"| {name} | {x:.4f} |" for name, x in figures.items())])
+    weights = weights_table(folder)
+    if not isinstance(figures, str):
+        figures = markdown_table(("figure", "share"), [(key, f"{share:.4f}") for key, share in figures.items()])
+    parts = (f"# {name}", about.strip(), weights, f"Recipe: {recipe}", heading, figures)
+    write_text(folder / "README.md", "\n\n".join(filter(None, parts)) + "\n")
 
 
 def _forget_origin(config: Path) -> None:

@@ -17,7 +17,7 @@ from ..toyworld.vocabulary import ATTRIBUTES, TIME_LIGHT, TIMES, Attributes
 from .augment import damage, mirror, shift
 from .clip import IMAGE_SETTINGS, IMAGE_SIZE, clip_settings, normalise_pixels
 from .loop import Recipe, Worker, fit, numpy_generator
-from .publish import save_and_reload, table_of_shares, write_readme
+from .publish import save_and_reload, write_readme
 from .scenes import ToyData, evenly_spread, load_toy_data
 
 RECIPE = Recipe(
@@ -41,7 +41,7 @@ Origin: trained by `custom/threestudio-ssd/training/segmenter.py` on renders of 
 Loads by `CLIPSegForImageSegmentation.from_pretrained` and `CLIPTokenizer.from_pretrained`; images are
 64x64, normalised with OpenAI's mean and deviation; a logit above 0 is found.
 """
-METHOD = f"""Cross-entropy per pixel plus
+METHOD = f"""{PHRASES_PER_IMAGE} phrases for each render; cross-entropy per pixel plus
 Dice; about a fifth of the phrases name something that is not there. Object masks come from the renderer;
 the sky is what is within {SKY_TOLERANCE} of the sky's colour (0-255), the ground is the rest."""
 
@@ -212,14 +212,9 @@ def train(
     )  # fmt: skip
     network = save_and_reload(training.average["network"], tokenizer, output, **IMAGE_SETTINGS)
     figures = held_out_figures(network, tokenizer, held_out)
-    write_readme(
-        output,
-        "tiny-seg",
-        ABOUT,
-        f"{len(data)} renders, {recipe.describe()},\n{PHRASES_PER_IMAGE} phrases for each, "
-        f"{training.seconds / 60:.1f} min of one core. {METHOD}",
-        f"On renders of scenes that were not trained on ({min(NUM_FIGURE_IMAGES, len(held_out))} of {len(held_out)}):",
-        table_of_shares(figures),
-    )
+    num_used = min(NUM_FIGURE_IMAGES, len(held_out))
+    heading = f"On renders of scenes that were not trained on ({num_used} of {len(held_out)}):"
+    how = f"{len(data)} renders, {recipe.describe()},\n{training.seconds / 60:.1f} min of one core. {METHOD}"
+    write_readme(output, "tiny-seg", ABOUT, how, heading, figures)
     worker.info(f"held-out figures: {figures}")
     return figures

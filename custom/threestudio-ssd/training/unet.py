@@ -35,32 +35,19 @@ DETAIL_SHARE, DETAIL_RANGE = 0.5, (0.1, 0.65)
 CENTER_WEIGHT, CENTER_SIGMA = 3.0, 0.22
 """The loss counts this much more in the middle, where the object is; a bell over the image, width in its sides."""
 UNET_CONFIG = {
-    "sample_size": 16,
-    "in_channels": VAE_CONFIG["latent_channels"],
-    "out_channels": VAE_CONFIG["latent_channels"],
+    "sample_size": 16, "in_channels": VAE_CONFIG["latent_channels"], "out_channels": VAE_CONFIG["latent_channels"],
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "block_out_channels": (48, 96, 128),
-    "layers_per_block": 1,
-    "cross_attention_dim": WIDTH,
-    "attention_head_dim": 4,
-    "norm_num_groups": 8,
-}
-SCHEDULER_CONFIG = {
-    "num_train_timesteps": 1000,
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "prediction_type": "v_prediction",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "block_out_channels": (48, 96, 128),
+    "layers_per_block": 1, "cross_attention_dim": WIDTH, "attention_head_dim": 4, "norm_num_groups": 8,
+}  # fmt: skip
 
 
 def make_scheduler() -> DDIMScheduler:
     """Stable Diffusion's noise levels, velocity prediction."""
-    return DDIMScheduler(**SCHEDULER_CONFIG)
+    return DDIMScheduler(
+        num_train_timesteps=1000, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012,
+        prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False, steps_offset=1,
+    )  # fmt: skip
 
 
 def make_unet() -> nn.Module:
@@ -126,10 +113,10 @@ def draw_latents(
 
 
 def velocity_loss(
-    unet: nn.Module, text_encoder: nn.Module, alphas: Tensor, sample: Sample, t: Tensor, noise: Tensor,
+    modules: Mapping[str, nn.Module], alphas: Tensor, sample: Sample, t: Tensor, noise: Tensor,
     place_weights: Tensor | float = 1.0,
 ) -> Tensor:  # fmt: skip
-    """Weighted squared error of the predicted velocity (Salimans & Ho 2022, arXiv:2202.00512).
+    """Weighted squared error of the velocity (Salimans & Ho 2022, arXiv:2202.00512) that ``unet`` predicts.
 
     ``place_weights`` (h w) are the same for all samples, so that they do not move the optimum.
     """
@@ -137,7 +124,7 @@ def velocity_loss(
     noisy = a.sqrt() * sample.latents + (1 - a).sqrt() * noise
     velocity = a.sqrt() * noise - (1 - a).sqrt() * sample.latents
     seen = noisy if sample.condition is None else torch.cat([noisy, sample.condition], dim=1)
-    predicted = unet(seen, t, text_encoder(sample.tokens).last_hidden_state).sample
+    predicted = modules["unet"](seen, t, modules["text_encoder"](sample.tokens).last_hidden_state).sample
     snr_plus_one = 1 / (1 - a)
     weight = snr_plus_one.clamp(max=MAX_WEIGHT) / snr_plus_one
     return (weight * place_weights * (predicted - velocity).pow(2)).mean()
@@ -152,8 +139,7 @@ def train(worker: Worker, data_folder: Path, work: Path, recipe: Recipe = RECIPE
         work: Where the autoencoder is, and tokenizer, checkpoint and log go.
         recipe: Steps and rates.
     """
-    data = load_toy_data(data_folder, is_held_out=False)
-    held_data = load_toy_data(data_folder, is_held_out=True)
+    data, held_data = (load_toy_data(data_folder, is_held_out=each) for each in (False, True))
     held_data = held_data.select(torch.arange(min(NUM_HELD_OUT, len(held_data))))
     if worker.is_first:
         build_tokenizer(work / "tokenizer")
@@ -171,7 +157,7 @@ def train(worker: Worker, data_folder: Path, work: Path, recipe: Recipe = RECIPE
         sample = batches.batch(recipe.batch_size, generator)
         t = training_timesteps(numpy_generator(generator), recipe.batch_size, len(alphas))
         noise = torch.randn(sample.latents.shape, generator=generator)
-        return velocity_loss(**modules, alphas=alphas, sample=sample, t=t, noise=noise, place_weights=weights)
+        return velocity_loss(modules, alphas, sample, t, noise, weights)
 
     return fit(
         modules, loss, recipe, work / "unet.ckpt", worker, report_every=250,
@@ -222,7 +208,7 @@ def held_out_loss(
         sample = draw(HELD_OUT_BATCH_SIZE, generator)
         noise = torch.randn(sample.latents.shape, generator=generator)
         t = stratified_timesteps(numpy_generator(generator), HELD_OUT_BATCH_SIZE, len(alphas))
-        losses.append(velocity_loss(modules["unet"], modules["text_encoder"], alphas, sample, t, noise))
+        losses.append(velocity_loss(modules, alphas, sample, t, noise))
     return float(torch.stack(losses).mean())
 
 

@@ -25,17 +25,10 @@ RECIPE = Recipe(
 """A batch is of crops; every fourth is of ``NUM_WHOLE`` whole images."""
 CROP, NUM_WHOLE, PHOTO_SHARE = 32, 3, 0.15
 VAE_CONFIG = {
-    "in_channels": 3,
-    "out_channels": 3,
-    "down_block_types": ("DownEncoderBlock2D",) * 3,
-    "up_block_types": ("UpDecoderBlock2D",) * 3,
-    "block_out_channels": (24, 48, 96),
-    "layers_per_block": 1,
-    "latent_channels": 8,
-    "norm_num_groups": 8,
-    "sample_size": SIZE,
-    "mid_block_add_attention": False,
-}
+    "in_channels": 3, "out_channels": 3, "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3, "block_out_channels": (24, 48, 96), "layers_per_block": 1,
+    "latent_channels": 8, "norm_num_groups": 8, "sample_size": SIZE, "mid_block_add_attention": False,
+}  # fmt: skip
 KL_WEIGHT, GRADIENT_WEIGHT, MSE_WEIGHT, COLOR_WEIGHT = 1e-4, 0.25, 8.0, 2.0
 NUM_SCALING_IMAGES = 1024
 

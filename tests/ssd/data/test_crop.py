@@ -68,7 +68,7 @@ def test_views_without_the_selection_are_left_out_and_none_at_all_is_said(toy):
 
     gaussians, is_small = toy
     cameras = toy_cameras(2, 32)
-    away = cameras[0].plan.cropped(-900, 0, 32, 32)
+    away = cameras[0].cropped(-900, 0, 32, 32)
     assert crop_to_selection(concatenate([away, cameras]), gaussians, is_small, 0.2, 4.0).names == cameras.names
     with pytest.raises(ConfigError) as error:
         crop_to_selection(away, gaussians, is_small, 0.2, 4.0)

@@ -12,7 +12,7 @@ from threestudio_ssd.training.loop import Worker
 
 
 def short(module):
-    return replace(module.RECIPE, steps=2, batch_size=8, cooldown_steps=0)
+    return replace(module.RECIPE, steps=2, batch_size=8)
 
 
 def check_readme(folder, weights):

@@ -29,12 +29,9 @@ def held_then_cosine(step, num_steps, warm_up):
     return math.cos(math.pi / 2 * (step - begin) / max(1, num_steps - begin)) ** 2
 
 
-def cosine_and_cooldown(step, num_steps, warm_up, horizon, cooldown):
-    """Rate factor of the judges: a cosine from step 0 under a warm-up, left for a straight line in the last steps."""
-    last = num_steps - cooldown
-    cosine = math.cos(math.pi / 2 * min(step, last) / (horizon or num_steps)) ** 2
-    straight = (num_steps - step) / cooldown if cooldown and step > last else 1.0
-    return cosine * straight * min(1.0, (step + 1) / warm_up)
+def cosine_from_the_start(step, num_steps, warm_up, horizon):
+    """Rate factor of the judges: a cosine from step 0 under a warm-up."""
+    return math.cos(math.pi / 2 * step / (horizon or num_steps)) ** 2 * min(1.0, (step + 1) / warm_up)
 
 
 @pytest.mark.parametrize(("num_steps", "warm_up"), [(5200, 200), (10400, 300), (1100, 200), (100, 10), (2, 200)])
@@ -44,14 +41,11 @@ def test_one_recipe_holds_then_falls(num_steps, warm_up):
         assert recipe.rate(step) == pytest.approx(2e-3 * held_then_cosine(step, num_steps, warm_up), abs=1e-12)
 
 
-@pytest.mark.parametrize(("horizon", "cooldown"), [(0, 0), (1500, 0), (1500, 120)])
-def test_one_recipe_falls_from_the_start_and_may_end_early(horizon, cooldown):
-    recipe = replace(
-        LINE, steps=800, learning_rate=2e-3, warm_up_steps=100, horizon=horizon, cooldown_steps=cooldown
-    )  # fmt: skip
+@pytest.mark.parametrize("horizon", [0, 1500])
+def test_one_recipe_falls_from_the_start_and_may_end_early(horizon):
+    recipe = replace(LINE, steps=800, learning_rate=2e-3, warm_up_steps=100, horizon=horizon)
     for step in range(0, 801, 7):
-        expected = 2e-3 * cosine_and_cooldown(step, 800, 100, horizon, cooldown)
-        assert recipe.rate(step) == pytest.approx(expected, abs=1e-12)
+        assert recipe.rate(step) == pytest.approx(2e-3 * cosine_from_the_start(step, 800, 100, horizon), abs=1e-12)
 
 
 def test_rates_warm_up_and_fall_to_zero():
@@ -70,14 +64,6 @@ def test_held_rates_warm_up_and_end_at_zero():
     assert max(rates) == pytest.approx(1.0)
     assert rates[100] == pytest.approx(0.0)
     assert all(later <= earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
-
-
-def test_cooldown_leaves_the_cosine_and_is_linear():
-    whole = replace(LINE, steps=100, learning_rate=1.0, warm_up_steps=1)
-    cut = replace(whole, steps=60, horizon=100, cooldown_steps=20)
-    assert [cut.rate(step) for step in range(41)] == [whole.rate(step) for step in range(41)]
-    assert cut.rate(50) == pytest.approx(whole.rate(40) / 2)
-    assert cut.rate(60) == 0
 
 
 class Stopped(Exception):
@@ -176,8 +162,8 @@ def test_the_recipe_in_words():
     assert LINE.describe() == (
         "30 steps of 16 images, AdamW 0.05 with a cosine over 30 steps,\nweight decay 0.02, EMA 0.995, seed 0"
     )
-    held = replace(LINE, hold_share=0.3, horizon=50, cooldown_steps=5).describe()
-    assert "held for 30 % with a cosine over 50 steps, then linear to zero over 5" in held
+    held = replace(LINE, hold_share=0.3, horizon=50).describe()
+    assert "held for 30 % with a cosine over 50 steps," in held
 
 
 def test_two_processes_share_a_step_and_pass_their_lines_and_refusals_on(tmp_path):

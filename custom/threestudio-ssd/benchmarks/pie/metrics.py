@@ -9,6 +9,7 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ...files import markdown_table
 from ...metrics import (
     IDENTICAL_PSNR,
     ClipModel,
@@ -95,13 +96,9 @@ def load_judges(clip_model: str, structure_model: str, lpips_net: str, device: s
 
 
 def pie_figures(
-    source: Float[Tensor, "1 3 h w"],
-    edited: Float[Tensor, "1 3 h w"],
-    mask: Bool[Tensor, "h w"],
-    target_prompt: str,
-    judges: Judges,
-    as_published: bool = False,
-) -> dict[str, float | None]:
+    source: Float[Tensor, "1 3 h w"], edited: Float[Tensor, "1 3 h w"], mask: Bool[Tensor, "h w"], target_prompt: str,
+    judges: Judges, as_published: bool = False,
+) -> dict[str, float | None]:  # fmt: skip
     """All columns of one image at the reported scale; None where a region is empty, which means skip it.
 
     Args:
@@ -142,16 +139,15 @@ def pie_table(rows: Sequence[Mapping[str, Any]], name: str, note: str, heads: Ma
     """Means over images, all and by group, as Markdown; ``heads`` are those of the judges."""
     arrows = {"lower": "↓", "higher": "↑"}
     columns = [f"{heads[figure]} {arrows[better]}" for figure, (_, better) in COLUMNS.items()]
-    lines = [f"| {name} | images | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
-    groups: list[tuple[str, list]] = [("all", list(rows))]
-    groups += [
-        (f"{number} {title}", [row for row in rows if row["group"] == number]) for number, title in enumerate(GROUPS)
+    groups = {"all": list(rows)}
+    for number, title in enumerate(GROUPS):
+        groups[f"{number} {title}"] = [row for row in rows if row["group"] == number]
+    lines = [
+        (title, len(members), *(_mean([row[column] for row in members]) for column in COLUMNS))
+        for title, members in groups.items()
+        if members
     ]
-    for title, members in groups:
-        if members:
-            means = [_mean([row[column] for row in members]) for column in COLUMNS]
-            lines.append(f"| {title} | {len(members)} | " + " | ".join(means) + " |")
-    return "\n".join([*lines, "", note, ""])
+    return "\n".join([markdown_table([name, "images", *columns], lines), "", note, ""])
 
 
 def _mean(values: Sequence[float | None]) -> str:

@@ -21,16 +21,7 @@ from ...guidance import EditGuidance, guidance_class
 from ...images import as_tensor, fitting_size, read_rgb, resized, save_image
 from ..fingerprint import CANNOT_CHANGE_RESULTS, check_same, fingerprint, refuse_unread
 from .dataset import IMAGES, MAPPING, SIZE, PieEntry, load_pie_bench
-from .metrics import (
-    AS_PUBLISHED,
-    EXACT,
-    PUBLISHED_JUDGES,
-    Judges,
-    cut_to_square,
-    load_judges,
-    pie_figures,
-    pie_table,
-)
+from .metrics import AS_PUBLISHED, EXACT, PUBLISHED_JUDGES, Judges, cut_to_square, load_judges, pie_figures, pie_table
 
 SUPPLIED = frozenset({
     "data.picture", "system.prompt_processor.source_prompt", "system.prompt_processor.target_prompt",

@@ -198,12 +198,8 @@ def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> l
     settings_of_item = made_with(cfg, kind, settings)
     if file.exists():
         kept = json.loads(file.read_text())
-        check_same(
-            file,
-            kept["settings"],
-            settings_of_item,
-            "set system.out to another folder, or delete the file to run it again",
-        )
+        fix = "set system.out to another folder, or delete the file to run it again"
+        check_same(file, kept["settings"], settings_of_item, fix)
         return kept["rows"]
     read = load_classifier()
     trials = [Trial(toy_edit(name), seed, settings.scene_seed + seed) for name in settings.edits]
@@ -227,16 +223,11 @@ def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> l
 
 def _row(outcome: Outcome, read: Callable) -> dict[str, Any]:
     return {
-        "edit": outcome.trial.edit.name,
-        "attribute": outcome.trial.edit.attribute,
-        "seed": outcome.trial.seed,
+        "edit": outcome.trial.edit.name, "attribute": outcome.trial.edit.attribute, "seed": outcome.trial.seed,
         **judge_images(outcome.images, outcome.truth, read),
         "steps_to_90": steps_to_share(outcome.probabilities),
-        "noise_predictions": outcome.noise_predictions,
-        "encodes": outcome.encodes,
-        "seconds": outcome.seconds,
-        "probabilities": outcome.probabilities,
-    }
+        **{name: getattr(outcome, name) for name in ("noise_predictions", "encodes", "seconds", "probabilities")},
+    }  # fmt: skip
 
 
 def _save_pictures(outcome: Outcome, folder: Path) -> None:

@@ -11,7 +11,7 @@ from ...files import write_json, write_text
 from ...gaussians import Gaussians
 from ...gaussians.io import load_gaussians
 from ...images import save_rows
-from ...metrics import IDENTICAL_PSNR, psnr
+from ...metrics import mean_psnr
 from ...toyworld.capture import write_scene
 from ...toyworld.edits import ToyEdit, toy_edit
 from ...toyworld.truth import judge_images, make_truth, shots
@@ -72,8 +72,9 @@ def judge(edit: ToyEdit, edited: Gaussians, folder: Path, seed: int) -> dict[str
     truth = make_truth(edit, seed, views)
     images = shots(edited, views)
     save_rows(folder / "strip.png", [truth.source, images, truth.target])
-    whole = [float(psnr(stack, truth.target).clamp(max=IDENTICAL_PSNR).mean()) for stack in (truth.source, images)]
-    return {**judge_images(images, truth), "psnr_truth_before": whole[0], "psnr_truth_after": whole[1]}
+    whole = {"before": truth.source, "after": images}
+    figures = {f"psnr_truth_{name}": mean_psnr(stack, truth.target) for name, stack in whole.items()}
+    return {**judge_images(images, truth), **figures}
 
 
 def as_table(rows: list[dict[str, Any]]) -> str:

@@ -128,10 +128,6 @@ def _handler(table: Mapping[str, Callable], path: Path, verb: str) -> Callable:
 
 
 __all__ = [
-    "SceneFormatError",
-    "SceneFormatWarning",
-    "convert_gaussians",
-    "load_gaussians",
-    "read_points_ply",
+    "SceneFormatError", "SceneFormatWarning", "convert_gaussians", "load_gaussians", "read_points_ply",
     "save_gaussians",
-]
+]  # fmt: skip

@@ -30,6 +30,12 @@ def warn(message: str) -> None:
     warnings.warn(message, SceneFormatWarning, stacklevel=3)
 
 
+def cut_short(what: str, expected: str, *, or_other: bool = False) -> SceneFormatError:
+    """The error for a file that does not hold all that it promises, or may be of another format."""
+    cause = "it is cut short or of another format" if or_other else "it is cut short"
+    return SceneFormatError(what=what, expected=expected, fix=f"copy or download the file again; {cause}")
+
+
 def read_bytes(path: Path) -> bytes:
     """The whole file, or an error that names it."""
     if splat_file(path).is_dir():
@@ -75,9 +81,15 @@ def make_harmless(fields: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def finish(
-    fields: dict[str, Tensor], *, path: Path, kind: str, file: Any, notes: Mapping[str, str] | None = None
-) -> Gaussians:
-    """Gaussians from decoded values, made harmless, with their origin; warns of rows that needed it."""
+    values: Mapping[str, np.ndarray] | Mapping[str, Tensor], *, path: Path, kind: str, file: Any,
+    notes: Mapping[str, str] | None = None,
+) -> Gaussians:  # fmt: skip
+    """Gaussians from decoded values, made harmless, with their origin; warns of rows that needed it.
+
+    The values are the six fields by name: tensors that are taken as they are, or arrays of any layout, with sh0 (n 3).
+    """
+    fields = {name: _owned(values[name]) for name in FIELD_NAMES}
+    fields["sh0"] = fields["sh0"].reshape(-1, 1, 3)
     hidden, zero = make_harmless(fields)
     if len(hidden):
         warn(
@@ -87,9 +99,13 @@ def finish(
     if len(zero):
         warn(f"{path}: {len(zero)} of {len(fields['means'])} Gaussians have a rotation of length zero; taken as none")
     altered = torch.from_numpy(np.union1d(hidden, zero))
-    values = {name: fields[name][altered].clone() for name in FIELD_NAMES}
+    stand_ins = {name: fields[name][altered].clone() for name in FIELD_NAMES}
     index = torch.arange(len(fields["means"]))
-    return Gaussians(**fields, origin=FileOrigin(str(path), kind, file, index, dict(notes or {}), altered, values))
+    return Gaussians(**fields, origin=FileOrigin(str(path), kind, file, index, dict(notes or {}), altered, stand_ins))
+
+
+def _owned(values: np.ndarray | Tensor) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, dtype=np.float32, order="C"))
 
 
 def logits_of(opacities: np.ndarray) -> np.ndarray:
@@ -97,17 +113,6 @@ def logits_of(opacities: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):
         logits = np.log(opacities) - np.log1p(-opacities)
     return np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT).astype(np.float32)
-
-
-def as_fields(
-    means: np.ndarray, log_scales: np.ndarray, quats: np.ndarray, logits: np.ndarray, sh0: np.ndarray, shN: np.ndarray
-) -> dict[str, Tensor]:
-    """The six tensors, float32 and owned, from arrays of any layout; sh0 is (n 3), shN (n k-1 3)."""
-    arrays = (means, log_scales, quats, logits, sh0.reshape(-1, 1, 3), shN)
-    return {
-        name: torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
-        for name, array in zip(FIELD_NAMES, arrays, strict=True)
-    }
 
 
 def as_arrays(gaussians: Gaussians) -> dict[str, np.ndarray]:

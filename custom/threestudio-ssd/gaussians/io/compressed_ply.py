@@ -15,18 +15,9 @@ from ...errors import SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
 from ..sh import C0
-from .common import (
-    as_arrays,
-    as_fields,
-    finish,
-    logits_of,
-    origin_file,
-    same_rows,
-    untouched_altered,
-    warn,
-)
+from .common import as_arrays, cut_short, finish, logits_of, origin_file, same_rows, untouched_altered, warn
 from .packed import sigmoid, to_bytes
-from .ply_header import Header, columns_of
+from .ply_header import NUM_REST_COLUMNS, Header, columns_of
 from .quats import pack_smallest_three, unpack_smallest_three
 
 CHUNK = 256
@@ -35,13 +26,9 @@ SH_RANGE = 8.0
 _POSITION_BITS = (11, 10, 11)
 _WORDS = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
 _BOUND_NAMES = {
-    "means": ("min_x min_y min_z".split(), "max_x max_y max_z".split()),
-    "log_scales": (
-        "min_scale_x min_scale_y min_scale_z".split(), "max_scale_x max_scale_y max_scale_z".split(),
-    ),
-    "colors": ("min_r min_g min_b".split(), "max_r max_g max_b".split()),
-}  # fmt: skip
-_DEGREES = {0: 0, 9: 1, 24: 2, 45: 3, 72: 4}
+    field: tuple([f"{side}_{name}" for name in names.split()] for side in ("min", "max"))
+    for field, names in (("means", "x y z"), ("log_scales", "scale_x scale_y scale_z"), ("colors", "r g b"))
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,20 +65,13 @@ def read_compressed_ply(path: Path, data: bytes, header: Header) -> Gaussians:
         dtype = None if element.lists or header.format == "ascii" else header.dtype(element)
         end = offset + element.count * (dtype.itemsize if dtype else 0)
         if dtype is None or end > len(data):
-            raise SceneFormatError(
-                what=f"{path} ends inside its element {element.name} ({len(data)} bytes)",
-                expected=f"at least {end} bytes of binary rows",
-                fix="copy or download the file again; it is cut short",
-            )
+            what = f"{path} ends inside its element {element.name} ({len(data)} bytes)"
+            raise cut_short(what, f"at least {end} bytes of binary rows")
         tables[element.name] = np.frombuffer(data, dtype, element.count, offset)
         offset = end
     raw = _checked(tables, header, path)
     values = decode(raw, np.arange(len(raw.words)))
-    fields = as_fields(
-        values["means"], values["log_scales"], values["raw_quats"], values["logit_opacities"], values["sh0"],
-        values["shN"],
-    )  # fmt: skip
-    return finish(fields, path=path, kind="compressed.ply", file=raw)
+    return finish(values, path=path, kind="compressed.ply", file=raw)
 
 
 def write_compressed_ply(gaussians: Gaussians, path: Path) -> None:
@@ -147,7 +127,7 @@ def _checked(tables: dict[str, np.ndarray], header: Header, path: Path) -> Compr
     missing += [name for name in need if name not in columns_of(chunk)] if "chunk" in tables else ["element chunk"]
     sh = tables.get("sh", np.zeros(count, nothing))
     num_rest = len(columns_of(sh))
-    if not missing and (len(chunk) * CHUNK < count or len(sh) != count or num_rest not in _DEGREES):
+    if not missing and (len(chunk) * CHUNK < count or len(sh) != count or num_rest not in NUM_REST_COLUMNS):
         missing = [f"enough rows: {len(chunk)} chunks and {len(sh)} sh rows with {num_rest} columns for {count}"]
     if missing:
         raise SceneFormatError(
@@ -222,9 +202,8 @@ def _edited(
         kept = is_exact.get(field, same[field])
         words[kept, column] = old_words[kept, column]
     rgb, alpha = np.uint32(0xFFFFFF00), np.uint32(0xFF)
-    mask = np.where(is_exact["sh0"], rgb, 0).astype(np.uint32) | np.where(same["logit_opacities"], alpha, 0).astype(
-        np.uint32
-    )
+    kept = (np.where(is_exact["sh0"], rgb, 0), np.where(same["logit_opacities"], alpha, 0))
+    mask = np.bitwise_or(*kept).astype(np.uint32)
     words[:, 3] = (words[:, 3] & ~mask) | (old_words[:, 3] & mask)
     sh = _encode_sh(values["shN"])
     if sh.shape[1] == old.sh.shape[1]:
@@ -297,11 +276,8 @@ def _decode_sh(stored: np.ndarray) -> np.ndarray:
     """(n K 3) coefficients of bytes in channel-major order; the ends of the range are exact."""
     share = (stored.astype(np.float32) + np.float32(0.5)) / 256
     share = np.where(stored == 0, 0, np.where(stored == 255, 1, share)).astype(np.float32)
-    return (
-        ((share - np.float32(0.5)) * np.float32(SH_RANGE))
-        .reshape(len(stored), 3, stored.shape[1] // 3)
-        .transpose(0, 2, 1)
-    )
+    coefficients = (share - np.float32(0.5)) * np.float32(SH_RANGE)
+    return coefficients.reshape(len(stored), 3, stored.shape[1] // 3).transpose(0, 2, 1)
 
 
 def _encode_sh(shN: np.ndarray) -> np.ndarray:

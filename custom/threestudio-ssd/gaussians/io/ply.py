@@ -18,13 +18,12 @@ from ...errors import SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
 from ..sh import C0
-from .common import as_arrays, finish, origin_file, read_bytes, same_rows, untouched_altered
-from .ply_header import Element, Header, columns_of, parse_header
+from .common import as_arrays, cut_short, finish, origin_file, read_bytes, same_rows, untouched_altered
+from .ply_header import NUM_REST_COLUMNS, Element, Header, columns_of, parse_header
 
 FLAT_LOG_SCALE = float(np.log(1e-6))
 """Log of the third scale of 2D Gaussians (files without scale_2): thin enough to be a disk."""
 _BLOCK = 8192
-_DEGREES = {0: 0, 9: 1, 24: 2, 45: 3, 72: 4}
 _MEANS, _SH0, _RGB = ("x", "y", "z"), ("f_dc_0", "f_dc_1", "f_dc_2"), ("red", "green", "blue")
 _SCALES, _QUATS = ("scale_0", "scale_1", "scale_2"), ("rot_0", "rot_1", "rot_2", "rot_3")
 
@@ -104,7 +103,7 @@ def _check_columns(vertex: Element, path: Path) -> None:
             fix="export it as a Gaussian splat, not as a point cloud or mesh",
         )
     rest = [name for name in vertex.names if re.fullmatch(r"f_rest_\d+", name)]
-    if len(rest) not in _DEGREES or set(rest) != {f"f_rest_{i}" for i in range(len(rest))}:
+    if len(rest) not in NUM_REST_COLUMNS or set(rest) != {f"f_rest_{i}" for i in range(len(rest))}:
         raise SceneFormatError(
             what=f"{path} has {len(rest)} f_rest columns",
             expected="0, 9, 24, 45 or 72 of them, f_rest_0 upwards (SH degree 0 to 4)",
@@ -137,17 +136,14 @@ def read_rows(
     if header.format != "ascii":
         stop = start + vertex.count * dtype.itemsize
         if stop > len(data):
-            _fail_short(path, (len(data) - start) // dtype.itemsize, vertex.count, stop, len(data))
+            raise _ends_early(path, (len(data) - start) // dtype.itemsize, vertex.count, stop, len(data))
         return np.frombuffer(data, dtype, vertex.count, start), None, start, stop
     lines = data[start:].split(b"\n", vertex.count)
     lines, after = lines[: vertex.count], b"" if len(lines) <= vertex.count else lines[vertex.count]
     if len(lines) < vertex.count or (lines and not lines[-1].strip()):
         whole = sum(bool(line.strip()) for line in lines)
-        raise SceneFormatError(
-            what=f"{path} ends after {whole} of {vertex.count} Gaussians",
-            expected="as many rows as the header promises",
-            fix="copy or download the file again; it is cut short",
-        )
+        what = f"{path} ends after {whole} of {vertex.count} Gaussians"
+        raise cut_short(what, "as many rows as the header promises")
     try:
         numbers = np.array(b" ".join(lines).split(), dtype=np.float64).reshape(vertex.count, len(vertex.columns))
     except ValueError as error:
@@ -156,8 +152,7 @@ def read_rows(
             expected="one number for every property of the vertex element",
             fix="export the file again",
         ) from error
-    rows = np.rec.fromarrays(numbers.T, dtype=[(name, "f8") for name in vertex.names]) if len(numbers) else None
-    rows = np.zeros(0, [(name, "f8") for name in vertex.names]) if rows is None else np.asarray(rows)
+    rows = np.ascontiguousarray(numbers).view([(name, "f8") for name in vertex.names])[:, 0]
     return rows, lines, start, len(data) - len(after)
 
 
@@ -178,18 +173,15 @@ def _skip(data: bytes, start: int, element: Element, header: Header, path: Path)
             count_type, item_type = element.lists[name]
             size = np.dtype(count_type).itemsize
             if start + size > len(data):
-                _fail_short(path, 0, header.vertex.count, start + size, len(data))
+                raise _ends_early(path, 0, header.vertex.count, start + size, len(data))
             length = int(np.frombuffer(data, order + count_type, 1, start)[0])
             start += size + length * np.dtype(item_type).itemsize
     return start
 
 
-def _fail_short(path: Path, rows: int, promised: int, wanted: int, actual: int) -> None:
-    raise SceneFormatError(
-        what=f"{path} ends after {max(rows, 0)} of {promised} Gaussians ({actual} bytes)",
-        expected=f"{wanted} bytes, as the header promises",
-        fix="copy or download the file again; it is cut short",
-    )
+def _ends_early(path: Path, rows: int, promised: int, wanted: int, actual: int) -> SceneFormatError:
+    what = f"{path} ends after {max(rows, 0)} of {promised} Gaussians ({actual} bytes)"
+    return cut_short(what, f"{wanted} bytes, as the header promises")
 
 
 def _take(rows: np.ndarray, names: tuple[str, ...] | list[str]) -> Tensor:
@@ -238,15 +230,11 @@ def _decode(rows: np.ndarray, vertex: Element) -> dict[str, Tensor]:
 def _columns(gaussians: Gaussians) -> dict[str, np.ndarray]:
     """Every column a splat PLY may have, as float32, from the parameters."""
     arrays = as_arrays(gaussians)
-    columns = dict(zip(_MEANS, arrays["means"].T, strict=True))
-    columns |= dict(zip(_SH0, arrays["sh0"][:, 0].T, strict=True))
-    columns |= dict(zip(_SCALES, arrays["log_scales"].T, strict=True))
-    columns |= dict(zip(_QUATS, arrays["raw_quats"].T, strict=True))
-    columns["opacity"] = arrays["logit_opacities"]
-    num_rest = arrays["shN"].shape[1]
-    for channel in range(3):
-        for k in range(num_rest):
-            columns[f"f_rest_{channel * num_rest + k}"] = arrays["shN"][:, k, channel]
+    rest = arrays["shN"].transpose(2, 1, 0).reshape(3 * arrays["shN"].shape[1], len(gaussians))
+    columns = {"opacity": arrays["logit_opacities"], **{f"f_rest_{i}": column for i, column in enumerate(rest)}}
+    groups = ((_MEANS, "means"), (_SCALES, "log_scales"), (_QUATS, "raw_quats"))
+    for names, values in [(names, arrays[field]) for names, field in groups] + [(_SH0, arrays["sh0"][:, 0])]:
+        columns |= dict(zip(names, values.T, strict=True))
     return columns
 
 
