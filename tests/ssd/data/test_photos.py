@@ -62,7 +62,6 @@ def test_every_world_of_a_nerfstudio_capture_can_be_asked_for(kind, world, tmp_p
     folder = nerfstudio_folder(tmp_path / "capture")
     (tmp_path / "run.json").write_text(json.dumps({"transform": TURN, "scale": 0.25}))
     module = kind({"cameras": str(folder), "world": world, "dataparser": str(tmp_path / "run.json")})
-    given = module.plan if kind is GSViews else module.capture
     colmap = load_cameras(BANANA / "sparse").centers
     matrix, shift = torch.tensor(TURN, dtype=torch.float32).split([3, 1], dim=1)
     applied = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
