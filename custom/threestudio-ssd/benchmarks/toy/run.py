@@ -93,8 +93,10 @@ def run_benchmark(experiment: DictConfig) -> Path:
         The report's path.
     """
     cfg, data = experiment.system, experiment.data
-    items: list[tuple[Kind, Method]] = [("picture", method) for method in methods_from(cfg.picture_methods)]
-    items += [("scene", method) for method in methods_from(cfg.scene_methods)]
+    kinds: tuple[Kind, ...] = ("picture", "scene")
+    items: list[tuple[Kind, Method]] = [
+        (kind, method) for kind in kinds for method in methods_from(cfg[f"{kind}_methods"])
+    ]
     if not items or data.num_seeds < 1:
         raise ConfigError(
             what="the benchmark has no methods or no seeds",
