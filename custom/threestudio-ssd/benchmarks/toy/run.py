@@ -93,10 +93,10 @@ def run_benchmark(experiment: DictConfig) -> Path:
         The report's path.
     """
     cfg, data = experiment.system, experiment.data
-    kinds: tuple[Kind, ...] = ("picture", "scene")
-    items: list[tuple[Kind, Method]] = [
-        (kind, method) for kind in kinds for method in methods_from(cfg[f"{kind}_methods"])
-    ]
+    methods: dict[Kind, DictConfig] = {"picture": cfg.picture_methods, "scene": cfg.scene_methods}
+    items: list[tuple[Kind, Method]] = []
+    for kind, words in methods.items():
+        items += [(kind, method) for method in methods_from(words)]
     if not items or data.num_seeds < 1:
         raise ConfigError(
             what="the benchmark has no methods or no seeds",
