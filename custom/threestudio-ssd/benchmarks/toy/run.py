@@ -96,7 +96,8 @@ def run_benchmark(experiment: DictConfig) -> Path:
     methods: dict[Kind, DictConfig] = {"picture": cfg.picture_methods, "scene": cfg.scene_methods}
     items: list[tuple[Kind, Method]] = []
     for kind, words in methods.items():
-        items += [(kind, method) for method in methods_from(words)]
+        for method in methods_from(words):
+            items.append((kind, method))
     if not items or data.num_seeds < 1:
         raise ConfigError(
             what="the benchmark has no methods or no seeds",
