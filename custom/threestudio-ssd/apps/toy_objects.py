@@ -11,6 +11,8 @@ from threestudio.utils.base import Configurable
 from ..benchmarks.objects import KINDS, run_toy_objects
 from ..errors import ConfigError
 
+SCENES = ("red plain ball grass day", "green plain car sand day", "blue plain house snow day")
+
 
 @threestudio.register("app-toy-objects")
 class ToyObjects(Configurable):
@@ -20,13 +22,7 @@ class ToyObjects(Configurable):
     class Config:
         """Keys of the comparison."""
 
-        scenes: list[str] = field(
-            default_factory=lambda: [
-                "red plain ball grass day",
-                "green plain car sand day",
-                "blue plain house snow day",
-            ]
-        )
+        scenes: list[str] = field(default_factory=lambda: list(SCENES))
         """Object scenes, each as colour, pattern, object, ground, time of day."""
         scene_seed: int = 3
         """Seed of the toy scenes."""

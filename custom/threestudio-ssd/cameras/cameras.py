@@ -60,7 +60,8 @@ class Cameras:
         rows = torch.arange(len(self))[index].reshape(-1).tolist()
         on_device = torch.as_tensor(rows, dtype=torch.int64, device=self.viewmats.device)
         fields: dict[str, Any] = {name: getattr(self, name)[on_device] for name in _TENSORS}
-        return Cameras(**fields, **{name: [getattr(self, name)[row] for row in rows] for name in _LISTS})
+        fields |= {name: [getattr(self, name)[row] for row in rows] for name in _LISTS}
+        return Cameras(**fields)
 
     @classmethod
     def of_lenses(

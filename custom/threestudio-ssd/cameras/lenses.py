@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import SceneFormatError
+from .photographs import unreadable
 
 NARROW_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "SIMPLE_DIVISION",
                  "DIVISION")  # fmt: skip
@@ -139,9 +140,7 @@ def read_photograph(
             photograph = file.convert("RGBA") if file.mode in ("RGBA", "LA", "P", "PA") else file.convert("RGB")
             values = torch.from_numpy(np.array(photograph, dtype=np.float32)) / 255
     except (UnidentifiedImageError, OSError) as error:
-        raise SceneFormatError(
-            what=f"{path} cannot be read as a picture ({error})", expected="a PNG, JPEG or WebP file", fix="replace it"
-        ) from error
+        raise unreadable(path, error) from error
     if values.shape[-1] == 4:
         values = values[..., :3] * values[..., 3:] + background.cpu() * (1 - values[..., 3:])
     return undistort(values, lens, K, size)

@@ -126,12 +126,8 @@ def orbit_cameras(
         up: World direction that points upwards.
     """
     center = torch.as_tensor(center, dtype=torch.float64).cpu()
-    radii, elevations, azimuths = torch.broadcast_tensors(
-        *(
-            torch.atleast_1d(torch.as_tensor(v, dtype=torch.float64)).cpu()
-            for v in (radius, elevations_deg, azimuths_deg)
-        )
-    )
+    numbers = [torch.as_tensor(v, dtype=torch.float64).cpu() for v in (radius, elevations_deg, azimuths_deg)]
+    radii, elevations, azimuths = torch.broadcast_tensors(*map(torch.atleast_1d, numbers))
     east, north, up = orbit_frame(up)
     elevations, azimuths = elevations.deg2rad()[:, None], azimuths.deg2rad()[:, None]
     outward = elevations.cos() * (azimuths.sin() * east - azimuths.cos() * north) + elevations.sin() * up
@@ -141,13 +137,9 @@ def orbit_cameras(
     focal = 0.5 * height / math.tan(math.radians(fov_y_deg) / 2)
     K = torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]], dtype=torch.float64)
     count = len(radii)
-    return Cameras(
-        viewmats,
-        K.expand(count, 3, 3).clone(),
-        torch.full((count,), width),
-        torch.full((count,), height),
-        [f"orbit_{i:03d}" for i in range(count)],
-    )
+    widths, heights = torch.full((count,), width), torch.full((count,), height)
+    names = [f"orbit_{i:03d}" for i in range(count)]
+    return Cameras(viewmats, K.expand(count, 3, 3).clone(), widths, heights, names)
 
 
 def fit_orbit(

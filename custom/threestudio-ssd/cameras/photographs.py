@@ -29,9 +29,14 @@ def photograph_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as photograph:
             return photograph.size
     except (UnidentifiedImageError, OSError) as error:
-        raise SceneFormatError(
-            what=f"{path} cannot be read as a picture ({error})", expected="a PNG, JPEG or WebP file", fix="replace it"
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> SceneFormatError:
+    """The error for a photograph that is there and cannot be read."""
+    return SceneFormatError(
+        what=f"{path} cannot be read as a picture ({error})", expected="a PNG, JPEG or WebP file", fix="replace it"
+    )
 
 
 def short_names(paths: Sequence[str]) -> list[str]:

@@ -67,13 +67,10 @@ class ClipModel:
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
         """Unit features of texts, cut at the network's number of tokens."""
         max_length = self.network.config.text_config.max_position_embeddings
-        tokens = self.tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
-        ).to(self.device)
-        features = self.network.get_text_features(
-            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
-        ).pooler_output
-        return normalize(features, dim=-1)
+        length = {"padding": "max_length", "truncation": True, "max_length": max_length}
+        tokens = self.tokenizer(list(texts), **length, return_tensors="pt").to(self.device)
+        inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+        return normalize(self.network.get_text_features(**inputs).pooler_output, dim=-1)
 
 
 @lru_cache(maxsize=2)

@@ -20,9 +20,8 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 def token_ids(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Int[Tensor, "b l"]:
     """Token ids of captions or instructions, padded to the embedded models' length."""
-    return tokenizer(
-        list(texts), padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
-    ).input_ids
+    length = {"padding": "max_length", "max_length": MAX_TOKENS, "truncation": True}
+    return tokenizer(list(texts), **length, return_tensors="pt").input_ids
 
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:

@@ -59,12 +59,11 @@ def reconstruction_quality(backbone: Backbone, num_renders: int) -> dict[str, fl
     """PSNR in dB of encoded and decoded held-out renders, as they are and with altered colours."""
     clean = held_out_renders(num_renders, backbone.image_size)
     altered = jitter_colors(clean, np.random.default_rng(HELD_OUT_SEED))
-    return {
-        f"reconstruction of {name} renders, dB": round(
-            float(psnr(backbone.decode(backbone.encode(images)), images).mean()), 2
-        )
-        for name, images in (("clean", clean), ("altered", altered))
-    }
+    figures = {}
+    for name, images in (("clean", clean), ("altered", altered)):
+        decoded = backbone.decode(backbone.encode(images))
+        figures[f"reconstruction of {name} renders, dB"] = round(float(psnr(decoded, images).mean()), 2)
+    return figures
 
 
 def held_out_renders(count: int, size: int) -> Float[Tensor, "b 3 h w"]:

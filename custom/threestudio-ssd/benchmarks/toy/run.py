@@ -97,8 +97,11 @@ def run_benchmark(experiment: DictConfig) -> Path:
         The report's path.
     """
     cfg, data = experiment.system, experiment.data
-    items: list[tuple[Kind, Method]] = [("picture", method) for method in methods_from(cfg.picture_methods)]
-    items += [("scene", method) for method in methods_from(cfg.scene_methods)]
+    methods: dict[Kind, DictConfig] = {"picture": cfg.picture_methods, "scene": cfg.scene_methods}
+    items: list[tuple[Kind, Method]] = []
+    for kind, words in methods.items():
+        for method in methods_from(words):
+            items.append((kind, method))
     if not items or data.num_seeds < 1:
         raise ConfigError(
             what="the benchmark has no methods or no seeds",
