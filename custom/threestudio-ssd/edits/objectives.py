@@ -46,7 +46,7 @@ class Distillation(Objective):
         cfg: Any,
     ) -> None:
         self.guidance, self.prompts, self.sources = guidance, prompts, list(sources)
-        self.size, self.background, self.cfg = size, background, cfg
+        self.size, self.background, self.cfg, self.is_masked = size, background, cfg, cfg.mask_latents
         self.latents_src: list[Tensor] = []
         """(v c zh zw) of each scene's views before the edit."""
         self.images_src: list[Tensor] = []
@@ -64,7 +64,7 @@ class Distillation(Objective):
         self.seeds = [scene.seed for scene in scenes]
         for scene, source in zip(scenes, self.sources, strict=True):
             self._encode_views(scene, source)
-            if self.cfg.mask_latents or self.cfg.lambda_detail != 0:
+            if self.is_masked or self.cfg.lambda_detail != 0:
                 covered = coverage(scene.editable.source, scene.editable.is_selected, scene.cameras)
                 self.coverages.append(self._as_fed(covered[..., None]))
                 self.latent_masks.append(self._visible_cells(covered))
@@ -109,7 +109,7 @@ class Distillation(Objective):
             self.guidance.backbone.encode(inward_clamp(fed)), of_step(self.latents_src),
             self._prompts_of(views_per_scene), step=step, num_steps=self.cfg.num_steps, seed=self.seeds,
             image_condition=of_step(self.conditions) if self.conditions else None,
-            latent_mask=of_step(self.latent_masks) if self.cfg.mask_latents else None,
+            latent_mask=of_step(self.latent_masks) if self.is_masked else None,
         )  # fmt: skip
         loss = value_at(self.cfg.lambda_guidance, step) * output.loss
         if self.images_src:
