@@ -2,6 +2,8 @@
 
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -157,14 +159,8 @@ def _go_through(
 ) -> None:
     """Run the stages that system and data have; a stage that was asked for by name must be there."""
     if "train" in stages:
-        try:
+        with _fitting(checkpoint):
             trainer.fit(system, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        except RuntimeError as cause:
-            if checkpoint is None or "loading state_dict" not in str(cause):
-                raise
-            what = f"{checkpoint} does not fit this config: {str(cause).splitlines()[-1].strip()}"
-            fix = "resume with the config of that run (configs/parsed.yaml in its folder)"
-            raise CheckpointError(what=what, expected="a checkpoint of the same scene and system", fix=fix) from cause
         checkpoint = None
     elif checkpoint is not None:
         status = load_checkpoint(checkpoint)
@@ -177,6 +173,20 @@ def _go_through(
         expected, fix = f"a system with {step} and data with {loader}", "choose another stage"
         raise ConfigError(what=what, expected=expected, fix=fix)
     _finish(there, trainer, model=system, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+
+
+@contextmanager
+def _fitting(checkpoint: str | None) -> Iterator[None]:
+    """Say in one line that a checkpoint is of another scene, system or version."""
+    try:
+        yield
+    except RuntimeError as cause:
+        if checkpoint is None or "loading state_dict" not in str(cause):
+            raise
+        what = f"{checkpoint} does not fit this config: {str(cause).splitlines()[-1].strip()}"
+        fix = "resume with the config of that run (configs/parsed.yaml in its folder), or train again"
+        expected = "a checkpoint of the same scene, system and version"
+        raise CheckpointError(what=what, expected=expected, fix=fix) from cause
 
 
 def _finish(stages: list[str], trainer: pl.Trainer, **options: Any) -> None:
@@ -193,7 +203,8 @@ def _finish(stages: list[str], trainer: pl.Trainer, **options: Any) -> None:
     extra = {"return_predictions": False} if stage == "export" else {"verbose": False}
     start = getattr(trainer, AFTER_TRAINING[stage][0])
     try:
-        start(**options, **extra)
+        with _fitting(options["ckpt_path"]):
+            start(**options, **extra)
     except Exception as error:
         if others:
             warn(f"{stage} failed ({type(error).__name__}); going on to {others[0]}, so that the result is not lost")

@@ -5,6 +5,7 @@ It reads the same configs as ``launch.py`` and drives the same objects, so that 
 
 import time
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from threestudio.errors import CheckpointError
 from threestudio.plugins import REPOSITORY
 from threestudio.utils.config import ExperimentConfig, load_config
 from threestudio.utils.config_files import read_file
@@ -24,7 +26,7 @@ from .data.scene_views import ViewPlan
 from .edits.edit import CHECK_EVERY, Edit, Facts
 from .edits.image_edit import ImageEdit
 from .edits.scene_edit import SceneEdit
-from .errors import ConfigError, InputError
+from .errors import ConfigError, InputError, first_line
 from .gaussians import Gaussians
 from .gaussians.io import save_gaussians
 from .images import save_image
@@ -33,6 +35,8 @@ from .rendering import render_each
 
 __all__ = ["ImageRun", "Mask", "NotFiniteError", "Progress", "Run", "SceneRun", "edit_image", "edit_scene"]
 
+OF_LAUNCH = ("trainer", "checkpoint", "system.weights", "system.optimizer", "system.scheduler")
+"""Keys of ``launch.py`` that the Python call has no use for, each with all below it."""
 SCENE_CONFIG, IMAGE_CONFIG = "configs/ssd-gs.yaml", "configs/ssd-image.yaml"
 
 
@@ -68,7 +72,8 @@ class Run:
 
     def __init__(self, edit: Edit) -> None:
         self._edit, self._optimizers = edit, edit.make_optimizers()
-        self._is_prepared, self._step, self._seconds = False, 0, 0.0
+        self._is_prepared, self._step = False, 0
+        self._steps_here, self._seconds = 0, 0.0
 
     @property
     def step(self) -> int:
@@ -98,11 +103,12 @@ class Run:
             begin = time.monotonic()
             facts = self._edit.step(self._step, self._optimizers)
             self._step += 1
+            self._steps_here += 1
             self._seconds += time.monotonic() - begin
             if self._step % CHECK_EVERY == 0 or self._step == last:
                 self._check_finite()
             if on_step is not None:
-                left = self._seconds / self._step * (self.num_steps - self._step)
+                left = self._seconds / self._steps_here * (self.num_steps - self._step)
                 if on_step(Progress(self._step, self.num_steps, self._seconds, left, facts)) is False:
                     return
 
@@ -112,12 +118,28 @@ class Run:
             raise NotFiniteError(what=what, expected="finite parameters", fix="lower the learning rates")
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a later process needs to go on: tensors and plain values, for ``torch.save``."""
+        """Everything needed to go on from here, now or in a later process: tensors and plain values, all copies."""
         optimizers = [optimizer.state_dict() for optimizer in self._optimizers]
-        return {"edit": self._edit.state_dict(), "optimizers": optimizers, "step": self._step}
+        return deepcopy({"edit": self._edit.state_dict(), "optimizers": optimizers, "step": self._step})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a ``state_dict`` of the same edit."""
+        """Go on from a ``state_dict`` of the same edit.
+
+        Raises:
+            CheckpointError: If it is of another edit; the run then stands where it stood.
+        """
+        before = self.state_dict()
+        try:
+            self._load(state)
+        except (RuntimeError, ValueError, KeyError, TypeError) as cause:
+            self._load(before)
+            raise CheckpointError(
+                what=f"the state does not fit this edit: {first_line(cause)}", expected="state_dict() of the same edit",
+                fix="lay out the edit with the words, config and changes that it had",
+            ) from cause  # fmt: skip
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        state = deepcopy({name: state[name] for name in ("edit", "optimizers", "step")})
         self._edit.load_state_dict(state["edit"])
         self._optimizers = self._edit.make_optimizers()
         for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
@@ -277,6 +299,9 @@ def _experiment(
     declared = {*read_file(path), *(field.name for field in fields(ExperimentConfig))}
     tree = OmegaConf.create(words)
     for key, value in (changes or {}).items():
+        if any(f"{key}.".startswith(top) for top in OF_LAUNCH):
+            expected, fix = "a key of the data, the guidance or the edit", "leave it out, or run launch.py with it"
+            raise ConfigError(what=f"{key} says nothing to the Python call", expected=expected, fix=fix)
         OmegaConf.update(tree, key, value)
     for key in tree:
         if key not in declared:

@@ -10,6 +10,7 @@ import torch
 
 import threestudio_ssd as ssd
 from tests.edit_world import REPOSITORY, SIZE, run
+from threestudio.errors import CheckpointError
 from threestudio_ssd.api import NotFiniteError
 
 SMOKE = "configs/smoke/edit.yaml"
@@ -83,11 +84,39 @@ def test_an_edit_that_runs_away_is_an_error_and_saves_nothing(world, tmp_path):
     assert not (tmp_path / "edited.ply").exists()
 
 
+@pytest.mark.parametrize("steps_at_once", [1, 2])
+def test_a_null_edit_changes_nothing_to_the_last_bit(world, steps_at_once):
+    """The source is encoded as the edit is: an encoder's last bits depend on how many images it gets."""
+    changes = {"system.guidance.score": {"name": "dds"}, "data.batch_size": steps_at_once}
+    edit = edit_of(world, target=SOURCE, changes=changes)
+    edit.run()
+    assert edit.step == edit.num_steps
+    assert torch.equal(edit.result().sh0, edit.source.sh0)
+
+
+def test_a_state_is_a_copy_and_one_of_another_edit_is_refused_whole(world):
+    edit = edit_of(world)
+    edit.run(2)
+    state = edit.state_dict()
+    middle = edit.result().sh0.clone()
+    edit.run()
+    end = edit.result().sh0.clone()
+    edit.load_state_dict(state)
+    assert torch.equal(edit.result().sh0, middle)
+    for broken in ({}, {**state, "optimizers": []}, {**state, "edit": {}}):
+        with pytest.raises(CheckpointError, match="does not fit"):
+            edit.load_state_dict(broken)
+        assert torch.equal(edit.result().sh0, middle)
+    edit.run()
+    assert torch.equal(edit.result().sh0, end)
+
+
 @pytest.mark.parametrize(
     ("more", "what"),
     [
         ({"changes": {"system.lamda_detail": 1}}, "unknown key system.lamda_detail"),
         ({"changes": {"lambda_detail": 1}}, f"config {SMOKE} has no key lambda_detail"),
+        ({"changes": {"trainer.max_steps": 2}}, "trainer.max_steps says nothing"),
         ({"steps": 0}, "steps is 0"),
         ({"target": " "}, "target_prompt is empty"),
         ({"config": "configs/ssd-image.yaml"}, "config configs/ssd-image.yaml has no key"),

@@ -7,7 +7,7 @@ result are listed here, each group with its reason.
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from threestudio.utils.config import parse_structured
 from ..diffusion.lora import Lora
 from ..diffusion.models import MODEL, VAE
 from ..errors import ConfigError
-from ..files import sha256
+from ..files import sha256, write_json
 from ..guidance.score_options import build_score
 from ..pretrained import locate
 
@@ -94,6 +94,30 @@ def check_same(path: str | Path, earlier: Mapping[str, str], now: Mapping[str, s
     changed = difference(earlier, now)
     if changed is not None:
         raise ConfigError(what=f"{path} was made {changed}", expected="one folder for each setting", fix=fix)
+
+
+def kept(file: Path, made_with: Mapping[str, str], make: Callable[[], Any]) -> Any:
+    """The rows in a file, or new ones that the file then keeps, whole or not at all.
+
+    Args:
+        file: JSON of ``settings``, a fingerprint, and ``rows``.
+        made_with: The fingerprint of rows that were made now.
+        make: Makes the rows.
+
+    Raises:
+        ConfigError: If the file's rows were made with anything else.
+    """
+    if file.exists():
+        earlier = json.loads(file.read_text(encoding="utf-8"))
+        if "settings" not in earlier:
+            expected, fix = "settings beside the rows", "delete the file to make it again"
+            raise ConfigError(what=f"{file} does not say what it was made with", expected=expected, fix=fix)
+        fix = "write into another folder, or delete the file to make it again"
+        check_same(file, earlier["settings"], made_with, fix)
+        return earlier["rows"]
+    rows = make()
+    write_json(file, {"settings": dict(made_with), "rows": rows})
+    return rows
 
 
 def refuse_unread(

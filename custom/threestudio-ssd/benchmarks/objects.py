@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..cameras import Cameras
-from ..files import markdown_table, write_json, write_text
+from ..files import markdown_table, write_text
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
 from ..images import save_rows
@@ -21,10 +22,11 @@ from ..rendering import coverage
 from ..toyworld import PART_OBJECT, Attributes, build_scene
 from ..toyworld.captions import describe
 from ..toyworld.capture import in_capture, write_capture
-from ..toyworld.classifier import load_classifier
+from ..toyworld.classifier import classifier_checksum, load_classifier
 from ..toyworld.splat import to_gaussians
 from ..toyworld.truth import shots
 from ..toyworld.views import capture_views, held_out_orbit
+from .fingerprint import CANNOT_CHANGE_RESULTS, fingerprint, kept
 
 NUM_CAMERAS, NUM_MASKS, SIZE, NUM_VIEWS = 48, 12, 128, 8
 CAMERA_SEED = 78
@@ -32,6 +34,10 @@ BOX_MARGIN = 0.08
 """Space around the true object in the box that a new one goes into, world units."""
 KINDS = {"gs-delete-system": "delete", "gs-add-system": "add"}
 """``system_type`` -> what it does with an object."""
+SUPPLIED = frozenset({
+    "system.scene", "data.cameras", "system.mask.picture", "system.box", "system.prompt_processor.target_prompt",
+})  # fmt: skip
+"""Dotted keys that a toy object decides itself."""
 
 
 def run_toy_objects(kind: str, scenes: Sequence[str], cfg: DictConfig, out: Path, seed: int) -> str:
@@ -47,13 +53,15 @@ def run_toy_objects(kind: str, scenes: Sequence[str], cfg: DictConfig, out: Path
     Returns:
         The table.
     """
-    rows = []
-    for words in scenes:
-        folder = out / kind / words.replace(" ", "-")
-        if not (folder / "row.json").exists():
-            row = run_toy_object(kind, Attributes.from_words(words), copy.deepcopy(cfg), folder, seed)
-            write_json(folder / "row.json", row)
-        rows.append(json.loads((folder / "row.json").read_text()))
+    made_with = fingerprint(
+        cfg, without=CANNOT_CHANGE_RESULTS | SUPPLIED, scene_seed=seed, classifier=classifier_checksum()
+    )
+
+    def make(words: str, folder: Path) -> dict[str, Any]:
+        return run_toy_object(kind, Attributes.from_words(words), copy.deepcopy(cfg), folder, seed)
+
+    folders = {words: out / kind / words.replace(" ", "-") for words in scenes}
+    rows = [kept(folder / "row.json", made_with, partial(make, words, folder)) for words, folder in folders.items()]
     write_text(out / f"{kind}.md", as_table(rows))
     return as_table(rows)
 

@@ -92,7 +92,7 @@ class Edit(nn.Module, ABC):
         return facts
 
     def is_finite(self) -> bool:
-        """Whether every parameter is finite."""
+        """Whether every parameter is finite, and so the result."""
         return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters())
 
 

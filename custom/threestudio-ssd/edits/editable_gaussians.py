@@ -55,7 +55,10 @@ class EditableGaussians(nn.Module):
 
     def scene(self) -> Gaussians:
         """All Gaussians, fixed ones first, for rendering; gradients flow to the selection."""
-        return Gaussians(*(torch.cat([getattr(self._fixed, name), self.selected[name]]) for name in FIELD_NAMES))
+        fields: dict[str, Any] = {
+            name: torch.cat([getattr(self._fixed, name), self.selected[name]]) for name in FIELD_NAMES
+        }
+        return Gaussians(**fields)
 
     @torch.no_grad()
     def result(self) -> Gaussians:

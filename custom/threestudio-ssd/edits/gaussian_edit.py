@@ -113,8 +113,8 @@ class SceneJob:
 class Objective:
     """What renders of the edited scenes are held against."""
 
-    def prepare(self, scenes: Sequence[SceneUnderEdit]) -> None:
-        """Override to compute what is known before the first step."""
+    def prepare(self, scenes: Sequence[SceneUnderEdit], views_per_step: int) -> None:
+        """Override to compute what is known before the first step; each will show that many views of each scene."""
 
     def __call__(
         self, images: Sequence[Float[Tensor, "b h w 3"]], rows: Sequence[Int[Tensor, "b"]], step: int
@@ -171,7 +171,7 @@ class GaussianEdit(Edit):
     @torch.no_grad()
     def prepare(self) -> None:
         """See ``Edit.prepare``."""
-        self.objective.prepare(self.scenes)
+        self.objective.prepare(self.scenes, self.views_per_step)
 
     def make_optimizers(self) -> list[Optimizer]:
         """One for each scene, with one group for each attribute that moves."""

@@ -89,6 +89,10 @@ class ImageBatchEdit(Edit):
         """The images as they are now, in [0, 1]; outside the masks they are the sources."""
         return self.editable.result()
 
+    def is_finite(self) -> bool:
+        """Whether every parameter is finite, and the result: finite latents may decode to anything."""
+        return super().is_finite() and bool(torch.isfinite(self.result()).all())
+
     def get_extra_state(self) -> dict[str, Any]:
         """What the guidance has learned."""
         return self.guidance.state_dict()

@@ -18,8 +18,6 @@ from .gaussian_edit import Objective, SceneUnderEdit
 from .inward import inward_clamp
 from .photometric import photometric_loss
 
-PREPARE_BATCH = 8
-"""Views that are encoded at once before the loop."""
 LATENT_COVERAGE = 0.05
 """Share of a pixel that the selection has to make up for its latent cell to be masked in."""
 
@@ -59,22 +57,27 @@ class Distillation(Objective):
         """(v 1 zh zw) 1 where the selection is visible."""
 
     @torch.no_grad()
-    def prepare(self, scenes: Sequence[SceneUnderEdit]) -> None:
-        """Render and encode every training view before the edit, once."""
+    def prepare(self, scenes: Sequence[SceneUnderEdit], views_per_step: int) -> None:
+        """Render and encode every training view before the edit, once.
+
+        As many at a time as in a step: an encoder's last bits depend on how many images it gets, and where nothing is
+        asked for source and edit have to be the same to the last bit.
+        """
         self.seeds = [scene.seed for scene in scenes]
         for scene, source in zip(scenes, self.sources, strict=True):
-            self._encode_views(scene, source)
+            self._encode_views(scene, source, views_per_step * len(scenes))
             if self.is_masked or self.cfg.lambda_detail != 0:
                 covered = coverage(scene.editable.source, scene.editable.is_selected, scene.cameras)
                 self.coverages.append(self._as_fed(covered[..., None]))
                 self.latent_masks.append(self._visible_cells(covered))
 
-    def _encode_views(self, scene: SceneUnderEdit, source: Gaussians) -> None:
+    def _encode_views(self, scene: SceneUnderEdit, source: Gaussians, count: int) -> None:
         backbone = self.guidance.backbone
         images, latents, conditions = [], [], []
-        for start in range(0, len(scene.cameras), PREPARE_BATCH):
-            cameras = scene.cameras[slice(start, start + PREPARE_BATCH)]
-            image = self._as_fed(render(source, cameras, self.background)[0]).clamp(0, 1)
+        last = len(scene.cameras) - 1
+        for start in range(0, last + 1, count):
+            rows = torch.arange(start, start + count, device=self.background.device).clamp(max=last)
+            image = self._as_fed(render(source, scene.cameras[rows], self.background)[0]).clamp(0, 1)
             latents.append(backbone.encode(image))
             if self.cfg.lambda_detail != 0:
                 images.append(image)
@@ -82,7 +85,7 @@ class Distillation(Objective):
                 conditions.append(backbone.encode_condition(image))
         for parts, views in ((latents, self.latents_src), (images, self.images_src), (conditions, self.conditions)):
             if parts:
-                views.append(torch.cat(parts))
+                views.append(torch.cat(parts)[: last + 1])
 
     def _as_fed(self, images: Float[Tensor, "b h w d"]) -> Float[Tensor, "b d h2 w2"]:
         """Renders at the size the diffusion model gets."""

@@ -119,11 +119,16 @@ class EditSystem(BaseSystem):
         """One step of the edit; Lightning scales, counts and logs."""
         optimizers, counted = self.trainer.optimizers, cast(LightningOptimizer, self.optimizers())
         facts = self.edit.step(
-            self.true_global_step, optimizers, backward=self.manual_backward, apply=lambda _: counted.step(),
+            self.true_global_step, optimizers, backward=self._backward, apply=lambda _: counted.step(),
             loss_scale=loss_scale(self.trainer),
         )  # fmt: skip
         for name, value in facts.items():
             self.log(f"train/{name}", value, prog_bar=name in self.progress_bar)
+
+    def _backward(self, loss: Tensor) -> None:
+        """Gradients in the precision of the forward pass; autocast is for that pass alone."""
+        with torch.autocast(self.device.type, enabled=False):
+            self.manual_backward(loss)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Lightning hook: pictures of the progress; stop at once when a parameter is no longer finite."""
@@ -145,10 +150,6 @@ class EditSystem(BaseSystem):
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Lightning hook: see on_save_checkpoint."""
         self.clock.resume(checkpoint.get("train_seconds", 0.0))
-
-    def validation_step(self, batch: dict, batch_idx: int) -> None:
-        """One picture of where the edit stands."""
-        self.save_progress()
 
     @torch.no_grad()
     def save_progress(self) -> None:

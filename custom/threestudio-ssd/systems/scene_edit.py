@@ -44,6 +44,10 @@ class SceneEditSystem(EditSystem):
             save_previews(self, job.scene, job.selection, job.views.train, job.background)
         super().on_fit_start()
 
+    def validation_step(self, batch: dict, batch_idx: int) -> None:
+        """One picture of where the run stands."""
+        self.save_progress()
+
     def progress_images(self) -> list[Sequence[Float[Tensor, "h w 3"]]]:
         """Some held-out views."""
         cameras = self.job.views.test[slice(0, PROGRESS_VIEWS)].scaled(PROGRESS_SCALE)

@@ -40,6 +40,10 @@ class SceneFitSystem(EditSystem):
         super().training_step(batch, batch_idx)
         self.log("train/gaussians", float(len(self.job.editable)), prog_bar=True)
 
+    def validation_step(self, batch: dict, batch_idx: int) -> None:
+        """One picture of where the run stands."""
+        self.save_progress()
+
     def progress_images(self) -> list[Sequence[Float[Tensor, "_ _ 3"]]]:
         """Some photographs that judge, and renders below."""
         return self._rows(self._judge_renders()[:PROGRESS_VIEWS])

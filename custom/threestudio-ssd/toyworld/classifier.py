@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..errors import ConfigError, first_line
+from ..files import sha256
 from ..pretrained import DATA
 from .vocabulary import ATTRIBUTES
 
@@ -78,6 +79,11 @@ class AttributeClassifier(nn.Module):
             labels = logits.argmax(1)
             readings[name] = AttributeReading(logits, labels, [ATTRIBUTES[name][label] for label in labels.tolist()])
         return readings
+
+
+def classifier_checksum() -> str:
+    """sha256 of the classifier's weights, for benchmarks that keep what it read."""
+    return sha256(DEFAULT_FOLDER / WEIGHTS_NAME)
 
 
 def load_classifier(path: str | Path = DEFAULT_FOLDER, device: str = "cpu"):

@@ -1,6 +1,5 @@
 """Methods on toy edits, item by item: one method, one seed, pictures or scenes, all edits in batches. Resumable."""
 
-import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,19 +14,20 @@ import threestudio
 from threestudio.utils.config import load_config
 
 from ...errors import ConfigError
-from ...files import write_json
 from ...guidance import build_score
 from ...images import save_image
-from ...toyworld.classifier import load_classifier
+from ...toyworld.classifier import classifier_checksum, load_classifier
 from ...toyworld.edits import toy_edit
 from ...toyworld.truth import judge_images
-from ..fingerprint import CANNOT_CHANGE_RESULTS, check_same, fingerprint, is_below, leaves
+from ..fingerprint import CANNOT_CHANGE_RESULTS, fingerprint, is_below, kept, leaves
 from ..grids import image_name
 from .trials import Outcome, Trial, picture_batch, run_batch, scene_batch, steps_to_share
 
 Kind = Literal["picture", "scene"]
 OF_TRIALS = frozenset({
     "seed", "trainer", "system.seed", "system.prompt_processor.source_prompt", "system.prompt_processor.target_prompt",
+    # of a run around the edit; trials have none
+    "system.weights", "system.weights_ignore_modules", "system.optimizer", "system.scheduler",
     # of a picture
     "data.picture", "data.size", "system.mask_picture",
     # of a scene
@@ -178,7 +178,10 @@ def made_with(cfg: DictConfig, kind: Kind, settings: ItemSettings) -> dict[str, 
         kind: What is edited.
         settings: What all items share.
     """
-    trials = {"edits": list(settings.edits), "scene_seed": settings.scene_seed, "use_masks": settings.use_masks}
+    trials = {
+        "edits": list(settings.edits), "scene_seed": settings.scene_seed, "use_masks": settings.use_masks,
+        "num_probes": settings.num_probes, "classifier": classifier_checksum(),
+    }  # fmt: skip
     if kind == "scene":
         trials["num_views"] = settings.num_views
     return fingerprint(cfg, without=CANNOT_CHANGE_RESULTS | OF_TRIALS, trials=trials)
@@ -192,16 +195,19 @@ def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> l
     Raises:
         ConfigError: If the result there is of other settings.
     """
-    folder = settings.out / kind / method.name
-    file = folder / f"seed-{seed}.json"
+    file = settings.out / kind / method.name / f"seed-{seed}.json"
     cfg = load_experiment(method, kind, settings)
-    settings_of_item = made_with(cfg, kind, settings)
-    if file.exists():
-        kept = json.loads(file.read_text())
-        fix = "set system.out to another folder, or delete the file to run it again"
-        check_same(file, kept["settings"], settings_of_item, fix)
-        return kept["rows"]
-    read = load_classifier()
+
+    def make() -> list[dict[str, Any]]:
+        rows = _make_rows(method, kind, seed, cfg, settings)
+        threestudio.info(f"{kind} {method.name} seed {seed}: success {statistics.mean(r['success'] for r in rows):.2f}")
+        return rows
+
+    return kept(file, made_with(cfg, kind, settings), make)
+
+
+def _make_rows(method: Method, kind: Kind, seed: int, cfg: DictConfig, settings: ItemSettings) -> list[dict[str, Any]]:
+    folder, read = settings.out / kind / method.name, load_classifier()
     trials = [Trial(toy_edit(name), seed, settings.scene_seed + seed) for name in settings.edits]
     # a LoRA that is trained beside the edit belongs to one picture or scene
     has_lora = any(branch.network == "lora" for branch in build_score(cfg.system.guidance.score).branches)
@@ -215,9 +221,6 @@ def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> l
         for outcome in run_batch(batch, read, settings.num_probes):
             rows.append({"method": method.name, "kind": kind, **_row(outcome, read)})
             _save_pictures(outcome, folder)
-    write_json(file, {"settings": settings_of_item, "rows": rows})
-    success = statistics.mean(row["success"] for row in rows)
-    threestudio.info(f"{kind} {method.name} seed {seed}: success {success:.2f}")
     return rows
 
 

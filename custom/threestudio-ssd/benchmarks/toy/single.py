@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,18 @@ from ...gaussians.io import load_gaussians
 from ...images import save_rows
 from ...metrics import mean_psnr
 from ...toyworld.capture import write_scene
+from ...toyworld.classifier import classifier_checksum
 from ...toyworld.edits import ToyEdit, toy_edit
 from ...toyworld.truth import judge_images, make_truth, shots
 from ...toyworld.views import held_out_orbit
+from ..fingerprint import CANNOT_CHANGE_RESULTS, fingerprint, kept
 
 VIEW_SIZE = 128
+SUPPLIED = frozenset({
+    "system.prompt_processor.source_prompt", "system.prompt_processor.target_prompt", "system.scene", "data.cameras",
+    "system.mask.picture",
+})  # fmt: skip
+"""Dotted keys that a toy edit decides itself."""
 
 
 def run_toy_edits(names: list[str], experiment: DictConfig, out: Path, scene_seed: int) -> str:
@@ -29,12 +37,15 @@ def run_toy_edits(names: list[str], experiment: DictConfig, out: Path, scene_see
         out: Where scenes, pictures and ``edits.json`` go.
         scene_seed: Of the toy scenes.
     """
-    rows = []
-    for name in names:
-        row_file = out / name / "row.json"
-        if not row_file.exists():
-            write_json(row_file, run_toy_edit(toy_edit(name), copy.deepcopy(experiment), out / name, scene_seed))
-        rows.append(json.loads(row_file.read_text()))
+    made_with = fingerprint(
+        experiment, without=CANNOT_CHANGE_RESULTS | SUPPLIED, scene_seed=scene_seed,
+        clip_model=experiment.system.clip_model, classifier=classifier_checksum(),
+    )  # fmt: skip
+
+    def make(name: str) -> dict[str, Any]:
+        return run_toy_edit(toy_edit(name), copy.deepcopy(experiment), out / name, scene_seed)
+
+    rows = [kept(out / name / "row.json", made_with, partial(make, name)) for name in names]
     write_json(out / "edits.json", rows)
     write_text(out / "edits.md", as_table(rows))
     return as_table(rows)
