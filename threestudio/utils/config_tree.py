@@ -42,6 +42,8 @@ def complete(cfg: DictConfig) -> DictConfig:
         what = f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} not set"
         expected = "the registered names of a data module and of a system"
         raise ConfigError(what=what, expected=expected, fix="start from a config that says both: include: PATH")
+    if not 0 <= cfg.seed < 2**32:
+        raise ConfigError(what=f"seed is {cfg.seed}", expected="a whole number from 0 to 4294967295", fix="set seed=0")
     _complete_modules(cfg)
     _check_lightning(cfg)
     return cfg

@@ -15,6 +15,7 @@ from threestudio_ssd.benchmarks.fingerprint import (
     check_same,
     difference,
     fingerprint,
+    kept,
     leaves,
     refuse_unread,
 )
@@ -50,6 +51,22 @@ def test_the_same_config_has_the_same_fingerprint(model):
     assert difference(json.loads(json.dumps(earlier)), now) is None
     assert now["dataset"] == '"here"'
     assert now["system.guidance.t_max_frac"] == "0.98"
+
+
+def test_rows_are_kept_and_taken_again_only_with_the_same_settings(tmp_path):
+    file, made = tmp_path / "row.json", []
+
+    def make():
+        made.append(1)
+        return [{"success": len(made)}]
+
+    assert kept(file, {"seed": "1"}, make) == kept(file, {"seed": "1"}, make) == [{"success": 1}]
+    with pytest.raises(ConfigError, match="with seed 1, and now it is 2"):
+        kept(file, {"seed": "2"}, make)
+    file.write_text("{}")
+    with pytest.raises(ConfigError, match="does not say what it was made with"):
+        kept(file, {"seed": "1"}, make)
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("config", ["ssd-image", "ssd-gs"])

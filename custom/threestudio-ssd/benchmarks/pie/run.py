@@ -199,4 +199,7 @@ def edit_one(
     optimizers = edit.make_optimizers()
     for step in range(edit.num_steps):
         edit.step(step, optimizers)
+    if not edit.is_finite():
+        what = f"the edit of {entry.image_path} is not finite after {edit.num_steps} steps"
+        raise ConfigError(what=what, expected="finite pixels", fix="lower system.learning_rate")
     return edit.result().cpu()
