@@ -38,9 +38,11 @@ test: setup-dev
 test-slow: setup-dev
 	$(RUN) -m pytest -m slow
 
-lint: setup-dev
+# Style, format and types.
+lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m basedpyright --pythonpath $(RUN)
 
 format: setup-dev
 	$(RUN) -m ruff format .

@@ -23,6 +23,11 @@ import threestudio
 threestudio.load_plugins()
 
 
+def pytest_configure(config):
+    """A warning of ours is an error, unless a test says that it expects it."""
+    config.addinivalue_line("filterwarnings", "error::threestudio_ssd.gaussians.io.SceneFormatWarning")
+
+
 @pytest.fixture(autouse=True)
 def _deterministic():
     """Every test starts from the same random numbers and leaves no forced device behind."""

@@ -12,14 +12,22 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SMOKE = REPOSITORY / "configs" / "smoke" / "edit.yaml"
 
 
+def channels_for(score: dict | str) -> int:
+    """Latent channels that the network of a score takes: InstructPix2Pix's reads the source image beside them."""
+    from threestudio_ssd.guidance import build_score
+
+    options = {"name": score} if isinstance(score, str) else score
+    return 8 if any(branch.image == "src" for branch in build_score(options).branches) else 4
+
+
 def toy_parts(keep_every: int = 3):
     """A toy scene thinned out, as Gaussians, and which of them are the object."""
     from threestudio_ssd.toyworld import PART_OBJECT, Attributes, build_scene
     from threestudio_ssd.toyworld.splat import to_gaussians
 
     scene = build_scene(Attributes(), seed=0)
-    some = torch.arange(0, len(scene.parts), keep_every)
-    return to_gaussians(scene).select(some), torch.from_numpy(scene.parts == PART_OBJECT)[some]
+    kept = torch.arange(0, len(scene.parts), keep_every)
+    return to_gaussians(scene).select(kept), torch.from_numpy(scene.parts == PART_OBJECT)[kept]
 
 
 def toy_cameras(count: int = NUM_CAMERAS, size: int = SIZE):
@@ -50,8 +58,8 @@ def write_world(folder: Path) -> Path:
     save_gaussians(gaussians, folder / "scene.ply")
     save_cameras_json(cameras, folder / "cameras.json")
     (folder / "masks").mkdir()
-    some = cameras[::3]
-    for name, mask in zip(some.names, object_masks(gaussians, is_object, some), strict=True):
+    masked_views = cameras[::3]
+    for name, mask in zip(masked_views.names, object_masks(gaussians, is_object, masked_views), strict=True):
         Image.fromarray((mask.numpy() * 255).astype(np.uint8)).save(folder / "masks" / f"{name}.png")
     save_components(random_components(image_size=SIZE), folder / "model")
     write_clip(folder / "clip")

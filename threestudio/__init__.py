@@ -4,28 +4,16 @@ Importing it is quick: torch and Lightning come in with the sub-modules that nee
 """
 
 import importlib
+from pathlib import Path
 from types import ModuleType
 
 from threestudio.log import debug, info, warn
 from threestudio.plugins import install_finder, load_plugins
-from threestudio.registry import __modules__, find, register
+from threestudio.registry import __modules__, find, register, register_early_check, register_places
 
 __version__ = "0.1.0"
-__all__ = ["__modules__", "__version__", "debug", "find", "info", "load_plugins", "register", "warn"]
 
-_SUBMODULES = (
-    "apps",
-    "data",
-    "errors",
-    "log",
-    "models",
-    "plugins",
-    "registry",
-    "run",
-    "systems",
-    "trainer",
-    "utils",
-)
+_SUBMODULES = {path.stem for path in Path(__file__).parent.iterdir()}
 
 install_finder()
 

@@ -4,6 +4,8 @@
 and exits with code 2; everything else is a bug of ours and keeps its traceback.
 """
 
+from typing import Any
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used.
@@ -59,7 +61,12 @@ def is_user_error(error: BaseException) -> bool:
     return all(isinstance(getattr(error, name, None), str) for name in ("what", "expected", "fix"))
 
 
-def one_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that is not blank, or the kind of the error where it has no text."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def one_line(error: Any) -> str:
     """The line a user reads for an exception of :func:`is_user_error`; line breaks inside become spaces."""
     text = f"error: {error.what}; expected {error.expected}; {error.fix}"
     return " ".join(text.split())

@@ -10,26 +10,14 @@ import sys
 logger = logging.getLogger("threestudio")
 
 
-def _is_first_process() -> bool:
-    return os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0"
+logger.addFilter(lambda record: os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0")
 
-
-def debug(message: object, *args: object) -> None:
-    """Log detail that only ``--verbose`` shows."""
-    if _is_first_process():
-        logger.debug(message, *args)
-
-
-def info(message: object, *args: object) -> None:
-    """Log what a user wants to know while a run goes well."""
-    if _is_first_process():
-        logger.info(message, *args)
-
-
-def warn(message: object, *args: object) -> None:
-    """Log what a user should know though the run goes on."""
-    if _is_first_process():
-        logger.warning(message, *args)
+debug = logger.debug
+"""Log detail that only ``--verbose`` shows."""
+info = logger.info
+"""Log what a user wants to know while a run goes well."""
+warn = logger.warning
+"""Log what a user should know though the run goes on."""
 
 
 class _Handler(logging.Handler):
@@ -47,8 +35,7 @@ class _Handler(logging.Handler):
 
 def show_messages(verbose: bool = False) -> None:
     """Show messages on standard output: from INFO on, or from DEBUG on when ``verbose``."""
-    for handler in [handler for handler in logger.handlers if isinstance(handler, _Handler)]:
-        logger.removeHandler(handler)
+    logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, _Handler)]
     handler = _Handler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S"))
     logger.addHandler(handler)

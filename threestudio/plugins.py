@@ -10,13 +10,17 @@ import importlib.util
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from threestudio import registry
 from threestudio.errors import PluginError, is_user_error
+
+T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _FOLDERS_VARIABLE = "THREESTUDIO_PLUGIN_FOLDERS"
@@ -31,13 +35,25 @@ def plugin_folders(folder: Path) -> list[Path]:
     """The plugins in a folder, sorted: sub-folders with an ``__init__.py``, but no hidden or ``.disabled`` ones."""
     if not folder.is_dir():
         return []
-    found = (path for path in folder.iterdir() if (path / "__init__.py").is_file())
-    return sorted(path for path in found if path.name[0] not in "._" and path.suffix != ".disabled")
+    packages = (path for path in folder.iterdir() if (path / "__init__.py").is_file())
+    return sorted(path for path in packages if path.name[0] not in "._" and path.suffix != ".disabled")
+
+
+def plugin_names() -> set[str]:
+    """The names that plugins are imported under."""
+    return {module_name(plugin) for plugin in _all_plugins()}
+
+
+def _listed_folders() -> list[str]:
+    return [text for text in os.environ.get(_FOLDERS_VARIABLE, "").split(os.pathsep) if text]
 
 
 def _known_folders() -> list[Path]:
-    listed = [Path(text) for text in os.environ.get(_FOLDERS_VARIABLE, "").split(os.pathsep) if text]
-    return [*listed, REPOSITORY / "custom"]
+    return [*map(Path, _listed_folders()), REPOSITORY / "custom"]
+
+
+def _all_plugins() -> list[Path]:
+    return [plugin for folder in _known_folders() for plugin in plugin_folders(folder)]
 
 
 class PluginFinder(MetaPathFinder):
@@ -45,14 +61,10 @@ class PluginFinder(MetaPathFinder):
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """See ``importlib.abc.MetaPathFinder.find_spec``."""
-        if "." in fullname:
-            return None
-        for folder in _known_folders():
-            for plugin in plugin_folders(folder):
-                if module_name(plugin) == fullname:
-                    return importlib.util.spec_from_file_location(
-                        fullname, plugin / "__init__.py", submodule_search_locations=[str(plugin)]
-                    )
+        for plugin in _all_plugins():
+            if module_name(plugin) == fullname:
+                file, inside = plugin / "__init__.py", [str(plugin)]
+                return importlib.util.spec_from_file_location(fullname, file, submodule_search_locations=inside)
         return None
 
 
@@ -79,47 +91,64 @@ def load_plugins(folder: str | Path | None = None) -> dict[str, ModuleType]:
     roots = _known_folders() if folder is None else [Path(folder).resolve()]
     for root in roots:
         if not root.is_dir():
-            raise PluginError(
-                what=f"the plugin folder {root} does not exist",
-                expected="a folder with one sub-folder per plugin",
-                fix=f"check the path given to load_plugins, or the variable {_FOLDERS_VARIABLE}",
-            )
+            what = f"the plugin folder {root} does not exist"
+            fix = f"check the path given to load_plugins, or the variable {_FOLDERS_VARIABLE}"
+            raise PluginError(what=what, expected="a folder with one sub-folder per plugin", fix=fix)
         if root not in _known_folders():
-            listed = [text for text in os.environ.get(_FOLDERS_VARIABLE, "").split(os.pathsep) if text]
-            os.environ[_FOLDERS_VARIABLE] = os.pathsep.join([*listed, str(root)])
+            os.environ[_FOLDERS_VARIABLE] = os.pathsep.join([*_listed_folders(), str(root)])
     return {module_name(plugin): _load_one(plugin) for root in roots for plugin in plugin_folders(root)}
 
 
 def _load_one(plugin: Path) -> ModuleType:
     name = module_name(plugin)
     if not name.isidentifier():
-        raise PluginError(
-            what=f"the plugin folder {plugin.name!r} cannot be a module name",
-            expected="letters, digits, hyphens and underscores, not a digit first",
-            fix="rename the folder",
-        )
+        expected, fix = "letters, digits, hyphens and underscores, not a digit first", "rename the folder"
+        raise PluginError(what=f"the plugin folder {plugin.name!r} cannot be a module name", expected=expected, fix=fix)
     held = sys.modules.get(name)
     if held is not None and Path(held.__file__ or "").parent.resolve() != plugin.resolve():
-        raise PluginError(
-            what=f"the plugin {plugin} would be imported as {name}, which is already {held.__file__}",
-            expected="one folder for each module name",
-            fix="rename one of the folders",
-        )
-    before = dict(registry.__modules__)
+        what = f"the plugin {plugin} would be imported as {name}, which is already {held.__file__}"
+        raise PluginError(what=what, expected="one folder for each module name", fix="rename one of the folders")
+    tables = registry.__modules__, registry.EARLY_CHECKS
+    before = [dict(table) for table in tables]
     try:
         return importlib.import_module(name)
     except Exception as cause:
         for loaded in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
             del sys.modules[loaded]
-        registry.__modules__.clear()
-        registry.__modules__.update(before)
+        for table, kept in zip(tables, before, strict=True):
+            table.clear()
+            table.update(kept)
         if is_user_error(cause):
             raise
-        raise PluginError(
-            what=f"the plugin {plugin.name} cannot be loaded: {_place(cause, plugin)}: {type(cause).__name__}: {cause}",
-            expected="a package that imports without an error",
-            fix="mend that line, or take the folder out of the plugin folder",
-        ) from cause
+        raise _broken(plugin, cause) from cause
+
+
+def import_part(name: str, pick: Callable[[ModuleType], T]) -> T:
+    """Import a module of a loaded plugin and take something out of it.
+
+    Args:
+        name: Full name of the module.
+        pick: Takes the thing out of the module.
+
+    Raises:
+        PluginError: If it cannot be imported, or the thing is not in it; names the file and line of the cause.
+    """
+    try:
+        return pick(importlib.import_module(name))
+    except Exception as cause:
+        package = sys.modules.get(name.partition(".")[0])
+        if is_user_error(cause) or package is None:
+            raise
+        raise _broken(Path(package.__file__ or "").parent, cause) from cause
+
+
+def _broken(plugin: Path, cause: Exception) -> PluginError:
+    """The error for a plugin that raised while it was imported."""
+    return PluginError(
+        what=f"the plugin {plugin.name} cannot be loaded: {_place(cause, plugin)}: {type(cause).__name__}: {cause}",
+        expected="a package that imports without an error",
+        fix="mend that line, or take the folder out of the plugin folder",
+    )
 
 
 def _place(cause: Exception, plugin: Path) -> str:

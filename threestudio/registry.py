@@ -1,17 +1,55 @@
 """Names for classes: ``register`` puts one in, ``find`` gets it back or says what was meant.
 
-Systems, data modules, guidance and apps are all named in configs and on the command line by these names.
+Systems, data modules, guidance and apps are all named in configs and on the command line by these names. A plugin
+that says with ``register_places`` where its names live is imported piece by piece, as they are asked for.
 """
 
 import difflib
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from threestudio.errors import ConfigError
 
 T = TypeVar("T")
 
-__modules__: dict[str, object] = {}
+
+@dataclass(frozen=True)
+class Place:
+    """Where a registered name is defined, before anything there is imported.
+
+    Attributes:
+        package: The plugin's package.
+        target: ``module:attribute`` below it.
+        config: ``module:attribute`` of its keys' dataclass, where that can be had without the class; else None.
+    """
+
+    package: str
+    target: str
+    config: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """Full name of the module that defines the object, and the object's, joined by a dot."""
+        return f"{self.package}.{self.target.replace(':', '.')}"
+
+    def load(self, what: str) -> Any:
+        """Import ``target`` or ``config``.
+
+        Raises:
+            PluginError: If the module cannot be imported or holds no such attribute; names the file and line.
+        """
+        from threestudio.plugins import import_part
+
+        module, _, attribute = what.partition(":")
+        return import_part(f"{self.package}.{module}", attrgetter(attribute))
+
+
+__modules__: dict[str, Any] = {}
+"""Registered name -> the object, or its ``Place`` for as long as nobody asked for it."""
+EARLY_CHECKS: dict[str, Callable[[Mapping], None]] = {}
+"""What plugins check in a config before anything heavy is imported, by the function's full name."""
 
 
 def register(name: str) -> Callable[[T], T]:
@@ -22,22 +60,49 @@ def register(name: str) -> Callable[[T], T]:
     """
 
     def decorator(obj: T) -> T:
-        held = __modules__.get(name)
-        if held is not None and _origin(held) != _origin(obj):
-            raise ValueError(f"{name!r} is registered twice: by {_origin(held)} and by {_origin(obj)}")
+        _check_free(name, obj)
         __modules__[name] = obj
         return obj
 
     return decorator
 
 
-def find(name: str):
-    """The object registered under ``name``.
+def register_places(package: str, places: Mapping[str, str | tuple[str, str]]) -> None:
+    """Make names known without importing what they name.
+
+    Args:
+        package: The plugin's package, ``__name__`` of its ``__init__.py``.
+        places: Registered name -> ``"module:attribute"`` below the package, or a pair of that and of the place of its
+            dataclass of keys, so that keys are checked without importing the class. The class still carries
+            ``@register(name)``.
+
+    Raises:
+        ValueError: If another object holds one of the names.
+    """
+    for name, places_of_name in places.items():
+        target, config = (places_of_name, None) if isinstance(places_of_name, str) else places_of_name
+        place = Place(package, target, config)
+        _check_free(name, place)
+        __modules__.setdefault(name, place)
+
+
+def register_early_check(check: Callable[[Mapping], None]) -> Callable[[Mapping], None]:
+    """Have ``launch.py`` call a function with the resolved config, as plain values, before anything heavy is imported.
+
+    It raises what the user should read, for example about a file that does not exist. Keys are not checked yet.
+    """
+    EARLY_CHECKS[_origin(check)] = check
+    return check
+
+
+def find(name: str) -> Any:
+    """The object registered under ``name``; its module is imported now if it was not before.
 
     ``"main:sub"`` and ``"main:sub,other"`` give a new class in which ``sub`` and ``other`` override ``main``.
 
     Raises:
         ConfigError: If nothing holds the name; carries the nearest names.
+        PluginError: If the module that defines it cannot be imported.
     """
     if ":" not in name:
         return _find_one(name)
@@ -46,28 +111,43 @@ def find(name: str):
     return type(name.replace(":", "."), tuple(bases), {})
 
 
+def place_of(name: str) -> Place | None:
+    """Where ``name`` is defined, if it has a place and nobody asked for it yet."""
+    held = __modules__.get(name)
+    return held if isinstance(held, Place) else None
+
+
 def registered_names(prefix: str = "") -> list[str]:
     """Every registered name that starts with ``prefix``, sorted."""
     return sorted(name for name in __modules__ if name.startswith(prefix))
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+def did_you_mean(name: str, words: Iterable[str]) -> str | None:
     """The known word nearest to a misspelt one, or None when none is near."""
-    near = difflib.get_close_matches(str(name), [str(word) for word in known], n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(name), [str(word) for word in words], n=1, cutoff=0.6)
     return near[0] if near else None
 
 
-def _find_one(name: str):
+def _find_one(name: str) -> Any:
     if name in __modules__:
-        return __modules__[name]
+        held = __modules__[name]
+        if isinstance(held, Place):
+            held = __modules__[name] = held.load(held.target)
+        return held
     near = did_you_mean(name, __modules__)
     names = ", ".join(registered_names()) or "nothing: load the plugins first, threestudio.load_plugins()"
-    raise ConfigError(
-        what=f"nothing is registered under {name!r}",
-        expected=f"one of: {names}",
-        fix=f"did you mean {near!r}?" if near else "use one of these names",
-    )
+    expected, fix = f"one of: {names}", f"did you mean {near!r}?" if near else "use one of these names"
+    raise ConfigError(what=f"nothing is registered under {name!r}", expected=expected, fix=fix)
+
+
+def _check_free(name: str, obj: object) -> None:
+    """Raise ``ValueError`` if something else holds the name."""
+    held = __modules__.get(name, obj)
+    if _origin(held) != _origin(obj):
+        raise ValueError(f"{name!r} is registered twice: by {_origin(held)} and by {_origin(obj)}")
 
 
 def _origin(obj: object) -> str:
+    if isinstance(obj, Place):
+        return obj.origin
     return f"{getattr(obj, '__module__', '?')}.{getattr(obj, '__qualname__', repr(obj))}"

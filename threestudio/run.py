@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from threestudio import log
 from threestudio.errors import ConfigError, InterruptedRun, is_user_error, one_line
-from threestudio.plugins import load_plugins
-from threestudio.registry import did_you_mean
+from threestudio.plugins import load_plugins, plugin_names
+from threestudio.registry import EARLY_CHECKS, did_you_mean
 
 DONE, OUR_BUG, USER_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -19,6 +19,8 @@ EPILOG = """\
 overrides are dotted keys: steps=500 system.guidance.score.enhance_weight=3
 exit codes: 0 done; 1 a bug of ours; 2 something in the input; 3 it ran, but there is no usable result; 130 interrupted
 """
+LIST_APPS = ""
+"""What ``--run`` holds when no name follows it."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,14 +38,16 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        add_help=False,
     )
+    parser.add_argument("-h", "--help", action="store_true", help="show this; after --run NAME: the app's keys")
     parser.add_argument("--config", metavar="X", help="the experiment, a YAML file")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--train", action="store_true", help="train, then test, then export (the default)")
     mode.add_argument("--validate", action="store_true", help="validate a checkpoint")
     mode.add_argument("--test", action="store_true", help="test a checkpoint: render, measure, report")
     mode.add_argument("--export", action="store_true", help="write the result of a checkpoint")
-    mode.add_argument("--run", metavar="NAME", help="start an app, such as a viewer or a sweep")
+    mode.add_argument("--run", nargs="?", const=LIST_APPS, metavar="NAME", help="start an app; no name lists them")
     parser.add_argument("--resume", metavar="PATH|auto", help="go on from a checkpoint; auto: the run folder's last")
     parser.add_argument(
         "--gpu", nargs="?", const="0", metavar="IDS", help="GPUs to use, as 0 or 0,1 (default: the first, if any)"
@@ -65,13 +69,10 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
         overrides, args.gpu = [args.gpu], "0"
     for text in rest:
         if text.startswith("-"):
-            known = [option for action in parser._actions for option in action.option_strings]
-            near = did_you_mean(text.split("=")[0], known)
-            raise ConfigError(
-                what=f"{text} is not an option",
-                expected=f"one of: {', '.join(known)}",
-                fix=f"did you mean {near}?" if near else "remove it",
-            )
+            options = [option for action in parser._actions for option in action.option_strings]
+            near = did_you_mean(text.split("=")[0], options)
+            expected, fix = f"one of: {', '.join(options)}", f"did you mean {near}?" if near else "remove it"
+            raise ConfigError(what=f"{text} is not an option", expected=expected, fix=fix)
         overrides.append(text)
     return args, overrides
 
@@ -109,13 +110,15 @@ def dispatch(args: argparse.Namespace, overrides: list[str]) -> int:
     if args.gpu is not None:
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         os.environ["CUDA_VISIBLE_DEVICES"] = args.gpu
+    if args.help and not args.run:
+        sys.stdout.write(build_parser().format_help())
     load_plugins()
+    if args.help or args.run == LIST_APPS:
+        return _help(args)
     if args.run is not None:
         return _run_app(args, overrides)
     if args.config is None:
-        raise ConfigError(
-            what="--config is missing", expected="--config and a YAML file", fix="add --config configs/<name>.yaml"
-        )
+        raise _no_config("--config is missing", "add --config configs/<name>.yaml")
     cfg = _load(args, overrides)
     from threestudio.trainer import run_experiment
 
@@ -125,40 +128,54 @@ def dispatch(args: argparse.Namespace, overrides: list[str]) -> int:
     return run_experiment(cfg, stages or ["train", "test", "export"], wants_gpu=args.gpu is not None)
 
 
+def _no_config(what: str, fix: str) -> ConfigError:
+    return ConfigError(what=what, expected="--config and a YAML file", fix=fix)
+
+
+def _help(args: argparse.Namespace) -> int:
+    from threestudio import apps
+
+    sys.stdout.write(f"{apps.app_help(args.run)}\n" if args.run else f"\napps, for --run NAME:\n{apps.list_apps()}\n")
+    return DONE
+
+
 def _run_app(args: argparse.Namespace, overrides: list[str]) -> int:
     from threestudio import apps
 
     app = apps.find_app(args.run)
     if args.config is None and apps.needs_config(app):
-        raise ConfigError(
-            what=f"--run {args.run} needs --config", expected="--config and a YAML file", fix="add --config"
-        )
+        raise _no_config(f"--run {args.run} needs --config", "add --config")
     of_experiment, of_app = apps.split_overrides(overrides, args.config is not None)
     cfg = _load(args, of_experiment) if args.config is not None else None
     return apps.start(args.run, cfg, of_app)
 
 
 def _load(args: argparse.Namespace, overrides: list[str]):
-    from threestudio.utils.config import load_config
+    from threestudio.utils.config import config_to_primitive, load_config
     from threestudio.utils.config_tree import complete
 
     if args.resume is not None:
         overrides = [*overrides, f"resume={args.resume}"]
     n_gpus = len(args.gpu.split(",")) if args.gpu is not None else 1
-    return complete(load_config(args.config, cli_args=overrides, n_gpus=n_gpus))
+    cfg = load_config(args.config, cli_args=overrides, n_gpus=n_gpus)
+    for check in EARLY_CHECKS.values():
+        check(config_to_primitive(cfg))
+    return complete(cfg)
 
 
 def quiet_libraries() -> None:
-    """Silence what libraries say on their own account, before they are imported."""
-    warnings.filterwarnings("ignore")
-    for name, value in {
-        "TOKENIZERS_PARALLELISM": "false",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "DIFFUSERS_VERBOSITY": "error",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "OPENCV_LOG_LEVEL": "ERROR",
-    }.items():
+    """Silence what libraries say on their own account, before they are imported; warnings of ours are logged."""
+    warnings.showwarning = show_own_warning
+    levels = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "OPENCV_LOG_LEVEL": "ERROR"}
+    switches = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    for name, value in (levels | switches).items():
         os.environ.setdefault(name, value)
+
+
+def show_own_warning(message: Warning | str, category: type[Warning], *place: object) -> None:
+    """Log a warning whose kind the host or a plugin defines; takes what ``warnings.showwarning`` takes."""
+    if category.__module__.partition(".")[0] in {"threestudio", *plugin_names()}:
+        log.warn("%s", message)
 
 
 def quiet_lightning() -> None:

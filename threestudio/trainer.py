@@ -2,12 +2,15 @@
 
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import ModelCheckpoint
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
@@ -15,6 +18,7 @@ from threestudio import registry
 from threestudio.errors import CheckpointError, ConfigError, is_user_error
 from threestudio.log import info, warn
 from threestudio.systems.base import BaseSystem
+from threestudio.systems.utils import plain_keys
 from threestudio.utils.callbacks import (
     ConfigSnapshotCallback,
     CustomProgressBar,
@@ -59,7 +63,8 @@ def run_experiment(cfg: DictConfig, stages: list[str], wants_gpu: bool = False) 
     """
     _choose_device(cfg, wants_gpu)
     checkpoint = resolve_resume(cfg, is_training="train" in stages)
-    status = load_checkpoint(checkpoint) if checkpoint is not None else None
+    if checkpoint is not None:
+        load_checkpoint(checkpoint)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     run_dir = Path(cfg.trial_dir)
     interrupt = GracefulInterrupt(run_dir / "ckpts" / "last.ckpt")
@@ -68,10 +73,10 @@ def run_experiment(cfg: DictConfig, stages: list[str], wants_gpu: bool = False) 
     trainer = system = None
     try:
         datamodule = registry.find(cfg.data_type)(cfg.data)
-        system = registry.find(cfg.system_type)(cfg.system, resumed=checkpoint is not None)
+        system = registry.find(cfg.system_type)(cfg.system)
         system.set_save_dir(run_dir / "save")
         trainer = build_trainer(cfg, interrupt, is_training="train" in stages)
-        _go_through(stages, trainer, system, datamodule, checkpoint, status)
+        _go_through(stages, trainer, system, datamodule, checkpoint)
     except Exception as error:
         if is_user_error(error) and not was_there and (trainer is None or trainer.global_step == 0):
             _remove_run_folder(run_dir)
@@ -95,14 +100,16 @@ def _say_result(system: BaseSystem) -> None:
 def build_trainer(cfg: DictConfig, interrupt: GracefulInterrupt, is_training: bool) -> pl.Trainer:
     """Lightning's trainer with our callbacks; keys under ``trainer`` and ``checkpoint`` win over the defaults."""
     run_dir = Path(cfg.trial_dir)
-    keys = {**TRAINER_DEFAULTS, **OmegaConf.to_container(cfg.trainer)}
+    keys = {**TRAINER_DEFAULTS, **plain_keys(cfg.trainer)}
     if cfg.n_gpus > 1:
         keys.setdefault("strategy", "ddp")
         keys["devices"] = cfg.n_gpus
-    callbacks = [RngState(), CustomProgressBar()] if keys.get("enable_progress_bar", True) else [RngState()]
+    callbacks: list[Callback] = [RngState()]
+    if keys.get("enable_progress_bar", True):
+        callbacks.append(CustomProgressBar())
     loggers: list | bool = False
     if is_training:
-        checkpoint = {**CHECKPOINT_DEFAULTS, **OmegaConf.to_container(cfg.checkpoint)}
+        checkpoint = {**CHECKPOINT_DEFAULTS, **plain_keys(cfg.checkpoint)}
         callbacks += [
             ConfigSnapshotCallback(cfg, run_dir / "configs" / "parsed.yaml"),
             ModelCheckpoint(dirpath=str(run_dir / "ckpts"), enable_version_counter=False, **checkpoint),
@@ -134,86 +141,82 @@ def resolve_resume(cfg: DictConfig, is_training: bool) -> str | None:
     runs = [Path(cfg.trial_dir)]
     if cfg.use_timestamp:
         runs += Path(cfg.exp_dir).glob(f"{file_name(cfg.tag)}@*")
-    found = sorted((run / "ckpts" / "last.ckpt" for run in runs if (run / "ckpts" / "last.ckpt").is_file()), key=_age)
-    if found:
-        _set_run_folder(cfg, found[-1].parents[1])
-        info(f"going on from {found[-1]}")
-        return str(found[-1])
+    checkpoints = [run / "ckpts" / "last.ckpt" for run in runs if (run / "ckpts" / "last.ckpt").is_file()]
+    if checkpoints:
+        newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
+        _set_run_folder(cfg, newest.parents[1])
+        info(f"going on from {newest}")
+        return str(newest)
     if is_training:
         info(f"no checkpoint in {cfg.trial_dir} yet: starting anew")
         return None
-    raise CheckpointError(
-        what=f"there is no checkpoint in {cfg.trial_dir}",
-        expected="a run that was trained before",
-        fix="train first, or name a checkpoint with --resume PATH",
-    )
+    expected, fix = "a run that was trained before", "train first, or name a checkpoint with --resume PATH"
+    raise CheckpointError(what=f"there is no checkpoint in {cfg.trial_dir}", expected=expected, fix=fix)
 
 
 def _go_through(
-    stages: list[str],
-    trainer: pl.Trainer,
-    system: BaseSystem,
-    datamodule: pl.LightningDataModule,
-    checkpoint: str | None,
-    status: dict | None,
+    stages: list[str], trainer: pl.Trainer, system: BaseSystem, data: pl.LightningDataModule, checkpoint: str | None
 ) -> None:
     """Run the stages that system and data have; a stage that was asked for by name must be there."""
     if "train" in stages:
-        try:
-            trainer.fit(system, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-        except RuntimeError as cause:
-            if checkpoint is None or "loading state_dict" not in str(cause):
-                raise
-            raise CheckpointError(
-                what=f"{checkpoint} does not fit this config: {str(cause).splitlines()[-1].strip()}",
-                expected="a checkpoint of the same scene and system",
-                fix="resume with the config of that run (configs/parsed.yaml in its folder)",
-            ) from cause
+        with _fitting(checkpoint):
+            trainer.fit(system, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         checkpoint = None
-    elif status is not None:
+    elif checkpoint is not None:
+        status = load_checkpoint(checkpoint)
         system.set_resume_status(status["epoch"], status["global_step"])
     asked = [stage for stage in AFTER_TRAINING if stage in stages]
-    there = [stage for stage in asked if _can(stage, system, datamodule)]
+    there = [stage for stage in asked if _can(stage, system, data)]
     if len(stages) == 1 and asked != there:
         stage, (_, step, loader) = asked[0], AFTER_TRAINING[asked[0]]
-        raise ConfigError(
-            what=f"{type(system).__name__} with {type(datamodule).__name__} cannot {stage}",
-            expected=f"a system with {step} and data with {loader}",
-            fix="choose another stage",
-        )
-    _finish(there, trainer, system, datamodule, checkpoint)
+        what = f"{type(system).__name__} with {type(data).__name__} cannot {stage}"
+        expected, fix = f"a system with {step} and data with {loader}", "choose another stage"
+        raise ConfigError(what=what, expected=expected, fix=fix)
+    _finish(there, trainer, model=system, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 
-def _finish(
-    stages: list[str],
-    trainer: pl.Trainer,
-    system: BaseSystem,
-    datamodule: pl.LightningDataModule,
-    checkpoint: str | None,
-) -> None:
-    """Run the stages after the training. One that fails does not stop those behind it: no report costs a result."""
+@contextmanager
+def _fitting(checkpoint: str | None) -> Iterator[None]:
+    """Say in one line that a checkpoint is of another scene, system or version."""
+    try:
+        yield
+    except RuntimeError as cause:
+        if checkpoint is None or "loading state_dict" not in str(cause):
+            raise
+        what = f"{checkpoint} does not fit this config: {str(cause).splitlines()[-1].strip()}"
+        fix = "resume with the config of that run (configs/parsed.yaml in its folder), or train again"
+        expected = "a checkpoint of the same scene, system and version"
+        raise CheckpointError(what=what, expected=expected, fix=fix) from cause
+
+
+def _finish(stages: list[str], trainer: pl.Trainer, **options: Any) -> None:
+    """Run the stages after the training. One that fails does not stop those behind it: no report costs a result.
+
+    Args:
+        stages: Of ``AFTER_TRAINING``, in order.
+        trainer: Lightning's.
+        **options: What all of its stages take.
+    """
     if not stages:
         return
     stage, *others = stages
     extra = {"return_predictions": False} if stage == "export" else {"verbose": False}
     start = getattr(trainer, AFTER_TRAINING[stage][0])
     try:
-        start(system, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True, **extra)
+        with _fitting(options["ckpt_path"]):
+            start(**options, **extra)
     except Exception as error:
         if others:
             warn(f"{stage} failed ({type(error).__name__}); going on to {others[0]}, so that the result is not lost")
-            _finish(others, trainer, system, datamodule, checkpoint)
+            _finish(others, trainer, **options)
         raise
-    _finish(others, trainer, system, datamodule, checkpoint)
+    _finish(others, trainer, **options)
 
 
-def _can(stage: str, system: BaseSystem, datamodule: pl.LightningDataModule) -> bool:
+def _can(stage: str, system: BaseSystem, data: pl.LightningDataModule) -> bool:
     _, step, loader = AFTER_TRAINING[stage]
-    return _has(datamodule, loader, pl.LightningDataModule) and _has(system, step, pl.LightningModule)
-
-
-def _has(obj: object, method: str, parent: type) -> bool:
-    return is_overridden(method, obj, parent=parent)
+    has_loader = is_overridden(loader, data, parent=pl.LightningDataModule)
+    return has_loader and is_overridden(step, system, parent=pl.LightningModule)
 
 
 def _choose_device(cfg: DictConfig, wants_gpu: bool) -> None:
@@ -221,21 +224,14 @@ def _choose_device(cfg: DictConfig, wants_gpu: bool) -> None:
     if accelerator == "cpu":
         force_device("cpu")
     elif (wants_gpu or accelerator in ("gpu", "cuda")) and not torch.cuda.is_available():
-        raise ConfigError(
-            what="a GPU was asked for, and torch finds none",
-            expected="a CUDA device and a torch built for it",
-            fix="leave --gpu out to run on the CPU",
-        )
+        expected, fix = "a CUDA device and a torch built for it", "leave --gpu out to run on the CPU"
+        raise ConfigError(what="a GPU was asked for, and torch finds none", expected=expected, fix=fix)
     else:
         force_device(None)
 
 
 def _set_run_folder(cfg: DictConfig, run_dir: Path) -> None:
     cfg.trial_dir, cfg.trial_name, cfg.exp_dir = str(run_dir), run_dir.name, str(run_dir.parent)
-
-
-def _age(path: Path) -> float:
-    return path.stat().st_mtime
 
 
 def _remove_run_folder(run_dir: Path) -> None:

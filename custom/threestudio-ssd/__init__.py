@@ -1,5 +1,88 @@
-"""Stable score distillation for 3D Gaussian splatting: registers its data, systems, guidance, prompts and apps."""
+"""Stable score distillation for 3D Gaussian splatting: says where its data, systems, guidance, prompts and apps are.
 
-from . import apps, data, guidance, systems
+Nothing below is imported before it is asked for, by a registered name or as ``threestudio_ssd.<part>``.
+"""
 
-__all__ = ["apps", "data", "guidance", "systems"]
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import threestudio
+
+from .early import check_data, check_system
+from .errors import ConfigError
+
+PLACES: dict[str, str | tuple[str, str]] = {
+    "gs-views": ("data.modules:GSViews", "data.keys:GSViewsConfig"),
+    "gs-photos": ("data.modules:PhotosData", "data.keys:PhotosConfig"),
+    "ssd-picture": ("data.modules:SingleImage", "data.keys:SingleImageConfig"),
+    "ssd-gs-system": ("systems.scene_edit:SceneEditSystem", "edits.scene_edit:SceneEditConfig"),
+    "gs-add-system": ("systems.scene_add:SceneAddSystem", "edits.scene_add:SceneAddConfig"),
+    "gs-delete-system": ("systems.scene_delete:SceneDeleteSystem", "edits.removal:RemovalConfig"),
+    "gs-fit-system": ("systems.scene_fit:SceneFitSystem", "edits.fit:FitConfig"),
+    "ssd-image-system": ("systems.image_edit:ImageEditSystem", "edits.image_edit:ImageEditConfig"),
+    "ssd-guidance": "guidance.edit_guidance:EditGuidance",
+    "ssd-prompt-processor": "guidance.prompts:EditPrompts",
+    "toy-edits": "benchmarks.toy.run:ToyEditsData",
+    "toy-benchmark": "benchmarks.toy.run:ToyBenchmark",
+    "edit-sweep": "apps.sweep:EditSweep",
+    "app-bench-raster": "apps.bench_raster:BenchRaster",
+    "app-convert": "apps.convert:Convert",
+    "app-evaluate": "apps.evaluate:Evaluate",
+    "app-make-tiny-classifier": "apps.make_judges:MakeTinyClassifier",
+    "app-make-tiny-clip": "apps.make_judges:MakeTinyClip",
+    "app-make-tiny-ip2p": "apps.make_models:MakeTinyIp2p",
+    "app-make-tiny-models": "apps.make_models:MakeTinyModels",
+    "app-make-tiny-seg": "apps.make_judges:MakeTinySeg",
+    "app-make-toy-pie-bench": "apps.make_toy_pie_bench:MakeToyPieBench",
+    "app-make-toy-scene": "apps.make_toy_scene:MakeToyScene",
+    "app-pie-bench": "apps.pie_bench:PieBench",
+    "app-preview": "apps.preview:Preview",
+    "app-sweep": "apps.sweep:run_sweep",
+    "app-tiny-quality": "apps.tiny_quality:TinyQuality",
+    "app-toy-edits": "apps.toy_edits:ToyEdits",
+    "app-toy-objects": "apps.toy_objects:ToyObjects",
+}
+"""Registered name -> ``module:attribute``, and where its keys' dataclass can be had without Lightning."""
+
+
+def check_inputs(cfg: Mapping[str, Any]) -> None:
+    """Find what is missing from an experiment before anything heavy is imported.
+
+    Args:
+        cfg: The whole resolved config, as plain values.
+
+    Raises:
+        InputError: If it names no data module or system, or a file that does not exist.
+    """
+    missing = [key for key in ("data_type", "system_type") if not cfg.get(key)]
+    if missing:
+        expected, fix = "a whole experiment", "start from configs/ssd-gs.yaml: copy it, or include it"
+        raise ConfigError(what=f"the config does not set {' and '.join(missing)}", expected=expected, fix=fix)
+    if cfg["system_type"] in PLACES:
+        check_system(cfg["system"])
+    if cfg["data_type"] in PLACES:
+        check_data(cfg["data_type"], cfg["data"])
+
+
+PYTHON_CALL = ("Mask", "edit_image", "edit_scene")
+"""What ``threestudio_ssd`` offers to other programs; docs/python.md."""
+
+
+def __getattr__(name: str) -> Any:
+    here = Path(__file__).parent
+    if name in PYTHON_CALL:
+        return getattr(importlib.import_module(f"{__name__}.api"), name)
+    if not name.startswith("_") and ((here / name / "__init__.py").is_file() or (here / f"{name}.py").is_file()):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if hasattr(threestudio, "register_places"):
+    threestudio.register_places(__name__, PLACES)
+    threestudio.register_early_check(check_inputs)
+else:  # upstream threestudio, where a class registers when it is imported
+    for _place in PLACES.values():
+        _module = (_place if isinstance(_place, str) else _place[0]).partition(":")[0]
+        importlib.import_module(f"{__name__}.{_module}")

@@ -6,11 +6,13 @@ Everything in the plugin that writes a file does so here, except runs, which sav
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
 
 
 @contextmanager
@@ -22,14 +24,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
-    os.close(handle)
+    beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     try:
-        yield Path(name)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        yield beside
+        os.replace(beside, path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -50,6 +50,14 @@ def write_json(path: str | Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
+def write_image(path: str | Path, pixels: np.ndarray) -> None:
+    """Write pixels uint8 (h w) or (h w 3) in the format of the path's suffix, whole or not at all."""
+    from PIL import Image
+
+    with whole_file(path) as beside:
+        Image.fromarray(pixels).save(beside)
+
+
 def sha256(path: str | Path) -> str:
     """Checksum of a file, hexadecimal; read in pieces, so that large weights do not fill the memory."""
     with Path(path).open("rb") as file:
@@ -57,16 +65,13 @@ def sha256(path: str | Path) -> str:
 
 
 def weights_table(folder: Path) -> str:
-    """Markdown table of a folder's weight files with sizes and checksums."""
-    rows = [
-        f"| `{path.name}` | {path.stat().st_size / 1e6:.2f} MB | `{sha256(path)}` |"
-        for path in sorted(folder.glob("*.safetensors"))
-    ]
-    return "\n".join(["| file | size | sha256 |", "|---|---|---|", *rows])
+    """Markdown table of the weight files in a folder and below it, with sizes and checksums."""
+    files = {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*.safetensors"))}
+    rows = [(f"`{name}`", f"{file.stat().st_size / 1e6:.2f} MB", f"`{sha256(file)}`") for name, file in files.items()]
+    return markdown_table(("file", "size", "sha256"), rows)
 
 
-def _umask() -> int:
-    """The permissions that new files do not get; reading it means setting it for a moment."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def markdown_table(heads: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table, without a line break at its end."""
+    lines = [" | ".join(map(str, row)) for row in (heads, *rows)]
+    return "\n".join([f"| {lines[0]} |", "|---" * len(heads) + "|", *(f"| {line} |" for line in lines[1:])])

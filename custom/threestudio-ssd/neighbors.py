@@ -1,8 +1,10 @@
 """Which points are near each other."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 
 class Neighbors:
@@ -17,7 +19,8 @@ class Neighbors:
 
     def __init__(self, points: Float[np.ndarray, "n d"]) -> None:
         self._offset = 1.0 - points.min(axis=0)
-        self._tree = cKDTree(points + self._offset)
+        # Typed loosely: the types that scipy publishes allow no list of counts, which its documentation does.
+        self._tree: Any = KDTree(points + self._offset, leafsize=16)
 
     def nearest(
         self, places: Float[np.ndarray, "m d"], count: int, limit: float = np.inf

@@ -40,7 +40,7 @@ def render_with_info(
     sh_degree: int | None = None,
     **options: Any,
 ) -> tuple[Float[Tensor, "c h w d2"], Float[Tensor, "c h w 1"], dict[str, Any]]:
-    """The same with what the rasteriser knows beside the pictures: ``means2d``, ``gaussian_ids``, ``radii``, ...
+    """The same with what the rasteriser knows beside the images: ``means2d``, ``gaussian_ids``, ``radii``, ...
 
     Args:
         gaussians: The scene.
@@ -69,6 +69,11 @@ def render_each(
     """Images one camera at a time, clamped to [0, 1]; sizes may differ."""
     for index in range(len(cameras)):
         yield render(gaussians, cameras[index], background)[0][0].clamp(0, 1)
+
+
+def render_bchw(gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "3"]) -> Float[Tensor, "c 3 h w"]:
+    """The same in one stack, channels first, as networks and metrics take them; cameras of one size."""
+    return torch.stack(list(render_each(gaussians, cameras, background))).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()

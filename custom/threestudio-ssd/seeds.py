@@ -31,8 +31,6 @@ class Stream(StrEnum):
     """Gaussians that a scene or an object starts from."""
     INPAINTING = "inpainting"
     """Noise of an inpainter."""
-    METRICS = "metrics"
-    """Views that a metric draws."""
 
 
 def generator(seed: int, step: int, stream: Stream | str) -> torch.Generator:

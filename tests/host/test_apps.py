@@ -26,6 +26,7 @@ def calls(monkeypatch):
         @dataclass
         class Config(BaseObject.Config):
             port: int = 8080
+            """Where it listens, 1 .. 65535."""
             title: str = "a"
 
         cfg: Config
@@ -70,3 +71,16 @@ def test_mistakes(given, message, capsys):
 def test_functions_take_no_options():
     with pytest.raises(ConfigError, match="--run sum was given x"):
         apps.start("sum", None, ["x=1"])
+
+
+def test_apps_and_their_keys_are_listed(capsys):
+    assert main(["--run"]) == 0
+    assert capsys.readouterr().out == "\napps, for --run NAME:\n  sum\n  viewer  Shows things.\n"
+    assert main(["--run", "viewer", "--help"]) == 0
+    assert capsys.readouterr().out == (
+        "usage: launch.py --run viewer [key=value ...]\n\nShows things.\n\n"
+        "keys:\n  port  (a whole number; 8080)\n      Where it listens, 1 .. 65535.\n  title  (a text; 'a')\n"
+        "With --config, each key is written with run. before it.\n"
+    )
+    assert main(["--run", "sum", "-h"]) == 0
+    assert capsys.readouterr().out == "usage: launch.py --run sum --config X [key=value ...]\n\nIt takes no keys.\n"

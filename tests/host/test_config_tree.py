@@ -80,8 +80,11 @@ def test_mistakes_anywhere(text, what):
 
 
 def test_types_must_be_set():
-    with pytest.raises(ConfigError, match="system_type is not set"):
-        complete(load_config("data_type: views\n", from_string=True))
+    for text, missing in [("data_type: views\n", "system_type is"), ("seed: 1\n", "data_type and system_type are")]:
+        with pytest.raises(ConfigError) as caught:
+            complete(load_config(text, from_string=True))
+        assert caught.value.what == f"{missing} not set"
+        assert caught.value.fix == "start from a config that says both: include: PATH"
 
 
 def test_trainer_keys_of_every_kind_are_let_through():

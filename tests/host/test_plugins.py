@@ -132,12 +132,34 @@ def test_a_broken_plugin_names_file_line_and_cause(tmp_path, files, where, cause
     assert not [name for name in sys.modules if name.startswith("plug_broken")]
 
 
+PLACED = "import threestudio\nthreestudio.register_places(__name__, {'late': 'late:Late'})\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "cause"),
+    [("x = 1\nimport no_such_module\n", "late.py:2", ImportError), ("x = 1\n", "__init__.py", AttributeError)],
+)
+def test_a_place_that_is_broken_names_file_line_and_cause(tmp_path, text, where, cause):
+    write_plugin(tmp_path, "plug-late", {"__init__.py": PLACED, "late.py": text})
+    load_plugins(tmp_path)
+    with pytest.raises(PluginError) as caught:
+        threestudio.find("late")
+    assert isinstance(caught.value.__cause__, cause)
+    assert caught.value.what.startswith(
+        f"the plugin plug-late cannot be loaded: {tmp_path / 'plug-late'}{os.sep}{where}: "
+    )
+
+
 def test_what_a_broken_plugin_registered_is_taken_back(tmp_path):
-    text = "import threestudio\n\n\n@threestudio.register('half')\nclass Half:\n    pass\n\n\n1 / 0\n"
+    text = (
+        "import threestudio\n\n\n@threestudio.register('half')\nclass Half:\n    pass\n\n\n"
+        "threestudio.register_places(__name__, {'rest': 'rest:Rest'})\nthreestudio.register_early_check(Half)\n1 / 0\n"
+    )
     write_plugin(tmp_path, "plug-half", {"__init__.py": text})
     with pytest.raises(PluginError, match="ZeroDivisionError"):
         load_plugins(tmp_path)
-    assert "half" not in registry.__modules__
+    assert not {"half", "rest"} & set(registry.__modules__)
+    assert "plug_half.Half" not in registry.EARLY_CHECKS
 
 
 def test_an_error_meant_for_the_user_stays_itself(tmp_path):

@@ -1,5 +1,7 @@
 """Names for classes."""
 
+import sys
+
 import pytest
 
 import threestudio
@@ -80,3 +82,38 @@ def test_main_and_sub_make_a_class_in_which_the_sub_overrides():
     assert made.stay() == "other"
     with pytest.raises(ConfigError, match="did you mean 'sub'"):
         threestudio.find("main:subb")
+
+
+def test_a_place_is_known_but_not_imported_until_it_is_asked_for(tmp_path, monkeypatch):
+    folder = tmp_path / "placed"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "thing.py").write_text(
+        "import threestudio\nfrom .keys import ThingConfig\n\n\n"
+        "@threestudio.register('a-thing')\nclass Thing:\n    Config = ThingConfig\n"
+    )
+    (folder / "keys.py").write_text(
+        "from dataclasses import dataclass\n\n\n@dataclass\nclass ThingConfig:\n    size: int = 3\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    threestudio.register_places("placed", {"a-thing": ("thing:Thing", "keys:ThingConfig")})
+    assert registry.registered_names() == ["a-thing"]
+    place = registry.place_of("a-thing")
+    assert place.load(place.config)().size == 3
+    assert "placed.thing" not in sys.modules
+    thing = threestudio.find("a-thing")
+    assert (thing.__module__, thing.Config().size) == ("placed.thing", 3)
+    assert registry.place_of("a-thing") is None
+    threestudio.register_places("placed", {"a-thing": "thing:Thing"})
+    assert threestudio.find("a-thing") is thing
+    for name in ("placed", "placed.thing", "placed.keys"):
+        del sys.modules[name]
+
+
+def test_decorator_and_place_must_agree():
+    threestudio.register_places("builtins", {"number": "int:int"})
+    with pytest.raises(ValueError, match=r"'number' is registered twice: by builtins.int.int and by builtins.float"):
+        threestudio.register("number")(float)
+    threestudio.register("text")(str)
+    with pytest.raises(ValueError, match=r"'text' is registered twice"):
+        threestudio.register_places("builtins", {"text": "int:int"})

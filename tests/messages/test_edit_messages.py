@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from tests.edit_world import toy_cameras, toy_parts
-from threestudio_ssd.data import GSViews
+from threestudio_ssd.data.modules import GSViews
 from threestudio_ssd.diffusion import random_backbone
-from threestudio_ssd.guidance import SSDGuidance, SSDPromptProcessor
+from threestudio_ssd.guidance import EditGuidance, EditPrompts
 from threestudio_ssd.guidance.timesteps import check_range
-from threestudio_ssd.masks import MaskConfig, in_box, select
+from threestudio_ssd.masks import MaskConfig, find_selection, in_box
 
 
 def select_on_toy(**keys):
     gaussians, _ = toy_parts(keep_every=40)
-    return select(MaskConfig(**keys), gaussians, toy_cameras(2, 8), None, torch.zeros(3))
+    return find_selection(MaskConfig(**keys), gaussians, toy_cameras(2, 8), None, torch.zeros(3))
 
 
 MESSAGES = {
@@ -30,19 +30,19 @@ MESSAGES = {
         "set schedule=linear",
     ),
     "target prompt": (
-        lambda: SSDPromptProcessor({"source_prompt": "a ball", "target_prompt": "  "}),
+        lambda: EditPrompts({"source_prompt": "a ball", "target_prompt": "  "}),
         "target_prompt is empty",
         "a sentence for what should be there",
         'set target_prompt="a photo of ..."',
     ),
     "source prompt": (
-        lambda: SSDPromptProcessor({"target_prompt": "a ball"})(random_backbone(), {"src", "tgt"}),
+        lambda: EditPrompts({"target_prompt": "a ball"})(random_backbone(), {"src", "tgt"}),
         "source_prompt is empty",
         "a sentence for what is there; this score compares the two prompts",
         'set source_prompt="a photo of ..."',
     ),
     "score and model": (
-        lambda: SSDGuidance({"score": {"name": "ssd-ip2p"}}, backbone=random_backbone()),
+        lambda: EditGuidance({"score": {"name": "ssd-ip2p"}}, backbone=random_backbone()),
         "score ssd-ip2p does not fit model random-sd-epsilon, which reads no picture",
         "a score for this kind of model",
         "set system.guidance.score.name=ssd, or another model",

@@ -119,4 +119,7 @@ def test_names_that_nothing_is_registered_under(capfd):
     assert error.startswith("error: system_type: nothing is registered under 'toy-sytem'; expected one of: ")
     assert error.endswith("; did you mean 'toy-system'?\n")
     assert main(["--config", "empty.yaml"]) == 2
-    assert capfd.readouterr().err.startswith("error: data_type is not set; expected one of: ")
+    assert capfd.readouterr().err == (
+        "error: the config does not set data_type and system_type; expected a whole experiment; "
+        "start from configs/ssd-gs.yaml: copy it, or include it\n"
+    )

@@ -21,10 +21,10 @@ def defines(path: Path, symbol: str) -> bool:
     """Whether a file defines a function, a class, or ``Class.member``."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
     for name in symbol.split("."):
-        found = [node for node in body if getattr(node, "name", None) == name]
-        if not found:
+        matches = [node for node in body if getattr(node, "name", None) == name]
+        if not matches:
             return False
-        body = found[0].body
+        body = matches[0].body
     return True
 
 

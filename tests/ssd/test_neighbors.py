@@ -23,8 +23,8 @@ def test_a_limit_leaves_infinite_distances():
 
 
 def test_pairs_within_a_radius():
-    found = Neighbors(np.array([[0.0, 0.0], [0.0, 1.0], [5.0, 0.0]])).pairs(1.8)
-    assert found.tolist() == [[0, 1]]
+    pairs = Neighbors(np.array([[0.0, 0.0], [0.0, 1.0], [5.0, 0.0]])).pairs(1.8)
+    assert pairs.tolist() == [[0, 1]]
 
 
 def test_many_zeros_in_a_process_that_flushes_denormals():

@@ -1,1 +1,1 @@
-"""Base classes of guidance, prompt processors and exporters."""
+"""Base classes of prompt processors and exporters."""

@@ -1,12 +1,13 @@
 """The base of every system: config, step, schedules, optimiser, resume, and how a run ended."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
+from threestudio.errors import ConfigError
+from threestudio.systems.config import SystemConfig
 from threestudio.systems.utils import parse_optimizer, parse_scheduler
 from threestudio.utils.base import Updateable, update_end_if_possible, update_if_possible
 from threestudio.utils.config import parse_structured
@@ -19,45 +20,24 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
 
     Args:
         cfg: Keys of ``Config``; unknown ones raise ``ConfigError``.
-        resumed: Whether a checkpoint will be loaded into this system.
     """
 
-    @dataclass
-    class Config:
-        """Keys every system has."""
+    Config = SystemConfig
+    cfg: Any
 
-        optimizer: dict = field(default_factory=dict)
-        """``name`` of a ``torch.optim`` class, ``args``, and ``params: {member: {lr: ...}}``."""
-        scheduler: dict | None = None
-        """Learning-rate scheduler: ``name``, ``args``, ``interval`` (``epoch`` or ``step``)."""
-        weights: str | None = None
-        """Checkpoint whose weights are loaded after ``configure``; the run still starts at step 0."""
-        weights_ignore_modules: list[str] | None = None
-        """Modules whose weights are then left alone."""
-        cleanup_after_validation_step: bool = False
-        """Free unused GPU memory after each validation step."""
-        cleanup_after_test_step: bool = False
-        """Free unused GPU memory after each test step."""
-
-    cfg: Config
-
-    def __init__(self, cfg: dict | DictConfig | None = None, resumed: bool = False) -> None:
+    def __init__(self, cfg: dict | DictConfig | None = None) -> None:
         super().__init__()
         self.cfg = parse_structured(self.Config, cfg)
-        self._resumed = resumed
-        self._resumed_eval: tuple[int, int] | None = None
+        self._refuse_unread_keys()
+        self._loaded_at: tuple[int, int] | None = None
         self.exit_code = 0
         self.result_path: str | None = None
         self.configure()
         if self.cfg.weights is not None:
             self.load_weights(self.cfg.weights, self.cfg.weights_ignore_modules)
-        self.post_configure()
 
     def configure(self) -> None:
         """Override to build the system's members from ``self.cfg``."""
-
-    def post_configure(self) -> None:
-        """Override for what must follow loading weights."""
 
     def outcome(self) -> tuple[int, str | None]:
         """How the run ended: the exit code (0, or 3 for a run without a usable result) and the last line printed.
@@ -74,22 +54,17 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
 
     def set_resume_status(self, current_epoch: int, global_step: int) -> None:
         """Say where the loaded checkpoint stood; the trainer itself starts at 0 when it only tests or exports."""
-        self._resumed_eval = (current_epoch, global_step)
-
-    @property
-    def resumed(self) -> bool:
-        """Whether this run continues a checkpoint."""
-        return self._resumed
+        self._loaded_at = (current_epoch, global_step)
 
     @property
     def true_global_step(self) -> int:
         """Optimisation steps done, also when only testing or exporting a checkpoint."""
-        return self._resumed_eval[1] if self._resumed_eval is not None else self.global_step
+        return self._loaded_at[1] if self._loaded_at is not None else self.global_step
 
     @property
     def true_current_epoch(self) -> int:
         """Epochs done, also when only testing or exporting a checkpoint."""
-        return self._resumed_eval[0] if self._resumed_eval is not None else self.current_epoch
+        return self._loaded_at[0] if self._loaded_at is not None else self.current_epoch
 
     def C(self, value: Any, interpolation: str = "linear") -> float:
         """The value of a number or schedule at this step; forms in :mod:`threestudio.utils.schedule`."""
@@ -102,24 +77,35 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
             return {"optimizer": optimizer}
         return {"optimizer": optimizer, "lr_scheduler": parse_scheduler(self.cfg.scheduler, optimizer)}
 
-    def preprocess_data(self, batch: Any, stage: str) -> None:
-        """Override to change a batch in place before its step; ``stage`` is train, validation, test or predict."""
+    def _refuse_unread_keys(self) -> None:
+        """A system that builds its own optimiser reads neither ``optimizer`` nor ``scheduler``.
+
+        Raises:
+            ConfigError: If one of them is set all the same.
+        """
+        if type(self).configure_optimizers is BaseSystem.configure_optimizers:
+            return
+        for key in ("optimizer", "scheduler"):
+            if self.cfg[key]:
+                what = f"system.{key} is set, but {type(self).__name__} builds its own optimiser"
+                expected, fix = "the keys of this system for its learning rates", f"remove system.{key}"
+                raise ConfigError(what=what, expected=expected, fix=fix)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int, unused: int = 0) -> None:
         """Lightning hook: bring data and members to this step."""
-        self._start_step(self.trainer.train_dataloader, batch, "train")
+        self._start_step(self.trainer.train_dataloader)
 
     def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Lightning hook: bring data and members to this step."""
-        self._start_step(self.trainer.val_dataloaders, batch, "validation")
+        self._start_step(self.trainer.val_dataloaders)
 
     def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Lightning hook: bring data and members to this step."""
-        self._start_step(self.trainer.test_dataloaders, batch, "test")
+        self._start_step(self.trainer.test_dataloaders)
 
     def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Lightning hook: bring data and members to this step."""
-        self._start_step(self.trainer.predict_dataloaders, batch, "predict")
+        self._start_step(self.trainer.predict_dataloaders)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Lightning hook: tell data and members that the step is over."""
@@ -137,8 +123,7 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
         if self.cfg.cleanup_after_test_step:
             cleanup()
 
-    def _start_step(self, loader: Any, batch: Any, stage: str) -> None:
-        self.preprocess_data(batch, stage)
+    def _start_step(self, loader: Any) -> None:
         dataset = getattr(loader, "dataset", None)
         update_if_possible(dataset, self.true_current_epoch, self.true_global_step)
         self.do_update_step(self.true_current_epoch, self.true_global_step)

@@ -21,11 +21,9 @@ def get_parameters(model: torch.nn.Module, name: str) -> list[torch.nn.Parameter
         member = attrgetter(name)(model)
     except AttributeError as cause:
         near = did_you_mean(name, (key for key, _ in [*model.named_parameters(), *model.named_modules()] if key))
-        raise ConfigError(
-            what=f"system.optimizer.params.{name} names no member of {type(model).__name__}",
-            expected="the path of a parameter or module",
-            fix=f"did you mean {near}?" if near else "check the name",
-        ) from cause
+        what = f"system.optimizer.params.{name} names no member of {type(model).__name__}"
+        expected, fix = "the path of a parameter or module", f"did you mean {near}?" if near else "check the name"
+        raise ConfigError(what=what, expected=expected, fix=fix) from cause
     return list(member.parameters()) if isinstance(member, torch.nn.Module) else [member]
 
 
@@ -38,7 +36,7 @@ def parse_optimizer(config: DictConfig, model: torch.nn.Module) -> torch.optim.O
     params = config.get("params")
     if params:
         groups: Any = [
-            {"params": get_parameters(model, name), "name": name, **_plain(args)} for name, args in params.items()
+            {"params": get_parameters(model, name), "name": name, **plain_keys(args)} for name, args in params.items()
         ]
     else:
         groups = [param for param in model.parameters() if param.requires_grad]
@@ -46,47 +44,34 @@ def parse_optimizer(config: DictConfig, model: torch.nn.Module) -> torch.optim.O
 
 
 def parse_scheduler(config: DictConfig, optimizer: torch.optim.Optimizer) -> dict:
-    """A learning-rate scheduler as Lightning takes it: ``name``, ``args``, ``interval`` (``epoch`` or ``step``).
-
-    ``SequentialLR`` and ``ChainedScheduler`` take a list of ``schedulers`` instead, the first with ``milestones``.
-    """
+    """A learning-rate scheduler as Lightning takes it: ``name``, ``args``, ``interval`` (``epoch`` or ``step``)."""
     interval = config.get("interval", "epoch")
     if interval not in ("epoch", "step"):
         raise ConfigError(
             what=f"system.scheduler.interval is {interval!r}", expected="epoch or step", fix="set one of them"
         )
-    if config.name in ("SequentialLR", "ChainedScheduler"):
-        parts = [parse_scheduler(part, optimizer)["scheduler"] for part in config.schedulers]
-        if config.name == "ChainedScheduler":
-            return {"scheduler": lr_scheduler.ChainedScheduler(parts), "interval": interval}
-        scheduler = lr_scheduler.SequentialLR(optimizer, parts, milestones=list(config.milestones))
-        return {"scheduler": scheduler, "interval": interval}
     scheduler = _build(lr_scheduler, lr_scheduler.LRScheduler, config, "system.scheduler", optimizer)
     return {"scheduler": scheduler, "interval": interval}
 
 
-def _plain(args: Any) -> dict:
-    return OmegaConf.to_container(args) if OmegaConf.is_config(args) else dict(args or {})
+def plain_keys(args: Any) -> dict:
+    """A group of keys, or nothing, as a dict of plain values."""
+    keys: Any = OmegaConf.to_container(args) if OmegaConf.is_config(args) else args
+    return dict(keys or {})
 
 
 def _build(module: Any, base: type, config: DictConfig, path: str, *args: Any) -> Any:
-    known = [
+    names = [
         key
         for key, held in vars(module).items()
         if isinstance(held, type) and issubclass(held, base) and held is not base
     ]
-    if config.name not in known:
-        near = did_you_mean(config.name, known)
-        raise ConfigError(
-            what=f"{path}.name is {config.name!r}",
-            expected=f"one of: {', '.join(known)}",
-            fix=f"did you mean {near}?" if near else "use one of these names",
-        )
+    if config.name not in names:
+        near = did_you_mean(config.name, names)
+        expected, fix = f"one of: {', '.join(names)}", f"did you mean {near}?" if near else "use one of these names"
+        raise ConfigError(what=f"{path}.name is {config.name!r}", expected=expected, fix=fix)
     try:
-        return getattr(module, config.name)(*args, **_plain(config.get("args")))
+        return getattr(module, config.name)(*args, **plain_keys(config.get("args")))
     except (TypeError, ValueError) as cause:
-        raise ConfigError(
-            what=f"{path}.args do not suit {config.name}: {cause}",
-            expected=f"arguments of torch's {config.name}",
-            fix=f"mend {path}.args",
-        ) from cause
+        what = f"{path}.args do not suit {config.name}: {cause}"
+        raise ConfigError(what=what, expected=f"arguments of torch's {config.name}", fix=f"mend {path}.args") from cause

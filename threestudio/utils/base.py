@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from torch import nn
 
@@ -17,6 +16,8 @@ class Configurable:
     @dataclass
     class Config:
         """No keys of its own."""
+
+    cfg: Any
 
     def __init__(self, cfg: dict | DictConfig | None = None) -> None:
         super().__init__()
@@ -70,7 +71,22 @@ def update_end_if_possible(module: Any, epoch: int, global_step: int) -> None:
         module.do_update_step_end(epoch, global_step)
 
 
-class BaseObject(Updateable):
+class _Configured(Updateable):
+    """Config, device and ``configure``, for objects and modules alike."""
+
+    Config: type
+    cfg: Any
+
+    def _set_up(self, cfg: dict | DictConfig | None, *args: Any, **kwargs: Any) -> None:
+        self.cfg = parse_structured(self.Config, cfg)
+        self.device = get_device()
+        self.configure(*args, **kwargs)
+
+    def configure(self, *args: Any, **kwargs: Any) -> None:
+        """Override to build what the config says."""
+
+
+class BaseObject(_Configured):
     """A configurable thing without parameters: a guidance, a prompt processor, an exporter.
 
     Args:
@@ -83,26 +99,13 @@ class BaseObject(Updateable):
     class Config:
         """No keys of its own."""
 
-    cfg: Config
-
     def __init__(self, cfg: dict | DictConfig | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__()
-        self.cfg = parse_structured(self.Config, cfg)
-        self.device = get_device()
-        self.configure(*args, **kwargs)
-
-    def configure(self, *args: Any, **kwargs: Any) -> None:
-        """Override to build what the config says."""
+        self._set_up(cfg, *args, **kwargs)
 
 
-class BaseModule(nn.Module, Updateable):
-    """A configurable thing with parameters.
-
-    Args:
-        cfg: Keys of ``Config``; unknown ones raise ``ConfigError``.
-        *args: Handed to ``configure``.
-        **kwargs: Handed to ``configure``.
-    """
+class BaseModule(nn.Module, _Configured):
+    """A configurable thing with parameters; arguments as for ``BaseObject``."""
 
     @dataclass
     class Config:
@@ -111,19 +114,11 @@ class BaseModule(nn.Module, Updateable):
         weights: str | None = None
         """Load these weights after ``configure``: ``path/to/checkpoint.ckpt:module_name``."""
 
-    cfg: Config
-
     def __init__(self, cfg: dict | DictConfig | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__()
-        self.cfg = parse_structured(self.Config, cfg)
-        self.device = get_device()
-        self.configure(*args, **kwargs)
+        self._set_up(cfg, *args, **kwargs)
         if self.cfg.weights is not None:
             path, _, module_name = self.cfg.weights.rpartition(":")
             state, epoch, global_step = load_module_weights(path, module_name=module_name, map_location="cpu")
             self.load_state_dict(state)
             self.do_update_step(epoch, global_step, on_load_weights=True)
-        self.register_buffer("_dummy", torch.zeros(0), persistent=False)
-
-    def configure(self, *args: Any, **kwargs: Any) -> None:
-        """Override to build what the config says."""

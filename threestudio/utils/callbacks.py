@@ -37,22 +37,18 @@ class RngState(Callback):
         """Take the state of a checkpoint; it is set when the first step starts."""
         self._to_restore = state_dict
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""
         if self._to_restore is not None:
             set_rng_state(self._to_restore)
             self._to_restore = None
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook; by the time validation announces itself, its data loader has drawn already."""
         if trainer.enable_validation:
             self._after_step = get_rng_state()
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""
         if self._after_step is not None:
             set_rng_state(self._after_step)
@@ -68,9 +64,7 @@ class LastCheckpoint(Callback):
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""
         if trainer.global_step == trainer.max_steps:
             trainer.save_checkpoint(self.path)
@@ -108,19 +102,17 @@ class GracefulInterrupt(Callback):
             signal.signal(signal.SIGINT, self._previous)
             self._previous = None
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""
         self._is_training = True
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""
         if self._is_asked:
             trainer.save_checkpoint(self.path)
             raise InterruptedRun(self.path)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""
         self._is_training = False
 
@@ -136,7 +128,7 @@ class ConfigSnapshotCallback(Callback):
     def __init__(self, cfg: DictConfig, path: str | Path) -> None:
         self.cfg, self.path = cfg, path
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""
         dump_config(self.path, self.cfg)
 
@@ -157,10 +149,6 @@ class CustomProgressBar(ProgressBar):
         """Lightning hook: show nothing."""
         self._is_enabled = False
 
-    def enable(self) -> None:
-        """Lightning hook: show the bar."""
-        self._is_enabled = True
-
     def memory(self) -> str:
         """Memory in use: reserved on the GPU if there is one, else resident in this process."""
         if torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -169,11 +157,11 @@ class CustomProgressBar(ProgressBar):
 
     def _open(self, what: str, total: int | float | None, done: int = 0) -> None:
         is_terminal = sys.stdout.isatty()
-        known = total if isinstance(total, int) and total > 0 else None
+        length = total if isinstance(total, int) and total > 0 else None
         self._close()
         self._bar = tqdm(
             desc=what,
-            total=known,
+            total=length,
             initial=done,
             file=sys.stdout,
             mininterval=0.2 if is_terminal else 15.0,
@@ -195,41 +183,32 @@ class CustomProgressBar(ProgressBar):
             self._bar.close()
             self._bar = None
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""
-        total = trainer.max_steps if trainer.max_steps > 0 else None
-        self._open("train", total, trainer.global_step)
+        self._open("train", trainer.max_steps, trainer.global_step)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""
         self._advance(trainer.global_step)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lightning hook."""
-        self._close()
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_test_start(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""
         self._open("test", sum(trainer.num_test_batches))
 
     def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, *unused: Any
     ) -> None:
         """Lightning hook."""
         self._advance(batch_idx + 1)
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, *unused: Any) -> None:
         """Lightning hook."""
         self._close()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_test_end(self, *unused: Any) -> None:
+        """Lightning hook."""
+        self._close()
+
+    def on_exception(self, *unused: Any) -> None:
         """Lightning hook: leave the terminal on a fresh line."""
         self._close()

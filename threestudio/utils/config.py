@@ -5,26 +5,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from threestudio.errors import ConfigError
+from threestudio.errors import ConfigError, first_line
 from threestudio.utils.config_files import apply_overrides, check_words, read_file
-from threestudio.utils.config_strict import field_hints, merge_structured, path_of
-from threestudio.utils.resolvers import C_max, register_resolvers
+from threestudio.utils.config_strict import field_hints, merge, merge_structured, path_of
+from threestudio.utils.resolvers import C_max, register_resolvers  # noqa: F401  # upstream has C_max here
 
 register_resolvers()
-
-__all__ = [
-    "C_max",
-    "ExperimentConfig",
-    "config_to_primitive",
-    "dump_config",
-    "load_config",
-    "parse_structured",
-    "read_config",
-]
 
 
 @dataclass
@@ -73,11 +64,8 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         if not self.tag and not self.use_timestamp and not self.timestamp:
-            raise ConfigError(
-                what="tag is empty and use_timestamp is false",
-                expected="a name for the run folder",
-                fix="set tag=..., or use_timestamp=true",
-            )
+            what = "tag is empty and use_timestamp is false"
+            raise ConfigError(what=what, expected="a name for the run folder", fix="set tag=..., or use_timestamp=true")
         if self.timestamp is None:
             self.timestamp = datetime.now().strftime("@%Y%m%d-%H%M%S") if self.use_timestamp else ""
         self.trial_name = f"{file_name(self.tag)}{self.timestamp}"
@@ -88,18 +76,6 @@ class ExperimentConfig:
 def file_name(text: str, longest: int = 120) -> str:
     """A text as one folder name: other characters than letters, digits and ``. _ - + = , @`` become ``_``."""
     return re.sub(r"[^\w.+=,@-]+", "_", text).strip(".")[:longest]
-
-
-def read_config(path: str | Path, overrides: Iterable[str] = ()) -> DictConfig:
-    """The keys of a file, its includes and overrides, with interpolations still as written.
-
-    Raises:
-        ConfigError: If a file or an override cannot be used; the message says which.
-    """
-    known = field_hints(ExperimentConfig)
-    tree = read_file(path)
-    check_words(tree, known)
-    return apply_overrides(tree, overrides, known)
 
 
 def load_config(*yamls: str | Path, cli_args: Iterable[str] = (), from_string: bool = False, **kwargs) -> DictConfig:
@@ -118,28 +94,26 @@ def load_config(*yamls: str | Path, cli_args: Iterable[str] = (), from_string: b
     Raises:
         ConfigError: For a missing file, an unknown key, a value of the wrong type, or a dangling interpolation.
     """
-    known = field_hints(ExperimentConfig)
-    trees = [OmegaConf.create(text) if from_string else read_file(text) for text in yamls]
-    tree = OmegaConf.merge(*trees)
-    check_words(tree, known)
-    tree = OmegaConf.merge(apply_overrides(tree, cli_args, known), kwargs)
+    fields = field_hints(ExperimentConfig)
+    trees = [OmegaConf.create(str(text)) if from_string else read_file(text) for text in yamls]
+    tree = merge(*trees)
+    check_words(tree, fields)
+    tree = merge(apply_overrides(tree, cli_args, fields), kwargs)
     resolved = _resolve(tree)
-    return merge_structured(ExperimentConfig, {key: resolved[key] for key in resolved if key in known})
+    return merge_structured(ExperimentConfig, {key: resolved[key] for key in resolved if key in fields})
 
 
 def _resolve(tree: DictConfig) -> DictConfig:
     try:
         OmegaConf.resolve(tree)
     except OmegaConfBaseException as cause:
-        raise ConfigError(
-            what=f"{cause.full_key or 'the config'} cannot be resolved: {str(cause).splitlines()[0]}",
-            expected="references to keys that exist, and resolvers that fit their values",
-            fix="check the ${...} there",
-        ) from cause
+        what = f"{cause.full_key or 'the config'} cannot be resolved: {first_line(cause)}"
+        expected, fix = "references to keys that exist, and resolvers that fit their values", "check the ${...} there"
+        raise ConfigError(what=what, expected=expected, fix=fix) from cause
     return tree
 
 
-def config_to_primitive(config: object, resolve: bool = True) -> object:
+def config_to_primitive(config: Any, resolve: bool = True) -> Any:
     """A config as plain dicts, lists and values."""
     return OmegaConf.to_container(config, resolve=resolve)
 

@@ -8,14 +8,15 @@ key that is no field of the experiment is a *word*: a short name that the rest o
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from threestudio.errors import ConfigError
+from threestudio.errors import ConfigError, first_line
 from threestudio.registry import did_you_mean
-from threestudio.utils.config_strict import unknown_key, wrong_value
+from threestudio.utils.config_strict import merge, unknown_key, wrong_value
 
 _REFERENCE = re.compile(r"\$\{\s*([A-Za-z_][\w.\[\]]*)\s*(?=[}])")
 _KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+|\[\d+\])*")
@@ -29,7 +30,7 @@ def read_file(path: str | Path, stack: tuple[Path, ...] = ()) -> DictConfig:
     """
     file = Path(path)
     if file.resolve() in stack:
-        chain = " includes ".join(_short(step) for step in (*stack, file.resolve()))
+        chain = " includes ".join(step.name for step in (*stack, file.resolve()))
         raise ConfigError(what=f"{chain}: a circle", expected="includes that end", fix="remove one include")
     tree = _parse_file(file, stack)
     included = tree.pop("include", None)
@@ -39,12 +40,12 @@ def read_file(path: str | Path, stack: tuple[Path, ...] = ()) -> DictConfig:
     if not isinstance(names, ListConfig | list) or not all(isinstance(name, str) for name in names):
         raise wrong_value(f"include in {file}", included, "a file name or a list of them", "name files to include")
     parents = [read_file(file.parent / name, (*stack, file.resolve())) for name in names]
-    return OmegaConf.merge(*parents, tree)
+    return merge(*parents, tree)
 
 
 def _parse_file(file: Path, stack: tuple[Path, ...]) -> DictConfig:
     if not file.is_file():
-        where = f", included by {_short(stack[-1])}," if stack else ""
+        where = f", included by {stack[-1].name}," if stack else ""
         folder = file.parent
         stems = {entry.stem: entry for entry in folder.glob("*.y*ml")} if folder.is_dir() else {}
         near = did_you_mean(file.stem, stems)
@@ -86,7 +87,7 @@ def parse_value(text: str, declared: object = None) -> object:
     if isinstance(declared, str):
         return text
     try:
-        value = OmegaConf.create(f"value: {text}")["value"] if text.strip() else text
+        value = merge(OmegaConf.create(f"value: {text}"))["value"] if text.strip() else text
     except (yaml.YAMLError, OmegaConfBaseException):
         return text
     if isinstance(value, DictConfig) and not text.lstrip().startswith(("{", "$")):
@@ -120,9 +121,7 @@ def apply_overrides(tree: DictConfig, overrides: Iterable[str], fields: Mapping[
             OmegaConf.update(tree, key, value, merge=False)
         except OmegaConfBaseException as cause:
             raise ConfigError(
-                what=f"{key} cannot be set: {str(cause).splitlines()[0]}",
-                expected="a path of keys",
-                fix="check the key",
+                what=f"{key} cannot be set: {first_line(cause)}", expected="a path of keys", fix="check the key"
             ) from cause
     return tree
 
@@ -140,29 +139,28 @@ def check_words(tree: DictConfig, fields: Iterable[str]) -> None:
         for leaf in _leaves(tree, str(word)):
             if any(leaf == ref or leaf.startswith((f"{ref}.", f"{ref}[")) for ref in references):
                 continue
-            known = [*fields, *(str(other) for other in words if other != word)]
-            near = did_you_mean(str(word), known)
-            raise ConfigError(
-                what=f"unknown key {leaf}",
-                expected="a key of the experiment, or a word that something refers to as ${" + leaf + "}",
-                fix=f"did you mean {near}?" if near else "remove it, or refer to it",
-            )
+            names = [*fields, *(str(other) for other in words if other != word)]
+            near = did_you_mean(str(word), names)
+            expected = "a key of the experiment, or a word that something refers to as ${" + leaf + "}"
+            fix = f"did you mean {near}?" if near else "remove it, or refer to it"
+            raise ConfigError(what=f"unknown key {leaf}", expected=expected, fix=fix)
 
 
 def _check_declared(tree: DictConfig, key: str, fields: list[str]) -> None:
-    parts, node = key.replace("[", ".[").split("."), tree
+    node: Any = tree
+    parts = key.replace("[", ".[").split(".")
     for depth, part in enumerate(parts):
         if isinstance(node, ListConfig):
             return
-        known = [str(name) for name in node] + (fields if depth == 0 else [])
-        if part not in known:
-            raise unknown_key(".".join(parts[: depth + 1]), known)
+        names = [str(name) for name in node] + (fields if depth == 0 else [])
+        if part not in names:
+            raise unknown_key(".".join(parts[: depth + 1]), names)
         node = node._get_node(part)
         if not isinstance(node, DictConfig | ListConfig) and depth + 1 < len(parts):
             raise unknown_key(key, [".".join(parts[: depth + 1])])
 
 
-def _check_word_type(key: str, value: object, declared: object) -> None:
+def _check_word_type(key: str, value: object, declared: Any) -> None:
     if isinstance(value, str) and "${" in value:
         return
     names = {bool: "true or false", int: "a whole number", float: "a number"}
@@ -172,8 +170,8 @@ def _check_word_type(key: str, value: object, declared: object) -> None:
         if OmegaConf.is_list(declared) and not (OmegaConf.is_list(value) or value is None):
             raise wrong_value(key, value, "a list", f"write it as {key}=[...]")
         if OmegaConf.is_dict(declared) and not OmegaConf.is_dict(value):
-            known = ", ".join(f"{key}.{name}" for name in declared)
-            raise wrong_value(key, value, f"one of its keys: {known}", f"set {known.split(', ')[0]}=...")
+            keys = ", ".join(f"{key}.{name}" for name in declared)
+            raise wrong_value(key, value, f"one of its keys: {keys}", f"set {keys.split(', ')[0]}=...")
         return
     if not isinstance(value, allowed) or (kind is not bool and isinstance(value, bool)):
         raise wrong_value(key, value, names[kind], f"set {key}={declared}, for example")
@@ -201,13 +199,9 @@ def _references(value: object) -> Iterator[str]:
 
 def _leaves(tree: DictConfig, path: str) -> Iterator[str]:
     parent, _, last = path.rpartition(".")
-    node = OmegaConf.select(tree, parent) if parent else tree
+    node: Any = OmegaConf.select(tree, parent) if parent else tree
     if OmegaConf.is_interpolation(node, last) or not OmegaConf.is_dict(node._get_node(last)):
         yield path
         return
     for key in node._get_node(last):
         yield from _leaves(tree, f"{path}.{key}")
-
-
-def _short(path: Path) -> str:
-    return path.name

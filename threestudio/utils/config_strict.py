@@ -4,7 +4,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,14 +20,14 @@ def join(path: str, key: object) -> str:
     return f"{path}{text}" if text.startswith("[") or not path else f"{path}.{text}"
 
 
-def unknown_key(path: str, known: list[str]) -> ConfigError:
+def unknown_key(path: str, names: list[str]) -> ConfigError:
     """The error for a key that nothing knows; ``path`` is its full dotted path."""
     parent, _, key = path.rpartition(".")
-    known = list(dict.fromkeys(known))
-    near = did_you_mean(key, known)
+    names = list(dict.fromkeys(names))
+    near = did_you_mean(key, names)
     return ConfigError(
         what=f"unknown key {path}",
-        expected=f"one of: {', '.join(known)}" if known else "no keys here",
+        expected=f"one of: {', '.join(names)}" if names else "no keys here",
         fix=f"did you mean {join(parent, near)}?" if near else "remove it, or use one of these keys",
     )
 
@@ -56,6 +56,11 @@ def type_in_words(hint: object) -> str:
     return getattr(hint, "__name__", str(hint))
 
 
+def is_dataclass_type(hint: object) -> TypeGuard[type]:
+    """Whether an annotation is a dataclass."""
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
 def field_hints(config_class: type) -> dict[str, Any]:
     """The annotations of a dataclass's fields, in order."""
     hints = typing.get_type_hints(config_class)
@@ -80,7 +85,7 @@ def merge_structured(config_class: type, cfg: object, path: str = "") -> DictCon
     _check_keys(config_class, keys, path)
     schema = OmegaConf.structured(config_class)
     try:
-        merged = OmegaConf.merge(schema, keys)
+        merged = merge(schema, keys)
         if hasattr(config_class, "__post_init__"):
             _check_required(merged, path)
             merged = OmegaConf.structured(OmegaConf.to_object(merged))
@@ -96,6 +101,13 @@ def merge_structured(config_class: type, cfg: object, path: str = "") -> DictCon
     return merged
 
 
+def merge(*parts: object) -> DictConfig:
+    """Groups of keys as one; what comes later wins."""
+    merged = OmegaConf.merge(*parts)  # pyright: ignore[reportArgumentType]  # its annotation leaves plain dicts out
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
 def path_of(cfg: object) -> str:
     """Where a config node stands in the whole config; empty at the top and for plain mappings."""
     if isinstance(cfg, DictConfig) and cfg._get_parent() is not None:
@@ -107,7 +119,7 @@ def _as_mapping(cfg: object, path: str) -> DictConfig:
     if cfg is None or (isinstance(cfg, DictConfig) and cfg._is_none()):
         return OmegaConf.create({})
     if isinstance(cfg, DictConfig):
-        return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+        return merge(OmegaConf.to_container(cfg, resolve=True))
     if isinstance(cfg, Mapping):
         return OmegaConf.create(dict(cfg))
     raise wrong_value(path or "the config", cfg, "a group of keys")
@@ -137,7 +149,7 @@ def _check_schedules(config_class: type, merged: DictConfig, path: str) -> None:
     for field in dataclasses.fields(config_class):
         hint = field_hints(config_class)[field.name]
         value = merged[field.name]
-        if dataclasses.is_dataclass(hint) and isinstance(value, DictConfig):
+        if is_dataclass_type(hint) and isinstance(value, DictConfig):
             _check_schedules(hint, value, join(path, field.name))
         if hint is not Any or not is_number(field.default):
             continue
@@ -152,7 +164,7 @@ def _explain(cause: OmegaConfBaseException, config_class: type, keys: DictConfig
     full_key = cause.full_key or _find_refused(config_class, keys)
     hint: Any = config_class
     for part in full_key.replace("[", ".[").split("."):
-        if dataclasses.is_dataclass(hint):
+        if is_dataclass_type(hint):
             hint = field_hints(hint).get(part, Any)
     value = OmegaConf.select(keys, full_key) if full_key else keys
     value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

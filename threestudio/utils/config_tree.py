@@ -10,19 +10,25 @@ import sys
 import types
 import typing
 from collections.abc import Callable
+from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
 from threestudio import registry
 from threestudio.errors import ConfigError
-from threestudio.utils.config_strict import (
-    join,
-    merge_structured,
-    path_of,
-    type_in_words,
-    unknown_key,
-    wrong_value,
-)
+from threestudio.utils.config_strict import join, merge_structured, path_of, type_in_words, unknown_key, wrong_value
+
+USUAL_KEYS: dict[str, dict[str, object]] = {
+    "trainer": {
+        "max_steps": int,
+        "log_every_n_steps": int,
+        "accelerator": str,
+        "precision": Literal["32-true", "16-mixed", "bf16-mixed"],
+        "enable_progress_bar": bool,
+    },
+    "checkpoint": {"every_n_train_steps": int},
+}
+"""Group -> keyword arguments of Lightning's that configs set, and the values that need no second look."""
 
 
 def complete(cfg: DictConfig) -> DictConfig:
@@ -31,17 +37,31 @@ def complete(cfg: DictConfig) -> DictConfig:
     Raises:
         ConfigError: For a name nothing is registered under, an unknown key, or a value of the wrong type.
     """
+    missing = [key for key in ("data_type", "system_type") if not cfg[key]]
+    if missing:
+        what = f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} not set"
+        expected = "the registered names of a data module and of a system"
+        raise ConfigError(what=what, expected=expected, fix="start from a config that says both: include: PATH")
+    if not 0 <= cfg.seed < 2**32:
+        raise ConfigError(what=f"seed is {cfg.seed}", expected="a whole number from 0 to 4294967295", fix="set seed=0")
+    _complete_modules(cfg)
+    _check_lightning(cfg)
+    return cfg
+
+
+def _check_lightning(cfg: DictConfig) -> None:
+    """Check the groups that Lightning takes whole; it is imported only for keys and values that are not usual."""
+    if all(
+        key in USUAL_KEYS[group] and _accepts(USUAL_KEYS[group][key], cfg[group][key])
+        for group in USUAL_KEYS
+        for key in cfg[group]
+    ):
+        return
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import ModelCheckpoint
 
-    for needed in ("data_type", "system_type"):
-        if not cfg[needed]:
-            names = ", ".join(registry.registered_names()) or "none is registered"
-            raise ConfigError(what=f"{needed} is not set", expected=f"one of: {names}", fix=f"set {needed}=...")
-    _complete_modules(cfg)
     check_arguments(pl.Trainer.__init__, cfg.trainer, "trainer")
     check_arguments(ModelCheckpoint.__init__, cfg.checkpoint, "checkpoint")
-    return cfg
 
 
 def _complete_modules(cfg: DictConfig) -> None:
@@ -53,7 +73,7 @@ def _complete_modules(cfg: DictConfig) -> None:
             continue
         named = cfg[f"{key}_type"] if f"{key}_type" in cfg else None
         if named:
-            config_class = config_class_of(_find(named, join(path, f"{key}_type")))
+            config_class = _config_class(named, join(path, f"{key}_type"))
             if config_class is not None:
                 cfg[key] = OmegaConf.to_container(merge_structured(config_class, group, join(path, key)))
         _complete_modules(cfg[key])
@@ -65,9 +85,13 @@ def config_class_of(registered: object) -> type | None:
     return getattr(registered, "Config", None) or beside.get(f"{getattr(registered, '__name__', '')}Config")
 
 
-def _find(name: str, path: str) -> type:
+def _config_class(name: str, path: str) -> type | None:
+    """The dataclass of a registered name's keys; from its own place, where it has one, so that its class can wait."""
+    place = registry.place_of(name)
+    if place is not None and place.config is not None:
+        return place.load(place.config)
     try:
-        return registry.find(name)
+        return config_class_of(registry.find(name))
     except ConfigError as error:
         raise ConfigError(what=f"{path}: {error.what}", expected=error.expected, fix=error.fix) from error
 
@@ -79,11 +103,11 @@ def check_arguments(function: Callable, keys: DictConfig, path: str) -> None:
         ConfigError: For an unknown name or a value of the wrong type.
     """
     function = inspect.unwrap(function)
-    known = [name for name in inspect.signature(function).parameters if name != "self"]
+    names = [name for name in inspect.signature(function).parameters if name != "self"]
     hints = _hints(function)
     for key in keys:
-        if key not in known:
-            raise unknown_key(join(path, key), known)
+        if key not in names:
+            raise unknown_key(join(path, key), names)
         if key in hints and not _accepts(hints[key], keys[key]):
             raise wrong_value(join(path, key), keys[key], type_in_words(hints[key]))
 

@@ -59,11 +59,9 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as cause:
-        raise CheckpointError(
-            what=f"{path} cannot be read as a checkpoint ({type(cause).__name__})",
-            expected="a .ckpt file of a run, written completely",
-            fix="use another checkpoint, or start again without --resume",
-        ) from cause
+        what = f"{path} cannot be read as a checkpoint ({type(cause).__name__})"
+        fix = "use another checkpoint, or start again without --resume"
+        raise CheckpointError(what=what, expected="a .ckpt file of a run, written completely", fix=fix) from cause
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(
             what=f"{path} holds no state_dict", expected="a .ckpt file of a run", fix="use another checkpoint"

@@ -1,6 +1,7 @@
 """The state of every global random number generator, as tensors and plain values that a checkpoint may hold."""
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,8 @@ import torch
 def get_rng_state() -> dict:
     """State of Python's, NumPy's, torch's and every GPU's generator."""
     version, words, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()
+    numpy_state: Any = np.random.get_state()
+    kind, keys, position, has_gauss, cached = numpy_state
     return {
         "python": [version, list(words), gauss],
         "numpy": [str(kind), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],

@@ -14,9 +14,10 @@ number counts optimisation steps; with a decimal point (``5.0``) it counts epoch
 import math
 from collections.abc import Sequence
 from numbers import Real
+from typing import TypeGuard
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a value is an int or float, and not a bool."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
@@ -53,12 +54,9 @@ def value_at(value: object, epoch: int, global_step: int, interpolation: str = "
     Raises:
         ValueError: If the schedule is not written in one of the forms above.
     """
-    problem = schedule_problem(value)
-    if problem is not None:
-        raise ValueError(f"{problem}; expected {EXPECTED}")
-    if is_number(value):
-        return value
-    points = [0, *value] if len(value) == 3 else list(value)
+    points = _points(value)
+    if not isinstance(points, list):
+        return points
     start_step, start, end, end_step = _segment(points, epoch, global_step)
     now = _now(end_step, epoch, global_step)
     fraction = min(max((now - start_step) / (end_step - start_step), 0.0), 1.0)
@@ -73,13 +71,23 @@ def value_at(value: object, epoch: int, global_step: int, interpolation: str = "
 
 def largest_value(value: object) -> float:
     """The largest value a schedule takes at any time."""
+    points = _points(value)
+    return points if not isinstance(points, list) else max(points[1], *points[2::2])
+
+
+def _points(value: object) -> float | list:
+    """A number as it is; a schedule as ``[step, value, value, step, ...]``.
+
+    Raises:
+        ValueError: If it is neither.
+    """
     problem = schedule_problem(value)
     if problem is not None:
         raise ValueError(f"{problem}; expected {EXPECTED}")
     if is_number(value):
         return value
-    points = [0, *value] if len(value) == 3 else list(value)
-    return max(points[1], *points[2::2])
+    assert isinstance(value, Sequence)
+    return [0, *value] if len(value) == 3 else list(value)
 
 
 def _now(end_step: float, epoch: int, global_step: int) -> int:

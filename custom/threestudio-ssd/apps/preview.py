@@ -10,6 +10,7 @@ import threestudio
 from threestudio.utils.base import Configurable
 from threestudio.utils.saving import SaverMixin
 
+from ..data import ViewPlan
 from ..gaussians.io import load_gaussians
 from ..masks import find_selection, save_previews
 
@@ -33,10 +34,10 @@ class Preview(Configurable):
         """Find the selection as the edit would, and draw it."""
         system = experiment.system
         gaussians = load_gaussians(system.scene)
-        data = threestudio.find(experiment.data_type)(experiment.data)
-        views = data.views(gaussians, system.mask.view_size, 2).train
+        plan = ViewPlan(experiment.data)
+        views = plan.views(gaussians, system.mask.view_size, 2).train
         background = torch.tensor(list(system.background), dtype=torch.float32)
-        selection = find_selection(system.mask, gaussians, views, data.capture, background)
+        selection = find_selection(system.mask, gaussians, views, plan.capture, background)
         folder = _Folder()
         folder.set_save_dir(self.cfg.out or Path(experiment.trial_dir) / "save")
         paths = save_previews(folder, gaussians, selection, views, background)

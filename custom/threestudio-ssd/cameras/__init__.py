@@ -8,17 +8,6 @@ from .points import load_points
 from .transforms_json import World, sparse_points_file
 
 __all__ = [
-    "Cameras",
-    "Lens",
-    "Orbit",
-    "World",
-    "concatenate",
-    "fit_orbit",
-    "load_cameras",
-    "load_points",
-    "look_at",
-    "orbit_cameras",
-    "parse_axis",
-    "sparse_points_file",
-    "transforms_file",
-]
+    "Cameras", "Lens", "Orbit", "World", "concatenate", "fit_orbit", "load_cameras", "load_points", "look_at",
+    "orbit_cameras", "parse_axis", "sparse_points_file", "transforms_file",
+]  # fmt: skip

@@ -1,26 +1,25 @@
-"""Blender / NeRF-synthetic ``transforms_{train,val,test}.json``: one opening angle, OpenGL axes, RGBA pictures."""
+"""Blender / NeRF-synthetic ``transforms_{train,val,test}.json``: one opening angle, OpenGL axes, RGBA photographs."""
 
 import math
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..errors import SceneFormatError
 from .cameras import Cameras
 from .json_common import frames_of, matrix_of, number_of, opencv_viewmats, read_json
 from .lenses import Lens
-from .pictures import find_picture, picture_size, short_names
+from .photographs import find_photograph, photograph_size, short_names
 
 DEFAULT_SIZE = (800, 800)
-"""Size of the views of the published scenes, taken where no picture tells."""
+"""Size of the views of the published scenes, taken where no photograph tells."""
 
 
 def load_blender_json(path: Path) -> Cameras:
     """Read the cameras of one split, in the order of the file.
 
-    The focal length is 0.5 w / tan(camera_angle_x / 2) in both directions, the principal point the picture's centre,
-    the size that of the first picture found (or ``w`` and ``h``, or 800 x 800).
+    The focal length is 0.5 w / tan(camera_angle_x / 2) in both directions, the principal point the centre. The size is
+    that of the first photograph there is (or ``w`` and ``h``, or 800 x 800).
 
     Raises:
         SceneFormatError: If a key is missing or cannot be used.
@@ -28,12 +27,12 @@ def load_blender_json(path: Path) -> Cameras:
     document = read_json(path)
     frames = frames_of(document, path)
     names = [str(frame.get("file_path", f"{i:05d}")) for i, frame in enumerate(frames)]
-    pictures = [find_picture(name, [path.parent]) for name in names]
-    first = next((picture for picture in pictures if picture is not None), None)
+    photographs = [find_photograph(name, [path.parent]) for name in names]
+    first = next((path for path in photographs if path is not None), None)
     if "w" in document and "h" in document:
         width, height = (int(number_of(document, key, path)) for key in ("w", "h"))
     else:
-        width, height = picture_size(first) if first is not None else DEFAULT_SIZE
+        width, height = photograph_size(first) if first is not None else DEFAULT_SIZE
     angle = number_of(document, "camera_angle_x", path)
     if not 0 < angle < math.pi:
         raise SceneFormatError(
@@ -42,13 +41,4 @@ def load_blender_json(path: Path) -> Cameras:
     focal = 0.5 * width / math.tan(0.5 * angle)
     lens = Lens("PINHOLE", (), (focal, focal), (width / 2, height / 2), (width, height))
     c2ws = np.stack([matrix_of(frame, "transform_matrix", path, frame) for frame in frames])
-    count = len(frames)
-    return Cameras(
-        torch.from_numpy(opencv_viewmats(c2ws)),
-        lens.K.expand(count, 3, 3).clone(),
-        torch.full((count,), width),
-        torch.full((count,), height),
-        short_names(names),
-        pictures,
-        [lens] * count,
-    )
+    return Cameras.of_lenses(opencv_viewmats(c2ws), [lens] * len(frames), short_names(names), photographs)

@@ -1,15 +1,19 @@
-"""Cameras: where the pictures of a scene are taken from, in one convention, and the pictures that belong to them."""
+"""Cameras: where a scene is looked at from, in one convention, and the photographs that were taken there."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .lenses import Lens, read_picture, undistort
-from .pictures import picture_size
+from .lenses import Lens, read_photograph, undistort
+from .photographs import photograph_size
+
+_TENSORS, _LISTS = ("viewmats", "Ks", "widths", "heights"), ("names", "image_paths", "lenses")
 
 
 @dataclass(eq=False)
@@ -42,9 +46,9 @@ class Cameras:
         self.lenses = self.lenses or [None] * count
         shapes = {"viewmats": (count, 4, 4), "Ks": (count, 3, 3), "widths": (count,), "heights": (count,)}
         for name, shape in shapes.items():
-            if tuple(getattr(self, name).shape) != shape:
-                found = tuple(getattr(self, name).shape)
-                raise ValueError(f"{name} has shape {found}, expected {shape} for {count} names")
+            actual = tuple(getattr(self, name).shape)
+            if actual != shape:
+                raise ValueError(f"{name} has shape {actual}, expected {shape} for {count} names")
         if len(self.image_paths) != count or len(self.lenses) != count:
             raise ValueError(f"{len(self.image_paths)} pictures and {len(self.lenses)} lenses for {count} cameras")
 
@@ -55,15 +59,18 @@ class Cameras:
         """Some of the cameras; an integer gives a set of one."""
         rows = torch.arange(len(self))[index].reshape(-1).tolist()
         on_device = torch.as_tensor(rows, dtype=torch.int64, device=self.viewmats.device)
-        return Cameras(
-            self.viewmats[on_device],
-            self.Ks[on_device],
-            self.widths[on_device],
-            self.heights[on_device],
-            [self.names[row] for row in rows],
-            [self.image_paths[row] for row in rows],
-            [self.lenses[row] for row in rows],
-        )
+        fields: dict[str, Any] = {name: getattr(self, name)[on_device] for name in _TENSORS}
+        fields |= {name: [getattr(self, name)[row] for row in rows] for name in _LISTS}
+        return Cameras(**fields)
+
+    @classmethod
+    def of_lenses(
+        cls, viewmats: np.ndarray, lenses: list[Lens], names: list[str], image_paths: list[Path | None]
+    ) -> "Cameras":
+        """The pinhole cameras of a capture: focal lengths, principal points and sizes are those of the lenses."""
+        widths, heights = torch.tensor([lens.size for lens in lenses]).unbind(1)
+        Ks = torch.stack([lens.K for lens in lenses])
+        return cls(torch.from_numpy(viewmats), Ks, widths, heights, names, image_paths, list(lenses))
 
     @property
     def centers(self) -> Float[Tensor, "c 3"]:
@@ -78,29 +85,21 @@ class Cameras:
 
     @property
     def ups(self) -> Float[Tensor, "c 3"]:
-        """Unit directions in the world that point upwards in the picture."""
+        """Unit directions in the world that point upwards in the image."""
         return -self.viewmats[:, 1, :3]
 
     def to(self, device: torch.device | str) -> "Cameras":
         """The same cameras on another device."""
-        tensors = (self.viewmats, self.Ks, self.widths, self.heights)
-        return Cameras(*(tensor.to(device) for tensor in tensors), self.names, self.image_paths, self.lenses)
+        return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
 
     def resized(self, width: int, height: int) -> "Cameras":
         """The same views drawn at another size in pixels; what is seen stays, squashed if the aspect is another one."""
-        Ks = self.Ks.double()
-        Ks[:, 0] *= (width / self.widths)[:, None]
-        Ks[:, 1] *= (height / self.heights)[:, None]
-        return self._with(Ks, torch.full_like(self.widths, width), torch.full_like(self.heights, height))
+        return self._drawn_at(torch.full_like(self.widths, width), torch.full_like(self.heights, height))
 
     def scaled(self, factor: int | float) -> "Cameras":
         """The same views at a multiple of their size, rounded to whole pixels, at least 1."""
         widths = (self.widths * factor).round().long().clamp_min(1)
-        heights = (self.heights * factor).round().long().clamp_min(1)
-        Ks = self.Ks.double()
-        Ks[:, 0] *= (widths / self.widths)[:, None]
-        Ks[:, 1] *= (heights / self.heights)[:, None]
-        return self._with(Ks, widths, heights)
+        return self._drawn_at(widths, (self.heights * factor).round().long().clamp_min(1))
 
     def cropped(
         self, left: int | Int[Tensor, "c"], top: int | Int[Tensor, "c"], width: int | Int[Tensor, "c"],
@@ -123,7 +122,7 @@ class Cameras:
         Ks = self.Ks.double()
         Ks[:, 0, 2] -= lefts
         Ks[:, 1, 2] -= tops
-        return self._with(Ks, widths, heights)
+        return replace(self, Ks=Ks, widths=widths, heights=heights)
 
     def filling(self, width: int, height: int) -> "Cameras":
         """The same views at another size in pixels without distortion: what does not fit its aspect is cut off.
@@ -137,12 +136,8 @@ class Cameras:
         Ks[:, :2] *= scales[:, None, None]
         Ks[:, 0, 2] += width / 2
         Ks[:, 1, 2] += height / 2
-        return self._with(Ks, torch.full_like(self.widths, width), torch.full_like(self.heights, height))
-
-    def squared(self) -> "Cameras":
-        """The largest centred square of each view."""
-        sides = torch.minimum(self.widths, self.heights)
-        return self.cropped((self.widths - sides) // 2, (self.heights - sides) // 2, sides, sides)
+        sizes = {"widths": torch.full_like(self.widths, width), "heights": torch.full_like(self.heights, height)}
+        return replace(self, Ks=Ks, **sizes)
 
     def load_image(self, index: int, background: Sequence[float] = (1.0, 1.0, 1.0)) -> Float[Tensor, "h w 3"]:
         """The photograph of one view, undistorted, resized and cropped to what the camera shows now, in [0, 1].
@@ -151,7 +146,7 @@ class Cameras:
 
         Args:
             index: Which view.
-            background: RGB in [0, 1] that transparent pictures are composited on; white if not given.
+            background: RGB in [0, 1] that transparent photographs are composited on; white if not given.
 
         Raises:
             SceneFormatError: If there is no photograph or it cannot be read.
@@ -159,32 +154,30 @@ class Cameras:
         size = (int(self.widths[index]), int(self.heights[index]))
         behind = torch.tensor(list(background), dtype=torch.float32)
         path, name, lens = self.image_paths[index], self.names[index], self.lenses[index]
-        return read_picture(path, name, lens, self.Ks[index].cpu(), size, behind)
+        return read_photograph(path, name, lens, self.Ks[index].cpu(), size, behind)
 
     def inside_photograph(self, index: int) -> Float[Tensor, "h w"]:
         """How much of each pixel of ``load_image`` the photograph shows, in [0, 1].
 
-        A pinhole picture of a lens with pincushion distortion, or a window beyond the borders, reaches further than
+        A pinhole image of a lens with pincushion distortion, or a window beyond the borders, reaches further than
         the photograph does.
         """
         size, lens = (int(self.widths[index]), int(self.heights[index])), self.lenses[index]
-        if lens is None:
+        path = self.image_paths[index]
+        if lens is None or path is None:
             return torch.ones(size[::-1])
-        width0, height0 = picture_size(self.image_paths[index])
+        width0, height0 = photograph_size(path)
         return undistort(torch.ones(height0, width0, 1), lens, self.Ks[index].cpu(), size)[..., 0]
 
-    def _with(self, Ks: Tensor, widths: Tensor, heights: Tensor) -> "Cameras":
-        return Cameras(self.viewmats, Ks, widths, heights, self.names, self.image_paths, self.lenses)
+    def _drawn_at(self, widths: Tensor, heights: Tensor) -> "Cameras":
+        Ks = self.Ks.double()
+        Ks[:, 0] *= (widths / self.widths)[:, None]
+        Ks[:, 1] *= (heights / self.heights)[:, None]
+        return replace(self, Ks=Ks, widths=widths, heights=heights)
 
 
 def concatenate(sets: Sequence[Cameras]) -> Cameras:
     """All cameras of several sets, one after the other."""
-    return Cameras(
-        torch.cat([cameras.viewmats for cameras in sets]),
-        torch.cat([cameras.Ks for cameras in sets]),
-        torch.cat([cameras.widths for cameras in sets]),
-        torch.cat([cameras.heights for cameras in sets]),
-        [name for cameras in sets for name in cameras.names],
-        [path for cameras in sets for path in cameras.image_paths],
-        [lens for cameras in sets for lens in cameras.lenses],
-    )
+    fields: dict[str, Any] = {name: torch.cat([getattr(cameras, name) for cameras in sets]) for name in _TENSORS}
+    fields |= {name: [each for cameras in sets for each in getattr(cameras, name)] for name in _LISTS}
+    return Cameras(**fields)

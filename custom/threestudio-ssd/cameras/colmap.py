@@ -1,7 +1,7 @@
 """COLMAP sparse models, binary or text, at any nesting below a folder.
 
 ``images`` holds world-to-camera poses with OpenCV axes and pixel centres at +0.5, which is the convention here, so
-poses and intrinsics go in unchanged. Newer models add ``rigs`` and ``frames``; the full pose of every picture is
+poses and intrinsics go in unchanged. Newer models add ``rigs`` and ``frames``; the full pose of every photograph is
 still in ``images``.
 """
 
@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..errors import SceneFormatError
 from .cameras import Cameras
 from .lenses import MODELS, Lens
-from .pictures import find_picture, short_names
+from .photographs import find_photograph, short_names
 
 # COLMAP's id -> name, how many focal lengths, how many parameters in all
 _CAMERA_MODELS = {
@@ -41,14 +40,14 @@ class _Image:
 
 
 def find_colmap_model(folder: Path) -> Path | None:
-    """The folder of the COLMAP model with the most pictures at or below a folder; the usual place among equals."""
-    found = {folder / place for place in _USUAL_PLACES if _is_model(folder / place)}
+    """The folder of the COLMAP model with the most photographs at or below a folder; the usual place among equals."""
+    models = {folder / place for place in _USUAL_PLACES if _is_model(folder / place)}
     for place, subfolders, _ in os.walk(folder):
         depth = len(Path(place).relative_to(folder).parts)
         subfolders[:] = [name for name in subfolders if depth < _MAX_DEPTH and not name.startswith(".")]
         if _is_model(Path(place)):
-            found.add(Path(place))
-    if not found:
+            models.add(Path(place))
+    if not models:
         return None
     usual = [(folder / place).resolve() for place in _USUAL_PLACES]
 
@@ -56,15 +55,15 @@ def find_colmap_model(folder: Path) -> Path | None:
         place = usual.index(model.resolve()) if model.resolve() in usual else len(usual)
         return (-_count_images(model), place, str(model))
 
-    return min(found, key=rank)
+    return min(models, key=rank)
 
 
-def load_colmap(model: Path, pictures: Path | None = None) -> Cameras:
+def load_colmap(model: Path, photographs: Path | None = None) -> Cameras:
     """Read a COLMAP model.
 
     Args:
         model: Folder with ``cameras`` and ``images``, ``.bin`` (taken when both exist) or ``.txt``.
-        pictures: Folder the picture names are relative to; looked for around the model if not given.
+        photographs: Folder the photograph names are relative to; looked for around the model if not given.
 
     Returns:
         Pinhole cameras in the order of their names; lens distortion is undone when a photograph is read.
@@ -96,17 +95,10 @@ def load_colmap(model: Path, pictures: Path | None = None) -> Cameras:
             fix="check that the files belong to the same model",
         )
     names = [image.name for image in images]
-    roots = [pictures] if pictures is not None else _picture_folders(model)
+    roots = [photographs] if photographs is not None else _photograph_folders(model)
     used = [lenses[image.camera_id] for image in images]
-    return Cameras(
-        torch.from_numpy(np.stack([_viewmat(image) for image in images])),
-        torch.stack([lens.K for lens in used]),
-        torch.tensor([lens.size[0] for lens in used]),
-        torch.tensor([lens.size[1] for lens in used]),
-        short_names(names),
-        [find_picture(name, roots) for name in names],
-        list(used),
-    )
+    viewmats = np.stack([_viewmat(image) for image in images])
+    return Cameras.of_lenses(viewmats, used, short_names(names), [find_photograph(name, roots) for name in names])
 
 
 def quats_to_matrices(quats: np.ndarray) -> np.ndarray:
@@ -144,8 +136,8 @@ def _count_images(model: Path) -> int:
     return sum(1 for _ in _image_lines(path))
 
 
-def _picture_folders(model: Path) -> list[Path]:
-    """Where pictures usually lie, nearest to the model first."""
+def _photograph_folders(model: Path) -> list[Path]:
+    """Where photographs usually lie, nearest to the model first."""
     folders = []
     for place in (model, *list(model.resolve().parents)[:3]):
         folders += [place / name for name in ("images", "input", "images_2", "images_4", "images_8", "rgb")]
@@ -161,7 +153,8 @@ def _lens(entry: tuple[str, int, int], size: tuple[int, int], params: tuple[floa
             fix="cut the panorama into perspective pictures first (COLMAP's panorama_sfm example does)",
         )
     fx, fy = (params[0], params[0]) if num_focal == 1 else params[:2]
-    return Lens(name, params[num_focal + 2 :], (fx, fy), params[num_focal : num_focal + 2], size)
+    cx, cy = params[num_focal : num_focal + 2]
+    return Lens(name, params[num_focal + 2 :], (fx, fy), (cx, cy), size)
 
 
 def _cameras_from_binary(path: Path) -> dict[int, Lens]:
@@ -212,12 +205,12 @@ def _images_from_binary(path: Path) -> Iterator[_Image]:
 def _images_from_text(path: Path) -> Iterator[_Image]:
     for line in _image_lines(path):
         words = line.split(maxsplit=9)
-        numbers = tuple(map(float, words[1:8]))
-        yield _Image(numbers[:4], numbers[4:], int(words[8]), words[9].rstrip())
+        qw, qx, qy, qz, tx, ty, tz = map(float, words[1:8])
+        yield _Image((qw, qx, qy, qz), (tx, ty, tz), int(words[8]), words[9].rstrip())
 
 
 def _image_lines(path: Path) -> Iterator[str]:
-    """The first of the two lines of every picture; the second, its points, may be empty."""
+    """The first of the two lines of every photograph; the second, its points, may be empty."""
     with path.open(encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             if line.startswith("#") or not line.strip():

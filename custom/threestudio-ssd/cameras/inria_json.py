@@ -5,20 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..errors import SceneFormatError
 from .cameras import Cameras
 from .json_common import number_of, read_json
 from .lenses import Lens
-from .pictures import find_picture, short_names
+from .photographs import find_photograph, short_names
 
 
 def load_inria_json(path: Path) -> Cameras:
     """Read a ``cameras.json``, in the order of the names.
 
-    Sizes are those used in training; a picture of another size is scaled when it is read. There is no principal point
-    in the file: it is the centre.
+    Sizes are those used in training; a photograph of another size is scaled when it is read. The file has no principal
+    point: it is the centre.
 
     Raises:
         SceneFormatError: If the file is no list of cameras, or a key is missing or cannot be used.
@@ -34,15 +33,8 @@ def load_inria_json(path: Path) -> Cameras:
     names = [str(entry.get("img_name", f"{i:05d}")) for i, entry in enumerate(entries)]
     lenses = [_lens(entry, path) for entry in entries]
     folders = [place / name for place in (path.parent, path.parent.parent) for name in ("images", "input", ".")]
-    return Cameras(
-        torch.from_numpy(np.stack([_viewmat(entry, path) for entry in entries])),
-        torch.stack([lens.K for lens in lenses]),
-        torch.tensor([lens.size[0] for lens in lenses]),
-        torch.tensor([lens.size[1] for lens in lenses]),
-        short_names(names),
-        [find_picture(name, folders) for name in names],
-        list(lenses),
-    )
+    viewmats = np.stack([_viewmat(entry, path) for entry in entries])
+    return Cameras.of_lenses(viewmats, lenses, short_names(names), [find_photograph(name, folders) for name in names])
 
 
 def _lens(entry: Mapping[str, Any], path: Path) -> Lens:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import SceneFormatError
+from .photographs import unreadable
 
 NARROW_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "SIMPLE_DIVISION",
                  "DIVISION")  # fmt: skip
@@ -21,7 +22,7 @@ NARROW_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV
 FISHEYE_MODELS = ("SIMPLE_FISHEYE", "FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE",
                   "THIN_PRISM_FISHEYE", "RAD_TAN_THIN_PRISM_FISHEYE")  # fmt: skip
 MODELS = (*NARROW_MODELS, *FISHEYE_MODELS, "FOV", "EUCM")
-"""Every model that can be undone; an equirectangular panorama cannot become one pinhole picture."""
+"""Every model that can be undone; an equirectangular panorama cannot become one pinhole image."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Lens:
         model: COLMAP's name, for example ``OPENCV``.
         params: Distortion coefficients in COLMAP's order, without focal lengths and principal point.
         focal: fx, fy in pixels of the calibrated size.
-        principal: cx, cy in the same pixels, corner of the picture at (0, 0).
-        size: Calibrated width and height; a picture of another size is scaled.
+        principal: cx, cy in the same pixels, corner of the photograph at (0, 0).
+        size: Calibrated width and height; a photograph of another size is scaled.
     """
 
     model: str
@@ -112,7 +113,7 @@ def _distort_fisheye(model: str, params: tuple[float, ...], x: Tensor, y: Tensor
     return torch.stack([u * factor + dx, v * factor + dy], dim=-1)
 
 
-def read_picture(
+def read_photograph(
     path: Path | None, name: str, lens: Lens | None, K: Float[Tensor, "3 3"], size: tuple[int, int],
     background: Float[Tensor, "3"],
 ) -> Float[Tensor, "h w 3"]:  # fmt: skip
@@ -136,40 +137,38 @@ def read_picture(
         )
     try:
         with Image.open(path) as file:
-            picture = file.convert("RGBA") if file.mode in ("RGBA", "LA", "P", "PA") else file.convert("RGB")
-            values = torch.from_numpy(np.array(picture, dtype=np.float32)) / 255
+            photograph = file.convert("RGBA") if file.mode in ("RGBA", "LA", "P", "PA") else file.convert("RGB")
+            values = torch.from_numpy(np.array(photograph, dtype=np.float32)) / 255
     except (UnidentifiedImageError, OSError) as error:
-        raise SceneFormatError(
-            what=f"{path} cannot be read as a picture ({error})", expected="a PNG, JPEG or WebP file", fix="replace it"
-        ) from error
+        raise unreadable(path, error) from error
     if values.shape[-1] == 4:
         values = values[..., :3] * values[..., 3:] + background.cpu() * (1 - values[..., 3:])
     return undistort(values, lens, K, size)
 
 
 def undistort(
-    picture: Float[Tensor, "h0 w0 d"], lens: Lens | None, K: Float[Tensor, "3 3"], size: tuple[int, int]
+    image: Float[Tensor, "h0 w0 d"], lens: Lens | None, K: Float[Tensor, "3 3"], size: tuple[int, int]
 ) -> Float[Tensor, "h w d"]:
     """Resample a photograph to a pinhole camera: distortion, size and crop in one go; outside it is 0.
 
     Args:
-        picture: As on disk, or a mask drawn over it; any number of channels.
+        image: As on disk, or a mask drawn over it; any number of channels.
         lens: Its lens, or None if only the size may differ.
         K: Intrinsics of the pinhole camera.
         size: Its width and height.
     """
-    height0, width0 = picture.shape[:2]
+    height0, width0 = image.shape[:2]
     width, height = size
     if lens is None:
         if (width, height) == (width0, height0):
-            return picture
-        return _shrink(picture, width, height)
+            return image
+        return _shrink(image, width, height)
     K = K.double()
     sx, sy = width0 / lens.size[0], height0 / lens.size[1]
-    # Draw at (at most) the picture's own resolution first, then shrink with a filter: no aliasing.
+    # Draw at (at most) the image's own resolution first, then shrink with a filter: no aliasing.
     finer = max(1, round(lens.focal[0] * sx / float(K[0, 0])))
     if finer == 1 and lens.is_pinhole and size == (width0, height0) and _same_view(lens, K, sx, sy):
-        return picture
+        return image
     u = (torch.arange(width * finer, dtype=torch.float64) + 0.5) / finer
     v = (torch.arange(height * finer, dtype=torch.float64) + 0.5) / finer
     x, y = torch.meshgrid((u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], indexing="xy")
@@ -177,8 +176,8 @@ def undistort(
     grid_x = (xy[..., 0] * lens.focal[0] + lens.principal[0]) * sx * 2 / width0 - 1
     grid_y = (xy[..., 1] * lens.focal[1] + lens.principal[1]) * sy * 2 / height0 - 1
     drawn = torch.nn.functional.grid_sample(
-        picture.permute(2, 0, 1)[None],
-        torch.stack([grid_x, grid_y], dim=-1).to(picture.dtype)[None],
+        image.permute(2, 0, 1)[None],
+        torch.stack([grid_x, grid_y], dim=-1).to(image.dtype)[None],
         mode="bilinear", padding_mode="zeros", align_corners=False,
     )[0].permute(1, 2, 0)  # fmt: skip
     return drawn if finer == 1 else _shrink(drawn, width, height)
@@ -189,8 +188,8 @@ def _same_view(lens: Lens, K: Tensor, sx: float, sy: float) -> bool:
     return bool(torch.allclose(scaled, K, rtol=1e-6, atol=1e-4))
 
 
-def _shrink(picture: Tensor, width: int, height: int) -> Tensor:
-    channel_first = picture.permute(2, 0, 1)[None]
+def _shrink(image: Tensor, width: int, height: int) -> Tensor:
+    channel_first = image.permute(2, 0, 1)[None]
     resized = torch.nn.functional.interpolate(
         channel_first, (height, width), mode="bilinear", antialias=True, align_corners=False
     )

@@ -3,18 +3,15 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..early import CAMERA_FILES, capture, dataparser_file
 from ..errors import SceneFormatError
 from .blender_json import load_blender_json
 from .cameras import Cameras, concatenate
 from .colmap import find_colmap_model, load_colmap
 from .inria_json import load_inria_json
 from .json_common import frames_of, read_json
-from .pictures import short_names
+from .photographs import short_names
 from .transforms_json import World, load_transforms_json, training_transform
-
-_EXPECTED = (
-    "a COLMAP model (cameras and images, .bin or .txt), transforms.json, transforms_train.json or INRIA's cameras.json"
-)
 
 
 def load_cameras(path: str | Path, *, world: World = "auto", dataparser: str | Path | None = None) -> Cameras:
@@ -35,20 +32,8 @@ def load_cameras(path: str | Path, *, world: World = "auto", dataparser: str | P
     Raises:
         SceneFormatError: If there are no cameras or they cannot be used; names the file and what stood there.
     """
-    path = Path(path)
-    dataparser = None if dataparser is None else Path(dataparser)
-    if not path.exists():
-        raise SceneFormatError(
-            what=f"{path} does not exist",
-            expected=_EXPECTED,
-            fix="check the path given as cameras; leave it empty for an orbit around the scene",
-        )
-    if dataparser is not None and not dataparser.is_file():
-        raise SceneFormatError(
-            what=f"{dataparser} does not exist",
-            expected="nerfstudio's dataparser_transforms.json",
-            fix="it lies in the folder of the training run, beside config.yml",
-        )
+    path = capture(path)
+    dataparser = None if dataparser is None else dataparser_file(dataparser)
     if path.is_dir():
         return _load_folder(path, world, dataparser)
     if path.suffix.lower() == ".json":
@@ -56,7 +41,9 @@ def load_cameras(path: str | Path, *, world: World = "auto", dataparser: str | P
     if path.suffix.lower() in (".bin", ".txt") and find_colmap_model(path.parent) is not None:
         _check_untrained(path, world, dataparser)
         return load_colmap(path.parent)
-    raise SceneFormatError(what=f"{path} is no camera file", expected=_EXPECTED, fix="give the folder of the capture")
+    raise SceneFormatError(
+        what=f"{path} is no camera file", expected=CAMERA_FILES, fix="give the folder of the capture"
+    )
 
 
 def transforms_file(path: str | Path, *, world: World = "auto", dataparser: Path | None = None) -> Path | None:
@@ -87,7 +74,7 @@ def _load_folder(folder: Path, world: World, dataparser: Path | None) -> Cameras
     names = sorted(entry.name for entry in folder.iterdir())[:5]
     raise SceneFormatError(
         what=f"{folder} holds no cameras (it has {', '.join(names) or 'nothing'})",
-        expected=_EXPECTED,
+        expected=CAMERA_FILES,
         fix="give the folder of the capture; leave cameras empty for an orbit around the scene",
     )
 

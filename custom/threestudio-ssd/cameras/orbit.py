@@ -69,9 +69,9 @@ def look_at(
 
     Args:
         eye: Camera centres.
-        target: Points in the middle of the picture; not equal to the eye.
-        up: Directions that point upwards in the picture; need be neither unit nor perpendicular. A camera that looks
-            along it takes the picture's top from another axis.
+        target: Points in the middle of the image; not equal to the eye.
+        up: Directions that point upwards in the image; need be neither unit nor perpendicular. A camera that looks
+            along it takes the image's top from another axis.
     """
     eye, target, up = torch.broadcast_tensors(*(torch.as_tensor(v, dtype=torch.float64) for v in (eye, target, up)))
     forward = torch.nn.functional.normalize(target - eye, dim=-1)
@@ -126,28 +126,20 @@ def orbit_cameras(
         up: World direction that points upwards.
     """
     center = torch.as_tensor(center, dtype=torch.float64).cpu()
-    radii, elevations, azimuths = torch.broadcast_tensors(
-        *(
-            torch.atleast_1d(torch.as_tensor(v, dtype=torch.float64)).cpu()
-            for v in (radius, elevations_deg, azimuths_deg)
-        )
-    )
+    numbers = [torch.as_tensor(v, dtype=torch.float64).cpu() for v in (radius, elevations_deg, azimuths_deg)]
+    radii, elevations, azimuths = torch.broadcast_tensors(*map(torch.atleast_1d, numbers))
     east, north, up = orbit_frame(up)
     elevations, azimuths = elevations.deg2rad()[:, None], azimuths.deg2rad()[:, None]
     outward = elevations.cos() * (azimuths.sin() * east - azimuths.cos() * north) + elevations.sin() * up
-    # Straight above, "up" is undefined in the picture; the tangent that points away from the horizon is not.
+    # Straight above, "up" is undefined in the image; the tangent that points away from the horizon is not.
     top = -elevations.sin() * (azimuths.sin() * east - azimuths.cos() * north) + elevations.cos() * up
     viewmats = look_at(center + radii[:, None] * outward, center.expand(len(radii), 3), top)
     focal = 0.5 * height / math.tan(math.radians(fov_y_deg) / 2)
     K = torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]], dtype=torch.float64)
     count = len(radii)
-    return Cameras(
-        viewmats,
-        K.expand(count, 3, 3).clone(),
-        torch.full((count,), width),
-        torch.full((count,), height),
-        [f"orbit_{i:03d}" for i in range(count)],
-    )
+    widths, heights = torch.full((count,), width), torch.full((count,), height)
+    names = [f"orbit_{i:03d}" for i in range(count)]
+    return Cameras(viewmats, K.expand(count, 3, 3).clone(), widths, heights, names)
 
 
 def fit_orbit(

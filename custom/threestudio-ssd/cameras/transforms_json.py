@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from ..errors import SceneFormatError
 from .cameras import Cameras
 from .json_common import frames_of, matrix_of, number_of, opencv_viewmats, read_json
 from .lenses import Lens
-from .pictures import find_picture, picture_size, short_names
+from .photographs import find_photograph, photograph_size, short_names
 
 World = Literal["auto", "colmap", "file", "training"]
 _MODELS = {"OPENCV": "OPENCV", "PINHOLE": "OPENCV", "SIMPLE_PINHOLE": "OPENCV", "SIMPLE_RADIAL": "OPENCV",
@@ -48,25 +47,16 @@ def load_transforms_json(path: Path, *, world: World = "auto", dataparser: Path 
     c2ws = change @ c2ws
     c2ws[:, :3, :3] /= scale
     names = [str(frame.get("file_path", f"{i:05d}")) for i, frame in enumerate(frames)]
-    pictures = [_picture(path, name) for name in names]
-    lenses = [_lens(document, frame, picture, path) for frame, picture in zip(frames, pictures, strict=True)]
-    return Cameras(
-        torch.from_numpy(opencv_viewmats(c2ws)),
-        torch.stack([lens.K for lens in lenses]),
-        torch.tensor([lens.size[0] for lens in lenses]),
-        torch.tensor([lens.size[1] for lens in lenses]),
-        short_names(names),
-        pictures,
-        list(lenses),
-    )
+    photographs = [_photograph(path, name) for name in names]
+    lenses = [_lens(document, frame, photograph, path) for frame, photograph in zip(frames, photographs, strict=True)]
+    return Cameras.of_lenses(opencv_viewmats(c2ws), lenses, short_names(names), photographs)
 
 
-def _picture(path: Path, name: str) -> Path | None:
-    """The picture itself, or its smaller copies in nerfstudio's ``images_2`` .. ``images_8``."""
-    found = find_picture(name, [path.parent])
-    for factor in (2, 4, 8):
-        found = found or find_picture(name.replace("images/", f"images_{factor}/", 1), [path.parent])
-    return found
+def _photograph(path: Path, name: str) -> Path | None:
+    """The photograph itself, or its smaller copies in nerfstudio's ``images_2`` .. ``images_8``."""
+    names = [name, *(name.replace("images/", f"images_{factor}/", 1) for factor in (2, 4, 8))]
+    photographs = (find_photograph(each, [path.parent]) for each in names)
+    return next((photograph for photograph in photographs if photograph is not None), None)
 
 
 def sparse_points_file(
@@ -122,13 +112,13 @@ def _world_change(document: Mapping, path: Path, world: World, dataparser: Path 
     return change, scale * factor
 
 
-def _lens(document: Mapping, frame: Mapping, picture: Path | None, path: Path) -> Lens:
+def _lens(document: Mapping, frame: Mapping, photograph: Path | None, path: Path) -> Lens:
     """The camera of one frame; a key at the top level wins over the frame's own, as in nerfstudio."""
     both: dict[str, Any] = {**frame, **document}
     if "w" in both and "h" in both:
         size = (int(number_of(both, "w", path)), int(number_of(both, "h", path)))
-    elif picture is not None:
-        size = picture_size(picture)
+    elif photograph is not None:
+        size = photograph_size(photograph)
     else:
         raise SceneFormatError(
             what=f"{path} gives no w and h, and {frame.get('file_path')} is not there to measure",
@@ -142,18 +132,14 @@ def _lens(document: Mapping, frame: Mapping, picture: Path | None, path: Path) -
             expected=", ".join(_MODELS),
             fix="undistort the pictures first (ns-process-data or COLMAP's image_undistorter)",
         )
-    fx = _focal(both, "x", size[0], path)
-    fy = _focal(both, "y", size[1], path)
-    if fx is None and fy is None:
+    focals = _focal(both, "x", size[0], path), _focal(both, "y", size[1], path)
+    focal = [number for number in focals if number is not None]
+    if not focal:
         raise SceneFormatError(
             what=f"{path} gives no focal length", expected="fl_x or camera_angle_x", fix="add fl_x in pixels"
         )
-    fx, fy = fx if fx is not None else fy, fy if fy is not None else fx
-    principal = (
-        number_of(both, "cx", path, default=size[0] / 2),
-        number_of(both, "cy", path, default=size[1] / 2),
-    )
-    return Lens(_MODELS[model], _distortion(both, _MODELS[model], path), (fx, fy), principal, size)
+    principal = (number_of(both, "cx", path, default=size[0] / 2), number_of(both, "cy", path, default=size[1] / 2))
+    return Lens(_MODELS[model], _distortion(both, _MODELS[model], path), (focal[0], focal[-1]), principal, size)
 
 
 def _focal(both: Mapping, axis: str, pixels: int, path: Path) -> float | None:

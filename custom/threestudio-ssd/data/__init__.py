@@ -1,7 +1,6 @@
-"""View data modules."""
+"""Views, photographs and images that edits are about; the data modules, which need Lightning, are in ``modules``."""
 
-from .gs_views import GSViews, SceneViews
-from .photos import Photos, PhotosData
-from .views import even_orbit, random_orbit, turntable, view_order
+from .scene_views import ViewPlan
+from .views import SceneViews, even_orbit, random_orbit, turntable, view_order
 
-__all__ = ["GSViews", "Photos", "PhotosData", "SceneViews", "even_orbit", "random_orbit", "turntable", "view_order"]
+__all__ = ["SceneViews", "ViewPlan", "even_orbit", "random_orbit", "turntable", "view_order"]

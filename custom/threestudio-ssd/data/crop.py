@@ -10,11 +10,11 @@ from ..gaussians import Gaussians
 from ..rendering import coverage
 
 SEARCH_SIZE = 128
-"""Shorter side of the pictures in which the selection is looked for, pixels."""
-SHOWN = 0.1
+"""Shorter side of the images in which the selection is looked for, pixels."""
+VISIBLE_SHARE = 0.1
 """Share of a pixel that the selection has to make up to count."""
 FINENESS = 4096
-"""Windows are cut from pictures of this many pixels a side, so that whole pixels are fine enough."""
+"""Windows are cut from images of this many pixels a side, so that whole pixels are fine enough."""
 
 
 def crop_to_selection(
@@ -34,8 +34,8 @@ def crop_to_selection(
     """
     width, height = int(cameras.widths[0]), int(cameras.heights[0])
     small = cameras.scaled(min(1.0, SEARCH_SIZE / min(width, height)))
-    shown = coverage(gaussians, is_selected, small) > SHOWN
-    rows = shown.flatten(1).any(dim=1).nonzero()[:, 0].tolist()
+    is_visible = coverage(gaussians, is_selected, small) > VISIBLE_SHARE
+    rows = is_visible.flatten(1).any(dim=1).nonzero()[:, 0].tolist()
     if not rows:
         raise ConfigError(
             what=f"data.crop is selection, but none of {len(cameras)} views shows the selection",
@@ -45,7 +45,7 @@ def crop_to_selection(
     large = cameras.scaled(FINENESS / max(width, height))
     cut = []
     for row in rows:
-        left, top, share = window(bounds_of(shown[row]), margin, max_zoom)
+        left, top, share = window(bounds_of(is_visible[row]), margin, max_zoom)
         full = (int(large.widths[row]), int(large.heights[row]))
         size = [max(1, round(share * side)) for side in full]
         corner = [
@@ -55,30 +55,26 @@ def crop_to_selection(
     return concatenate(cut)
 
 
-def bounds_of(is_shown: Bool[Tensor, "h w"]) -> Float[Tensor, "4"]:
+def bounds_of(is_visible: Bool[Tensor, "h w"]) -> Float[Tensor, "4"]:
     """Left, top, right, bottom of the pixels, in shares of width and height."""
-    height, width = is_shown.shape
-    down, across = is_shown.any(dim=1).nonzero()[:, 0], is_shown.any(dim=0).nonzero()[:, 0]
+    height, width = is_visible.shape
+    down, across = is_visible.any(dim=1).nonzero()[:, 0], is_visible.any(dim=0).nonzero()[:, 0]
     edges = torch.stack([across[0], down[0], across[-1] + 1, down[-1] + 1]).double()
     return edges.cpu() / torch.tensor([width, height, width, height], dtype=torch.float64)
 
 
 def window(bounds: Float[Tensor, "4"], margin: float, max_zoom: float) -> tuple[float, float, float]:
-    """Left and top of the window around some bounds, and its side, all in shares of the picture's sides.
+    """Left and top of the window around some bounds, and its side, all in shares of the image's sides.
 
-    It has the picture's aspect and lies inside the picture.
+    It has the image's aspect and lies inside the image.
 
     Args:
         bounds: Left, top, right, bottom in [0, 1].
         margin: Space on every side, in units of the longer side of the bounds.
-        max_zoom: The window is at least 1 / this of the picture.
+        max_zoom: The window is at least 1 / this of the image.
     """
     low, high = bounds[:2], bounds[2:]
     share = float((high - low).max()) * (1 + 2 * margin)
     share = min(max(share, 1 / max_zoom), 1.0)
-    left, top = (
-        ((low + high) / 2 - share / 2)
-        .clamp(torch.zeros(2, dtype=low.dtype), torch.full((2,), 1 - share, dtype=low.dtype))
-        .tolist()
-    )
+    left, top = ((low + high) / 2 - share / 2).clamp(0, 1 - share).tolist()
     return left, top, share

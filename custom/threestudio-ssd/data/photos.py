@@ -3,39 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from jaxtyping import Bool, Float
-from omegaconf import DictConfig
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-import threestudio
-from threestudio.utils.config import parse_structured
-
-from ..cameras import Cameras, World, load_cameras, load_points, sparse_points_file, transforms_file
+from ..cameras import Cameras, load_cameras, load_points, sparse_points_file, transforms_file
 from ..errors import ConfigError, check_values
 from ..gaussians.io import read_points_ply
-from .gs_views import Steps
-
-
-@dataclass
-class PhotosConfig:
-    """Keys of the photographs."""
-
-    cameras: str = ""
-    """Folder or file of the capture; its photographs are found from there."""
-    world: World = "auto"
-    """Axes and scale of a transforms.json's cameras: colmap, file (as
-    written), training (those of a nerfstudio training run); auto: training if ``dataparser`` is known, else colmap."""
-    dataparser: str = ""
-    """dataparser_transforms.json of a nerfstudio training run; empty: the one beside transforms.json, if any."""
-    size: int = 256
-    """Shorter side the photographs are fitted at, pixels; smaller ones are not enlarged."""
-    hold_out_every: int = 8
-    """Every so-manieth photograph, from the first, is left out and judges the fit; 0: none."""
-
+from .keys import PhotosConfig
 
 WHOLE = 0.98
 """Share of a pixel that has to lie inside the photograph for it to count."""
@@ -48,7 +25,7 @@ class Photos:
     Attributes:
         cameras: (c) the views.
         images: (c) photographs, each (h w 3) in [0, 1].
-        inside: (c) where they show something, each (h w); an undistorted photograph need not fill its picture.
+        inside: (c) where they show something, each (h w); an undistorted photograph need not fill its image.
     """
 
     cameras: Cameras
@@ -61,15 +38,19 @@ class Photos:
         return Photos(self.cameras.to(device), images, inside)
 
 
-@threestudio.register("gs-photos")
-class PhotosData(pl.LightningDataModule):
-    """Data module of a capture's photographs."""
+class PhotoCapture:
+    """A capture with its photographs, by the keys of ``PhotosConfig``.
 
-    Config = PhotosConfig
+    Args:
+        cfg: The keys, checked against ``PhotosConfig``.
 
-    def __init__(self, cfg: dict | DictConfig | None = None) -> None:
-        super().__init__()
-        self.cfg = parse_structured(PhotosConfig, cfg)
+    Raises:
+        ConfigError: For a value that cannot be used, or a capture without photographs.
+        SceneFormatError: For cameras that cannot be read.
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        self.cfg = cfg
         if not self.cfg.cameras:
             raise ConfigError(
                 what="cameras is empty", expected="a capture with photographs", fix="set cameras=path/to/capture"
@@ -122,11 +103,3 @@ class PhotosData(pl.LightningDataModule):
         cameras = cameras.scaled(scale)
         images = [cameras.load_image(row, background) for row in range(len(cameras))]
         return Photos(cameras, images, [cameras.inside_photograph(row) > WHOLE for row in range(len(cameras))])
-
-    def train_dataloader(self) -> DataLoader:
-        return DataLoader(Steps(), batch_size=None)
-
-    def test_dataloader(self) -> DataLoader:
-        return DataLoader([{}], batch_size=None)
-
-    predict_dataloader = test_dataloader

@@ -28,6 +28,25 @@ class OrbitRange:
     fov_y_deg: float
 
 
+@dataclass(frozen=True)
+class SceneViews:
+    """All cameras of a run.
+
+    Attributes:
+        train: Training views, at the size they are rendered at.
+        test: Held-out views of the report.
+        video: A path; empty for no video.
+        orbit: The orbit around the scene.
+        size: Width and height of the pictures that the diffusion model gets, pixels.
+    """
+
+    train: Cameras
+    test: Cameras
+    video: Cameras
+    orbit: Orbit
+    size: tuple[int, int]
+
+
 def random_orbit(orbit: Orbit, where: OrbitRange, count: int, size: tuple[int, int], seed: int) -> Cameras:
     """Training views all around: azimuths evenly spread, in random order of elevation and distance.
 

@@ -7,15 +7,3 @@ from .freeu import FreeU
 from .noise import NoiseLevels
 from .prompts import PromptEmbeds
 from .random import random_backbone
-
-__all__ = [
-    "AttentionTaps",
-    "Backbone",
-    "Counters",
-    "FreeU",
-    "NoiseLevels",
-    "PromptEmbeds",
-    "TrainableLora",
-    "load_backbone",
-    "random_backbone",
-]

@@ -1,7 +1,7 @@
-"""The diffusion model as the rest of the project sees it; the only code that tells models apart."""
+"""The diffusion model as the rest of the project sees it: one interface, whatever its family."""
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..pretrained import locate
 from .freeu import FreeU, install_freeu
 from .lora import merge_loras
-from .models import Components, load_components
+from .models import MODEL, Components, load_components
 from .noise import NoiseLevels, noise_levels
-from .precision import choose_dtype, choose_vae_dtype, place
+from .options import BackboneOptions
+from .precision import place
 from .prompts import PromptEmbeds, TextEncoders
-
-LATENT_SCALES = {"sd": 0.18215, "sdxl": 0.13025, "sd3": 1.5305}
-"""Scaling factor of the models' own VAEs, which TAESD's latents have built in."""
 
 
 @dataclass
@@ -52,56 +51,32 @@ class Backbone:
 
     Args:
         components: The parts, see `load_components`; they are frozen and moved.
-        device: Where the networks run.
-        dtype: Precision of U-Net and text encoders.
-        vae_dtype: Precision of the VAE; float16 overflows in several and is refused.
-        freeu: FreeU settings; off by default.
-        channels_last: Whether convolution weights are laid out channels-last (faster on recent GPUs).
-        compile: Whether the U-Net goes through torch.compile (minutes at the first step).
-        vae_tiling: Whether large images are encoded and decoded in tiles (less memory without gradient, more with,
-            faint seams).
-        vae_checkpointing: Whether the encoder recomputes activations in the backward pass (a third less memory,
-            a third more work).
+        options: Keyword arguments of `BackboneOptions`: device, precisions, switches.
     """
 
-    def __init__(
-        self,
-        components: Components,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | str | None = None,
-        vae_dtype: torch.dtype | str | None = None,
-        freeu: FreeU | Mapping[str, Any] | None = None,
-        channels_last: bool = False,
-        compile: bool = False,
-        vae_tiling: bool = False,
-        vae_checkpointing: bool = False,
-    ) -> None:
-        self.device = torch.device(device)
-        self.kind, self.model_id, self.revision = components.kind, components.model_id, components.revision
+    def __init__(self, components: Components, **options: Any) -> None:
+        chosen = BackboneOptions(**options)
+        self.device = torch.device(chosen.device)
+        self.family, self.model_id, self.revision = components.family, components.model_id, components.revision
         self.lora = tuple(components.lora)
         self.vae_id, self.vae_revision = components.vae_id, components.vae_revision
-        self.dtype = choose_dtype(dtype, self.device, self.kind)
-        self.vae_dtype = choose_vae_dtype(vae_dtype, self.device)
-        self.network = place(components.network, self.device, self.dtype, channels_last)
-        self.vae = place(components.vae, self.device, self.vae_dtype, channels_last)
+        self.dtype, self.vae_dtype = chosen.network_dtype(self.family), chosen.autoencoder_dtype
+        self.network: Any = place(components.network, self.device, self.dtype, chosen.channels_last)
+        self.vae: Any = place(components.vae, self.device, self.vae_dtype, chosen.channels_last)
+        self.has_image_condition = components.has_image_condition
         texts = [net and place(net, self.device, self.dtype) for net in components.text_networks]
         self.text_encoders: TextEncoders | None = TextEncoders(
-            self.kind,
-            components.tokenizers,
-            texts,
-            components.zero_empty_prompts,
-            joint_dim=getattr(self.network.config, "joint_attention_dim", 0),
+            list(components.tokenizers), texts, self.device, components.zero_empty_prompts
         )
         self.noise_levels: NoiseLevels = noise_levels(components.scheduler_config).to(self.device)
         self.counters = Counters()
-        self.freeu = FreeU.of(freeu)
+        self.freeu = FreeU.of(chosen.freeu)
         install_freeu(self.network, self.freeu)
-        if vae_tiling:
+        if chosen.vae_tiling:
             self.vae.enable_tiling()
-        if vae_checkpointing:
+        if chosen.vae_checkpointing:
             self.vae.enable_gradient_checkpointing()
-        self._network_call = torch.compile(self.network) if compile else self.network
+        self._network_call: Any = torch.compile(self.network) if chosen.compile else self.network
 
     # -- what the model is -----------------------------------------------------------------------------------
     @property
@@ -138,11 +113,6 @@ class Backbone:
         return self.vae.config.latent_channels
 
     @property
-    def has_image_condition(self) -> bool:
-        """Whether the network reads a second latent beside the noisy one (InstructPix2Pix)."""
-        return self.network.config.in_channels == 2 * self.latent_channels
-
-    @property
     def downscale(self) -> int:
         """Pixels per latent cell, along one side."""
         config = self.vae.config
@@ -152,13 +122,12 @@ class Backbone:
     @property
     def size_multiple(self) -> int:
         """Image sides must be multiples of this: the downscale, times the patch of a transformer."""
-        return self.downscale * self.network.config.get("patch_size", 1)
+        return self.downscale * self.family.cell_multiple(self.network)
 
     @property
     def image_size(self) -> int:
         """The side in pixels that the model was trained on."""
-        sample_size = self.network.config.sample_size
-        return (sample_size if isinstance(sample_size, int) else max(sample_size)) * self.downscale
+        return self.family.num_cells(self.network) * self.downscale
 
     def check_image_size(self, height: int, width: int) -> None:
         """Accept any aspect ratio whose sides fit the latent grid.
@@ -169,11 +138,9 @@ class Backbone:
         step = self.size_multiple
         if min(height, width) < step or height % step or width % step:
             nearest = [max(step, round(side / step) * step) for side in (height, width)]
-            raise ConfigError(
-                what=f"image size {width}x{height} does not fit model '{self.model_id}'",
-                expected=f"width and height in multiples of {step}",
-                fix=f"use {nearest[1]}x{nearest[0]}",
-            )
+            what = f"image size {width}x{height} does not fit model '{self.model_id}'"
+            expected, fix = f"width and height in multiples of {step}", f"use {nearest[1]}x{nearest[0]}"
+            raise ConfigError(what=what, expected=expected, fix=fix)
 
     # -- images and latents ----------------------------------------------------------------------------------
     def encode(self, images_bchw: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c zh zw"]:
@@ -190,7 +157,7 @@ class Backbone:
         """The latents InstructPix2Pix is conditioned on: posterior mode, not scaled (Brooks et al. 2023)."""
         output = self._encoder_output(images_bchw)
         if hasattr(output, "latents"):  # a TAESD's latents come scaled
-            return output.latents.float() / LATENT_SCALES[self.kind]
+            return output.latents.float() / self.family.latent_scale
         return output.latent_dist.mode().float()
 
     def decode(self, latents: Float[Tensor, "b c zh zw"]) -> Float[Tensor, "b 3 h w"]:
@@ -253,7 +220,11 @@ class Backbone:
         timesteps = self._timesteps(timesteps, num_rows)
         with torch.set_grad_enabled(with_grad and torch.is_grad_enabled()), self._own_precision():
             latents_in, times = self.noise_levels.network_input(latents_noisy, timesteps)
-            prediction = self._run_network(self._with_condition(latents_in, image_condition), times, prompts)
+            latents_in = self._with_condition(latents_in, image_condition).to(self.dtype)
+            embeds = prompts.to(self.dtype)
+            prediction = self.family.predict(
+                self._network_call, self.network.config, latents_in, times, embeds, self.downscale
+            )
             self.counters.network_calls += 1
             self.counters.rows += num_rows
             return self.noise_levels.to_epsilon(prediction.float(), latents_noisy, timesteps)
@@ -270,34 +241,6 @@ class Backbone:
         condition = torch.zeros_like(latents) if image_condition is None else image_condition
         return torch.cat([latents, condition], dim=1)
 
-    def _run_network(self, latents: Tensor, times: Tensor, prompts: PromptEmbeds) -> Tensor:
-        """One forward pass with the conditioning this kind of network reads."""
-        latents, hidden = latents.to(self.dtype), prompts.hidden.to(self.dtype)
-        if self.kind == "sd3":
-            pooled = prompts.pooled.to(self.dtype)
-            return self._network_call(latents, hidden, pooled, times, return_dict=False)[0]
-        extra = {}
-        if self.kind == "sdxl":
-            extra["added_cond_kwargs"] = {
-                "text_embeds": prompts.pooled.to(self.dtype),
-                "time_ids": self._time_ids(latents),
-            }
-        if self.network.config.time_cond_proj_dim:
-            extra["timestep_cond"] = self._no_guidance(len(latents))
-        return self._network_call(latents, times, hidden, return_dict=False, **extra)[0]
-
-    def _time_ids(self, latents: Float[Tensor, "b c zh zw"]) -> Float[Tensor, "b 6"]:
-        """SDXL's size conditions: original, crop, target (Podell et al. 2023, arXiv:2307.01952)."""
-        height, width = (side * self.downscale for side in latents.shape[-2:])
-        ids = torch.tensor([[height, width, 0, 0, height, width]], device=latents.device, dtype=torch.float32)
-        return ids.expand(len(latents), 6)
-
-    def _no_guidance(self, num_rows: int) -> Float[Tensor, "b d"]:
-        """A distilled LCM's embedding of guidance scale 1 (Luo et al. 2023): sin(0) and cos(0)."""
-        embedding = torch.zeros(num_rows, self.network.config.time_cond_proj_dim, device=self.device, dtype=self.dtype)
-        embedding[:, embedding.shape[1] // 2 :] = 1
-        return embedding
-
     # -- prompts ---------------------------------------------------------------------------------------------
     def encode_prompts(self, prompts: Sequence[str]) -> PromptEmbeds:
         """Embed prompts, one row each; "" is the null prompt. Too long ones are cut with a warning.
@@ -308,8 +251,9 @@ class Backbone:
         if self.text_encoders is None:
             raise RuntimeError("the text encoder was freed; embed all prompts before free_text_encoder()")
         self.counters.prompts += len(prompts)
-        with self._own_precision():
-            return self.text_encoders(prompts, self.device)
+        self.text_encoders.warn_of_dropped_words(prompts)
+        with torch.no_grad(), self._own_precision():
+            return self.family.embed(self.text_encoders, prompts, self.network)
 
     def free_text_encoder(self) -> None:
         """Give the memory of the text encoders back; `encode_prompts` cannot be called any more."""
@@ -322,63 +266,34 @@ class Backbone:
 def load_backbone(
     model: str | Path,
     *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | str | None = None,
-    vae_dtype: torch.dtype | str | None = None,
-    freeu: FreeU | Mapping[str, Any] | None = None,
     vae: str | None = None,
     lora: str | Sequence[str] = (),
     revision: str | None = None,
     variant: str | None = None,
     offline: bool = False,
     skip_t5: bool = False,
-    channels_last: bool = False,
-    compile: bool = False,
-    vae_tiling: bool = False,
-    vae_checkpointing: bool = False,
+    **options: Any,
 ) -> Backbone:
     """Load a model by hub id or from a folder in diffusers layout.
 
     Args:
         model: Hub id or folder. Withdrawn ids (stabilityai/stable-diffusion-2-1-base) resolve to their
             successors.
-        device: Where it runs.
-        dtype: "fp32", "fp16", "bf16" or a torch dtype; None chooses for the device, see `choose_dtype`.
-        vae_dtype: The same for the VAE; None is float32, or bfloat16 on a GPU that has it.
-        freeu: FreeU settings, keys kind b1 b2 s1 s2; off by default.
         vae: Another VAE by folder or hub id; "taesd" is the tiny one that fits the model.
         lora: LoRA files, each ``path`` or ``path:strength``, merged into the weights.
         revision: Branch, tag or commit of a hub id; the commit used is kept in `Backbone.revision`.
         variant: Weight files of this variant, such as "fp16".
         offline: Whether to use the local hub cache only.
         skip_t5: Whether to leave out SD 3's third text encoder (9.5 GB in float16).
-        channels_last, compile, vae_tiling, vae_checkpointing: See `Backbone`.
+        options: Keyword arguments of `BackboneOptions`: device, dtype, vae_dtype, freeu, channels_last, compile,
+            vae_tiling, vae_checkpointing.
 
     Raises:
         ConfigError: If the model does not exist, cannot be fetched, or an option does not suit it.
         SceneFormatError: If it is broken, or of a kind that is not supported.
     """
-    device = torch.device(device)
-    components = load_components(
-        model,
-        device=device,
-        dtype=dtype,
-        vae_dtype=vae_dtype,
-        vae=vae,
-        revision=revision,
-        variant=variant,
-        is_offline=offline,
-        skip_t5=skip_t5,
-    )
+    chosen = BackboneOptions(**options)  # a misspelt precision fails before a download
+    location = locate(model, MODEL, revision=revision, is_offline=offline, variant=variant)
+    components = load_components(location, chosen, vae=vae, skip_t5=skip_t5)
     merge_loras(components, [lora] if isinstance(lora, str) else lora)
-    return Backbone(
-        components,
-        device=device,
-        dtype=dtype,
-        vae_dtype=vae_dtype,
-        freeu=freeu,
-        channels_last=channels_last,
-        compile=compile,
-        vae_tiling=vae_tiling,
-        vae_checkpointing=vae_checkpointing,
-    )
+    return Backbone(components, **options)

@@ -4,8 +4,6 @@ The contrastive loss of CDS (Nam et al. 2024, arXiv:2311.18608) compares, betwee
 every self-attention layer (``attn1``, after its output projection) on the way up the U-Net.
 """
 
-from types import TracebackType
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -32,11 +30,9 @@ class AttentionTaps:
     def __init__(self, backbone: Backbone) -> None:
         unet = backbone.network
         if not hasattr(unet, "up_blocks"):
-            raise ConfigError(
-                what=f"model '{backbone.model_id}' has no U-Net to take self-attention features from",
-                expected="a model with a U-Net (SD 1.x, 2.x, XL, InstructPix2Pix)",
-                fix="choose such a model, or switch the contrastive term off",
-            )
+            what = f"model '{backbone.model_id}' has no U-Net to take self-attention features from"
+            fix = "choose such a model, or switch the contrastive term off"
+            raise ConfigError(what=what, expected="a model with a U-Net (SD 1.x, 2.x, XL, InstructPix2Pix)", fix=fix)
         self.calls: list[list[Float[Tensor, "b c h w"]]] = []
         self._unet = unet
         self._latent_size = (1, 1)
@@ -52,19 +48,14 @@ class AttentionTaps:
         self._handles += [layer.register_forward_hook(self._keep) for _, layer in self._layers()]
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
 
     def _layers(self) -> list[tuple[str, nn.Module]]:
-        return [
-            (f"up_blocks.{name}", layer)
-            for name, layer in self._unet.up_blocks.named_modules()
-            if name.endswith(".attn1")
-        ]
+        named = self._unet.up_blocks.named_modules(prefix="up_blocks")
+        return [(name, layer) for name, layer in named if name.endswith(".attn1")]
 
     def _begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         latents = args[0] if args else kwargs["sample"]

@@ -40,16 +40,13 @@ class FreeU:
         Raises:
             ConfigError: If the mapping has a key or a kind that FreeU has not.
         """
-        if value is None or isinstance(value, cls):
+        if value is None or isinstance(value, FreeU):
             return value or cls()
-        known = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls)]
         for key in value:
-            if key not in known:
-                raise ConfigError(
-                    what=f"freeu.{key} is not a FreeU setting",
-                    expected=f"some of {', '.join(known)}",
-                    fix=f"remove freeu.{key}",
-                )
+            if key not in names:
+                what = f"freeu.{key} is not a FreeU setting"
+                raise ConfigError(what=what, expected=f"some of {', '.join(names)}", fix=f"remove freeu.{key}")
         kind = value.get("kind", "none")
         if kind not in ("none", "paper", "diffusers"):
             raise ConfigError(
@@ -94,7 +91,7 @@ def apply_freeu(
     return torch.cat([hidden[:, :half] * backbone_scale, hidden[:, half:], skip], dim=1)
 
 
-def install_freeu(unet: nn.Module, freeu: FreeU) -> None:
+def install_freeu(unet: Any, freeu: FreeU) -> None:
     """Switch `unet` (a UNet2DConditionModel without FreeU) to `freeu`.
 
     Raises:
@@ -103,11 +100,8 @@ def install_freeu(unet: nn.Module, freeu: FreeU) -> None:
     if freeu.kind == "none":
         return
     if not hasattr(unet, "up_blocks"):
-        raise ConfigError(
-            what=f"freeu.kind={freeu.kind} with a {type(unet).__name__}, which has no skip connections",
-            expected="a U-Net (SD 1.x, 2.x, XL, InstructPix2Pix)",
-            fix="set freeu.kind=none",
-        )
+        what = f"freeu.kind={freeu.kind} with a {type(unet).__name__}, which has no skip connections"
+        raise ConfigError(what=what, expected="a U-Net (SD 1.x, 2.x, XL, InstructPix2Pix)", fix="set freeu.kind=none")
     if freeu.kind == "diffusers":
         unet.enable_freeu(**{key: value for key, value in asdict(freeu).items() if key != "kind"})
         return
@@ -118,7 +112,7 @@ def install_freeu(unet: nn.Module, freeu: FreeU) -> None:
             resnet.register_forward_pre_hook(_FreeUHook(num_hidden, *scales[num_hidden]))
 
 
-def hidden_channels(unet: nn.Module) -> list[tuple[nn.Module, int]]:
+def hidden_channels(unet: Any) -> list[tuple[nn.Module, int]]:
     """Each up-block layer with the channels of the features that reach it, its skip not counted."""
     incoming = unet.config.block_out_channels[-1]
     layers = []

@@ -5,25 +5,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ConfigError, SceneFormatError, first_line
-from .models import TEXT_PARTS, Components
+from .families import FAMILIES
+from .models import Components
 
 EXPECTED = "a .safetensors LoRA for this kind of model, with diffusers, PEFT or kohya names"
-PREFIXES = {
-    "lora_unet_": "unet",
-    "lora_te_": "text_encoder",
-    "lora_te1_": "text_encoder",
-    "lora_te2_": "text_encoder_2",
-    "lora_transformer_": "transformer",
-    "unet.": "unet",
-    "transformer.": "transformer",
-    "text_encoder.": "text_encoder",
-    "text_encoder_2.": "text_encoder_2",
-}
 MATRIX_NAME = re.compile(r"[._](?:lora[._])(?:linear_layer\.)?(down|up|A|B)(?:\.default)?\.weight$")
 
 
@@ -45,20 +35,17 @@ class Lora:
             return value
         match = re.fullmatch(r"(.+\.safetensors)(?::(-?\d*\.?\d+))?", str(value))
         if match is None or not Path(match[1]).expanduser().is_file():
-            raise ConfigError(
-                what=f"lora '{value}' is not a file",
-                expected="the path of a .safetensors file, or path:strength",
-                fix="download the LoRA file and correct lora=",
-            )
+            what, expected = f"lora '{value}' is not a file", "the path of a .safetensors file, or path:strength"
+            raise ConfigError(what=what, expected=expected, fix="download the LoRA file and correct lora=")
         return cls(str(Path(match[1]).expanduser()), float(match[2] or 1))
 
 
 @dataclass
 class _Change:
-    """The matrices of one layer, as they are found in the file."""
+    """The matrices of one layer."""
 
-    down: Tensor | None = None
-    up: Tensor | None = None
+    down: Tensor
+    up: Tensor
     alpha: float | None = None
 
 
@@ -74,25 +61,21 @@ def merge_loras(components: Components, loras: Sequence[str | Path | Lora]) -> N
         for (part, name), change in _read(lora.path, components).items():
             layer = next((layers[part, each] for each in _spellings(name) if (part, each) in layers), None)
             if layer is None or not _fits(layer.weight, change):
-                raise SceneFormatError(
-                    what=f"lora '{lora.path}' does not fit model '{components.model_id}' (at {part} {name})",
-                    expected=EXPECTED,
-                    fix="choose a LoRA that was trained for this model, or remove it from lora=",
-                )
+                what = f"lora '{lora.path}' does not fit model '{components.model_id}' (at {part} {name})"
+                fix = "choose a LoRA that was trained for this model, or remove it from lora="
+                raise SceneFormatError(what=what, expected=EXPECTED, fix=fix)
             alpha = len(change.down) if change.alpha is None else change.alpha
-            difference = _product(change.down.float(), change.up.float()) * (alpha / len(change.down))
+            product = change.up.float().flatten(1) @ change.down.float().flatten(1)  # a convolution's `up` is 1x1
+            difference = product * (alpha / len(change.down))
             layer.weight.data += (lora.strength * difference).reshape(layer.weight.shape).to(layer.weight)
         components.lora.append(f"{lora.path}:{lora.strength:g}")
 
 
-def _layers_by_flat_name(components: Components) -> dict[tuple[str, str], nn.Module]:
+def _layers_by_flat_name(components: Components) -> dict[tuple[str, str], Any]:
     """Every layer with a weight, by (part, name with underscores for dots)."""
-    texts = zip(TEXT_PARTS[components.kind], components.text_networks, strict=True)
-    networks = {name: text for name, text in texts if text is not None}
-    networks["transformer" if components.kind == "sd3" else "unet"] = components.network
     return {
         (part, name.replace(".", "_")): layer
-        for part, network in networks.items()
+        for part, network in components.networks().items()
         for name, layer in network.named_modules()
         if isinstance(getattr(layer, "weight", None), Tensor)
     }
@@ -118,18 +101,19 @@ def _read(path: str, components: Components) -> dict[tuple[str, str], _Change]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, f"{type(error).__name__}: {first_line(error)}") from error
-    per_level = components.network.config.get("layers_per_block", 2)
-    changes: dict[tuple[str, str], _Change] = {}
+    prefixes = {prefix: part for family in FAMILIES.values() for prefix, part in family.lora_prefixes.items()}
+    matrices: dict[tuple[str, str], dict[str, Any]] = {}
     for key, tensor in tensors.items():
         target, kind = _parse(key)
-        prefix = next((prefix for prefix in PREFIXES if target.startswith(prefix)), None)
+        prefix = next((prefix for prefix in prefixes if target.startswith(prefix)), None)
         if prefix is None or kind is None:
             raise _unreadable(path, f"'{key}' is no LoRA matrix; DoRA, LoHa and LoKr are not supported")
-        name = _diffusers_name(target.removeprefix(prefix).replace(".", "_"), per_level)
-        change = changes.setdefault((PREFIXES[prefix], name), _Change())
-        setattr(change, kind, tensor.item() if kind == "alpha" else tensor)
-    if not changes or any(change.down is None or change.up is None for change in changes.values()):
+        flat = target.removeprefix(prefix).replace(".", "_")
+        name = components.family.lora_layer(flat, components.network)
+        matrices.setdefault((prefixes[prefix], name), {})[kind] = tensor.item() if kind == "alpha" else tensor
+    if not matrices or any(not {"down", "up"} <= set(each) for each in matrices.values()):
         raise _unreadable(path, "it does not hold pairs of LoRA matrices")
+    changes = {layer: _Change(**each) for layer, each in matrices.items()}
     _apply_metadata_alphas(changes, metadata)
     return changes
 
@@ -153,54 +137,9 @@ def _apply_metadata_alphas(changes: dict[tuple[str, str], _Change], metadata: di
             change.alpha = settings.get(f"{part}.lora_alpha")
 
 
-def _diffusers_name(name: str, per_level: int) -> str:
-    """The flat diffusers name of a U-Net layer that is named as in the original Stability code (SDXL files).
-
-    The original counts all down (``input_blocks``) and up blocks (``output_blocks``) in one row, `per_level` residual
-    blocks and a down-sampler at each level (up: one more block and the up-sampler inside the last).
-    """
-    match = re.fullmatch(r"(input_blocks|output_blocks|middle_block)_(\d+)_(.*)", name)
-    if match is None:
-        return _renamed(name, {"time_embed_0": "time_embedding_linear_1", "time_embed_2": "time_embedding_linear_2"})
-    side, number, rest = match[1], int(match[2]), match[3]
-    if side == "middle_block":
-        return f"mid_block_attentions_0_{rest}" if number == 1 else f"mid_block_resnets_{number // 2}_{_resnet(rest)}"
-    if side == "input_blocks" and number == 0:
-        return "conv_in"
-    level, index = divmod(number - (side == "input_blocks"), per_level + 1)
-    block = f"{'down' if side == 'input_blocks' else 'up'}_blocks_{level}"
-    slot, _, rest = rest.partition("_")
-    if rest == "op":
-        return f"{block}_downsamplers_0_conv"
-    if rest == "conv":
-        return f"{block}_upsamplers_0_conv"
-    return f"{block}_attentions_{index}_{rest}" if slot == "1" else f"{block}_resnets_{index}_{_resnet(rest)}"
-
-
-def _resnet(name: str) -> str:
-    return _renamed(
-        name,
-        {
-            "in_layers_2": "conv1",
-            "out_layers_3": "conv2",
-            "emb_layers_1": "time_emb_proj",
-            "skip_connection": "conv_shortcut",
-        },
-    )
-
-
-def _renamed(name: str, names: dict[str, str]) -> str:
-    return names.get(name, name)
-
-
 def _fits(weight: Tensor, change: _Change) -> bool:
     shapes = weight.shape[0] == change.up.shape[0], weight.shape[1:].numel() == change.down.shape[1:].numel()
     return all(shapes) and change.up.shape[1] == change.down.shape[0]
-
-
-def _product(down: Float[Tensor, "r ..."], up: Float[Tensor, "o r ..."]) -> Float[Tensor, "o i"]:
-    """``up @ down``, for linear layers and for convolutions, whose `up` is 1x1."""
-    return up.flatten(1) @ down.flatten(1)
 
 
 def _unreadable(path: str, why: str) -> SceneFormatError:

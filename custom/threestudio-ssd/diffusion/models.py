@@ -1,44 +1,37 @@
-"""Finding and reading a model: hub id or folder -> components, with errors a user can act on."""
+"""Reading and writing a whole model: its parts as the libraries keep them, with errors a user can act on."""
 
-import contextlib
-import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import nn
 
 from ..errors import SceneFormatError, first_line
-from .hub import fetch_file, resolve_model
+from ..files import write_json
+from ..pretrained import ModelLocation, ModelUse, locate, quiet_libraries
+from .families import FAMILIES, Family, family_of_pipeline
 from .noise import noise_levels
-from .precision import choose_dtype, choose_vae_dtype
+from .options import BackboneOptions
 
-Kind = Literal["sd", "sdxl", "sd3"]
-PIPELINE_KINDS: dict[str, Kind] = {
-    "StableDiffusionPipeline": "sd",
-    "StableDiffusionImg2ImgPipeline": "sd",
-    "StableDiffusionInstructPix2PixPipeline": "sd",
-    "LatentConsistencyModelPipeline": "sd",
-    "StableDiffusionXLPipeline": "sdxl",
-    "StableDiffusionXLImg2ImgPipeline": "sdxl",
-    "StableDiffusionXLInstructPix2PixPipeline": "sdxl",
-    "StableDiffusion3Pipeline": "sd3",
-}
-TEXT_PARTS: dict[Kind, tuple[str, ...]] = {
-    "sd": ("text_encoder",),
-    "sdxl": ("text_encoder", "text_encoder_2"),
-    "sd3": ("text_encoder", "text_encoder_2", "text_encoder_3"),
-}
-TAESD: dict[Kind, str] = {
-    "sd": "madebyollin/taesd",
-    "sdxl": "madebyollin/taesdxl",
-    "sd3": "madebyollin/taesd3",
-}
 FOLDER_LAYOUT = "a folder in diffusers layout (model_index.json, unet/, vae/, text_encoder/, tokenizer/, scheduler/)"
+MODEL = ModelUse(
+    key="model",
+    expected="a folder in diffusers layout, or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5",
+    layout=FOLDER_LAYOUT,
+    probe="model_index.json",
+    fix="correct the path in model=, or leave the key out for the embedded model",
+    convert="convert it with diffusers (from_single_file, save_pretrained) and ",
+    error=SceneFormatError,
+)
+VAE = ModelUse(
+    key="vae",
+    expected="taesd, or a folder or hub id of an AutoencoderKL or AutoencoderTiny",
+    layout="an AutoencoderKL or AutoencoderTiny folder (config.json beside its weights)",
+    fix="set vae=taesd, or leave vae empty for the model's own",
+    error=SceneFormatError,
+)
 
 
 @dataclass
@@ -46,11 +39,11 @@ class Components:
     """The parts of one model, as read from disk or made in memory.
 
     Args:
-        kind: Which conditioning the network reads.
-        network: U-Net or SD 3 transformer.
+        family: Which kind of model they make.
+        network: U-Net or transformer.
         vae: AutoencoderKL or AutoencoderTiny.
         tokenizers: One for each text network.
-        text_networks: In the order of TEXT_PARTS; None where the model has none (a T5 left out).
+        text_networks: In the order of the family's text parts; None where the model has none (a T5 left out).
         scheduler_config: Contents of scheduler_config.json.
         zero_empty_prompts: Whether an empty prompt is embedded as zeros.
         model_id: Hub id after aliases, or the folder.
@@ -60,11 +53,11 @@ class Components:
         vae_revision: Commit of its hub repository; None for a folder, or the model's own.
     """
 
-    kind: Kind
-    network: nn.Module
-    vae: nn.Module
+    family: Family
+    network: Any
+    vae: Any
     tokenizers: list[Any]
-    text_networks: list[nn.Module | None]
+    text_networks: list[Any]
     scheduler_config: Mapping[str, Any]
     zero_empty_prompts: bool = False
     model_id: str = "in memory"
@@ -73,126 +66,70 @@ class Components:
     vae_id: str | None = None
     vae_revision: str | None = None
 
-
-@dataclass(frozen=True)
-class Source:
-    """Where the parts of a model are read from; the same calls serve a folder and a hub repository."""
-
-    location: str
-    revision: str | None
-    variant: str | None
-    is_offline: bool
-
     @property
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments of every from_pretrained call."""
-        return {"revision": self.revision, "local_files_only": self.is_offline}
+    def has_image_condition(self) -> bool:
+        """Whether the network reads a second latent beside the noisy one (InstructPix2Pix)."""
+        return self.family.num_channels(self.network)[0] == 2 * self.vae.config.latent_channels
 
-    def read_part(self, loader: type, part: str | None, dtype: torch.dtype | None = None) -> Any:
-        """One component by its class's from_pretrained; weights that are missing are an error, not random
-        numbers.
-
-        Raises:
-            SceneFormatError: If the part is absent, damaged or of another shape than its config says.
-        """
-        options = dict(self.options)
-        if part is not None:
-            options["subfolder"] = part
-        has_weights = issubclass(loader, nn.Module)
-        if has_weights:
-            options |= {"variant": self.variant, "output_loading_info": True, "dtype": dtype or torch.float32}
-        try:
-            with _quiet_libraries():
-                loaded = loader.from_pretrained(self.location, **options)
-        except Exception as error:  # the libraries raise a dozen kinds for a broken folder; all become one message
-            raise self.broken(part, f"{type(error).__name__}: {first_line(error)}") from error
-        if not has_weights:
-            return loaded
-        network, info = loaded
-        if info["missing_keys"]:
-            raise self.broken(
-                part, f"{len(info['missing_keys'])} weights are missing, {min(info['missing_keys'])} first"
-            )
-        return network
-
-    def broken(self, part: str | None, why: str) -> SceneFormatError:
-        """The error for a part that cannot be read."""
-        name = f"part '{part}' of model '{self.location}'" if part else f"model '{self.location}'"
-        return SceneFormatError(
-            what=f"{name} cannot be read ({why})",
-            expected=FOLDER_LAYOUT,
-            fix="copy or download the model again, or point model= at a complete one",
-        )
+    def networks(self) -> dict[str, Any]:
+        """The networks that are there, the VAE left out, by the folder of their part."""
+        parts = zip(self.family.text_parts, self.text_networks, strict=True)
+        return {self.family.network_part: self.network} | {part: net for part, net in parts if net is not None}
 
 
 def load_components(
-    model: str | Path,
-    *,
-    device: torch.device,
-    dtype: torch.dtype | str | None = None,
-    vae_dtype: torch.dtype | str | None = None,
-    vae: str | None = None,
-    revision: str | None = None,
-    variant: str | None = None,
-    is_offline: bool = False,
-    skip_t5: bool = False,
+    location: ModelLocation, options: BackboneOptions, *, vae: str | None = None, skip_t5: bool = False
 ) -> Components:
-    """Read every part of `model` by the libraries' own from_pretrained; arguments as in `load_backbone`.
+    """Read every part of a model by the libraries' own from_pretrained; arguments as in `load_backbone`.
 
     Raises:
-        ConfigError: If there is no such model, or it cannot be fetched.
-        SceneFormatError: If there is one, but it is broken or of a kind that is not supported.
+        ConfigError: If there is no such VAE, or it cannot be fetched.
+        SceneFormatError: If the model is broken or of a kind that is not supported.
     """
-    choose_dtype(dtype, device), choose_vae_dtype(vae_dtype, device)  # a misspelt one fails before a download
-    location, commit = resolve_model(model, revision=revision, is_offline=is_offline)
-    source = Source(location, commit, variant, is_offline)
-    index = _read_json(source, "model_index.json")
-    kind = _kind_of(source, index)
-    dtype, vae_dtype = choose_dtype(dtype, device, kind), choose_vae_dtype(vae_dtype, device)
-    network_name = "transformer" if kind == "sd3" else "unet"
-    network = source.read_part(_class_of(source, index, network_name), network_name, dtype)
-    _check_channels(source, network)
-    vae_id = vae_commit = None
+    index = location.read_json("model_index.json")
+    family = _family_of(location, index)
+    reader = _Reader(location, index, family)
+    network = reader.network(family.network_part, options.network_dtype(family))
+    _check_channels(location, *family.num_channels(network))
     if vae is None:
-        autoencoder = source.read_part(_class_of(source, index, "vae"), "vae", vae_dtype)
+        other_vae, autoencoder = None, reader.network("vae", options.autoencoder_dtype)
     else:
-        name = TAESD[kind] if vae == "taesd" else vae
-        vae_id, vae_commit = resolve_model(name, is_offline=is_offline, key="vae", probe="config.json")
-        autoencoder = _read_other_vae(Source(vae_id, vae_commit, None, is_offline), vae_dtype)
+        other_vae = locate(family.taesd if vae == "taesd" else vae, VAE, is_offline=location.is_offline)
+        autoencoder = _read_other_vae(other_vae, options.autoencoder_dtype)
+    left_out = family.optional_parts if skip_t5 else ()
     texts = [
-        (None, None) if skip_t5 and part.endswith("_3") else _read_text(source, index, part, dtype)
-        for part in TEXT_PARTS[kind]
+        (None, None) if part in left_out else reader.text(part, token_part, options.network_dtype(family))
+        for part, token_part in zip(family.text_parts, family.token_parts, strict=True)
     ]
-    scheduler_config = _read_json(source, "scheduler/scheduler_config.json")
+    scheduler_config = location.read_json("scheduler/scheduler_config.json")
     try:
         noise_levels(scheduler_config)
     except ValueError as error:
-        raise source.broken("scheduler", first_line(error)) from error
+        raise location.broken(first_line(error), "scheduler") from error
     return Components(
-        kind=kind,
+        family=family,
         network=network,
         vae=autoencoder,
         tokenizers=[tokenizer for tokenizer, _ in texts],
         text_networks=[text for _, text in texts],
         scheduler_config=scheduler_config,
         zero_empty_prompts=bool(index.get("force_zeros_for_empty_prompt", False)),
-        model_id=location,
-        revision=commit,
-        vae_id=vae_id,
-        vae_revision=vae_commit,
+        model_id=location.location,
+        revision=location.revision,
+        vae_id=other_vae and other_vae.location,
+        vae_revision=other_vae and other_vae.revision,
     )
 
 
 def save_components(components: Components, folder: str | Path) -> None:
     """Write `components` as a folder in diffusers layout, for `load_backbone` and diffusers' pipelines."""
-    folder = Path(folder)
-    parts = {"transformer" if components.kind == "sd3" else "unet": components.network, "vae": components.vae}
-    parts |= dict(zip(TEXT_PARTS[components.kind], components.text_networks, strict=True))
-    token_parts = [part.replace("text_encoder", "tokenizer") for part in TEXT_PARTS[components.kind]]
-    parts |= dict(zip(token_parts, components.tokenizers, strict=True))
+    folder, family = Path(folder), components.family
+    parts = {family.network_part: components.network, "vae": components.vae}
+    parts |= dict(zip(family.text_parts, components.text_networks, strict=True))
+    parts |= dict(zip(family.token_parts, components.tokenizers, strict=True))
     scheduler = dict(components.scheduler_config)
     index: dict[str, Any] = {
-        "_class_name": _pipeline_of(components),
+        "_class_name": family.pipeline_of(components.network, components.has_image_condition),
         "_diffusers_version": version("diffusers"),
         "scheduler": ["diffusers", scheduler["_class_name"]],
     }
@@ -200,140 +137,81 @@ def save_components(components: Components, folder: str | Path) -> None:
         library = type(part).__module__.split(".")[0]
         index[name] = [None, None] if part is None else [library, type(part).__name__]
         if part is not None:
-            with _quiet_libraries():
+            with quiet_libraries():
                 part.save_pretrained(folder / name)
-    if components.kind == "sdxl":
-        index["force_zeros_for_empty_prompt"] = components.zero_empty_prompts
-    if components.kind == "sd":
-        index |= {
-            "safety_checker": [None, None],
-            "feature_extractor": [None, None],
-            "requires_safety_checker": False,
-        }
-    (folder / "scheduler").mkdir(parents=True, exist_ok=True)
-    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler, indent=2) + "\n")
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    index |= family.index_entries(components.zero_empty_prompts)
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    write_json(folder / "model_index.json", index)
 
 
-def _pipeline_of(components: Components) -> str:
-    """The diffusers pipeline that reads such components."""
-    if components.kind == "sd" and components.network.config.time_cond_proj_dim:
-        return "LatentConsistencyModelPipeline"
-    has_image_condition = components.network.config.in_channels == 2 * components.vae.config.latent_channels
-    names = {
-        "sd": ("StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline"),
-        "sdxl": ("StableDiffusionXLPipeline", "StableDiffusionXLInstructPix2PixPipeline"),
-        "sd3": ("StableDiffusion3Pipeline",),
-    }[components.kind]
-    return names[has_image_condition]
-
-
-def _kind_of(source: Source, index: Mapping[str, Any]) -> Kind:
+def _family_of(location: ModelLocation, index: Mapping[str, Any]) -> Family:
     pipeline = index.get("_class_name")
-    if pipeline not in PIPELINE_KINDS:
+    family = family_of_pipeline(pipeline)
+    if family is None:
         raise SceneFormatError(
-            what=f"model '{source.location}' is a {pipeline}, which is not supported",
-            expected=f"one of {', '.join(sorted(PIPELINE_KINDS))}",
+            what=f"model '{location.location}' is a {pipeline}, which is not supported",
+            expected=f"one of {', '.join(sorted(name for each in FAMILIES.values() for name in each.pipelines))}",
             fix="choose a Stable Diffusion 1.x, 2.x, XL or 3.x model, or InstructPix2Pix",
         )
-    return PIPELINE_KINDS[pipeline]
+    return family
 
 
-def _check_channels(source: Source, network: nn.Module) -> None:
-    num_read, num_written = network.config.in_channels, network.config.out_channels or network.config.in_channels
+def _check_channels(location: ModelLocation, num_read: int, num_written: int) -> None:
     if num_read not in (num_written, 2 * num_written):
         raise SceneFormatError(
-            what=f"model '{source.location}' reads {num_read} channels",
+            what=f"model '{location.location}' reads {num_read} channels",
             expected=f"{num_written} (text to image) or {2 * num_written} (InstructPix2Pix)",
             fix="choose a text-to-image model, not one for inpainting, depth or upscaling",
         )
 
 
-def _class_of(source: Source, index: Mapping[str, Any], part: str) -> type:
-    """The class that model_index.json names for a part, looked up in the library it names."""
-    import diffusers
-    import transformers
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the parts of a model by the classes that its model_index.json names."""
 
-    library, name = index.get(part) or (None, None)
-    module = {"diffusers": diffusers, "transformers": transformers}.get(library)
-    if module is None or not hasattr(module, name):
-        raise source.broken(part, f"model_index.json says {library}.{name}" if name else "model_index.json lacks it")
-    return getattr(module, name)
+    location: ModelLocation
+    index: Mapping[str, Any]
+    family: Family
+
+    def network(self, part: str, dtype: torch.dtype) -> Any:
+        """A network with all its weights."""
+        load = self._class_of(part).from_pretrained
+        return self.location.read_network(load, part, variant=self.location.variant, dtype=dtype)
+
+    def text(self, part: str, token_part: str, dtype: torch.dtype) -> tuple[Any, Any]:
+        """One tokenizer and its text network; (None, None) where the model comes without it and may."""
+        if part in self.family.optional_parts and not (self.index.get(part) or [None])[0]:
+            return None, None
+        network = self.network(part, dtype)
+        tokenizer = self.location.read(self._class_of(token_part).from_pretrained, token_part)
+        if len(tokenizer) < 256:  # the library makes an empty one where the files are missing
+            raise self.location.broken("it has no vocabulary", token_part)
+        if len(tokenizer) > network.config.vocab_size:
+            why = f"it has {len(tokenizer)} tokens, but the text encoder was made for {network.config.vocab_size}"
+            raise self.location.broken(why, token_part)
+        return tokenizer, network
+
+    def _class_of(self, part: str) -> Any:
+        """The class that model_index.json names for a part, looked up in the family and in the library it names."""
+        import diffusers
+        import transformers
+
+        library, name = self.index.get(part) or (None, None)
+        libraries: dict[str | None, Any] = {"diffusers": diffusers, "transformers": transformers}
+        cls = self.family.classes.get(name or "") or getattr(libraries.get(library), name or "", None)
+        if cls is None:
+            why = f"model_index.json says {library}.{name}" if name else "model_index.json lacks it"
+            raise self.location.broken(why, part)
+        return cls
 
 
-def _read_text(source: Source, index: Mapping[str, Any], part: str, dtype: torch.dtype) -> tuple[Any, nn.Module | None]:
-    """One tokenizer and its text network; (None, None) for SD 3's T5 where the model comes without it."""
-    if part.endswith("_3") and not (index.get(part) or [None])[0]:
-        return None, None
-    network = source.read_part(_class_of(source, index, part), part, dtype)
-    token_part = part.replace("text_encoder", "tokenizer")
-    tokenizer = source.read_part(_class_of(source, index, token_part), token_part)
-    if len(tokenizer) < 256:  # the library makes an empty one where the files are missing
-        raise source.broken(token_part, "it has no vocabulary")
-    if len(tokenizer) > network.config.vocab_size:
-        why = f"it has {len(tokenizer)} tokens, but the text encoder was made for {network.config.vocab_size}"
-        raise source.broken(token_part, why)
-    return tokenizer, network
-
-
-def _read_other_vae(source: Source, dtype: torch.dtype) -> nn.Module:
+def _read_other_vae(location: ModelLocation, dtype: torch.dtype) -> Any:
     """A VAE from its own folder or repository, such as TAESD."""
     import diffusers
 
-    name = _read_json(source, "config.json").get("_class_name")
+    name = location.read_json("config.json").get("_class_name")
     if name not in ("AutoencoderKL", "AutoencoderTiny"):
         raise SceneFormatError(
-            what=f"vae '{source.location}' is a {name}",
-            expected="an AutoencoderKL or AutoencoderTiny folder (config.json beside its weights)",
-            fix="set vae=taesd, or leave vae empty for the model's own",
+            what=f"vae '{location.location}' is a {name}", expected=location.use.layout, fix=location.use.fix
         )
-    return source.read_part(getattr(diffusers, name), None, dtype)
-
-
-def _read_json(source: Source, name: str) -> dict[str, Any]:
-    path = fetch_file(source.location, name, source.revision, source.is_offline)
-    if path is None:
-        raise _missing_index(source, name)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise source.broken(None, f"{name} is not JSON: {first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise source.broken(None, f"{name} holds a {type(content).__name__}, not an object")
-    return content
-
-
-def _missing_index(source: Source, name: str) -> SceneFormatError:
-    """The error for a folder without the file that makes it a model, saying what stands there instead."""
-    config = Path(source.location) / "config.json"
-    found = "no " + name
-    if name == "model_index.json" and config.is_file():
-        with contextlib.suppress(ValueError, OSError, AttributeError):
-            content = json.loads(config.read_text(encoding="utf-8"))
-            architecture = content.get("_class_name") or (content.get("architectures") or ["an unknown network"])[0]
-            found = f"one network ({architecture}), not a whole model"
-    return SceneFormatError(
-        what=f"model '{source.location}' holds {found}",
-        expected=FOLDER_LAYOUT,
-        fix="point model= at such a folder or give a hub id",
-    )
-
-
-@contextlib.contextmanager
-def _quiet_libraries():
-    """Keep the libraries' load reports and bars off the screen; what is wrong is raised instead."""
-    import diffusers.utils.logging as diffusers_logging
-    import transformers.utils.logging as transformers_logging
-
-    levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
-    has_bars = transformers_logging.is_progress_bar_enabled()
-    diffusers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        diffusers_logging.set_verbosity(levels[0])
-        transformers_logging.set_verbosity(levels[1])
-        if has_bars:
-            transformers_logging.enable_progress_bar()
+    return location.read_network(getattr(diffusers, name).from_pretrained, dtype=dtype)

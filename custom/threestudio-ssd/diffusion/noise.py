@@ -55,10 +55,7 @@ class NoiseLevels:
         return abar.sqrt(), (1 - abar).sqrt()
 
     def add_noise(
-        self,
-        latents: Float[Tensor, "b c zh zw"],
-        noise: Float[Tensor, "b c zh zw"],
-        timesteps: Int[Tensor, "b"],
+        self, latents: Float[Tensor, "b c zh zw"], noise: Float[Tensor, "b c zh zw"], timesteps: Int[Tensor, "b"]
     ) -> Float[Tensor, "b c zh zw"]:
         """``sqrt(abar_t) z + sqrt(1 - abar_t) noise`` (Ho et al. 2020, arXiv:2006.11239, Eq. 4)."""
         signal, sigma = self.coefficients(timesteps)
@@ -90,7 +87,7 @@ class NoiseLevels:
         signal, sigma = self.coefficients(timesteps)
         if self.prediction_type == "v_prediction":
             return signal * prediction + sigma * latents_noisy
-        if self.prediction_type == "sample":
+        if self.sigmas is None:
             return (latents_noisy - signal * prediction) / sigma
         flow_latents, _ = self.network_input(latents_noisy, timesteps)
         return flow_latents + (1 - self.sigmas[timesteps])[:, None, None, None] * prediction

@@ -1,27 +1,27 @@
 """Which floating-point type each network runs in."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import nn
 
 from ..errors import ConfigError
 
-DTYPES = {
-    "fp32": torch.float32,
-    "float32": torch.float32,
-    "fp16": torch.float16,
-    "float16": torch.float16,
-    "bf16": torch.bfloat16,
-    "bfloat16": torch.bfloat16,
-}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES |= {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()}
 
 
-def choose_dtype(dtype: torch.dtype | str | None, device: torch.device, kind: str = "sd") -> torch.dtype:
+def choose_dtype(
+    dtype: torch.dtype | str | None, device: torch.device, half: torch.dtype = torch.float16
+) -> torch.dtype:
     """The precision of the networks: as asked, else float32 on a CPU and half precision on CUDA.
 
-    U-Nets take float16, because scores are differences of predictions and it keeps three bits more than
-    bfloat16; SD 3's transformer takes bfloat16 where the GPU has it, because its activations are large.
+    U-Nets take float16, because scores are differences of predictions and it keeps three bits more than bfloat16.
+
+    Args:
+        dtype: What was asked for.
+        device: Where the network runs.
+        half: The half precision that suits the network; bfloat16 where the GPU lacks it is float16.
 
     Raises:
         ConfigError: If `dtype` is not fp32, fp16 or bf16.
@@ -30,7 +30,7 @@ def choose_dtype(dtype: torch.dtype | str | None, device: torch.device, kind: st
         return _named_dtype(dtype, "dtype", DTYPES)
     if device.type != "cuda":
         return torch.float32
-    return torch.bfloat16 if kind == "sd3" and torch.cuda.is_bf16_supported() else torch.float16
+    return half if torch.cuda.is_bf16_supported() else torch.float16
 
 
 def choose_vae_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
@@ -47,7 +47,7 @@ def choose_vae_dtype(dtype: torch.dtype | str | None, device: torch.device) -> t
     return torch.float32
 
 
-def place(network: nn.Module, device: torch.device, dtype: torch.dtype, is_channels_last: bool = False) -> nn.Module:
+def place(network: Any, device: torch.device, dtype: torch.dtype, is_channels_last: bool = False) -> Any:
     """`network`, frozen, in evaluation mode, on `device` and in `dtype`."""
     network = network.eval().requires_grad_(False).to(device)
     if all(tensor.dtype != dtype for tensor in network.parameters()):  # T5 keeps some layers in float32 on purpose
@@ -55,13 +55,9 @@ def place(network: nn.Module, device: torch.device, dtype: torch.dtype, is_chann
     return network.to(memory_format=torch.channels_last) if is_channels_last else network
 
 
-def _named_dtype(dtype: torch.dtype | str, key: str, known: Mapping[str, torch.dtype]) -> torch.dtype:
-    if dtype in known.values():
-        return dtype
-    if dtype not in known:
-        raise ConfigError(
-            what=f"{key} is {dtype}",
-            expected=" or ".join(name for name in known if len(name) == 4),
-            fix=f"set {key}=fp32, or leave it out",
-        )
-    return known[dtype]
+def _named_dtype(dtype: torch.dtype | str, key: str, names: Mapping[str, torch.dtype]) -> torch.dtype:
+    chosen = names.get(dtype) if isinstance(dtype, str) else dtype
+    if chosen is None or chosen not in names.values():
+        expected, fix = " or ".join(name for name in names if len(name) == 4), f"set {key}=fp32, or leave it out"
+        raise ConfigError(what=f"{key} is {dtype}", expected=expected, fix=fix)
+    return chosen

@@ -1,14 +1,18 @@
-"""A tiny Stable-Diffusion-style model with random weights, made in memory: no files, no downloads."""
+"""Models of random weights made in memory, tiny twins of every family: no files, no downloads."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from .architectures import ARCHITECTURES
 from .backbone import Backbone
+from .costs.architectures import clip_config
+from .families import FAMILIES, SD, Family
+from .families.family import TINY_WIDTH
 from .models import Components
+from .options import BackboneOptions
 
 SCHEDULERS: dict[str, dict[str, Any]] = {
     "epsilon": {"_class_name": "DDIMScheduler", "prediction_type": "epsilon", "steps_offset": 1},
@@ -18,151 +22,76 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "lcm": {"_class_name": "LCMScheduler", "prediction_type": "epsilon", "original_inference_steps": 50},
 }
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
-TEXT_WIDTH = 32
+TINY_VAE: dict[str, Any] = {
+    "block_out_channels": (8, 16, 16),
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "latent_channels": 4,
+    "scaling_factor": 0.3,
+    "mid_block_add_attention": False,
+}
 SHORT_NAMES = {"eps": "epsilon", "v": "v_prediction"}
 
 
-def random_backbone(
-    prediction_type: str = "epsilon",
-    *,
-    in_channels: int = 4,
-    kind: str = "sd",
-    image_size: int = 32,
-    seed: int = 0,
-    distilled: Literal["turbo", "lcm"] | None = None,
-    **options: Any,
-) -> Backbone:
+def random_backbone(prediction_type: str = "epsilon", **options: Any) -> Backbone:
     """A backbone of about 0.1 M random weights; the same `seed` gives the same weights.
 
     Args:
-        prediction_type: "epsilon" ("eps"), "v_prediction" ("v") or "flow".
-        in_channels: 4, or 8 for a network with an image condition as InstructPix2Pix has.
-        kind: "sd", "sdxl" (two text encoders, pooled embedding, size conditions) or "sd3" (a transformer that
-            predicts a flow, whatever `prediction_type` says).
-        image_size: Native side in pixels; latents are a quarter of it (VAE factor 4).
-        seed: Of the weights; the global random state is left alone.
-        distilled: The noise of a few-step model; "lcm" has a network that is told the guidance scale, too.
-        options: Passed on to `Backbone` (device, dtype, freeu, ...).
+        prediction_type: As in `random_components`.
+        options: As in `random_components` (kind, in_channels, ...) and in `BackboneOptions` (device, dtype, ...).
     """
-    components = random_components(
-        prediction_type, in_channels=in_channels, kind=kind, image_size=image_size, seed=seed, distilled=distilled
-    )
-    return Backbone(components, **options)
+    how = {each.name: options.pop(each.name) for each in fields(BackboneOptions) if each.name in options}
+    return Backbone(random_components(prediction_type, **options), **how)
 
 
 def random_components(
     prediction_type: str = "epsilon",
     *,
     in_channels: int = 4,
-    kind: str = "sd",
+    kind: str = SD.name,
     image_size: int = 32,
     seed: int = 0,
     distilled: Literal["turbo", "lcm"] | None = None,
 ) -> Components:
-    """The parts of `random_backbone`, before they are frozen."""
-    from diffusers import AutoencoderKL
-
-    prediction_type = "flow" if kind == "sd3" else SHORT_NAMES.get(prediction_type, prediction_type)
-    num_texts = {"sd": 1, "sdxl": 2, "sd3": 2}[kind]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        make_network = _random_transformer if kind == "sd3" else _random_unet
-        extra = {"time_cond_proj_dim": 8} if distilled == "lcm" else {}
-        network = make_network(kind, in_channels, image_size // 4, **extra)
-        vae = AutoencoderKL(
-            block_out_channels=(8, 16, 16),
-            down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3,
-            layers_per_block=1,
-            norm_num_groups=4,
-            latent_channels=4,
-            sample_size=image_size,
-            scaling_factor=0.3,
-            mid_block_add_attention=False,
-        )
-        tokenizer = letter_tokenizer()
-        texts = [_text_network(tokenizer, kind == "sd3" or index == 1) for index in range(num_texts)]
-    missing = [None] if kind == "sd3" else []  # an SD 3 without its T5
-    scheduler = SCHEDULERS[distilled or prediction_type]
-    return Components(
-        kind=kind,
-        network=network,
-        vae=vae,
-        tokenizers=[tokenizer] * num_texts + missing,
-        text_networks=texts + missing,
-        scheduler_config=scheduler if prediction_type == "flow" else scheduler | BETAS,
-        model_id=f"random-{kind}-{distilled or prediction_type}",
-    )
-
-
-def full_size_components(name: str, *, dtype: torch.dtype = torch.float32, seed: int = 0) -> Components:
-    """A published architecture at its full size, with random weights: what a real model costs, without a download.
+    """The parts of `random_backbone`, before they are frozen.
 
     Args:
-        name: A key of ARCHITECTURES, such as "sd15" (1.1 G weights).
-        dtype: Of the weights.
+        prediction_type: "epsilon" ("eps"), "v_prediction" ("v") or "flow"; a family of flows predicts one whatever
+            this says.
+        in_channels: 4, or 8 for a network with an image condition as InstructPix2Pix has.
+        kind: Name of a family.
+        image_size: Native side in pixels; latents are a quarter of it (VAE factor 4).
         seed: Of the weights; the global random state is left alone.
+        distilled: The noise of a few-step model; "lcm" has a network that is told the guidance scale, too.
     """
-    architecture = ARCHITECTURES[name]
-    default = torch.get_default_dtype()
-    try:
-        torch.set_default_dtype(dtype)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network, vae, texts = architecture.make_network(), architecture.make_vae(), architecture.make_texts()
-    finally:
-        torch.set_default_dtype(default)
-    missing = [None] if architecture.kind == "sd3" else []
+    from diffusers import AutoencoderKL
+
+    family = FAMILIES[kind]
+    scheduler = distilled or ("flow" if family.is_flow else SHORT_NAMES.get(prediction_type, prediction_type))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        extra = {"time_cond_proj_dim": 8} if distilled == "lcm" else {}
+        network = family.make_network(family.tiny_config(in_channels, image_size // 4) | extra)
+        vae = AutoencoderKL(**TINY_VAE, sample_size=image_size)
+        texts = family.make_clips([_tiny_clip(letter_tokenizer())] * len(family.clip_heads))
+    return assembled(family, network, vae, texts, scheduler, f"random-{kind}-{scheduler}")
+
+
+def assembled(
+    family: Family, network: nn.Module, vae: nn.Module, clips: list[nn.Module], scheduler: str, model_id: str
+) -> Components:
+    """Components of random parts, with tokenizers of letters; text networks that are no CLIP (a T5) are left out."""
+    left_out = [None] * (len(family.text_parts) - len(clips))
     return Components(
-        kind=architecture.kind,
+        family=family,
         network=network,
         vae=vae,
-        tokenizers=[letter_tokenizer()] * len(texts) + missing,
-        text_networks=texts + missing,
-        scheduler_config=SCHEDULERS[architecture.scheduler] | ({} if architecture.scheduler == "flow" else BETAS),
-        model_id=f"random-{name}",
-    )
-
-
-def _random_unet(kind: str, in_channels: int, sample_size: int, **more: Any) -> nn.Module:
-    from diffusers import UNet2DConditionModel
-
-    extra = {
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 8,
-        "projection_class_embeddings_input_dim": TEXT_WIDTH + 6 * 8,
-    }
-    return UNet2DConditionModel(
-        sample_size=sample_size,
-        in_channels=in_channels,
-        out_channels=4,
-        block_out_channels=(16, 24, 32),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        norm_num_groups=8,
-        attention_head_dim=2,
-        cross_attention_dim=TEXT_WIDTH * (2 if kind == "sdxl" else 1),
-        **(extra if kind == "sdxl" else {}),
-        **more,
-    )
-
-
-def _random_transformer(kind: str, in_channels: int, sample_size: int) -> nn.Module:
-    from diffusers import SD3Transformer2DModel
-
-    return SD3Transformer2DModel(
-        sample_size=sample_size,
-        patch_size=2,
-        in_channels=in_channels,
-        out_channels=4,
-        num_layers=2,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        joint_attention_dim=2 * TEXT_WIDTH,
-        caption_projection_dim=16,
-        pooled_projection_dim=2 * TEXT_WIDTH,
-        pos_embed_max_size=32,
+        tokenizers=[letter_tokenizer()] * len(clips) + left_out,
+        text_networks=clips + left_out,
+        scheduler_config=SCHEDULERS[scheduler] | ({} if scheduler == "flow" else BETAS),
+        model_id=model_id,
     )
 
 
@@ -177,19 +106,8 @@ def letter_tokenizer(model_max_length: int = 77, extra_tokens: Sequence[str] = (
     return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=model_max_length)
 
 
-def _text_network(tokenizer: Any, has_projection: bool) -> nn.Module:
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=2 * TEXT_WIDTH,
-        projection_dim=TEXT_WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=tokenizer.model_max_length,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return (CLIPTextModelWithProjection if has_projection else CLIPTextModel)(config)
+def _tiny_clip(tokenizer: Any) -> dict[str, Any]:
+    """Config of a text network of two layers for a tokenizer."""
+    tokens = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    tokens |= {"vocab_size": len(tokenizer), "max_position_embeddings": tokenizer.model_max_length}
+    return clip_config(TINY_WIDTH, 2, 4, TINY_WIDTH, intermediate_size=2 * TINY_WIDTH, **tokens)

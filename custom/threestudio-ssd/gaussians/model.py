@@ -15,7 +15,7 @@ FIELD_NAMES = ("means", "log_scales", "raw_quats", "logit_opacities", "sh0", "sh
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class FileOrigin:
     """The file that Gaussians were read from, so that rows nobody changed are written back byte for byte.
 
     Attributes:
@@ -23,7 +23,7 @@ class Source:
         format: One of ``ply``, ``compressed.ply``, ``splat``, ``spz``, ``sog``, ``ksplat``, ``checkpoint``.
         file: What the format's own module needs to write untouched rows: raw rows, header, comments. Shared by all
             copies and never changed.
-        index: (n) int64 on the CPU: the row of ``file`` a Gaussian stems from, -1 for one that is new. A Gaussian
+        rows: (n) int64 on the CPU: the row of ``file`` a Gaussian stems from, -1 for one that is new. A Gaussian
             cloned or split from another keeps its parent's row, and so inherits the columns this program does not know.
         notes: What the file says about itself: ``up`` ("+z"), ``render_mode`` ("mip", "2dgs", "antialiased").
         altered: (m) rows whose stored values cannot be drawn (NaN, infinity, zero rotation).
@@ -33,14 +33,14 @@ class Source:
     path: str
     format: str
     file: Any
-    index: Int[Tensor, "n"]
+    rows: Int[Tensor, "n"]
     notes: Mapping[str, str] = field(default_factory=dict)
     altered: Int[Tensor, "m"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     altered_values: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def with_index(self, index: Int[Tensor, "n"]) -> "Source":
+    def with_rows(self, rows: Int[Tensor, "n"]) -> "FileOrigin":
         """The same file under other rows."""
-        return dataclasses.replace(self, index=index.detach().to("cpu", torch.int64))
+        return dataclasses.replace(self, rows=rows.detach().to("cpu", torch.int64))
 
 
 @dataclass(eq=False)
@@ -54,7 +54,7 @@ class Gaussians:
         logit_opacities: (n) inverse sigmoid of the opacity.
         sh0: (n 1 3) spherical harmonic of degree 0; colour 0.5 + 0.2820948 * sh0 seen from everywhere.
         shN: (n k-1 3) the higher degrees, k = (sh_degree + 1)^2 with sh_degree 0..4.
-        source: Where they were read from; None for Gaussians made here.
+        origin: Where they were read from; None for Gaussians made here.
 
     Raises:
         ValueError: If the shapes do not belong together.
@@ -66,20 +66,20 @@ class Gaussians:
     logit_opacities: Float[Tensor, "n"]
     sh0: Float[Tensor, "n 1 3"]
     shN: Float[Tensor, "n rest 3"]
-    source: Source | None = None
+    origin: FileOrigin | None = None
 
     def __post_init__(self) -> None:
         n, rest = self.means.shape[0], self.shN.shape[1] if self.shN.ndim == 3 else -1
         wanted = {"means": (n, 3), "log_scales": (n, 3), "raw_quats": (n, 4), "logit_opacities": (n,),
                   "sh0": (n, 1, 3), "shN": (n, rest, 3)}  # fmt: skip
         for name, shape in wanted.items():
-            found = tuple(getattr(self, name).shape)
-            if found != shape:
-                raise ValueError(f"{name} has shape {found}, expected {shape} for {n} Gaussians")
+            actual = tuple(getattr(self, name).shape)
+            if actual != shape:
+                raise ValueError(f"{name} has shape {actual}, expected {shape} for {n} Gaussians")
         if rest + 1 not in {(degree + 1) ** 2 for degree in range(MAX_SH_DEGREE + 1)}:
             raise ValueError(f"shN holds {rest} coefficients a colour; a whole degree has 0, 3, 8, 15 or 24")
-        if self.source is not None and len(self.source.index) != n:
-            raise ValueError(f"source.index has {len(self.source.index)} rows for {n} Gaussians; see Gaussians.replace")
+        if self.origin is not None and len(self.origin.rows) != n:
+            raise ValueError(f"origin.rows has {len(self.origin.rows)} rows for {n} Gaussians; see Gaussians.replace")
 
     def __len__(self) -> int:
         return self.means.shape[0]
@@ -115,16 +115,16 @@ class Gaussians:
         return self.means.device
 
     @property
-    def source_index(self) -> Int[Tensor, "n"]:
-        """(n) the row of the source file each Gaussian stems from; -1 for new ones."""
-        return torch.full((len(self),), -1) if self.source is None else self.source.index
+    def origin_rows(self) -> Int[Tensor, "n"]:
+        """(n) the row of the file each Gaussian stems from; -1 for new ones."""
+        return torch.full((len(self),), -1) if self.origin is None else self.origin.rows
 
     def parameters(self) -> dict[str, Tensor]:
         """The six tensors by name."""
         return {name: getattr(self, name) for name in FIELD_NAMES}
 
     def to(self, device: torch.device | str) -> "Gaussians":
-        """The same Gaussians on another device; the source stays on the CPU."""
+        """The same Gaussians on another device; the origin stays on the CPU."""
         return self._map(lambda tensor: tensor.to(device))
 
     def detach(self) -> "Gaussians":
@@ -136,7 +136,7 @@ class Gaussians:
         return self._map(Tensor.clone)
 
     def select(self, index: Tensor | Sequence[int] | slice) -> "Gaussians":
-        """The Gaussians at an index list, slice or boolean mask; each keeps its source row.
+        """The Gaussians at an index list, slice or boolean mask; each keeps its row of the file.
 
         Args:
             index: (m) integers, (n) booleans, or a slice.
@@ -146,43 +146,43 @@ class Gaussians:
             if index.dtype == torch.bool and index.shape != (len(self),):
                 raise ValueError(f"the mask has shape {tuple(index.shape)} for {len(self)} Gaussians")
         picked = {name: tensor[index] for name, tensor in self.parameters().items()}
-        rows = self.source_index[index if isinstance(index, slice) else index.cpu()]
-        return Gaussians(**picked, source=self.source and self.source.with_index(rows))
+        rows = self.origin_rows[index if isinstance(index, slice) else index.cpu()]
+        return Gaussians(**picked, origin=self.origin and self.origin.with_rows(rows))
 
-    def replace(self, *, source_index: Int[Tensor, "n"] | None = None, **fields: Tensor) -> "Gaussians":
+    def replace(self, *, origin_rows: Int[Tensor, "n"] | None = None, **fields: Tensor) -> "Gaussians":
         """Other values for the same Gaussians, or another set that descends from them.
 
         Args:
-            source_index: (n) the row of the source file each new Gaussian stems from, -1 for none. Needed when the
-                count changes; after pruning and growth it is ``gaussians.source_index[parent]``.
+            origin_rows: (n) the row of the file each new Gaussian stems from, -1 for none. Needed when the
+                count changes; after pruning and growth it is ``gaussians.origin_rows[parent]``.
             **fields: Tensors to put in place of ``means``, ``log_scales``, ...
 
         Raises:
-            ValueError: If the count changes without ``source_index``.
+            ValueError: If the count changes without ``origin_rows``.
         """
         if unknown := set(fields) - set(FIELD_NAMES):
             raise ValueError(f"no such field: {', '.join(sorted(unknown))}; there are {', '.join(FIELD_NAMES)}")
-        source = self.source
-        if source is not None and source_index is not None:
-            source = source.with_index(source_index)
-        return Gaussians(**{**self.parameters(), **fields}, source=source)
+        origin = self.origin
+        if origin is not None and origin_rows is not None:
+            origin = origin.with_rows(origin_rows)
+        return Gaussians(**{**self.parameters(), **fields}, origin=origin)
 
     def append(self, other: "Gaussians") -> "Gaussians":
-        """These Gaussians followed by others; those keep their source rows if read from the same file, else are new.
+        """These Gaussians followed by others; those keep their rows if read from the same file, else they are new.
 
         Raises:
             ValueError: If the SH degrees differ; use ``with_sh_degree`` first.
         """
         if other.sh_degree != self.sh_degree:
             raise ValueError(f"SH degree {other.sh_degree} cannot be appended to SH degree {self.sh_degree}")
-        joined = {
+        joined: dict[str, Any] = {
             name: torch.cat([tensor, getattr(other, name).to(tensor)]) for name, tensor in self.parameters().items()
         }
-        if self.source is None:
+        if self.origin is None:
             return Gaussians(**joined)
-        is_kin = other.source is not None and other.source.file is self.source.file
-        rows = other.source_index if is_kin else torch.full((len(other),), -1)
-        return Gaussians(**joined, source=self.source.with_index(torch.cat([self.source.index, rows])))
+        is_kin = other.origin is not None and other.origin.file is self.origin.file
+        rows = other.origin_rows if is_kin else torch.full((len(other),), -1)
+        return Gaussians(**joined, origin=self.origin.with_rows(torch.cat([self.origin.rows, rows])))
 
     def with_sh_degree(self, sh_degree: int) -> "Gaussians":
         """The same Gaussians with higher degrees cut off or filled with zeros.
@@ -197,4 +197,4 @@ class Gaussians:
         return self.replace(shN=shN)
 
     def _map(self, function: Any) -> "Gaussians":
-        return Gaussians(**{name: function(tensor) for name, tensor in self.parameters().items()}, source=self.source)
+        return Gaussians(**{name: function(tensor) for name, tensor in self.parameters().items()}, origin=self.origin)

@@ -14,11 +14,6 @@ C0 = 0.28209479177387814
 """Value of the constant harmonic, 1 / (2 sqrt(pi))."""
 
 
-def num_sh_coefficients(sh_degree: int) -> int:
-    """How many coefficients a colour has up to this degree."""
-    return (sh_degree + 1) ** 2
-
-
 def sh0_from_rgbs(rgbs: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
     """Degree-0 coefficients that show a colour (0..1) from every side."""
     return (rgbs - 0.5) / C0

@@ -89,15 +89,10 @@ def quat_product(left: Float[Tensor, "*#n 4"], right: Float[Tensor, "*#n 4"]) ->
     """Hamilton product wxyz: the rotation that does ``right`` first, then ``left``."""
     a, b, c, d = left.unbind(-1)
     e, f, g, h = right.unbind(-1)
-    return torch.stack(
-        [
-            a * e - b * f - c * g - d * h,
-            a * f + b * e + c * h - d * g,
-            a * g - b * h + c * e + d * f,
-            a * h + b * g - c * f + d * e,
-        ],
-        dim=-1,
-    )
+    return torch.stack([
+        a * e - b * f - c * g - d * h, a * f + b * e + c * h - d * g,
+        a * g - b * h + c * e + d * f, a * h + b * g - c * f + d * e,
+    ], dim=-1)  # fmt: skip
 
 
 def morton_order(means: Float[Tensor, "n 3"]) -> Int[Tensor, "n"]:

@@ -1,17 +1,17 @@
 """The contrastive term at work: features of source and target out of the network calls of a step, gradient and all."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from omegaconf import DictConfig
 from torch import Tensor
 
-from ..diffusion import AttentionTaps, Backbone, PromptEmbeds
+from ..diffusion import AttentionTaps, Backbone
 from ..errors import ConfigError, check_values
-from ..scores import CDS, Branch, predict_branches
+from ..scores import CDS, Branch, ScoreInputs
 
 
 @dataclass
@@ -61,42 +61,29 @@ class ContrastTerm:
         return self.source, self.target
 
     def __call__(
-        self,
-        branches: Iterable[Branch],
-        latents: Float[Tensor, "b c zh zw"],
-        noise: Float[Tensor, "b c zh zw"],
-        *,
-        latents_noisy: Mapping[str, Float[Tensor, "b c zh zw"]],
-        timesteps: Int[Tensor, "b"],
-        prompts: Mapping[str, PromptEmbeds],
-        image_condition: Float[Tensor, "b c zh zw"] | None,
-        generator: torch.Generator,
+        self, branches: Iterable[Branch], inputs: ScoreInputs, predict: Callable[..., dict], places: torch.Generator
     ) -> tuple[dict[Branch, Tensor], Float[Tensor, "b c zh zw"]]:
         """Predictions of ``branches``, and the gradient of the energy on the latents.
 
         Args:
             branches: What the score reads.
-            latents: Clean latents of the edit.
-            noise: Shared noise of the step.
-            latents_noisy: Of source and target, by name.
-            timesteps: One for each view.
-            prompts: b rows each, by name.
-            image_condition: For InstructPix2Pix.
-            generator: Draws the places.
+            inputs: Latents, noise and timesteps of the step.
+            predict: ``predict_branches`` at the step's timesteps, prompts and image condition.
+            places: Draws the places.
         """
-        predict = partial(predict_branches, timesteps=timesteps, prompts=prompts, image_condition=image_condition)
+        latents = inputs.latents_tgt
         others = tuple(dict.fromkeys((self.source, *(b for b in branches if b != self.target))))
         with AttentionTaps(self.backbone) as taps:
-            eps = predict(self.backbone.predict_noise, others, latents_noisy=latents_noisy)
+            eps = predict(self.backbone.predict_noise, others, latents_noisy=inputs.latents_noisy)
         maps_src = [each[: len(latents)] for each in self._chosen(taps)]
         with torch.enable_grad():
             leaf = latents.detach().requires_grad_()
-            noisy = {self.target.latents: self.backbone.add_noise(leaf, noise, timesteps)}
+            noisy = {self.target.latents: self.backbone.add_noise(leaf, inputs.noise, inputs.timesteps)}
             with AttentionTaps(self.backbone) as taps:
                 with_grad = partial(self.backbone.predict_noise, with_grad=True)
                 eps |= predict(with_grad, (self.target,), latents_noisy=noisy)
             num_cells = latents.shape[-2] * latents.shape[-1]
-            energy = self.cds(maps_src, self._chosen(taps), num_cells=num_cells, generator=generator)
+            energy = self.cds(maps_src, self._chosen(taps), num_cells=num_cells, generator=places)
             (gradient,) = torch.autograd.grad(energy.sum(), leaf)
         eps[self.target] = eps[self.target].detach()
         return eps, gradient
@@ -109,10 +96,8 @@ def _check(cfg: CDSConfig | DictConfig, num_layers: int) -> None:
     key = "system.guidance.cds"
     wrong = [index for index in cfg.layers if not 0 <= index < num_layers]
     if wrong:
-        raise ConfigError(
-            what=f"{key}.layers holds {wrong[0]}", expected=f"0 to {num_layers - 1} for this network",
-            fix=f"set {key}.layers=[] for all of them",
-        )  # fmt: skip
+        expected, fix = f"0 to {num_layers - 1} for this network", f"set {key}.layers=[] for all of them"
+        raise ConfigError(what=f"{key}.layers holds {wrong[0]}", expected=expected, fix=fix)
     check_values(key, cfg, CDSConfig(weight=CDS().weight), {
         "weight": (cfg.weight > 0, "at least 0"),
         "num_patches": (cfg.num_patches >= 2, "at least 2"),

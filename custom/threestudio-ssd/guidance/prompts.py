@@ -1,5 +1,6 @@
 """The prompts of an edit, embedded once before the loop."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import threestudio
@@ -14,8 +15,11 @@ NEGATIVE_PROMPT = (
 
 
 @threestudio.register("ssd-prompt-processor")
-class SSDPromptProcessor(PromptProcessor):
-    """Source and target prompt, the empty prompt, and NFSD's negative one."""
+class EditPrompts(PromptProcessor):
+    """Source and target prompt, the empty prompt, and NFSD's negative one.
+
+    It is also the interface behind the key ``prompt_processor_type``: processors of other kinds are subclasses.
+    """
 
     @dataclass
     class Config(PromptProcessor.Config):
@@ -26,38 +30,39 @@ class SSDPromptProcessor(PromptProcessor):
         target_prompt: str = ""
         """What should be there; for InstructPix2Pix, an instruction."""
         negative_prompt: str = NEGATIVE_PROMPT
-        """What NFSD takes for bad pictures."""
+        """What NFSD takes for bad images."""
 
     cfg: Config
 
     def configure(self) -> None:
         """Reject prompts that cannot lead anywhere."""
         if not self.cfg.target_prompt.strip():
-            raise ConfigError(
-                what="target_prompt is empty",
-                expected="a sentence for what should be there",
-                fix='set target_prompt="a photo of ..."',
-            )
+            expected, fix = "a sentence for what should be there", 'set target_prompt="a photo of ..."'
+            raise ConfigError(what="target_prompt is empty", expected=expected, fix=fix)
 
     def __call__(self, backbone: Backbone, names: set[str]) -> dict[str, PromptEmbeds]:
-        """Embeddings of the named prompts (src tgt null neg), one row each; the text encoder is then freed.
+        """``rows`` of the one edit that the keys describe."""
+        return self.rows(backbone, names, [(self.cfg.source_prompt, self.cfg.target_prompt)])
+
+    def rows(self, backbone: Backbone, names: set[str], pairs: Sequence[tuple[str, str]]) -> dict[str, PromptEmbeds]:
+        """Embeddings of the named prompts, one row an edit; the text encoder is then freed.
+
+        Args:
+            backbone: Has the text encoder.
+            names: Of src, tgt, null and neg, those that the guidance reads.
+            pairs: Source and target prompt of each edit.
 
         Raises:
-            ConfigError: If the source prompt is empty although the score reads it.
+            ConfigError: If a source prompt is empty although the score reads it.
         """
-        if "src" in names and not self.cfg.source_prompt.strip():
-            raise ConfigError(
-                what="source_prompt is empty",
-                expected="a sentence for what is there; this score compares the two prompts",
-                fix='set source_prompt="a photo of ..."',
-            )
-        texts = {
-            "src": self.cfg.source_prompt,
-            "tgt": self.cfg.target_prompt,
-            "null": "",
-            "neg": self.cfg.negative_prompt,
-        }
-        ordered = sorted(names)
-        rows = backbone.encode_prompts([texts[name] for name in ordered])
+        sources, targets = zip(*pairs, strict=True)
+        if "src" in names and not all(source.strip() for source in sources):
+            what = "source_prompt is empty"
+            expected = "a sentence for what is there; this score compares the two prompts"
+            raise ConfigError(what=what, expected=expected, fix='set source_prompt="a photo of ..."')
+        count = len(pairs)
+        texts = {"src": sources, "tgt": targets, "null": ("",) * count, "neg": (self.cfg.negative_prompt,) * count}
+        distinct = list(dict.fromkeys(text for name in sorted(names) for text in texts[name]))
+        embeds = backbone.encode_prompts(distinct)
         backbone.free_text_encoder()
-        return {name: rows[i] for i, name in enumerate(ordered)}
+        return {name: embeds[[distinct.index(text) for text in texts[name]]] for name in names}

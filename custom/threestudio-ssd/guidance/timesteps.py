@@ -89,24 +89,16 @@ def check_trained(trained: Sequence[int], num_timesteps: int) -> None:
     """Raise ``ConfigError`` unless all of a few-step model's timesteps are among the model's."""
     beyond = [each for each in trained if not 0 <= each < num_timesteps]
     if beyond:
-        raise ConfigError(
-            what=f"only_timesteps holds {beyond[0]}",
-            expected=f"timesteps from 0 to {num_timesteps - 1}",
-            fix="leave it out, or name the timesteps that the model was distilled at",
-        )
+        what = f"only_timesteps holds {beyond[0]}"
+        fix = "leave it out, or name the timesteps that the model was distilled at"
+        raise ConfigError(what=what, expected=f"timesteps from 0 to {num_timesteps - 1}", fix=fix)
 
 
 def check_range(t_min_frac: float, t_max_frac: float, schedule: str) -> None:
     """Raise ``ConfigError`` unless 0 < t_min_frac < t_max_frac < 1 and the schedule exists."""
     if not 0 < t_min_frac < t_max_frac < 1:
-        raise ConfigError(
-            what=f"t_min_frac is {t_min_frac} and t_max_frac is {t_max_frac}",
-            expected="0 < t_min_frac < t_max_frac < 1",
-            fix="set t_min_frac=0.02 and t_max_frac=0.98, the paper's values",
-        )
+        expected, fix = "0 < t_min_frac < t_max_frac < 1", "set t_min_frac=0.02 and t_max_frac=0.98, the paper's values"
+        raise ConfigError(what=f"t_min_frac is {t_min_frac} and t_max_frac is {t_max_frac}", expected=expected, fix=fix)
     if schedule not in SCHEDULES and schedule != "uniform":
-        raise ConfigError(
-            what=f"schedule is {schedule!r}",
-            expected=f"one of {', '.join([*SCHEDULES, 'uniform'])}",
-            fix="set schedule=linear",
-        )
+        what = f"schedule is {schedule!r}"
+        raise ConfigError(what=what, expected=f"one of {', '.join([*SCHEDULES, 'uniform'])}", fix="set schedule=linear")

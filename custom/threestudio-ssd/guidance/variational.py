@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from omegaconf import DictConfig
 from torch import Tensor
 
 from ..diffusion import Backbone, PromptEmbeds
 from ..diffusion.adapter import TrainableLora
 from ..errors import check_values
-from ..scores import Branch
+from ..scores import Branch, ScoreInputs
 from ..scores.vsd import LORA
 
 
@@ -52,27 +52,20 @@ class VariationalTerm:
         self.lora = TrainableLora(backbone, rank=cfg.rank, learning_rate=cfg.learning_rate)
 
     def __call__(
-        self,
-        latents: Float[Tensor, "b c zh zw"],
-        *,
-        latents_noisy: Mapping[str, Float[Tensor, "b c zh zw"]],
-        timesteps: Int[Tensor, "b"],
-        prompts: Mapping[str, PromptEmbeds],
-        generator: torch.Generator,
+        self, inputs: ScoreInputs, prompts: Mapping[str, PromptEmbeds], generator: torch.Generator
     ) -> dict[Branch, Float[Tensor, "b c zh zw"]]:
         """The LoRA's prediction; afterwards the LoRA has learned a step.
 
         Args:
-            latents: Clean latents of the edit.
-            latents_noisy: At the score's timesteps, by name.
-            timesteps: Of the score.
+            inputs: Latents and timesteps of the step.
             prompts: b rows each, by name.
             generator: Draws timesteps in [0, T) and noise of the training sample.
         """
+        latents, timesteps = inputs.latents_tgt, inputs.timesteps
         size = len(latents)
         own_timesteps = torch.randint(self.backbone.num_timesteps, (size,), generator=generator).to(timesteps)
         noise = torch.randn(latents.shape, generator=generator).to(latents)
-        rows = torch.cat([latents_noisy[LORA.latents], self.backbone.add_noise(latents, noise, own_timesteps)])
+        rows = torch.cat([inputs.latents_noisy[LORA.latents], self.backbone.add_noise(latents, noise, own_timesteps)])
         with self.lora.active(), torch.enable_grad():
             eps = self.backbone.predict_noise(
                 rows, torch.cat([timesteps, own_timesteps]), prompts[LORA.prompt].repeat(2), with_grad=True

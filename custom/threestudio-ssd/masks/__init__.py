@@ -3,29 +3,7 @@
 from .box import in_box, in_sphere
 from .clean import grown, with_interior, without_floaters
 from .picture import load_masks
-from .preview import preview_pictures, save_previews
+from .preview import preview_images, save_previews
 from .saved import load_selection
-from .selection import MaskConfig, MaskPart, Selection, check_mask, find_selection, select
-from .tracing import Trace, trace, trace_views, visible_weights
-
-__all__ = [
-    "MaskConfig",
-    "MaskPart",
-    "Selection",
-    "Trace",
-    "check_mask",
-    "find_selection",
-    "grown",
-    "in_box",
-    "in_sphere",
-    "load_masks",
-    "load_selection",
-    "preview_pictures",
-    "save_previews",
-    "select",
-    "trace",
-    "trace_views",
-    "visible_weights",
-    "with_interior",
-    "without_floaters",
-]
+from .selection import MaskConfig, MaskPart, Selection, check_mask, find_selection
+from .tracing import Trace, trace_views, visible_weights

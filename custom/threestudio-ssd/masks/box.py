@@ -22,11 +22,9 @@ def in_box(means: Float[Tensor, "n 3"], box: Sequence[float], key: str = "mask.b
     """
     values = list(box)
     if len(values) != 6 or not all(low < high for low, high in zip(values[:3], values[3:], strict=True)):
-        raise ConfigError(
-            what=f"{key} is {values}",
-            expected="x_min, y_min, z_min, x_max, y_max, z_max with each minimum below its maximum",
-            fix=f"set {key}=[-1,-1,0,1,1,2]",
-        )
+        what = f"{key} is {values}"
+        expected = "x_min, y_min, z_min, x_max, y_max, z_max with each minimum below its maximum"
+        raise ConfigError(what=what, expected=expected, fix=f"set {key}=[-1,-1,0,1,1,2]")
     corners = torch.tensor(values, dtype=means.dtype, device=means.device)
     return ((means >= corners[:3]) & (means <= corners[3:])).all(dim=1)
 

@@ -13,7 +13,7 @@ from ..gaussians import Gaussians
 from ..rendering import coverage, render_with_info
 from .clean import grown
 
-RIM_SHOWN, OBJECT_SHOWN = 0.25, 0.02
+RIM_COVERAGE, OBJECT_COVERAGE = 0.25, 0.02
 """Share of a pixel that the rim, the object has to make up."""
 INNER = (0.02, 0.98)
 """Quantiles of the removed centres between which the object's size is measured."""
@@ -46,29 +46,29 @@ def hole_masks(
         dilate: Pixels by which both outlines are widened.
     """
     kernel = np.ones((2 * dilate + 1, 2 * dilate + 1), np.uint8)
-    shown = coverage(gaussians, is_removed, cameras) > OBJECT_SHOWN
+    was_object = coverage(gaussians, is_removed, cameras) > OBJECT_COVERAGE
     left = gaussians.select(~is_removed)
-    rims = coverage(left, is_rim[~is_removed], cameras) > RIM_SHOWN
+    rims = coverage(left, is_rim[~is_removed], cameras) > RIM_COVERAGE
     masks = []
-    for was_object, rim in zip(shown, rims, strict=True):
+    for object_there, rim in zip(was_object, rims, strict=True):
         outline = cv2.morphologyEx(rim.cpu().numpy().astype(np.uint8), cv2.MORPH_CLOSE, kernel)
         lines, _ = cv2.findContours(outline, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         filled = np.zeros_like(outline)
         if lines:
             cv2.drawContours(filled, [cv2.convexHull(np.concatenate(lines))], -1, 1, cv2.FILLED)
-        near = cv2.dilate(was_object.cpu().numpy().astype(np.uint8), kernel)
-        masks.append(torch.from_numpy((filled & near).astype(bool)))
+        near = cv2.dilate(object_there.cpu().numpy().astype(np.uint8), kernel)
+        masks.append(torch.from_numpy(np.logical_and(filled, near)))
     return torch.stack(masks).to(gaussians.device)
 
 
 def continued_depth(depths: Float[Tensor, "h w"], mask: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
     """Depths with the hole filled by the smoothest surface that meets its border.
 
-    The inverse depth is made harmonic inside the hole: exact for a plane, whose inverse depth is linear in the picture.
+    The inverse depth is made harmonic inside the hole: exact for a plane, whose inverse depth is linear in the image.
 
     Args:
         depths: > 0, along the optical axis.
-        mask: The hole; where it touches the picture's border, it continues straight.
+        mask: The hole; where it touches the image's border, it continues straight.
     """
     height, width = depths.shape
     inside = mask.cpu().numpy()
@@ -92,7 +92,7 @@ def continued_depth(depths: Float[Tensor, "h w"], mask: Bool[Tensor, "h w"]) -> 
     values = np.concatenate([counts, -np.ones(len(i))])
     places = (np.concatenate([diagonal, i]), np.concatenate([diagonal, j]))
     system = coo_array((values, places), shape=(len(rows), len(rows))).tocsc()
-    inverse[rows, columns] = spsolve(system, right)
+    inverse[rows, columns] = np.asarray(spsolve(system, right))
     return torch.from_numpy(1 / np.clip(inverse, 1e-6, None)).to(depths)
 
 
@@ -112,7 +112,7 @@ def seeds_in_hole(
     Args:
         left: The scene without the object.
         cameras: Views of one size.
-        images: Filled pictures of these views.
+        images: Filled images of these views.
         masks: Where they were filled.
         background: Behind the scene.
         tolerance: Relative difference in depth.
@@ -122,8 +122,9 @@ def seeds_in_hole(
     """
     points, colors, sizes = [], [], []
     for row in range(len(cameras)):
-        found, alphas, _ = render_with_info(left, cameras[row], background, render_mode="RGB+ED")
-        depths = torch.where(alphas[0, ..., 0] > 0.5, found[0, ..., 3], found[0, ..., 3].amax()).clamp_min(1e-3)
+        images_and_depths, alphas, _ = render_with_info(left, cameras[row], background, render_mode="RGB+ED")
+        depths = images_and_depths[0, ..., 3]
+        depths = torch.where(alphas[0, ..., 0] > 0.5, depths, depths.amax()).clamp_min(1e-3)
         surface = continued_depth(depths, masks[row])
         is_open = masks[row] & ((depths - surface).abs() > tolerance * surface)
         y, x = is_open.nonzero().unbind(dim=1)

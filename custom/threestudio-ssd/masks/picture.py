@@ -1,4 +1,4 @@
-"""Masks drawn by the user: one picture per view, or one for the view it is named after."""
+"""Masks drawn by the user: one image per view, or one for the view it is named after."""
 
 from pathlib import Path
 
@@ -10,45 +10,35 @@ from torch import Tensor
 
 from ..cameras import Cameras, Lens, concatenate
 from ..cameras.lenses import undistort
+from ..early import mask_images
 from ..errors import SceneFormatError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 def load_masks(path: str | Path, cameras: Cameras) -> tuple[Cameras, Float[Tensor, "c h w"], Float[Tensor, "c h w"]]:
-    """Read mask pictures and find the views they belong to.
+    """Read mask images and find the views they belong to.
 
     A mask is drawn over the photograph as it is on disk, so that the photograph's lens is undone in it as well. Masks
     of several sizes (portraits among landscapes) share a canvas as wide and high as the largest.
 
     Args:
-        path: A picture named after a view, or a folder of such pictures; white (or opaque, where the picture is
+        path: An image named after a view, or a folder of such images; white (or opaque, where the image is
             transparent elsewhere) is what may change.
         cameras: The capture's views.
 
     Returns:
         The views that have a mask, at the masks' size; the masks in [0, 1]; and how much of each pixel lies inside
-        the mask picture, in [0, 1]: beyond it nobody knows what may change.
+        the mask image, in [0, 1]: beyond it nobody knows what may change.
 
     Raises:
-        SceneFormatError: If there is no such picture, it cannot be read, or no view has its name.
+        SceneFormatError: If there is no such image, it cannot be read, or no view has its name.
     """
-    path = Path(path)
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-    if not path.exists() or not files:
-        raise SceneFormatError(
-            what=f"mask.picture {path} {'holds no picture' if path.exists() else 'does not exist'}",
-            expected=f"a picture ({' '.join(SUFFIXES)}) named after a view, or a folder of them",
-            fix="check the path",
-        )
+    files = mask_images(path)
     rows = {Path(name).stem: index for index, name in enumerate(cameras.names)}
     for file in files:
         if file.stem not in rows:
-            raise SceneFormatError(
-                what=f"mask {file} belongs to no view",
-                expected=f"the name of one of {len(rows)} views, such as {next(iter(rows), 'none')}",
-                fix="name the mask after its view, and set cameras to the capture it was drawn on",
-            )
+            expected = f"the name of one of {len(rows)} views, such as {next(iter(rows), 'none')}"
+            fix = "name the mask after its view, and set cameras to the capture it was drawn on"
+            raise SceneFormatError(what=f"mask {file} belongs to no view", expected=expected, fix=fix)
     masks = [_read(file) for file in files]
     height, width = (max(sides) for sides in zip(*(mask.shape for mask in masks), strict=True))
     views, drawn, inside = [], [], []
@@ -56,10 +46,10 @@ def load_masks(path: str | Path, cameras: Cameras) -> tuple[Cameras, Float[Tenso
         view = cameras[rows[file.stem]].resized(mask.shape[1], mask.shape[0]).cropped(0, 0, width, height)
         both = torch.stack([mask, torch.ones_like(mask)], dim=-1)
         lens = view.lenses[0] or _pinhole(cameras[rows[file.stem]])
-        known, whole = undistort(both, lens, view.Ks[0].cpu(), (width, height)).unbind(-1)
+        pixels, share_inside = undistort(both, lens, view.Ks[0].cpu(), (width, height)).unbind(-1)
         views.append(view)
-        drawn.append(known)
-        inside.append(whole)
+        drawn.append(pixels)
+        inside.append(share_inside)
     return concatenate(views), torch.stack(drawn), torch.stack(inside)
 
 
@@ -71,9 +61,9 @@ def _pinhole(camera: Cameras) -> Lens:
 
 def _read(file: Path) -> Float[Tensor, "h w"]:
     try:
-        with Image.open(file) as picture:
-            has_alpha = picture.mode in ("RGBA", "LA") and np.asarray(picture.getchannel("A")).min() < 255
-            channel = picture.getchannel("A") if has_alpha else picture.convert("L")
+        with Image.open(file) as image:
+            has_alpha = image.mode in ("RGBA", "LA") and np.asarray(image.getchannel("A")).min() < 255
+            channel = image.getchannel("A") if has_alpha else image.convert("L")
             return torch.from_numpy(np.asarray(channel, np.float32) / 255)
     except (UnidentifiedImageError, OSError) as cause:
         raise SceneFormatError(

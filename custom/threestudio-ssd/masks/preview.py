@@ -1,4 +1,4 @@
-"""Pictures of a selection: what may change, as each view shows it."""
+"""Images of a selection: what may change, as each view shows it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,16 +18,16 @@ TINT, TINT_STRENGTH = (1.0, 0.45, 0.0), 0.55
 OUTLINE, LEFT_OUT = (0.0, 0.9, 1.0), (1.0, 0.0, 0.3)
 PREVIEW_SIZE = 384
 MAX_UNTRACED = 12
-"""Pictures of a selection that was traced from no masks; one that was has a picture of every view it was traced in."""
+"""Images of a selection that was traced from no masks; one that was has an image of every view it was traced in."""
 
 
-def preview_pictures(
+def preview_images(
     gaussians: Gaussians, selection: Selection, views: Cameras, background: Float[Tensor, "3"]
 ) -> Iterator[tuple[str, Float[Tensor, "h w 3"]]]:
-    """One picture a traced view: the selection in orange, the outline of the mask it was traced from in cyan.
+    """One image a traced view: the selection in orange, the outline of the mask it was traced from in cyan.
 
     A mask that contradicted the others and was left out has a red outline. A selection that comes from no masks in
-    pictures is shown in up to ``MAX_UNTRACED`` training views.
+    images is shown in up to ``MAX_UNTRACED`` training views.
 
     Args:
         gaussians: The scene.
@@ -36,21 +36,21 @@ def preview_pictures(
         background: Behind the scene.
 
     Yields:
-        The view's name and its picture in [0, 1], shorter side ``PREVIEW_SIZE``.
+        The view's name and its image in [0, 1], shorter side ``PREVIEW_SIZE``.
     """
     for part, evidence in enumerate(selection.evidence or [None]):
-        shown = views if evidence is None else evidence.views
-        count = min(MAX_UNTRACED, len(shown)) if evidence is None else len(shown)
-        for row in torch.linspace(0, len(shown) - 1, count).round().long().tolist():
-            camera = shown[row].scaled(PREVIEW_SIZE / int(min(shown.widths[row], shown.heights[row])))
-            picture = next(render_each(gaussians, camera, background))
+        cameras = views if evidence is None else evidence.views
+        count = min(MAX_UNTRACED, len(cameras)) if evidence is None else len(cameras)
+        for row in torch.linspace(0, len(cameras) - 1, count).round().long().tolist():
+            camera = cameras[row].scaled(PREVIEW_SIZE / int(min(cameras.widths[row], cameras.heights[row])))
+            image = next(render_each(gaussians, camera, background))
             share = TINT_STRENGTH * coverage(gaussians, selection.is_selected, camera)[0].clamp(0, 1)[..., None]
-            picture = picture + share * (picture.new_tensor(TINT) - picture)
+            image = image + share * (image.new_tensor(TINT) - image)
             if evidence is not None:
                 color = OUTLINE if evidence.is_trusted[row] else LEFT_OUT
-                picture = _outlined(picture, evidence.masks[row], color)
+                image = _outlined(image, evidence.masks[row], color)
             prefix = f"{part + 1}-" if len(selection.evidence) > 1 else ""
-            yield f"{prefix}{shown.names[row].replace('/', '_')}", picture.cpu()
+            yield f"{prefix}{cameras.names[row].replace('/', '_')}", image.cpu()
 
 
 def save_previews(
@@ -66,17 +66,17 @@ def save_previews(
         background: Behind the scene.
 
     Returns:
-        Paths of the pictures.
+        Paths of the images.
     """
     saver.save_data("selection", selection.is_selected.cpu())
-    pictures = preview_pictures(gaussians, selection, views, background)
-    return [saver.save_rgb_image(f"mask/{name}.png", picture) for name, picture in pictures]
+    images = preview_images(gaussians, selection, views, background)
+    return [saver.save_rgb_image(f"mask/{name}.png", image) for name, image in images]
 
 
-def _outlined(picture: Tensor, mask: Tensor, color: tuple[float, float, float]) -> Tensor:
-    """The picture with a thin line around the mask."""
-    height, width = picture.shape[:2]
-    drawn = np.ascontiguousarray(picture.cpu().numpy(), dtype=np.float32)
+def _outlined(image: Tensor, mask: Tensor, color: tuple[float, float, float]) -> Tensor:
+    """The image with a thin line around the mask."""
+    height, width = image.shape[:2]
+    drawn = np.ascontiguousarray(image.cpu().numpy(), dtype=np.float32)
     inside = cv2.resize(mask.float().cpu().numpy(), (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
     lines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(drawn, lines, -1, color, 1)

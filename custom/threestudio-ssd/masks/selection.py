@@ -15,7 +15,7 @@ from threestudio.utils.config import parse_structured
 from ..cameras import Cameras
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
-from ..rendering import render_each
+from ..rendering import render_bchw
 from .box import in_box, in_sphere
 from .clean import grown, with_interior, without_floaters
 from .picture import load_masks
@@ -49,6 +49,10 @@ class MaskConfig(MaskPart):
 
     segmenter: str = "data/tiny-seg"
     """Folder or hub id of the text-prompted segmenter."""
+    revision: str | None = None
+    """Branch, tag or commit of the segmenter's hub repository; for two, joined by a plus; none for the newest."""
+    offline: bool = False
+    """Whether to look for the segmenter only in the local hub cache."""
     confidence: float | None = None
     """How sure the segmenter must be, in (0, 1): of a pixel (CLIPSeg) or an object (SAM 3, GroundingDINO); none: what
     is usual for it, 0.3 for GroundingDINO and 0.5 for the others."""
@@ -66,7 +70,7 @@ class MaskConfig(MaskPart):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Masks in pictures that a selection was traced from.
+    """Masks in images that a selection was traced from.
 
     Attributes:
         views: (c) the views, at the masks' size.
@@ -83,7 +87,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Selection:
-    """The Gaussians an edit may change, and the masks in pictures they come from."""
+    """The Gaussians an edit may change, and the masks in images they come from."""
 
     is_selected: Bool[Tensor, "n"]
     evidence: list[Evidence] = field(default_factory=list)
@@ -117,13 +121,6 @@ def check_mask(cfg: MaskConfig | DictConfig) -> None:
     _check_parts(cfg, "mask")
 
 
-def select(
-    cfg: MaskConfig | DictConfig, gaussians: Gaussians, views: Cameras, capture: Cameras | None, background: Tensor
-) -> Bool[Tensor, "n"]:
-    """The Gaussians an edit may change; see ``find_selection``."""
-    return find_selection(cfg, gaussians, views, capture, background).is_selected
-
-
 def find_selection(
     cfg: MaskConfig | DictConfig, gaussians: Gaussians, views: Cameras, capture: Cameras | None, background: Tensor
 ) -> Selection:
@@ -144,11 +141,8 @@ def find_selection(
     is_selected = _in_part(cfg, cfg, _Scene(gaussians, views, capture, background), evidence)
     is_selected = grown(gaussians.means, is_selected, cfg.grow)
     if not is_selected.any():
-        raise ConfigError(
-            what=f"the mask ({describe_mask(cfg)}) selects none of {len(gaussians)} Gaussians",
-            expected="at least one",
-            fix="lower mask.threshold, or check the box and the pictures",
-        )
+        what, expected = f"the mask ({describe_mask(cfg)}) selects none of {len(gaussians)} Gaussians", "at least one"
+        raise ConfigError(what=what, expected=expected, fix="lower mask.threshold, or check the box and the pictures")
     threestudio.info(f"The mask selects {int(is_selected.sum()):,} of {len(gaussians):,} Gaussians.")
     return Selection(is_selected, evidence)
 
@@ -180,66 +174,61 @@ def _check_parts(part: Any, path: str) -> None:
         for index, inner in enumerate(_inner(part, name)):
             where = f"{path}.{name}[{index}]"
             if not any(_is_set(inner, key) for key in _KEYS):
-                raise ConfigError(
-                    what=f"{where} is empty",
-                    expected=f"one of its keys: {', '.join(_KEYS)}",
-                    fix="say what it is, or remove it",
-                )
+                expected, fix = f"one of its keys: {', '.join(_KEYS)}", "say what it is, or remove it"
+                raise ConfigError(what=f"{where} is empty", expected=expected, fix=fix)
             _check_parts(inner, where)
 
 
 def _in_part(part: Any, cfg: MaskConfig | DictConfig, scene: _Scene, evidence: list[Evidence]) -> Bool[Tensor, "n"]:
     """The Gaussians that pass every key of a part."""
     gaussians = scene.gaussians
-    found = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
+    is_in = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
     if part.box is not None:
-        found &= in_box(gaussians.means, part.box)
+        is_in &= in_box(gaussians.means, part.box)
     if part.sphere is not None:
-        found &= in_sphere(gaussians.means, part.sphere)
+        is_in &= in_sphere(gaussians.means, part.sphere)
     if part.saved:
-        found &= load_selection(part.saved, len(gaussians)).to(found.device)
+        is_in &= load_selection(part.saved, len(gaussians)).to(is_in.device)
     if part.picture:
-        views, masks, inside = _picture_masks(part.picture, scene)
-        found &= _traced(views, masks, cfg, scene, evidence, inside)
+        views, masks, inside = _image_masks(part.picture, scene)
+        is_in &= _traced(views, masks, cfg, scene, evidence, inside)
     if part.text:
-        found &= _traced(*_text_masks(part.text, cfg, scene), cfg, scene, evidence)
+        is_in &= _traced(*_text_masks(part.text, cfg, scene), cfg, scene, evidence)
     if len(part.any_of):
-        found &= torch.stack([_in_part(inner, cfg, scene, evidence) for inner in _inner(part, "any_of")]).any(dim=0)
+        is_in &= torch.stack([_in_part(inner, cfg, scene, evidence) for inner in _inner(part, "any_of")]).any(dim=0)
     for inner in _inner(part, "none_of"):
-        found &= ~_in_part(inner, cfg, scene, evidence)
-    return found
+        is_in &= ~_in_part(inner, cfg, scene, evidence)
+    return is_in
 
 
-def _picture_masks(picture: str, scene: _Scene) -> tuple[Cameras, Tensor, Tensor]:
+def _image_masks(picture: str, scene: _Scene) -> tuple[Cameras, Tensor, Tensor]:
     if scene.capture is None:
-        raise ConfigError(
-            what=f"mask.picture is {picture} but there are no cameras",
-            expected="the cameras of the views that the masks were drawn on",
-            fix="set cameras=PATH, or use mask.box",
-        )
+        expected, fix = "the cameras of the views that the masks were drawn on", "set cameras=PATH, or use mask.box"
+        raise ConfigError(what=f"mask.picture is {picture} but there are no cameras", expected=expected, fix=fix)
     return load_masks(picture, scene.capture)
 
 
 def _text_masks(text: str, cfg: MaskConfig | DictConfig, scene: _Scene) -> tuple[Cameras, Tensor]:
     from .text import segment
 
-    views = scene.views
-    some = views[torch.linspace(0, len(views) - 1, min(cfg.num_views, len(views))).round().long()]
-    some = some.scaled(cfg.view_size / int(min(some.widths[0], some.heights[0])))
-    images = torch.stack(list(render_each(scene.gaussians, some, scene.background))).permute(0, 3, 1, 2)
-    return some, segment(images, text, cfg.segmenter, cfg.confidence).float()
+    count = len(scene.views)
+    views = scene.views[torch.linspace(0, count - 1, min(cfg.num_views, count)).round().long()]
+    views = views.scaled(cfg.view_size / int(min(views.widths[0], views.heights[0])))
+    images = render_bchw(scene.gaussians, views, scene.background)
+    masks = segment(images, text, cfg.segmenter, cfg.confidence, revision=cfg.revision, is_offline=cfg.offline)
+    return views, masks.float()
 
 
 def _traced(
     views: Cameras, masks: Tensor, cfg: MaskConfig | DictConfig, scene: _Scene, evidence: list[Evidence],
     inside: Tensor | None = None,
 ) -> Bool[Tensor, "n"]:  # fmt: skip
-    """The Gaussians under masks in pictures, cleaned if the config says so."""
+    """The Gaussians under masks in images, cleaned if the config says so."""
     traced = trace_views(scene.gaussians, views, masks, cfg.threshold, inside)
     evidence.append(Evidence(views, masks, traced.agreements, traced.is_trusted))
     if num_left := int((~traced.is_trusted).sum()):
         threestudio.warn(f"{num_left} of {len(views)} masks contradict the others and are left out; see save/mask.")
-    found, means = traced.is_selected, scene.gaussians.means
+    is_selected, means = traced.is_selected, scene.gaussians.means
     if cfg.clean:
-        found = with_interior(means, without_floaters(means, found, traced.weights), traced.is_seen)
-    return found
+        is_selected = with_interior(means, without_floaters(means, is_selected, traced.weights), traced.is_seen)
+    return is_selected

@@ -1,12 +1,11 @@
-"""Masks by words: pictures and a text in, the pixels that the text names out.
+"""Masks by words: images and a text in, the pixels that the text names out.
 
 Three kinds of networks, told apart by their own config: CLIPSeg (and the embedded tiny-seg), SAM 3, and the pair of
-GroundingDINO (boxes) and SAM 2 (masks in boxes). Pictures are prepared here, because the library's own preparation of
+GroundingDINO (boxes) and SAM 2 (masks in boxes). Images are prepared here, because the library's own preparation of
 the SAM family needs torchvision.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,27 @@ from torch.nn.functional import interpolate
 
 from threestudio.utils.misc import cleanup
 
-from ..errors import ConfigError, MissingPackageError, first_line
+from ..errors import ConfigError
+from ..pretrained import ALIASES, ModelLocation, ModelUse, frozen, locate
 
-EMBEDDED = Path(__file__).resolve().parents[3] / "data" / "tiny-seg"
-ALIASES = {
-    "tiny-seg": str(EMBEDDED),
-    "data/tiny-seg": str(EMBEDDED),
-    "clipseg": "CIDAS/clipseg-rd64-refined",
-    "grounded-sam2": "IDEA-Research/grounding-dino-base+facebook/sam2.1-hiera-large",
-    "sam3": "facebook/sam3",
-}
-"""Short names of segmenters."""
+SEGMENTER = ModelUse(
+    key="mask.segmenter",
+    expected="clipseg, sam3, grounded-sam2, a folder in the transformers format, or a hub id",
+    fix="check the name, or give a local folder",
+)
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 
 
 def segment(
-    images: Float[Tensor, "c 3 h w"], text: str, segmenter: str = "tiny-seg", threshold: float | None = None
+    images: Float[Tensor, "c 3 h w"],
+    text: str,
+    segmenter: str = "tiny-seg",
+    threshold: float | None = None,
+    *,
+    revision: str | None = None,
+    is_offline: bool = False,
 ) -> Bool[Tensor, "c h w"]:
     """The pixels of each view that the text names; none in views where it is not found.
 
@@ -47,6 +49,8 @@ def segment(
             a CLIPSeg or SAM 3, or ``DETECTOR+SAM2``, two hub ids or folders joined by a plus.
         threshold: How sure the network must be, in (0, 1): per pixel for CLIPSeg, per object for SAM 3 and
             GroundingDINO; None: what is usual for it, 0.3 for GroundingDINO and 0.5 for the others.
+        revision: Branch, tag or commit of a hub id; for ``DETECTOR+SAM2`` two, joined by a plus.
+        is_offline: Whether to look only into the local hub cache.
 
     Returns:
         One mask per view.
@@ -56,21 +60,21 @@ def segment(
     """
     if not text.strip():
         raise ConfigError(what="mask.text is empty", expected="a noun phrase", fix='set mask.text="the statue"')
-    masks = _find(images, text.strip(), segmenter, threshold)
+    masks = _find(images, text.strip(), threshold, segmenter, revision, is_offline)
     cleanup()
     if not masks.any():
-        raise ConfigError(
-            what=f'mask.text "{text}" is not found in any of {len(images)} views by {segmenter}',
-            expected="something that can be seen in them",
-            fix="say it in other words, choose another mask.segmenter, or use mask.box or mask.picture",
-        )
+        what = f'mask.text "{text}" is not found in any of {len(images)} views by {segmenter}'
+        fix = "say it in other words, choose another mask.segmenter, or use mask.box or mask.picture"
+        raise ConfigError(what=what, expected="something that can be seen in them", fix=fix)
     return masks
 
 
 @torch.no_grad()
-def _find(images: Tensor, text: str, segmenter: str, threshold: float | None) -> Bool[Tensor, "c h w"]:
+def _find(
+    images: Tensor, text: str, threshold: float | None, segmenter: str, revision: str | None, is_offline: bool
+) -> Bool[Tensor, "c h w"]:
     """Nothing holds the segmenter when this returns."""
-    loaded = load_segmenter(segmenter, str(images.device))
+    loaded = load_segmenter(segmenter, str(images.device), revision=revision, is_offline=is_offline)
     return loaded.find(images, text, loaded.CONFIDENCE if threshold is None else threshold)
 
 
@@ -88,108 +92,126 @@ class Segmenter(ABC):
         """The pixels of each view that the text names."""
 
 
-class ClipSeg(Segmenter):
+class ByWords(Segmenter):
+    """A network that reads the image and the text together, one image at a time.
+
+    Attributes:
+        network: Of transformers.
+        tokenizer: Its tokenizer.
+        size: Height and width of the images that it reads, pixels.
+        mean: Of its images' channels.
+        std: Their standard deviations.
+        text_length: Tokens of a text.
+    """
+
+    network: Any
+    tokenizer: Any
+    size: tuple[int, int]
+    mean: Any = HALF
+    std: Any = HALF
+    text_length: int
+
+    @abstractmethod
+    def mask(self, outputs: Any, threshold: float, size: torch.Size) -> Bool[Tensor, "h w"]:
+        """The pixels that the outputs for one image select, at the image's size."""
+
+    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
+        """See ``Segmenter.find``."""
+        padding = {"padding": "max_length", "truncation": True, "max_length": self.text_length}
+        tokens = self.tokenizer(text, return_tensors="pt", **padding).to(images.device)
+        inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+        masks = []
+        for image in images:
+            pixels = _normalise(_resize(image[None], self.size), self.mean, self.std)
+            masks.append(self.mask(self.network(pixel_values=pixels, **inputs), threshold, images.shape[-2:]))
+        return torch.stack(masks)
+
+
+class ClipSeg(ByWords):
     """CLIPSeg (Lüddecke and Ecker 2022, arXiv:2112.10003): one probability per pixel.
 
     Args:
-        source: Folder or hub id.
+        source: Where it is.
         device: Where to put it.
     """
 
-    def __init__(self, source: str, device: str) -> None:
+    def __init__(self, source: ModelLocation, device: str) -> None:
         from transformers import AutoTokenizer, CLIPSegForImageSegmentation, ImageProcessingMixin
 
-        self.network = _load(CLIPSegForImageSegmentation.from_pretrained, source, device)
-        self.tokenizer = _load(AutoTokenizer.from_pretrained, source)
-        settings, _ = _load(ImageProcessingMixin.get_image_processor_dict, source)
+        self.network = frozen(source.read(CLIPSegForImageSegmentation.from_pretrained), device)
+        self.tokenizer = source.read(AutoTokenizer.from_pretrained)
+        settings, _ = source.read(ImageProcessingMixin.get_image_processor_dict)
         size = settings["size"]
-        self.size = (size, size) if isinstance(size, int) else (size["height"], size["width"])
+        self.size = _square(size if isinstance(size, int) else (size["height"], size["width"]))
         self.mean, self.std = settings["image_mean"], settings["image_std"]
+        self.text_length = self.network.config.text_config.max_position_embeddings
 
-    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
-        """Pixels whose probability is above the threshold, at the pictures' size."""
-        length = self.network.config.text_config.max_position_embeddings
-        tokens = self.tokenizer(text, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-        tokens = tokens.to(images.device)
-        found = []
-        for image in images:
-            pixels = _normalise(_resize(image[None], self.size), self.mean, self.std)
-            inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
-            logits = self.network(pixel_values=pixels, **inputs).logits
-            logits = logits.reshape(1, 1, *logits.shape[-2:])
-            found.append(_resize(logits, images.shape[-2:])[0, 0].sigmoid() > threshold)
-        return torch.stack(found)
+    def mask(self, outputs: Any, threshold: float, size: torch.Size) -> Bool[Tensor, "h w"]:
+        """Pixels whose probability is above the threshold."""
+        logits = outputs.logits.reshape(1, 1, *outputs.logits.shape[-2:])
+        return _resize(logits, size)[0, 0].sigmoid() > threshold
 
 
-class Sam3(Segmenter):
+class Sam3(ByWords):
     """SAM 3: every instance of a concept; an instance counts if its score is above the threshold.
 
     Args:
-        source: Folder or hub id.
+        source: Where it is.
         device: Where to put it.
     """
 
-    TEXT_LENGTH = 32
+    text_length = 32
 
-    def __init__(self, source: str, device: str) -> None:
+    def __init__(self, source: ModelLocation, device: str) -> None:
         from transformers import AutoTokenizer, Sam3Model
 
-        self.network = _load(Sam3Model.from_pretrained, source, device)
-        self.tokenizer = _load(AutoTokenizer.from_pretrained, source)
+        self.network = frozen(source.read(Sam3Model.from_pretrained), device)
+        self.tokenizer = source.read(AutoTokenizer.from_pretrained)
         self.size = _square(self.network.config.vision_config.backbone_config.image_size)
 
-    def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
+    def mask(self, outputs: Any, threshold: float, size: torch.Size) -> Bool[Tensor, "h w"]:
         """Union of the instances' masks."""
-        tokens = self.tokenizer(
-            text, padding="max_length", truncation=True, max_length=self.TEXT_LENGTH, return_tensors="pt"
-        ).to(images.device)
-        found = []
-        for image in images:
-            pixels = _normalise(_resize(image[None], self.size), HALF, HALF)
-            inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
-            outputs = self.network(pixel_values=pixels, **inputs)
-            scores = outputs.pred_logits.sigmoid()
-            if outputs.presence_logits is not None:
-                scores = scores * outputs.presence_logits.sigmoid()
-            found.append(_union(outputs.pred_masks[0][scores[0] > threshold], images.shape[-2:]))
-        return torch.stack(found)
+        scores = outputs.pred_logits.sigmoid()
+        if outputs.presence_logits is not None:
+            scores = scores * outputs.presence_logits.sigmoid()
+        return _union(outputs.pred_masks[0][scores[0] > threshold], size)
 
 
 class GroundedSam2(Segmenter):
     """Boxes by GroundingDINO (Liu et al. 2023, arXiv:2303.05499), a mask in each by SAM 2 (arXiv:2408.00714).
 
     Args:
-        source: Detector and segmenter, folders or hub ids, joined by a plus.
+        detector: Where the GroundingDINO is.
+        segmenter: Where the SAM 2 is.
         device: Where to put them.
     """
 
     SHORT_SIDE, LONG_SIDE = 800, 1333
     CONFIDENCE = 0.3
 
-    def __init__(self, source: str, device: str) -> None:
+    def __init__(self, detector: ModelLocation, segmenter: ModelLocation, device: str) -> None:
         from transformers import AutoModelForZeroShotObjectDetection, AutoTokenizer, Sam2Model
 
-        detector, _, segmenter = source.partition("+")
-        self.detector = _load(AutoModelForZeroShotObjectDetection.from_pretrained, detector, device)
-        self.tokenizer = _load(AutoTokenizer.from_pretrained, detector)
-        self.network = _load(Sam2Model.from_pretrained, segmenter, device)
+        self.detector = frozen(detector.read(AutoModelForZeroShotObjectDetection.from_pretrained), device)
+        self.tokenizer = detector.read(AutoTokenizer.from_pretrained)
+        self.network = frozen(segmenter.read(Sam2Model.from_pretrained), device)
         self.size = _square(self.network.config.prompt_encoder_config.image_size)
 
     def find(self, images: Float[Tensor, "c 3 h w"], text: str, threshold: float) -> Bool[Tensor, "c h w"]:
         """Union of the masks in the boxes whose score is above the threshold."""
-        found = []
+        masks = []
         for image in images:
             boxes = self._boxes(image, text, threshold)
             if not len(boxes):
-                found.append(torch.zeros(image.shape[-2:], dtype=torch.bool, device=image.device))
+                masks.append(torch.zeros(image.shape[-2:], dtype=torch.bool, device=image.device))
                 continue
             pixels = _normalise(_resize(image[None], self.size), IMAGENET_MEAN, IMAGENET_STD)
             width_height = boxes.new_tensor([self.size[1], self.size[0]] * 2)
             outputs = self.network(
                 pixel_values=pixels, input_boxes=(boxes * width_height)[None], multimask_output=False
             )
-            found.append(_union(outputs.pred_masks[0, :, 0], image.shape[-2:]))
-        return torch.stack(found)
+            masks.append(_union(outputs.pred_masks[0, :, 0], image.shape[-2:]))
+        return torch.stack(masks)
 
     def _boxes(self, image: Float[Tensor, "3 h w"], text: str, threshold: float) -> Float[Tensor, "n 4"]:
         """Left, top, right, bottom in [0, 1]; the detector wants lower case and a full stop."""
@@ -204,12 +226,16 @@ class GroundedSam2(Segmenter):
         return torch.cat([center - extent / 2, center + extent / 2], -1).clamp(0, 1)
 
 
-def load_segmenter(segmenter: str, device: str = "cpu") -> Segmenter:
+def load_segmenter(
+    segmenter: str, device: str = "cpu", *, revision: str | None = None, is_offline: bool = False
+) -> Segmenter:
     """Load a segmenter; it stays in memory for as long as it is held.
 
     Args:
         segmenter: As for ``segment``.
         device: Where to put it.
+        revision: As for ``segment``.
+        is_offline: Whether to look only into the local hub cache.
 
     Raises:
         ConfigError: If it cannot be loaded, or is of a kind that finds nothing by words.
@@ -217,37 +243,27 @@ def load_segmenter(segmenter: str, device: str = "cpu") -> Segmenter:
     """
     from transformers import AutoConfig
 
-    source = segmenter if Path(segmenter).is_dir() else ALIASES.get(segmenter.rstrip("/"), segmenter)
-    if "+" in source and not Path(source).exists():
-        return GroundedSam2(source, device)
-    kind = _load(AutoConfig.from_pretrained, source).model_type
+    name = segmenter if Path(segmenter).exists() else ALIASES.get(segmenter.rstrip("/"), segmenter)
+    if "+" in name and not Path(name).exists():
+        names, revisions = name.split("+", 1), revision.split("+", 1) if revision else ["", ""]
+        if len(revisions) != 2:
+            what = f"mask.revision is {revision}, but mask.segmenter {segmenter} names two models"
+            expected = "two revisions joined by a plus, either of which may be empty"
+            raise ConfigError(what=what, expected=expected, fix=f"set mask.revision={revision}+")
+        detector, sam2 = (
+            locate(each, SEGMENTER, revision=pin or None, is_offline=is_offline)
+            for each, pin in zip(names, revisions, strict=True)
+        )
+        return GroundedSam2(detector, sam2, device)
+    source = locate(segmenter, SEGMENTER, revision=revision, is_offline=is_offline)
+    kind = source.read(AutoConfig.from_pretrained).model_type
     if kind == "clipseg":
         return ClipSeg(source, device)
     if kind.startswith("sam3"):
         return Sam3(source, device)
-    raise ConfigError(
-        what=f"mask.segmenter {segmenter} is a {kind} model, which finds nothing by words",
-        expected="a CLIPSeg or SAM 3, or DETECTOR+SAM2 such as " + ALIASES["grounded-sam2"],
-        fix="set mask.segmenter to one of these",
-    )
-
-
-def _load(load: Callable[..., Any], source: str, device: str | None = None) -> Any:
-    """Load one part; on a device in float32 and frozen, if it is a network."""
-    try:
-        loaded = load(source)
-    except ImportError as error:
-        package = "torchvision" if "torchvision" in str(error) else error.name or "a package"
-        raise MissingPackageError(
-            what=f"mask.segmenter {source} needs {package}", expected="it installed", fix=f"pip install {package}"
-        ) from error
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(
-            what=f"mask.segmenter {source} cannot be loaded ({first_line(error)})",
-            expected="a folder in the transformers format, or a hub id that can be downloaded or is in the cache",
-            fix="check the name, or give a local folder",
-        ) from error
-    return loaded if device is None else loaded.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
+    what = f"mask.segmenter {segmenter} is a {kind} model, which finds nothing by words"
+    expected = "a CLIPSeg or SAM 3, or DETECTOR+SAM2 such as " + ALIASES["grounded-sam2"]
+    raise ConfigError(what=what, expected=expected, fix="set mask.segmenter to one of these")
 
 
 def _square(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""From masks in pictures to a selection of Gaussians, by visible weight and by the views' agreement."""
+"""From masks in images to a selection of Gaussians, by visible weight and by the views' agreement."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ MIN_VISIBLE_WEIGHT = 1e-3
 """Pixels' worth of weight below which a Gaussian counts as never seen."""
 TRUST, BEST_VIEWS = 0.8, 0.75
 """A view is left out when its mask overlaps the selection less than the first share of what this quantile's does."""
-WHOLE_PICTURE = 0.98
-"""A mask that covers more of a picture says nothing about where the object ends."""
+WHOLE_IMAGE = 0.98
+"""A mask that covers more of an image says nothing about where the object ends."""
 MAX_ROUNDS = 8
 """Votes are counted again until no view changes sides, at most so often."""
 
@@ -59,10 +59,11 @@ def weights_by_view(
         colors = torch.zeros(len(gaussians), 2, device=fixed.device, requires_grad=True)
         with torch.enable_grad():
             images, _ = render(fixed, cameras[index], torch.zeros(2), colors)
-            known = torch.ones_like(images[0, ..., 1]) if inside is None else inside[index].to(images)
-            mask = masks[index].to(images).minimum(known)
-            (images[0, ..., 0] * mask + images[0, ..., 1] * known).sum().backward()
-        yield colors.grad[:, 0], colors.grad[:, 1]
+            counted = torch.ones_like(images[0, ..., 1]) if inside is None else inside[index].to(images)
+            mask = masks[index].to(images).minimum(counted)
+            overlap = (images[0, ..., 0] * mask + images[0, ..., 1] * counted).sum()
+        (weights,) = torch.autograd.grad(overlap, colors)
+        yield weights[:, 0], weights[:, 1]
 
 
 def visible_weights(
@@ -96,7 +97,7 @@ def trace_views(
     agrees costs no render; views far below the better ones are left out and the votes counted again, never more than
     half of the views. The first count gives each view one vote a Gaussian, by the root of its weight there, so that a
     wrong mask seen from near does not outvote several right ones from afar, and hears only views that side with most:
-    what nobody but a few wrong neighbours sees is not theirs to decide. Masks that cover the whole picture count only
+    what nobody but a few wrong neighbours sees is not theirs to decide. Masks that cover the whole image count only
     where most do.
 
     Args:
@@ -109,32 +110,22 @@ def trace_views(
     inside = torch.ones_like(masks) if inside is None else inside
     by_view = weights_by_view(gaussians, cameras, masks, inside)
     masked, total = (torch.stack(rows) for rows in zip(*by_view, strict=True))
-    pixels, known = (maps.to(masked).flatten(1).sum(dim=1) for maps in (masks.minimum(inside), inside))
-    is_whole = pixels > WHOLE_PICTURE * known
+    pixels, pixels_inside = (maps.to(masked).flatten(1).sum(dim=1) for maps in (masks.minimum(inside), inside))
+    is_whole = pixels > WHOLE_IMAGE * pixels_inside
     says_something = ~is_whole | (is_whole.float().mean() > 0.5)
     votes = total.sqrt() * (_consensus(masked, total) * says_something)[:, None]
     is_selected = (votes * (masked > threshold * total)).sum(dim=0) > 0.5 * votes.sum(dim=0)
-    is_trusted = None
-    for _ in range(MAX_ROUNDS):
+    is_trusted = torch.zeros_like(says_something)
+    for number in range(MAX_ROUNDS):
         agreements = _overlaps(masked, total, pixels, is_selected)
         least = torch.minimum(TRUST * agreements[says_something].quantile(BEST_VIEWS), agreements.median())
         agrees = (agreements >= least) & says_something
-        if is_trusted is not None and torch.equal(agrees, is_trusted):
+        if number and torch.equal(agrees, is_trusted):
             break
         is_trusted = agrees
         under, whole = masked[is_trusted].sum(dim=0), total[is_trusted].sum(dim=0)
         is_selected = (under > threshold * whole) & (whole > MIN_VISIBLE_WEIGHT)
-    return Trace(is_selected, whole > MIN_VISIBLE_WEIGHT, whole, agreements, is_trusted)
-
-
-def trace(
-    gaussians: Gaussians, cameras: Cameras, masks: Float[Tensor, "c h w"], threshold: float = 0.5
-) -> Bool[Tensor, "n"]:
-    """The Gaussians more than ``threshold`` of whose visible weight lies under the masks; unseen ones are left out.
-
-    Views that contradict the others are left out, see ``trace_views``.
-    """
-    return trace_views(gaussians, cameras, masks, threshold).is_selected
+    return Trace(is_selected, torch.gt(whole, MIN_VISIBLE_WEIGHT), whole, agreements, is_trusted)
 
 
 def _consensus(masked: Float[Tensor, "c n"], total: Float[Tensor, "c n"]) -> Float[Tensor, "c"]:

@@ -1,38 +1,21 @@
-"""Metrics: pure functions on pictures (b 3 h w) in [0, 1] and on texts; one value per picture."""
+"""Metrics: pure functions on images (b 3 h w) in [0, 1] and on texts; one value per image."""
 
 from .clip_directional_similarity import clip_direction_consistency, clip_directional_similarity
 from .clip_model import ClipModel, check_clip, load_clip, read_clip
-from .clip_protocols import ClipScores, clip_scores, edited_region_similarity
+from .clip_protocols import clip_scores, edited_region_similarity
 from .clip_similarity import clip_similarity
 from .lpips import Lpips, load_lpips, lpips
 from .mse import mse
-from .psnr import IDENTICAL_PSNR, psnr
+from .psnr import IDENTICAL_PSNR, mean_psnr, psnr
+from .regions import edit_regions
 from .saturation import saturation_drift
 from .ssim import ssim
 from .structure_distance import StructureModel, load_structure_model, structure_distance
 from .tiny_perceptual import tiny_perceptual_distance
 
 __all__ = [
-    "IDENTICAL_PSNR",
-    "ClipModel",
-    "ClipScores",
-    "Lpips",
-    "StructureModel",
-    "check_clip",
-    "clip_direction_consistency",
-    "clip_directional_similarity",
-    "clip_scores",
-    "clip_similarity",
-    "edited_region_similarity",
-    "load_clip",
-    "load_lpips",
-    "load_structure_model",
-    "lpips",
-    "mse",
-    "psnr",
-    "read_clip",
-    "saturation_drift",
-    "ssim",
-    "structure_distance",
-    "tiny_perceptual_distance",
-]
+    "IDENTICAL_PSNR", "ClipModel", "Lpips", "StructureModel", "check_clip", "clip_direction_consistency",
+    "clip_directional_similarity", "clip_scores", "clip_similarity", "edit_regions", "edited_region_similarity",
+    "load_clip", "load_lpips", "load_structure_model", "lpips", "mean_psnr", "mse", "psnr", "read_clip",
+    "saturation_drift", "ssim", "structure_distance", "tiny_perceptual_distance",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""CLIP directional similarity: did the picture change in the direction in which the text changed?"""
+"""CLIP directional similarity: did the image change in the direction in which the text changed?"""
 
 from collections.abc import Sequence
 
@@ -31,22 +31,22 @@ def clip_directional_similarity(
 ) -> Float[Tensor, " b"]:
     """cos(E(edited) - E(source), E(target) - E(source prompt)) (Gal et al. 2021, arXiv:2108.00946).
 
-    The features are normalised before they are subtracted, and both pictures of a pair are of the same camera.
+    The features are normalised before they are subtracted, and both images of a pair are of the same camera.
 
     Args:
-        source_images: Pictures before the edit, [0, 1].
+        source_images: Images before the edit, [0, 1].
         edited_images: The same views after it, [0, 1].
         source_prompts: What the source shows, as a caption; one for all or one for each.
         target_prompts: What the edit should show, as a caption; one for all or one for each.
         model: A CLIP or its name, see ``load_clip``. The published figures use ``ViT-L/14``.
 
     Returns:
-        One signed value per pair in [-1, 1]; 0 where the pictures, or the prompts, are equal. Exchanging source
-        and edit in both pictures and texts leaves it unchanged.
+        One signed value per pair in [-1, 1]; 0 where the images, or the prompts, are equal. Exchanging source
+        and edit in both images and texts leaves it unchanged.
 
     Raises:
         ConfigError: If the model cannot be loaded.
-        ValueError: If pictures or prompts do not fit one another.
+        ValueError: If images or prompts do not fit one another.
     """
     check_pair(edited_images, source_images)
     clip = as_clip(model, edited_images)
@@ -75,7 +75,7 @@ def clip_direction_consistency(
 
     Raises:
         ConfigError: If the model cannot be loaded.
-        ValueError: If the pictures do not fit one another.
+        ValueError: If the images do not fit one another.
     """
     check_pair(edited_images, source_images)
     clip = as_clip(model, edited_images)

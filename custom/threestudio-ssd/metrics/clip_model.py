@@ -1,4 +1,4 @@
-"""CLIP as the metrics use it: unit feature vectors of pictures in [0, 1] and of texts."""
+"""CLIP as the metrics use it: unit feature vectors of images in [0, 1] and of texts."""
 
 import json
 from collections.abc import Sequence
@@ -12,23 +12,21 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from .pretrained import load_pretrained, resolve_model
-from .regions import check_images
+from ..pretrained import ModelUse, frozen, locate
+from .regions import check_images, normalised
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
-ALIASES = {"ViT-L/14": "openai/clip-vit-large-patch14", "ViT-B/32": "openai/clip-vit-base-patch32"}
-"""OpenAI's own names."""
-
+CLIP = ModelUse(key="clip_model")
 TINY_LABEL = "tiny-clip (64 px, toy world: its scores compare runs with each other, not with papers)"
 
 
 @dataclass(frozen=True)
 class ClipModel:
-    """A CLIP network with its tokenizer and the picture preparation of the published 3D-editing protocol.
+    """A CLIP network with its tokenizer and the image preparation of the published 3D-editing protocol.
 
-    Pictures are resized bicubically, ``align_corners=False``, straight to the network's square (no crop), then
+    Images are resized bicubically, ``align_corners=False``, straight to the network's square (no crop), then
     normalised with OpenAI's mean and deviation, as in Instruct-NeRF2NeRF's metric (Haque et al. 2023).
     """
 
@@ -51,18 +49,17 @@ class ClipModel:
         size = (self.image_size, self.image_size)
         if images.shape[-2:] != size:
             images = interpolate(images, size, mode="bicubic", align_corners=False, antialias=self.antialias)
-        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (OPENAI_MEAN, OPENAI_STD))
-        return (images - mean) / std
+        return normalised(images, OPENAI_MEAN, OPENAI_STD)
 
     def embed_prepared(self, pixels: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
-        """Unit features of prepared pictures."""
+        """Unit features of prepared images."""
         return normalize(self.network.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
 
     def embed_images(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Unit features of pictures in [0, 1], any size.
+        """Unit features of images in [0, 1], any size.
 
         Raises:
-            ValueError: If the pictures are not (b 3 h w) in [0, 1].
+            ValueError: If the images are not (b 3 h w) in [0, 1].
         """
         check_images(images)
         return self.embed_prepared(self.prepare(images))
@@ -70,17 +67,16 @@ class ClipModel:
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
         """Unit features of texts, cut at the network's number of tokens."""
         max_length = self.network.config.text_config.max_position_embeddings
-        tokens = self.tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
-        ).to(self.device)
-        features = self.network.get_text_features(
-            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
-        ).pooler_output
-        return normalize(features, dim=-1)
+        length = {"padding": "max_length", "truncation": True, "max_length": max_length}
+        tokens = self.tokenizer(list(texts), **length, return_tensors="pt").to(self.device)
+        inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+        return normalize(self.network.get_text_features(**inputs).pooler_output, dim=-1)
 
 
 @lru_cache(maxsize=2)
-def load_clip(model: str = "tiny-clip", device: str = "cpu", offline: bool = False) -> ClipModel:
+def load_clip(
+    model: str = "tiny-clip", device: str = "cpu", offline: bool = False, revision: str | None = None
+) -> ClipModel:
     """Load a CLIP for the metrics; the last two loaded stay in memory.
 
     Args:
@@ -88,6 +84,7 @@ def load_clip(model: str = "tiny-clip", device: str = "cpu", offline: bool = Fal
             ``openai/clip-vit-large-patch14`` (the published metric), or a local folder.
         device: Where to put it.
         offline: Whether to look only into the local hub cache.
+        revision: Branch, tag or commit of a hub id.
 
     Returns:
         The network in float32, frozen, in evaluation mode.
@@ -95,51 +92,42 @@ def load_clip(model: str = "tiny-clip", device: str = "cpu", offline: bool = Fal
     Raises:
         ConfigError: If the model cannot be found or loaded.
     """
-    return read_clip(model, device, offline)
+    return read_clip(model, device, offline, revision)
 
 
-def check_clip(model: str, offline: bool = False) -> None:
+def check_clip(model: str, offline: bool = False, revision: str | None = None) -> None:
     """Find out whether a CLIP can be loaded later, without its memory: its files are fetched and their heads read.
 
     Raises:
         ConfigError: If the model cannot be found or loaded.
     """
-    read_clip(model, "meta", offline)
+    read_clip(model, "meta", offline, revision)
 
 
-def read_clip(model: str, device: str, offline: bool = False) -> ClipModel:
+def read_clip(model: str, device: str, offline: bool = False, revision: str | None = None) -> ClipModel:
     """As ``load_clip``, for whoever wants to be the only one that holds it; on ``meta`` it has shapes alone."""
     from transformers import AutoTokenizer, CLIPModel
 
-    model = ALIASES.get(model, model)
-    where, is_shape_only = {"local_files_only": offline}, device == "meta"
-    how = {"dtype": torch.float32, "device_map": "meta" if is_shape_only else None, "output_loading_info": True}
-
-    def load_network(source: str) -> CLIPModel:
-        network, info = CLIPModel.from_pretrained(source, **where, **how)
-        if missing := sorted(info["missing_keys"]):
-            raise ValueError(f"it lacks {len(missing)} weights of a CLIP, {missing[0]} first")
-        return network
-
-    network = load_pretrained(load_network, model, "CLIP metrics")
-    tokenizer = load_pretrained(lambda source: AutoTokenizer.from_pretrained(source, **where), model, "CLIP metrics")
-    network.to(device=device).eval().requires_grad_(False)
-    settings = Path(resolve_model(model)) / "preprocessor_config.json"
+    source = locate(model, CLIP, revision=revision, is_offline=offline)
+    placed = "meta" if device == "meta" else None
+    network = source.read_network(CLIPModel.from_pretrained, dtype=torch.float32, device_map=placed)
+    tokenizer = source.read(AutoTokenizer.from_pretrained)
+    settings = Path(source.location) / "preprocessor_config.json"
     antialias = settings.is_file() and bool(json.loads(settings.read_text()).get("antialias", False))
-    label = TINY_LABEL if model.rstrip("/").endswith("tiny-clip") else model
-    return ClipModel(network, tokenizer, network.config.vision_config.image_size, antialias, label)
+    label = TINY_LABEL if source.location.rstrip("/").endswith("tiny-clip") else source.location
+    return ClipModel(frozen(network, device), tokenizer, network.config.vision_config.image_size, antialias, label)
 
 
 def as_clip(model: str | ClipModel, images: Tensor) -> ClipModel:
-    """A loaded CLIP as it is; a name is loaded to where the pictures are."""
+    """A loaded CLIP as it is; a name is loaded to where the images are."""
     return model if isinstance(model, ClipModel) else load_clip(model, str(images.device))
 
 
 def as_texts(prompts: str | Sequence[str], count: int) -> list[str]:
-    """One text per picture.
+    """One text per image.
 
     Raises:
-        ValueError: If there is neither one text nor one for each picture.
+        ValueError: If there is neither one text nor one for each image.
     """
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     if len(texts) not in (1, count):

@@ -58,14 +58,14 @@ def clip_scores(
         protocol: ``paired-views`` is the metric. ``ssd-released-script`` is what the paper's released script
             computes instead; its note says what is wrong with it.
         num_views: How many views to use; None uses all. Only the released script draws them at random.
-        generator: Source of the released script's two separate draws.
+        generator: Decides the released script's two separate draws.
 
     Returns:
         Both means and the note.
 
     Raises:
         ConfigError: If the model cannot be loaded.
-        ValueError: If the pictures do not fit, or the protocol is unknown.
+        ValueError: If the images do not fit, or the protocol is unknown.
     """
     clip = as_clip(model, edited_images)
     if protocol == "paired-views":
@@ -97,21 +97,18 @@ def _released_script_features(
 
 
 def edited_region_similarity(
-    images: Float[Tensor, "b 3 h w"],
-    masks: Tensor,
-    prompts: str | Sequence[str],
-    model: str | ClipModel = "tiny-clip",
+    images: Float[Tensor, "b 3 h w"], masks: Tensor, prompts: str | Sequence[str], model: str | ClipModel = "tiny-clip"
 ) -> Float[Tensor, " b"]:
     """CLIP similarity of the edited region alone: black outside the mask, the same full prompt (PIE-Bench).
 
     Args:
-        images: Pictures in [0, 1].
+        images: Images in [0, 1].
         masks: (b h w), 1 inside the region.
         prompts: The target text, one for all or one for each.
         model: A CLIP or its name.
 
     Returns:
-        Cosines per picture; NaN where the region is empty.
+        Cosines per image; NaN where the region is empty.
     """
     masks = masks.to(images)
     values = clip_similarity(images * masks[:, None], as_texts(prompts, len(images)), model)

@@ -1,4 +1,4 @@
-"""CLIP similarity: does the picture show what the text says?"""
+"""CLIP similarity: does the image show what the text says?"""
 
 from collections.abc import Sequence
 
@@ -13,19 +13,19 @@ from .clip_model import ClipModel, as_clip, as_texts
 def clip_similarity(
     images: Float[Tensor, "b 3 h w"], prompts: str | Sequence[str], model: str | ClipModel = "tiny-clip"
 ) -> Float[Tensor, " b"]:
-    """Cosine between a picture's and its prompt's CLIP features (Haque et al. 2023, arXiv:2303.12789, metrics).
+    """Cosine between an image's and its prompt's CLIP features (Haque et al. 2023, arXiv:2303.12789, metrics).
 
     Args:
-        images: Pictures in [0, 1].
-        prompts: The target text, one for all pictures or one for each.
+        images: Images in [0, 1].
+        prompts: The target text, one for all images or one for each.
         model: A CLIP or its name, see ``load_clip``. The published figures use ``ViT-L/14``.
 
     Returns:
-        One value per picture in [-1, 1], signed. (CLIPScore, Hessel et al. 2021, is 100 max(value, 0).)
+        One value per image in [-1, 1], signed. (CLIPScore, Hessel et al. 2021, is 100 max(value, 0).)
 
     Raises:
         ConfigError: If the model cannot be loaded.
-        ValueError: If the pictures are not in [0, 1] or the prompts do not fit in number.
+        ValueError: If the images are not in [0, 1] or the prompts do not fit in number.
     """
     clip = as_clip(model, images)
     texts = as_texts(prompts, len(images))

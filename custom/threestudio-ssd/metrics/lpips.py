@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..errors import ConfigError, MissingPackageError
+from ..errors import ConfigError, MissingPackageError, first_line
 from .lpips_backbones import BACKBONES, Backbone
-from .regions import MaskMode, masked_pair, weighted_mean
+from .regions import Images, MaskMode, Masks, OneEach, masked_pair, normalised, weighted_mean
 
 Net = Literal["alex", "squeeze", "vgg"]
 
@@ -37,20 +37,20 @@ class Lpips(nn.Module):
         self.label = f"lpips-{net}"
 
     def _features(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        shift, scale = (images.new_tensor(values).view(1, 3, 1, 1) for values in (SHIFT, SCALE))
-        outputs = self.backbone((2 * images - 1 - shift) / scale)
+        outputs = self.backbone(normalised(2 * images - 1, SHIFT, SCALE))
         return [output / (output.square().sum(1, keepdim=True) + 1e-8).sqrt() for output in outputs]
 
     def forward(
         self, images: Float[Tensor, "b 3 h w"], references: Float[Tensor, "b 3 h w"], spatial: bool = False
     ) -> Tensor:
-        """Distance per picture (b), or, if ``spatial``, a map of it (b h w)."""
+        """Distance per image (b), or, if ``spatial``, a map of it (b h w)."""
         pairs = zip(self.linear_weights, self._features(images), self._features(references), strict=True)
         maps = [torch.einsum("bdhw,d->bhw", (x - y).square(), weight) for weight, x, y in pairs]
         if not spatial:
             return torch.stack([layer.mean((1, 2)) for layer in maps]).sum(0)
         size = images.shape[-2:]
-        return sum(interpolate(layer[:, None], size, mode="bilinear", align_corners=False)[:, 0] for layer in maps)
+        resized = [interpolate(layer[:, None], size, mode="bilinear", align_corners=False)[:, 0] for layer in maps]
+        return torch.stack(resized).sum(0)
 
 
 def linear_weights(net: Net) -> list[Tensor]:
@@ -85,7 +85,7 @@ def _backbone_state(net: Net, weights: str) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ConfigError(
-            what=f"the {net} weights of lpips cannot be loaded from {weights} ({error})",
+            what=f"the {net} weights of lpips cannot be loaded from {weights} ({first_line(error)})",
             expected=f"a connection, {name} in torch's hub cache, or a folder that holds it",
             fix=f"download {WEIGHTS_URL}{name} and name its folder",
         ) from error
@@ -121,24 +121,20 @@ def load_lpips(net: Net = "alex", weights: str = "torchvision", device: str = "c
 
 
 def lpips(
-    images: Float[Tensor, "b 3 h w"],
-    references: Float[Tensor, "b 3 h w"],
-    masks: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"] | None = None,
-    *,
-    mask_mode: MaskMode = "region",
+    images: Images, references: Images, masks: Masks = None, *, mask_mode: MaskMode = "region",
     model: Lpips | Net = "alex",
-) -> Float[Tensor, " b"]:
-    """Learned perceptual distance per picture; lower is closer. Carries gradient.
+) -> OneEach:  # fmt: skip
+    """Learned perceptual distance per image; lower is closer. Carries gradient.
 
     Args:
-        images: Pictures to be judged, [0, 1].
+        images: Images to be judged, [0, 1].
         references: What they are compared with, [0, 1].
         masks: Where to look (1 inside); None is everywhere. ``region`` averages the spatial map under the mask.
         mask_mode: ``region`` or PIE-Bench's ``zeroed``, see ``masked_pair``.
         model: What ``load_lpips`` returned, or a network's name. PIE-Bench uses ``squeeze``, times 10^3.
 
     Returns:
-        One value per picture, >= 0; 0 where the pictures are equal; NaN for an empty region.
+        One value per image, >= 0; 0 where the images are equal; NaN for an empty region.
 
     Raises:
         ConfigError: If the weights cannot be loaded.

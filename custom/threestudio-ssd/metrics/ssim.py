@@ -1,11 +1,11 @@
 """Structural similarity (Wang et al. 2004, "Image quality assessment: from error visibility to similarity")."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from .regions import MaskMode, masked_pair, weighted_mean
+from .regions import region_metric
 
 WINDOW = 11
 SIGMA = 1.5
@@ -22,7 +22,7 @@ def _blur(channels: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
 
 
 def ssim_map(images: Float[Tensor, "b 3 h w"], references: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
-    """Structural similarity of the window around every pixel, mean over channels; pictures are mirrored at the edge."""
+    """Structural similarity of the window around every pixel, mean over channels; images are mirrored at the edge."""
     b, _, height, width = images.shape
     if min(height, width) < WINDOW:
         raise ValueError(f"SSIM needs pictures of at least {WINDOW}x{WINDOW} pixels, got {height}x{width}")
@@ -36,28 +36,12 @@ def ssim_map(images: Float[Tensor, "b 3 h w"], references: Float[Tensor, "b 3 h 
     return (numerator / denominator).reshape(b, 3, *mean_x.shape[-2:]).mean(1).to(images.dtype)
 
 
-def ssim(
-    images: Float[Tensor, "b 3 h w"],
-    references: Float[Tensor, "b 3 h w"],
-    masks: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"] | None = None,
-    *,
-    mask_mode: MaskMode = "region",
-) -> Float[Tensor, " b"]:
-    """Structural similarity per picture: 11x11 Gaussian window, sigma 1.5, data range 1; higher is closer.
+@region_metric
+def ssim(images: Float[Tensor, "b 3 h w"], references: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
+    """Structural similarity per image: 11x11 Gaussian window, sigma 1.5, data range 1; higher is closer.
 
-    The mean runs over all pixels with mirrored edges, as torchmetrics and therefore PIE-Bench have it.
-
-    Args:
-        images: Pictures to be judged, [0, 1], at least 11x11.
-        references: What they are compared with, [0, 1].
-        masks: Where to look (1 inside): windows centred there count, and differences elsewhere are hidden.
-        mask_mode: ``region`` or PIE-Bench's ``zeroed``, see ``masked_pair``.
-
-    Returns:
-        One value per picture in [-1, 1], 1 where the pictures are equal; NaN for an empty region.
-
-    Raises:
-        ValueError: If shapes or ranges do not fit.
+    The mean runs over all pixels with mirrored edges, as torchmetrics and therefore PIE-Bench have it. Arguments as in
+    ``RegionMetric``; images have at least 11x11 pixels, and under masks the windows centred there count. Values lie
+    in [-1, 1], 1 where the images are equal.
     """
-    images, references, weights = masked_pair(images, references, masks, mask_mode)
-    return weighted_mean(ssim_map(images, references), weights)
+    return ssim_map(images, references)

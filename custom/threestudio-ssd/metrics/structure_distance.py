@@ -1,4 +1,4 @@
-"""Structure distance: does the layout of the picture survive the edit? (Tumanyan et al. 2022, arXiv:2201.00424)."""
+"""Structure distance: does the layout of the image survive the edit? (Tumanyan et al. 2022, arXiv:2201.00424)."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
+from ..pretrained import ModelUse, frozen, locate
 from .clip_model import OPENAI_MEAN, OPENAI_STD
-from .pretrained import load_pretrained
-from .regions import check_pair
+from .regions import check_pair, normalised
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -37,8 +37,8 @@ class StructureModel:
         return layers[-1]
 
     def keys(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l d"]:
-        """Keys of all tokens, the class token first, for pictures resized and normalised here."""
-        caught: list[Tensor] = []
+        """Keys of all tokens, the class token first, for images resized and normalised here."""
+        caught: list[Any] = []
         handle = self.last_keys.register_forward_hook(lambda module, args, output: caught.append(output))
         try:
             self.network(pixel_values=self._prepare(images), interpolate_pos_encoding=True)
@@ -55,28 +55,31 @@ class StructureModel:
         images = images.to(next(self.network.parameters()))
         if images.shape[-2:] != size:
             images = interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
-        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
-        return (images - mean) / std
+        return normalised(images, self.mean, self.std)
 
 
 @lru_cache(maxsize=2)
-def load_structure_model(model: str = DINO, device: str = "cpu") -> StructureModel:
+def load_structure_model(
+    model: str = DINO, device: str = "cpu", offline: bool = False, revision: str | None = None
+) -> StructureModel:
     """Load the network of the structure distance; the last two loaded stay in memory.
 
     Args:
         model: A hub id or local folder of a ViT in the transformers format; the published metric is DINO
             ViT-B/8. ``tiny-clip`` serves offline, and its label says that it is another quantity.
         device: Where to put it.
+        offline: Whether to look only into the local hub cache.
+        revision: Branch, tag or commit of a hub id.
 
     Raises:
         ConfigError: If the model cannot be loaded.
     """
     from transformers import AutoModel
 
-    network = load_pretrained(AutoModel.from_pretrained, model, "structure_distance")
+    source = locate(model, ModelUse(key="structure_model"), revision=revision, is_offline=offline)
+    network = source.read(AutoModel.from_pretrained)
     is_clip = hasattr(network, "vision_model")
-    network = network.vision_model if is_clip else network
-    network = network.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
+    network = frozen(network.vision_model if is_clip else network, device)
     mean, std = (OPENAI_MEAN, OPENAI_STD) if is_clip else (IMAGENET_MEAN, IMAGENET_STD)
     label = "structure distance" if model == DINO else f"self-similarity distance on {model} (not DINO ViT-B/8)"
     return StructureModel(network, network.config.image_size, mean, std, label)
@@ -96,18 +99,18 @@ def structure_distance(
     *,
     is_input_0_255: bool = False,
 ) -> Float[Tensor, " b"]:
-    """Mean squared difference of the pictures' key self-similarities; lower keeps more of the layout.
+    """Mean squared difference of the images' key self-similarities; lower keeps more of the layout.
 
     Args:
-        images: Edited pictures, [0, 1].
+        images: Edited images, [0, 1].
         references: Their sources, [0, 1].
         model: What ``load_structure_model`` returned, or a name. The shorter side becomes the network's size
             (224; the longer at most 480), keys of block 11, heads concatenated, class token included.
-        is_input_0_255: PIE-Bench's published numbers were made with pictures that were multiplied by 255 before
+        is_input_0_255: PIE-Bench's published numbers were made with images that were multiplied by 255 before
             ImageNet's normalisation. True reproduces that; the right definition is False.
 
     Returns:
-        One value per picture, >= 0; 0 where the pictures are equal. PIE-Bench reports it times 10^3.
+        One value per image, >= 0; 0 where the images are equal. PIE-Bench reports it times 10^3.
 
     Raises:
         ConfigError: If the model cannot be loaded.

@@ -1,36 +1,30 @@
 """A perceptual distance for the offline demo, on the features of the embedded CLIP. It is not LPIPS."""
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from .clip_model import ClipModel, as_clip
-from .regions import MaskMode, masked_pair, weighted_mean
+from .regions import Images, MaskMode, Masks, OneEach, masked_pair, weighted_mean
 
 
 def tiny_perceptual_distance(
-    images: Float[Tensor, "b 3 h w"],
-    references: Float[Tensor, "b 3 h w"],
-    masks: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"] | None = None,
-    *,
-    mask_mode: MaskMode = "region",
+    images: Images, references: Images, masks: Masks = None, *, mask_mode: MaskMode = "region",
     model: str | ClipModel = "tiny-clip",
-) -> Float[Tensor, " b"]:
-    """Mean of 1 - cos between the patch features of two pictures, over all layers of a CLIP's picture network.
+) -> OneEach:  # fmt: skip
+    """Mean of 1 - cos between the patch features of two images, over all layers of a CLIP's image network.
 
     It needs no download and knows the toy world alone: compare runs with each other by it, never with papers,
     and never call it LPIPS.
 
     Args:
-        images: Pictures to be judged, [0, 1].
+        images: Images to be judged, [0, 1].
         references: What they are compared with, [0, 1].
         masks: Where to look (1 inside), shrunk to the patch grid by area; None is everywhere.
         mask_mode: ``region`` or ``zeroed``, see ``masked_pair``.
         model: A CLIP or its name, see ``load_clip``.
 
     Returns:
-        One value per picture in [0, 2]; 0 where the pictures are equal; NaN for an empty region.
+        One value per image in [0, 2]; 0 where the images are equal; NaN for an empty region.
 
     Raises:
         ConfigError: If the model cannot be loaded.

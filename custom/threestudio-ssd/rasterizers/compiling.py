@@ -16,16 +16,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numba
 import torch
+from numba.core import config
 
 from .stages import stage
 
 logger = logging.getLogger("threestudio_ssd.rasterizers")
 
 _FOLDER = Path(__file__).parent
-_SOURCES = (
+_KERNEL_MODULES = (
     "blending",
     "camera_models",
     "compiling",
@@ -42,8 +44,8 @@ _state: dict = {"pool": None, "pool_size": 0, "announced": False}
 def _cache_folder() -> str:
     """A writable folder named after the kernels' sources: editing any of them recompiles what it is inlined into."""
     digest = hashlib.sha256()
-    for source in _SOURCES:
-        digest.update((_FOLDER / f"{source}.py").read_bytes())
+    for module in _KERNEL_MODULES:
+        digest.update((_FOLDER / f"{module}.py").read_bytes())
     name = f"numba-{digest.hexdigest()[:16]}"
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "threestudio-ssd"
     for parent in (_FOLDER / "__pycache__", user_cache, Path(tempfile.gettempdir()) / "threestudio-ssd"):
@@ -56,7 +58,8 @@ def _cache_folder() -> str:
     raise OSError("found no writable folder for compiled kernels; set NUMBA_CACHE_DIR to one")
 
 
-_CACHE = numba.config.CACHE_DIR or _cache_folder()
+_numba_config: Any = config
+_CACHE = _numba_config.CACHE_DIR or _cache_folder()
 
 
 def kernel(function: Callable) -> Callable:
@@ -64,11 +67,11 @@ def kernel(function: Callable) -> Callable:
 
     The function is unwrapped first: numba cannot compile a type checker's wrapper.
     """
-    previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _CACHE
+    previous, _numba_config.CACHE_DIR = _numba_config.CACHE_DIR, _CACHE
     try:
         return numba.njit(inspect.unwrap(function), cache=True, nogil=True, error_model="numpy")
     finally:
-        numba.config.CACHE_DIR = previous
+        _numba_config.CACHE_DIR = previous
 
 
 def inline(function: Callable) -> Callable:

@@ -7,6 +7,8 @@ same bits, which is how the backward pass repeats the forward pass exactly.
 """
 
 import operator
+from collections.abc import Callable
+from typing import Any
 
 from llvmlite import ir
 from numba.core import types
@@ -52,6 +54,11 @@ class _Mask8Model(models.PrimitiveModel):
         super().__init__(dmm, fe_type, _INTS)
 
 
+def _helper(codegen: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function that kernels call from one that numba calls with a typing context in front."""
+    return intrinsic(codegen)
+
+
 def _constant(value: float) -> ir.Constant:
     return ir.Constant(_VECTOR, [ir.Constant(_FLOAT, float(value))] * LANES)
 
@@ -71,7 +78,8 @@ def _call(builder, name: str, result, *args):
 
 def _register_operator(python_operator, result, emit) -> None:
     template = type(f"_{python_operator.__name__}", (ConcreteTemplate,), {"cases": [signature(result, f32x8, f32x8)]})
-    infer_global(python_operator)(template)
+    register: Any = infer_global(python_operator)
+    register(template)
     lower_builtin(python_operator, f32x8, f32x8)(lambda context, builder, sig, args: emit(builder, *args))
 
 
@@ -83,7 +91,7 @@ _register_operator(operator.le, mask8, lambda builder, a, b: builder.sext(builde
 _register_operator(operator.lt, mask8, lambda builder, a, b: builder.sext(builder.fcmp_ordered("<", a, b), _INTS))
 
 
-@intrinsic
+@_helper
 def splat(typingctx, value):
     """All lanes equal to one float32."""
 
@@ -94,7 +102,7 @@ def splat(typingctx, value):
     return f32x8(value), codegen
 
 
-@intrinsic
+@_helper
 def lane_numbers(typingctx):
     """The vector 0, 1, ... 7."""
 
@@ -109,7 +117,7 @@ def _address(context, builder, array_type, array, index):
     return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
 
 
-@intrinsic
+@_helper
 def load(typingctx, array, index):
     """Eight consecutive elements of a contiguous float32 array (any alignment, no bounds check)."""
 
@@ -120,7 +128,7 @@ def load(typingctx, array, index):
     return f32x8(array, index), codegen
 
 
-@intrinsic
+@_helper
 def store(typingctx, array, index, value):
     """Write eight consecutive elements of a contiguous float32 array."""
 
@@ -132,7 +140,7 @@ def store(typingctx, array, index, value):
     return types.void(array, index, f32x8), codegen
 
 
-@intrinsic
+@_helper
 def prefetch(typingctx, array, index):
     """Ask for the cache line of an element of a contiguous float32 array that will be read soon."""
 
@@ -150,7 +158,7 @@ def prefetch(typingctx, array, index):
     return types.void(array, index), codegen
 
 
-@intrinsic
+@_helper
 def fma(typingctx, a, b, c):
     """a * b + c with one rounding."""
 
@@ -160,7 +168,7 @@ def fma(typingctx, a, b, c):
     return f32x8(f32x8, f32x8, f32x8), codegen
 
 
-@intrinsic
+@_helper
 def fnma(typingctx, a, b, c):
     """c - a * b with one rounding."""
 
@@ -170,7 +178,7 @@ def fnma(typingctx, a, b, c):
     return f32x8(f32x8, f32x8, f32x8), codegen
 
 
-@intrinsic
+@_helper
 def square_root(typingctx, a):
     """The square root of each lane, NaN below zero."""
 
@@ -180,7 +188,7 @@ def square_root(typingctx, a):
     return f32x8(f32x8), codegen
 
 
-@intrinsic
+@_helper
 def lesser(typingctx, a, b):
     """The smaller of a and b in each lane (b where a is NaN)."""
 
@@ -190,7 +198,7 @@ def lesser(typingctx, a, b):
     return f32x8(f32x8, f32x8), codegen
 
 
-@intrinsic
+@_helper
 def magnitude(typingctx, a):
     """|a| in each lane."""
 
@@ -200,7 +208,7 @@ def magnitude(typingctx, a):
     return f32x8(f32x8), codegen
 
 
-@intrinsic
+@_helper
 def select(typingctx, mask, if_true, if_false):
     """if_true where the mask holds, if_false elsewhere; what is not chosen may be NaN."""
 
@@ -211,7 +219,7 @@ def select(typingctx, mask, if_true, if_false):
     return f32x8(mask8, f32x8, f32x8), codegen
 
 
-@intrinsic
+@_helper
 def both(typingctx, first, second):
     """The mask of the lanes where both hold."""
 
@@ -221,7 +229,7 @@ def both(typingctx, first, second):
     return mask8(mask8, mask8), codegen
 
 
-@intrinsic
+@_helper
 def any_lane(typingctx, mask):
     """Whether the mask holds in at least one lane."""
 
@@ -232,7 +240,7 @@ def any_lane(typingctx, mask):
     return types.boolean(mask8), codegen
 
 
-@intrinsic
+@_helper
 def mask_bits(typingctx, mask):
     """The mask as the lowest eight bits of a uint64, lane 0 the lowest."""
 
@@ -243,7 +251,7 @@ def mask_bits(typingctx, mask):
     return types.uint64(mask8), codegen
 
 
-@intrinsic
+@_helper
 def lowest_bit(typingctx, bits):
     """Position of the lowest set bit of a uint64 other than 0."""
 
@@ -256,7 +264,7 @@ def lowest_bit(typingctx, bits):
     return types.int64(types.uint64), codegen
 
 
-@intrinsic
+@_helper
 def lane_sums(typingctx, a, b, c, d, e, f, g, h):
     """The sums of the lanes of eight vectors, in this order; each is added up as in :func:`lane_sum`."""
 
@@ -272,12 +280,12 @@ def lane_sums(typingctx, a, b, c, d, e, f, g, h):
 
         fours = [halved(args[i], args[i + 4], 4) for i in range(4)]  # a e, b f, c g, d h
         twos = [halved(fours[i], fours[i + 2], 2) for i in range(2)]  # a c e g, b d f h
-        return halved(*twos, 1)
+        return halved(twos[0], twos[1], 1)
 
     return f32x8(*([f32x8] * 8)), codegen
 
 
-@intrinsic
+@_helper
 def lane_sum(typingctx, a):
     """Sum of the lanes, always as ((0+4)+(2+6)) + ((1+5)+(3+7))."""
 
@@ -291,7 +299,7 @@ def lane_sum(typingctx, a):
     return types.float32(f32x8), codegen
 
 
-@intrinsic
+@_helper
 def exp2(typingctx, a):
     """2**a by a degree-5 polynomial on the fractional part; relative error 2e-7 for a in [-126, 127]."""
 

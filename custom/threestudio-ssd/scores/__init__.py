@@ -1,6 +1,6 @@
 """The published scores and one of ours: pure functions over named noise predictions, one file each."""
 
-from .branches import Branch, guided, predict_branches
+from .branches import Branch, Predictions, guided, predict_branches
 from .cds import CDS
 from .csd import CSD
 from .dds import DDS
@@ -8,12 +8,13 @@ from .dream_catalyst import DreamCatalyst
 from .focused_ssd import FocusedSSD
 from .nfsd import NFSD
 from .pds import PDS
+from .score import SCORES, Score, ScoreInputs, register_score
 from .sds import SDS
 from .ssd import SSD, ssd_paper
 from .ssd_instruct_pix2pix import SSDInstructPix2Pix
 from .vsd import VSD
 
-SCORES = {
+SCORES |= {
     "sds": SDS,
     "dds": DDS,
     "csd": CSD,
@@ -25,23 +26,3 @@ SCORES = {
     "ssd-ip2p": SSDInstructPix2Pix,
     "vsd": VSD,
 }
-"""Score classes by the name configs use."""
-
-__all__ = [
-    "CDS",
-    "CSD",
-    "DDS",
-    "NFSD",
-    "PDS",
-    "SCORES",
-    "SDS",
-    "SSD",
-    "VSD",
-    "Branch",
-    "DreamCatalyst",
-    "FocusedSSD",
-    "SSDInstructPix2Pix",
-    "guided",
-    "predict_branches",
-    "ssd_paper",
-]

@@ -7,16 +7,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+LatentsName = Literal["src", "tgt"]
+PromptName = Literal["src", "tgt", "null", "neg"]
+
 
 class Branch(NamedTuple):
-    """One noise prediction: whose latents are denoised, under whose prompt, with whose picture as condition."""
+    """One noise prediction: whose latents are denoised, under whose prompt, with whose image as condition."""
 
-    latents: Literal["src", "tgt"]
-    prompt: Literal["src", "tgt", "null", "neg"]
+    latents: LatentsName
+    prompt: PromptName
     image: Literal["none", "src"] = "none"
     """Image condition of InstructPix2Pix-style networks; other networks know only "none"."""
     network: Literal["frozen", "lora"] = "frozen"
     """The pretrained network, or VSD's, which has a LoRA that is trained beside the edit."""
+
+
+Predictions = Mapping[Branch, Float[Tensor, "b c zh zw"]]
+"""Evaluated noise predictions by branch."""
 
 
 def guided(
@@ -26,13 +33,13 @@ def guided(
     return eps_null + guidance_scale * (eps_cond - eps_null)
 
 
-def guidance_branches(latents: str, prompt: str, guidance_scale: float) -> tuple[Branch, ...]:
+def guidance_branches(latents: LatentsName, prompt: PromptName, guidance_scale: float) -> tuple[Branch, ...]:
     """What ``guided_prediction`` reads: no null prediction at a scale of 1, no other at 0."""
     return needed({Branch(latents, "null"): 1 - guidance_scale, Branch(latents, prompt): guidance_scale})
 
 
 def guided_prediction(
-    eps: Mapping[Branch, Tensor], latents: str, prompt: str, guidance_scale: float
+    eps: Predictions, latents: LatentsName, prompt: PromptName, guidance_scale: float
 ) -> Float[Tensor, "b c zh zw"]:
     """eps^s(latents, prompt), the guided prediction out of the evaluated ones."""
     if guidance_scale in (0, 1):
@@ -40,9 +47,9 @@ def guided_prediction(
     return guided(eps[Branch(latents, prompt)], eps[Branch(latents, "null")], guidance_scale)
 
 
-def weighted(eps: Mapping[Branch, Tensor], weights: Mapping[Branch, float]) -> Float[Tensor, "b c zh zw"]:
+def weighted(eps: Predictions, weights: Mapping[Branch, float]) -> Float[Tensor, "b c zh zw"]:
     """Sum of weight times prediction over the branches whose weight is not zero."""
-    return sum(weight * eps[branch] for branch, weight in weights.items() if weight != 0)
+    return sum((weight * eps[branch] for branch, weight in weights.items() if weight != 0), torch.zeros(()))
 
 
 def needed(weights: Mapping[Branch, float]) -> tuple[Branch, ...]:
@@ -67,13 +74,13 @@ def predict_branches(
         latents_noisy: Noisy latents by name ("src", "tgt"), one row a view.
         timesteps: One for each view.
         prompts: Embeddings by name, rows that can be concatenated with ``type(rows).cat``; b rows each.
-        image_condition: Picture latents for branches with ``image="src"``; zeros stand for "none".
+        image_condition: Image latents for branches with ``image="src"``; zeros stand for "none".
 
     Returns:
         The prediction of each branch.
 
     Raises:
-        ValueError: If a branch reads the source picture and there is no ``image_condition``.
+        ValueError: If a branch reads the source image and there is no ``image_condition``.
     """
     distinct = tuple(dict.fromkeys(branches))
     if not distinct:

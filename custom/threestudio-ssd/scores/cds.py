@@ -18,7 +18,7 @@ class CDS:
 
     At random places of each self-attention map, the source's feature has to find the target's feature of the same
     place among those of the other places. What is fed back to the latents is the gradient of this energy, through
-    the network. It does not vanish in general, not even where both pictures agree: it then holds places apart.
+    the network. It does not vanish in general, not even where both images agree: it then holds places apart.
     """
 
     weight: float = 3.0

@@ -1,16 +1,16 @@
 """Classifier score distillation, editing form."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
-from .branches import Branch, needed, weighted
+from .branches import Branch, Predictions, needed, weighted
+from .score import Score, ScoreInputs
 
 
 @dataclass(frozen=True)
-class CSD:
+class CSD(Score):
     """Classifier score distillation for editing (Yu et al. 2023, arXiv:2310.19415, Eq. 10).
 
     w_a (eps(z, y) - eps(z, null)) - w_b (eps(z, y_src) - eps(z, null)). Zero when both prompts and both weights agree;
@@ -35,5 +35,5 @@ class CSD:
     def branches(self) -> tuple[Branch, ...]:
         return needed(self.weights)
 
-    def __call__(self, eps: Mapping[Branch, Float[Tensor, "b c zh zw"]]) -> Float[Tensor, "b c zh zw"]:
+    def evaluate(self, eps: Predictions, inputs: ScoreInputs) -> Float[Tensor, "b c zh zw"]:
         return weighted(eps, self.weights)

@@ -1,19 +1,19 @@
 """DreamCatalyst."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
-from .branches import Branch
+from .branches import Branch, Predictions
 from .dds import DDS
+from .score import Score, ScoreInputs
 from .ssd import identity
 
 
 @dataclass(frozen=True)
-class DreamCatalyst:
+class DreamCatalyst(Score):
     """DreamCatalyst (Kim et al. 2024, arXiv:2407.11394): (delta + gamma t^(1/e)) delta-eps^s + w exp(t) (z - z_src).
 
     The text-conditioned delta, for Stable Diffusion; the authors' form on InstructPix2Pix, with five predictions, is
@@ -33,13 +33,7 @@ class DreamCatalyst:
     def branches(self) -> tuple[Branch, ...]:
         return DDS(self.guidance_scale).branches
 
-    def __call__(
-        self,
-        eps: Mapping[Branch, Float[Tensor, "b c zh zw"]],
-        *,
-        latents_tgt: Float[Tensor, "b c zh zw"],
-        latents_src: Float[Tensor, "b c zh zw"],
-        t_frac: Float[Tensor, "b 1 1 1"],
-    ) -> Float[Tensor, "b c zh zw"]:
-        edit_weight = self.delta + self.gamma * t_frac ** (1 / math.e)
-        return edit_weight * DDS(self.guidance_scale)(eps) + identity(self.id_weight, latents_tgt, latents_src, t_frac)
+    def evaluate(self, eps: Predictions, inputs: ScoreInputs) -> Float[Tensor, "b c zh zw"]:
+        edit_weight = self.delta + self.gamma * inputs.t_frac ** (1 / math.e)
+        pull = identity(self.id_weight, inputs.latents_tgt, inputs.latents_src, inputs.t_frac)
+        return edit_weight * DDS(self.guidance_scale)(eps) + pull

@@ -1,18 +1,18 @@
 """Focused SSD: stable score distillation that acts where the two prompts disagree, and rests on a null edit."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from .branches import Branch, needed
-from .ssd import identity
+from .branches import Branch, Predictions, needed
+from .score import Score, ScoreInputs
+from .ssd import noisy_identity
 
 
 @dataclass(frozen=True)
-class FocusedSSD:
+class FocusedSSD(Score):
     """SSD with two changes of this project's own; as many predictions as SSD, four (docs/findings.md has the evidence).
 
     - Its trajectory term compares both trajectories under the source prompt: eps(z, y_src) - eps(z_src, y_src), where
@@ -38,14 +38,7 @@ class FocusedSSD:
         wanted = {Branch("tgt", "null"): self.enhance_weight, Branch("src", "src"): self.cross_trajectory_weight}
         return needed(always | wanted)
 
-    def __call__(
-        self,
-        eps: Mapping[Branch, Float[Tensor, "b c zh zw"]],
-        *,
-        latents_noisy_tgt: Float[Tensor, "b c zh zw"],
-        latents_noisy_src: Float[Tensor, "b c zh zw"],
-        t_frac: Float[Tensor, "b 1 1 1"],
-    ) -> Float[Tensor, "b c zh zw"]:
+    def evaluate(self, eps: Predictions, inputs: ScoreInputs) -> Float[Tensor, "b c zh zw"]:
         target, source = eps[Branch("tgt", "tgt")], eps[Branch("tgt", "src")]
         edit = self.cross_prompt_weight * (target - source)
         if self.enhance_weight:
@@ -53,7 +46,7 @@ class FocusedSSD:
         score = focus(target - source) * edit
         if self.cross_trajectory_weight:
             score = score + self.cross_trajectory_weight * (source - eps[Branch("src", "src")])
-        return score + identity(self.id_weight, latents_noisy_tgt, latents_noisy_src, t_frac)
+        return score + noisy_identity(self.id_weight, inputs)
 
 
 def focus(difference: Float[Tensor, "b c zh zw"]) -> Float[Tensor, "b 1 zh zw"]:

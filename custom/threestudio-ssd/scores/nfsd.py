@@ -1,19 +1,19 @@
 """Noise-free score distillation."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .branches import Branch, needed, weighted
+from .branches import Branch, Predictions, needed, weighted
+from .score import Score, ScoreInputs
 
 NEG = Branch("tgt", "neg")
 
 
 @dataclass(frozen=True)
-class NFSD:
+class NFSD(Score):
     """Noise-free score distillation (Katzir et al. 2023, arXiv:2310.17590): delta_D + s delta_C.
 
     delta_C = eps(z, y) - eps(z, null); delta_D = eps(z, null), less eps(z, neg) from ``domain_timestep`` on.
@@ -41,10 +41,8 @@ class NFSD:
             return tuple(branch for branch in self.branches if branch != NEG)
         return self.branches
 
-    def __call__(
-        self, eps: Mapping[Branch, Float[Tensor, "b c zh zw"]], *, timesteps: Int[Tensor, "b"]
-    ) -> Float[Tensor, "b c zh zw"]:
+    def evaluate(self, eps: Predictions, inputs: ScoreInputs) -> Float[Tensor, "b c zh zw"]:
         without_neg = {branch: weight for branch, weight in self.weights.items() if branch != NEG}
         score = weighted(eps, without_neg)
-        is_low = (timesteps < self.domain_timestep).view(-1, 1, 1, 1)
+        is_low = (inputs.timesteps < self.domain_timestep).view(-1, 1, 1, 1)
         return score if is_low.all() else torch.where(is_low, score, score - eps[NEG])

@@ -1,17 +1,17 @@
 """Posterior distillation sampling."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
-from .branches import Branch
+from .branches import Branch, Predictions
 from .dds import DDS
+from .score import Score, ScoreInputs
 
 
 @dataclass(frozen=True)
-class PDS:
+class PDS(Score):
     """Posterior distillation sampling (Koo et al. 2023, arXiv:2311.13831, Eq. 14): psi (z - z_src) + chi delta-eps^s.
 
     psi = (sqrt(a') - gamma - delta sqrt(a)) / sigma and chi = gamma sqrt(1 - a) / (sqrt(a) sigma), with a, a' the
@@ -41,15 +41,7 @@ class PDS:
         sigma = ((1 - a_prev) * betas / (1 - a)).sqrt()
         return (a_prev.sqrt() - gamma - delta * a.sqrt()) / sigma, gamma * (1 - a).sqrt() / (a.sqrt() * sigma)
 
-    def __call__(
-        self,
-        eps: Mapping[Branch, Float[Tensor, "b c zh zw"]],
-        *,
-        latents_tgt: Float[Tensor, "b c zh zw"],
-        latents_src: Float[Tensor, "b c zh zw"],
-        alphas_cumprod: Float[Tensor, "b 1 1 1"],
-        alphas_cumprod_prev: Float[Tensor, "b 1 1 1"],
-        betas: Float[Tensor, "b 1 1 1"],
-    ) -> Float[Tensor, "b c zh zw"]:
-        psi, chi = self.coefficients(alphas_cumprod, alphas_cumprod_prev, betas)
-        return psi * (latents_tgt - latents_src) + chi * DDS(self.guidance_scale)(eps)
+    def evaluate(self, eps: Predictions, inputs: ScoreInputs) -> Float[Tensor, "b c zh zw"]:
+        alphas_cumprod_prev = inputs.alphas_cumprod_before(self.stride)
+        psi, chi = self.coefficients(inputs.alphas_cumprod, alphas_cumprod_prev, inputs.betas)
+        return psi * (inputs.latents_tgt - inputs.latents_src) + chi * DDS(self.guidance_scale)(eps)

@@ -1,6 +1,5 @@
 """Score distillation sampling."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .branches import Branch, guidance_branches, guided_prediction
+from .branches import Branch, Predictions, guidance_branches, guided_prediction
+from .score import Score, ScoreInputs
 
 Weighting = Literal["sigma2", "uniform", "fantasia3d"]
 
@@ -22,7 +22,7 @@ def noise_weight(weighting: Weighting, alphas_cumprod: Float[Tensor, "b 1 1 1"])
 
 
 @dataclass(frozen=True)
-class SDS:
+class SDS(Score):
     """Score distillation sampling (Poole et al. 2022, arXiv:2209.14988, Eq. 3): w(t) (eps^s(z, y) - noise).
 
     Does not vanish anywhere in general: the noise is random, the prediction is not; only its mean over noise can.
@@ -37,12 +37,6 @@ class SDS:
     def branches(self) -> tuple[Branch, ...]:
         return guidance_branches("tgt", "tgt", self.guidance_scale)
 
-    def __call__(
-        self,
-        eps: Mapping[Branch, Float[Tensor, "b c zh zw"]],
-        *,
-        noise: Float[Tensor, "b c zh zw"],
-        alphas_cumprod: Float[Tensor, "b 1 1 1"],
-    ) -> Float[Tensor, "b c zh zw"]:
-        difference = guided_prediction(eps, "tgt", "tgt", self.guidance_scale) - noise
-        return noise_weight(self.weighting, alphas_cumprod) * difference
+    def evaluate(self, eps: Predictions, inputs: ScoreInputs) -> Float[Tensor, "b c zh zw"]:
+        difference = guided_prediction(eps, "tgt", "tgt", self.guidance_scale) - inputs.noise
+        return noise_weight(self.weighting, inputs.alphas_cumprod) * difference

@@ -1,17 +1,17 @@
 """Stable score distillation: the paper's own score."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .branches import Branch, needed, weighted
+from .branches import Branch, Predictions, needed, weighted
+from .score import Score, ScoreInputs
 
 
 @dataclass(frozen=True)
-class SSD:
+class SSD(Score):
     """Stable score distillation (Zhu et al. 2025, arXiv:2507.09168, Eqs. 6-9).
 
     Cross-prompt w_p (eps(z, y) - eps(z, y_src)), cross-trajectory w_t (eps(z, y_src) - eps(z_src, null)), prompt
@@ -44,18 +44,11 @@ class SSD:
     def branches(self) -> tuple[Branch, ...]:
         return needed(self.weights)
 
-    def __call__(
-        self,
-        eps: Mapping[Branch, Float[Tensor, "b c zh zw"]],
-        *,
-        latents_noisy_tgt: Float[Tensor, "b c zh zw"] | None = None,
-        latents_noisy_src: Float[Tensor, "b c zh zw"] | None = None,
-        t_frac: Float[Tensor, "b 1 1 1"] | None = None,
-    ) -> Float[Tensor, "b c zh zw"]:
+    def evaluate(self, eps: Predictions, inputs: ScoreInputs) -> Float[Tensor, "b c zh zw"]:
         score = weighted(eps, self.weights)
         if self.id_weight == 0:
             return score
-        return score + identity(self.id_weight, latents_noisy_tgt, latents_noisy_src, t_frac)
+        return score + noisy_identity(self.id_weight, inputs)
 
 
 def identity(
@@ -66,6 +59,11 @@ def identity(
 ) -> Float[Tensor, "b c zh zw"]:
     """ID regularisation weight exp(t) (z - z_src): Eq. 8 of SSD on noisy latents, DreamCatalyst's on clean ones."""
     return weight * torch.exp(t_frac) * (latents_tgt - latents_src)
+
+
+def noisy_identity(weight: float, inputs: ScoreInputs) -> Float[Tensor, "b c zh zw"]:
+    """``identity`` on noisy latents."""
+    return identity(weight, inputs.latents_noisy_tgt, inputs.latents_noisy_src, inputs.t_frac)
 
 
 def ssd_paper() -> SSD:

@@ -1,17 +1,17 @@
 """Stable score distillation on InstructPix2Pix."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
-from .branches import Branch, needed, weighted
-from .ssd import identity
+from .branches import Branch, Predictions, needed, weighted
+from .score import Score, ScoreInputs
+from .ssd import noisy_identity
 
 
 @dataclass(frozen=True)
-class SSDInstructPix2Pix:
+class SSDInstructPix2Pix(Score):
     """SSD on an instruction-following network (Zhu et al. 2025, arXiv:2507.09168, Eq. 10 minus the source's).
 
     s_T (eps(z, c_I, c_T) - eps(z, c_I, null)) + s_I (eps(z, c_I, null) - eps(z)) + eps(z) - eps(z_src), plus the ID
@@ -41,12 +41,5 @@ class SSDInstructPix2Pix:
     def branches(self) -> tuple[Branch, ...]:
         return needed(self.weights)
 
-    def __call__(
-        self,
-        eps: Mapping[Branch, Float[Tensor, "b c zh zw"]],
-        *,
-        latents_noisy_tgt: Float[Tensor, "b c zh zw"],
-        latents_noisy_src: Float[Tensor, "b c zh zw"],
-        t_frac: Float[Tensor, "b 1 1 1"],
-    ) -> Float[Tensor, "b c zh zw"]:
-        return weighted(eps, self.weights) + identity(self.id_weight, latents_noisy_tgt, latents_noisy_src, t_frac)
+    def evaluate(self, eps: Predictions, inputs: ScoreInputs) -> Float[Tensor, "b c zh zw"]:
+        return weighted(eps, self.weights) + noisy_identity(self.id_weight, inputs)

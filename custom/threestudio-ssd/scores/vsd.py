@@ -1,22 +1,22 @@
 """Variational score distillation, editing form."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
-from .branches import Branch, guidance_branches, guided_prediction
+from .branches import Branch, Predictions, guidance_branches, guided_prediction
+from .score import Score, ScoreInputs
 from .sds import Weighting, noise_weight
 
 LORA = Branch("tgt", "tgt", network="lora")
 
 
 @dataclass(frozen=True)
-class VSD:
+class VSD(Score):
     """Variational score distillation (Wang et al. 2023, arXiv:2305.16213, Eq. 9): w(t) (eps^s(z, y) - eps_lora(z, y)).
 
-    eps_lora is the network with a LoRA that learns, a step at a time, to denoise the pictures of the edit itself; an
+    eps_lora is the network with a LoRA that learns, a step at a time, to denoise the images of the edit itself; an
     edit starts from the source scene and an untrained LoRA, which changes nothing. Zero where the LoRA predicts
     what guidance does: with s = 1 before any training, later wherever it has caught up. No source latents anywhere,
     so nothing holds the identity; no camera embedding, since prompts of an edit name no view.
@@ -34,8 +34,6 @@ class VSD:
     def branches(self) -> tuple[Branch, ...]:
         return (*guidance_branches("tgt", "tgt", self.guidance_scale), LORA)
 
-    def __call__(
-        self, eps: Mapping[Branch, Float[Tensor, "b c zh zw"]], *, alphas_cumprod: Float[Tensor, "b 1 1 1"]
-    ) -> Float[Tensor, "b c zh zw"]:
+    def evaluate(self, eps: Predictions, inputs: ScoreInputs) -> Float[Tensor, "b c zh zw"]:
         difference = guided_prediction(eps, "tgt", "tgt", self.guidance_scale) - eps[LORA]
-        return noise_weight(self.weighting, alphas_cumprod) * difference
+        return noise_weight(self.weighting, inputs.alphas_cumprod) * difference

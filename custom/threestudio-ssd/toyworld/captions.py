@@ -37,8 +37,9 @@ def random_caption(attributes: Attributes, rng: np.random.Generator) -> str:
 def parse_caption(caption: str) -> dict[str, str]:
     """Attribute values that a caption names; plain and day are not inferred from silence."""
     words = re.findall(r"[a-z]+", caption.lower())
-    back = {synonym: name for name, synonyms in SYNONYMS.items() for synonym in synonyms} | {"daylight": "day"}
-    words = [back.get(word, word) for word in words]
+    back: dict[str, str] = {synonym: name for name, synonyms in SYNONYMS.items() for synonym in synonyms}
+    back["daylight"] = "day"
+    words = [back[word] if word in back else word for word in words]
     return {name: word for name, values in ATTRIBUTES.items() for word in words if word in values}
 
 

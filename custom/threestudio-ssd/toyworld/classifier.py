@@ -1,4 +1,4 @@
-"""The judge of toy edits: which object, colour, pattern, ground and time of day does a picture show?"""
+"""The judge of toy edits: which object, colour, pattern, ground and time of day does an image show?"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,15 +11,17 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..errors import ConfigError, first_line
+from ..files import sha256
+from ..pretrained import DATA
 from .vocabulary import ATTRIBUTES
 
 IMAGE_SIZE = 64
 WEIGHTS_NAME = "classifier.safetensors"
-DEFAULT_FOLDER = Path(__file__).resolve().parents[3] / "data" / "tiny-classifier"
+DEFAULT_FOLDER = DATA / "tiny-classifier"
 
 
 class AttributeReading(NamedTuple):
-    """What the classifier reads of one attribute in a stack of pictures."""
+    """What the classifier reads of one attribute in a stack of images."""
 
     logits: Float[Tensor, "b k"]
     labels: Int[Tensor, " b"]
@@ -53,17 +55,17 @@ class AttributeClassifier(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(256, len(words)) for name, words in ATTRIBUTES.items()})
 
     def forward(self, images: Float[Tensor, "b 3 64 64"]) -> dict[str, Float[Tensor, "b k"]]:
-        """Logits of every attribute's words for pictures in [0, 1] of the network's size."""
+        """Logits of every attribute's words for images in [0, 1] of the network's size."""
         maps = self.features(2 * images - 1)
         pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)
         return {name: head(pooled) for name, head in self.heads.items()}
 
     @torch.no_grad()
     def read(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, AttributeReading]:
-        """What pictures of any size show.
+        """What images of any size show.
 
         Args:
-            images: Pictures in [0, 1]; resized to 64x64 (antialiased) if they have another size.
+            images: Images in [0, 1]; resized to 64x64 (antialiased) if they have another size.
 
         Returns:
             Attribute name -> logits, labels (indices into ``ATTRIBUTES[name]``) and words.
@@ -79,8 +81,13 @@ class AttributeClassifier(nn.Module):
         return readings
 
 
+def classifier_checksum() -> str:
+    """sha256 of the classifier's weights, for benchmarks that keep what it read."""
+    return sha256(DEFAULT_FOLDER / WEIGHTS_NAME)
+
+
 def load_classifier(path: str | Path = DEFAULT_FOLDER, device: str = "cpu"):
-    """Load the trained classifier as a function of pictures.
+    """Load the trained classifier as a function of images.
 
     Args:
         path: Its folder or its safetensors file.

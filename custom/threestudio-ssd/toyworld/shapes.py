@@ -10,14 +10,8 @@ import numpy as np
 BODY = (-1.0, -1.0, -1.0)
 """Colour of a part that takes the scene's object colour and pattern."""
 
-BLACK, ROOF, BARK, CREAM, CARROT, GLASS = (
-    (0.07, 0.07, 0.08),
-    (0.36, 0.13, 0.08),
-    (0.40, 0.25, 0.12),
-    (0.93, 0.88, 0.76),
-    (0.95, 0.45, 0.08),
-    (0.22, 0.27, 0.33),
-)
+BLACK, ROOF, BARK = (0.07, 0.07, 0.08), (0.36, 0.13, 0.08), (0.40, 0.25, 0.12)
+CREAM, CARROT, GLASS = (0.93, 0.88, 0.76), (0.95, 0.45, 0.08), (0.22, 0.27, 0.33)
 
 
 @dataclass(frozen=True)
@@ -175,16 +169,8 @@ def _car(rng, n):
 
 
 SHAPES = {
-    "ball": _ball,
-    "cube": _cube,
-    "cone": _cone,
-    "cylinder": _cylinder,
-    "donut": _donut,
-    "mushroom": _mushroom,
-    "snowman": _snowman,
-    "tree": _tree,
-    "house": _house,
-    "car": _car,
+    shape.__name__[1:]: shape
+    for shape in (_ball, _cube, _cone, _cylinder, _donut, _mushroom, _snowman, _tree, _house, _car)
 }
 
 

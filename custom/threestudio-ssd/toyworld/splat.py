@@ -1,12 +1,12 @@
 """Toy scenes and cameras in the types of the rest of the project."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..cameras import Cameras
+from ..files import write_json
 from ..gaussians import Gaussians
 from ..gaussians.sh import sh0_from_rgbs
 from .world import ToyCamera, ToyScene
@@ -26,7 +26,7 @@ def to_gaussians(scene: ToyScene) -> Gaussians:
 
 
 def to_cameras(cameras: list[ToyCamera], width: int, height: int) -> Cameras:
-    """Toy cameras at one picture size, pixels; named view_000, view_001, ..."""
+    """Toy cameras at one image size, pixels; named view_000, view_001, ..."""
     count = len(cameras)
     return Cameras(
         viewmats=torch.from_numpy(np.stack([camera.viewmat for camera in cameras])),
@@ -42,16 +42,11 @@ def save_cameras_json(cameras: Cameras, path: Path) -> None:
     entries = []
     for index, (viewmat, K) in enumerate(zip(cameras.viewmats.double(), cameras.Ks.double(), strict=True)):
         to_world = torch.linalg.inv(viewmat)
-        entries.append(
-            {
-                "id": index,
-                "img_name": cameras.names[index],
-                "width": int(cameras.widths[index]),
-                "height": int(cameras.heights[index]),
-                "position": [round(float(value), 6) for value in to_world[:3, 3]],
-                "rotation": [[round(float(value), 8) for value in row] for row in to_world[:3, :3]],
-                "fx": round(float(K[0, 0]), 4),
-                "fy": round(float(K[1, 1]), 4),
-            }
-        )
-    Path(path).write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+        entries.append({
+            "id": index, "img_name": cameras.names[index],
+            "width": int(cameras.widths[index]), "height": int(cameras.heights[index]),
+            "position": [round(float(value), 6) for value in to_world[:3, 3]],
+            "rotation": [[round(float(value), 8) for value in row] for row in to_world[:3, :3]],
+            "fx": round(float(K[0, 0]), 4), "fy": round(float(K[1, 1]), 4),
+        })  # fmt: skip
+    write_json(path, entries)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -19,9 +20,8 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 def token_ids(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Int[Tensor, "b l"]:
     """Token ids of captions or instructions, padded to the embedded models' length."""
-    return tokenizer(
-        list(texts), padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
-    ).input_ids
+    length = {"padding": "max_length", "max_length": MAX_TOKENS, "truncation": True}
+    return tokenizer(list(texts), **length, return_tensors="pt").input_ids
 
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -34,23 +34,18 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     words = [values[rng.integers(len(values))] for _ in range(8000) for values in ATTRIBUTES.values()]
     captions = [random_caption(Attributes(*words[i : i + 5]), rng) for i in range(0, len(words), 5)]
     bpe = Tokenizer(models.BPE(unk_token=_END, end_of_word_suffix="</w>", continuing_subword_prefix=""))
-    bpe.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    words_and_signs = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(words_and_signs), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+    spaces = normalizers.Replace(Regex(r"\s+"), " ")
+    bpe.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
+    words_and_signs = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+    pieces = pre_tokenizers.Split(words_and_signs, behavior="removed", invert=True)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=2000, min_frequency=1, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
     )
     bpe.train_from_iterator(captions, trainer)
-    merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
+    merges: list[Any] = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
     symbols = sorted(alphabet) + [f"{char}</w>" for char in sorted(alphabet)]
     symbols += [left + right for left, right in merges]
     vocab = {symbol: index for index, symbol in enumerate(dict.fromkeys([*symbols, _START, _END]))}

@@ -1,6 +1,7 @@
 """The words of the toy world and what they look like: objects, colours, patterns, grounds, times of day."""
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, SupportsInt
 
 OBJECTS = ("ball", "cube", "cone", "cylinder", "donut", "mushroom", "snowman", "tree", "house", "car")
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
@@ -60,11 +61,17 @@ class Attributes(NamedTuple):
     ground: str = "grass"
     time: str = "day"
 
+    @classmethod
+    def from_words(cls, words: str) -> "Attributes":
+        """The scene of five words: colour, pattern, object, ground, time of day."""
+        color, pattern, thing, ground, time = words.split()
+        return cls(thing, color, pattern, ground, time)
+
     def labels(self) -> tuple[int, ...]:
         """Index of each word in its list, in the order object, color, pattern, ground, time."""
         return tuple(ATTRIBUTES[name].index(getattr(self, name)) for name in ATTRIBUTES)
 
     @classmethod
-    def from_labels(cls, labels) -> "Attributes":
+    def from_labels(cls, labels: Iterable[SupportsInt]) -> "Attributes":
         """Inverse of :meth:`labels`."""
         return cls(*(words[int(label)] for words, label in zip(ATTRIBUTES.values(), labels, strict=True)))

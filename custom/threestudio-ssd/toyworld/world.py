@@ -78,14 +78,14 @@ def build_scene(attributes: Attributes, seed: int, *, has_object: bool = True) -
     sigma = np.concatenate([np.full(len(points), OBJECT_SIGMA * size), ground_sigma, np.full(len(sky), SKY_SIGMA)])
     parts = np.repeat([PART_OBJECT, PART_GROUND, PART_SKY], [len(points), len(ground), len(sky)])
     all_rgbs = np.concatenate([rgbs, ground_rgbs * light.light_rgb, np.broadcast_to(light.sky_rgb, sky.shape)])
-    shown = slice(None) if has_object else slice(len(points), None)
+    kept = slice(None) if has_object else slice(len(points), None)
     return ToyScene(
-        means=means.astype(np.float32)[shown],
-        scales=(sigma[:, None] * [1, 1, FLATNESS]).astype(np.float32)[shown],
-        quats=_quats_from_normals(all_normals).astype(np.float32)[shown],
-        opacities=np.full(len(means), OPACITY, np.float32)[shown],
-        rgbs=np.clip(all_rgbs, 0.0, 1.0).astype(np.float32)[shown],
-        parts=parts.astype(np.int64)[shown],
+        means=means.astype(np.float32)[kept],
+        scales=(sigma[:, None] * [1, 1, FLATNESS]).astype(np.float32)[kept],
+        quats=_quats_from_normals(all_normals).astype(np.float32)[kept],
+        opacities=np.full(len(means), OPACITY, np.float32)[kept],
+        rgbs=np.clip(all_rgbs, 0.0, 1.0).astype(np.float32)[kept],
+        parts=parts.astype(np.int64)[kept],
     )
 
 

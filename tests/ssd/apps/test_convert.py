@@ -1,5 +1,6 @@
 """``--run convert IN OUT``."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -8,32 +9,34 @@ from omegaconf import OmegaConf
 
 import threestudio
 from threestudio.apps import start
-from threestudio_ssd.apps.convert import Convert, convert
+from threestudio_ssd.apps.convert import Convert
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.gaussians import load_gaussians
+from threestudio_ssd.gaussians.io import SceneFormatWarning, convert_gaussians, load_gaussians
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "formats"
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".splat", ".spz", ".sog"])
 def test_every_format_can_be_written(suffix, tmp_path):
-    convert(GOLDEN / "sh3.ply", tmp_path / f"scene{suffix}")
+    loses_views = pytest.warns(SceneFormatWarning, match="no view-dependent colour")
+    with loses_views if suffix == ".splat" else contextlib.nullcontext():
+        convert_gaussians(GOLDEN / "sh3.ply", tmp_path / f"scene{suffix}")
     assert len(load_gaussians(tmp_path / f"scene{suffix}")) == 1000
 
 
 def test_compressed_ply_is_put_in_spatial_order_and_its_error_is_that_of_other_programs(tmp_path):
-    convert(GOLDEN / "sh3.ply", tmp_path / "scene.compressed.ply")
+    convert_gaussians(GOLDEN / "sh3.ply", tmp_path / "scene.compressed.ply")
     ours, truth = load_gaussians(tmp_path / "scene.compressed.ply"), load_gaussians(GOLDEN / "sh3.ply")
     assert torch.cdist(ours.means, truth.means).amin(dim=1).max() < 0.011
     theirs = load_gaussians(GOLDEN / "sh3.compressed.ply")
     mean_of = [torch.cdist(scene.means, truth.means).amin(dim=1).mean() for scene in (ours, theirs)]
     assert mean_of[0] < 1.2 * mean_of[1]
-    convert(GOLDEN / "sh3.compressed.ply", tmp_path / "again.compressed.ply")
+    convert_gaussians(GOLDEN / "sh3.compressed.ply", tmp_path / "again.compressed.ply")
     assert torch.equal(load_gaussians(tmp_path / "again.compressed.ply").means, theirs.means)
 
 
 def test_half_turn(tmp_path):
-    convert(GOLDEN / "sh3_v4_declared_rdf.spz", tmp_path / "upright.ply", half_turn=True)
+    convert_gaussians(GOLDEN / "sh3_v4_declared_rdf.spz", tmp_path / "upright.ply", half_turn=True)
     upright, truth = load_gaussians(tmp_path / "upright.ply"), load_gaussians(GOLDEN / "sh3.ply")
     assert torch.allclose(upright.means, truth.means, atol=2e-4)
 

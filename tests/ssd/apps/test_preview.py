@@ -5,7 +5,7 @@ import torch
 from tests.edit_world import experiment, toy_cameras, write_world
 from threestudio import apps
 from threestudio_ssd.gaussians.io import load_gaussians
-from threestudio_ssd.masks import MaskConfig, load_selection, select
+from threestudio_ssd.masks import MaskConfig, find_selection, load_selection
 
 
 def test_previews_are_written_and_no_model_is_needed(tmp_path):
@@ -16,7 +16,9 @@ def test_previews_are_written_and_no_model_is_needed(tmp_path):
     save = tmp_path / "out" / "smoke" / "look" / "save"
     assert len(list((save / "mask").glob("*.png"))) == len(list((world / "masks").glob("*.png")))
     source, cameras = load_gaussians(world / "scene.ply"), toy_cameras()
-    expected = select(MaskConfig(picture=str(world / "masks")), source, cameras, cameras, torch.zeros(3))
+    expected = find_selection(
+        MaskConfig(picture=str(world / "masks")), source, cameras, cameras, torch.zeros(3)
+    ).is_selected
     assert torch.equal(load_selection(save / "selection.npy", len(source)), expected)
     again = experiment(world, tmp_path / "out", **{"mask.picture": "", "mask.saved": save / "selection.npy"})
     assert apps.start("preview", again, [f"out={tmp_path / 'again'}"]) == 0

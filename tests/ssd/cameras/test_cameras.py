@@ -54,7 +54,7 @@ def test_resized_and_cropped_move_pixels_as_they_should(cameras):
     assert torch.allclose(pixels(cameras.resized(32, 96), points), before * torch.tensor([0.5, 2.0]), atol=1e-4)
     assert torch.allclose(pixels(cameras.scaled(0.5), points), before * 0.5, atol=1e-4)
     assert torch.allclose(pixels(cameras.cropped(5, -3, 20, 30), points), before - torch.tensor([5.0, -3]), atol=1e-4)
-    square = cameras.squared()
+    square = cameras.cropped(8, 0, 48, 48)
     assert square.widths.tolist() == square.heights.tolist() == [48] * 4
     assert torch.allclose(pixels(square, points), before - torch.tensor([8.0, 0]), atol=1e-4)
     each = cameras.cropped(torch.tensor([0, 1, 2, 3]), 0, 10, torch.tensor([5, 6, 7, 8]))

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.edit_world import toy_cameras, toy_parts
-from threestudio_ssd.data import GSViews
 from threestudio_ssd.data.crop import bounds_of, crop_to_selection, window
+from threestudio_ssd.data.modules import GSViews
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.rendering import coverage, render
 
@@ -86,11 +86,11 @@ def test_the_data_module_cuts_when_asked_and_keeps_sizes_apart(toy):
         "render_size": 40,
     }
     plain = GSViews(keys)
-    views = plain.views(gaussians, 64, 8)
+    views = plain.plan.views(gaussians, 64, 8)
     assert views.size == (64, 64)
     assert views.train.widths.tolist() == [40] * 4
-    assert plain.cropped(views, gaussians, is_small) is views
-    cut = GSViews({**keys, "crop": "selection"}).cropped(views, gaussians, is_small)
+    assert plain.plan.cropped(views, gaussians, is_small) is views
+    cut = GSViews({**keys, "crop": "selection"}).plan.cropped(views, gaussians, is_small)
     assert cut.size == (64, 64)
     assert cut.train.widths.tolist() == [40] * 4
     assert (cut.train.Ks[:, 0, 0] > 1.5 * views.train.Ks[:, 0, 0]).all()

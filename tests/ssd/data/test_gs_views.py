@@ -5,7 +5,7 @@ import torch
 
 from tests.edit_world import toy_cameras, toy_parts
 from threestudio_ssd.cameras import concatenate
-from threestudio_ssd.data import GSViews
+from threestudio_ssd.data.modules import GSViews
 from threestudio_ssd.toyworld.splat import save_cameras_json
 
 
@@ -22,8 +22,8 @@ def capture(tmp_path):
 
 def test_an_orbit_where_there_are_no_cameras(gaussians):
     data = GSViews({"num_train_views": 10, "num_test_views": 3, "test_size": 40, "video_frames": 5})
-    views = data.views(gaussians, model_size=64, size_multiple=8)
-    assert data.capture is None
+    views = data.plan.views(gaussians, model_size=64, size_multiple=8)
+    assert data.plan.capture is None
     assert (len(views.train), len(views.test), len(views.video)) == (10, 3, 5)
     assert views.train.widths.tolist() == views.train.heights.tolist() == [64] * 10
     assert views.test.widths.tolist() == views.video.heights.tolist()[:3] == [40] * 3
@@ -32,7 +32,7 @@ def test_an_orbit_where_there_are_no_cameras(gaussians):
 
 def test_the_orbit_s_keys_are_followed(gaussians):
     keys = {"center": [0.0, 0.0, 1.0], "radius": 4.0, "up": "+z", "elevation_deg": [30.0, 30.0], "fov_y_deg": 60.0}
-    views = GSViews({**keys, "radius_scale": [1.0, 1.0], "size": 32}).views(gaussians, 64, 8)
+    views = GSViews({**keys, "radius_scale": [1.0, 1.0], "size": 32}).plan.views(gaussians, 64, 8)
     away = views.train.centers - torch.tensor([0.0, 0.0, 1.0])
     torch.testing.assert_close(away.norm(dim=1), torch.full((96,), 4.0), atol=1e-4, rtol=0)
     torch.testing.assert_close(away[:, 2], torch.full((96,), 2.0), atol=1e-4, rtol=0)
@@ -42,19 +42,19 @@ def test_the_orbit_s_keys_are_followed(gaussians):
 
 def test_a_capture_s_own_cameras_train_and_its_orbit_is_held_out(gaussians, capture):
     data = GSViews({"cameras": capture, "num_train_views": 6, "num_test_views": 4, "test_size": 48, "video_frames": 0})
-    views = data.views(gaussians, model_size=32, size_multiple=8)
-    assert set(views.train.names) <= set(data.capture.names)
+    views = data.plan.views(gaussians, model_size=32, size_multiple=8)
+    assert set(views.train.names) <= set(data.plan.capture.names)
     assert len(views.train) == 6
     assert (int(views.train.widths[0]), int(views.train.heights[0])) == (48, 32)
     assert len(views.test) == 4
     assert len(views.video) == 0
-    distances = torch.cdist(views.test.centers, data.capture.centers)
+    distances = torch.cdist(views.test.centers, data.plan.capture.centers)
     assert distances.min() > 0.05
     assert (views.test.centers - torch.tensor([0.0, 0.0, 0.9])).norm(dim=1).sub(5.4).abs().max() < 0.05
 
 
 def test_sides_are_rounded_to_what_the_model_takes(gaussians, capture):
-    views = GSViews({"cameras": capture, "size": 50}).views(gaussians, 64, 16)
+    views = GSViews({"cameras": capture, "size": 50}).plan.views(gaussians, 64, 16)
     assert (int(views.train.widths[0]), int(views.train.heights[0])) == (80, 48)
 
 
@@ -66,7 +66,7 @@ def test_portrait_and_landscape_views_get_one_size_without_being_squashed(gaussi
     mixed = concatenate([tall[row] if row % 3 == 1 else wide[row] for row in range(16)])
     save_cameras_json(mixed, tmp_path / "cameras.json")
     data = GSViews({"cameras": str(tmp_path / "cameras.json"), "size": shorter, "test_size": 51, "video_frames": 3})
-    train = data.views(gaussians, 64, multiple).train
+    train = data.plan.views(gaussians, 64, multiple).train
     assert train.widths.unique().tolist() == [round(shorter * 4 / 3 / multiple) * multiple]
     assert train.heights.unique().tolist() == [round(shorter / multiple) * multiple]
     assert len(train) == 16
@@ -75,7 +75,7 @@ def test_portrait_and_landscape_views_get_one_size_without_being_squashed(gaussi
     torch.testing.assert_close(train.Ks[:, 1, 2], train.heights / 2)
     one_side = concatenate([mixed[0], mixed[1], mixed[2]])
     save_cameras_json(one_side, tmp_path / "cameras.json")
-    views = GSViews({"cameras": str(tmp_path / "cameras.json"), "test_size": 51, "video_frames": 3}).views(
+    views = GSViews({"cameras": str(tmp_path / "cameras.json"), "test_size": 51, "video_frames": 3}).plan.views(
         gaussians, 64, multiple
     )
     for cameras in (views.train, views.test, views.video):
@@ -84,7 +84,7 @@ def test_portrait_and_landscape_views_get_one_size_without_being_squashed(gaussi
 
 
 def test_an_orbit_beside_a_capture(gaussians, capture):
-    views = GSViews({"cameras": capture, "views": "orbit", "num_train_views": 5}).views(gaussians, 32, 8)
+    views = GSViews({"cameras": capture, "views": "orbit", "num_train_views": 5}).plan.views(gaussians, 32, 8)
     assert views.train.names[0].startswith("orbit")
     assert views.train.widths[0] == views.train.heights[0] == 32
 
@@ -92,17 +92,17 @@ def test_an_orbit_beside_a_capture(gaussians, capture):
 def test_a_capture_from_one_side_is_tested_on_itself(gaussians, tmp_path):
     save_cameras_json(toy_cameras(24)[:9], tmp_path / "cameras.json")
     data = GSViews({"cameras": str(tmp_path / "cameras.json"), "num_test_views": 3, "test_size": 40, "video_frames": 4})
-    views = data.views(gaussians, 32, 8)
+    views = data.plan.views(gaussians, 32, 8)
     assert views.test.names == ["view_000", "view_004", "view_008"]
     assert len(views.video) == 4
-    assert set(views.video.names) <= set(data.capture.names)
+    assert set(views.video.names) <= set(data.plan.capture.names)
     no_video = GSViews({"cameras": str(tmp_path / "cameras.json"), "video_frames": 0})
-    assert len(no_video.views(gaussians, 32, 8).video) == 0
+    assert len(no_video.plan.views(gaussians, 32, 8).video) == 0
 
 
 def test_the_same_seed_gives_the_same_views(gaussians, capture):
     first, same, other = (
-        GSViews({"cameras": capture, "num_train_views": 6, "seed": seed}).views(gaussians, 32, 8).train.names
+        GSViews({"cameras": capture, "num_train_views": 6, "seed": seed}).plan.views(gaussians, 32, 8).train.names
         for seed in (0, 0, 1)
     )
     assert first == same

@@ -9,7 +9,7 @@ import torch
 
 from threestudio.errors import ConfigError
 from threestudio_ssd.cameras import load_cameras
-from threestudio_ssd.data import GSViews, PhotosData
+from threestudio_ssd.data.modules import GSViews, PhotosData
 from threestudio_ssd.errors import SceneFormatError
 from threestudio_ssd.neighbors import Neighbors
 
@@ -19,7 +19,7 @@ TURN = [[0, -1, 0, 0.3], [1, 0, 0, -0.2], [0, 0, 1, 0.1]]
 
 
 def data(cameras, **keys):
-    return PhotosData({"cameras": str(cameras), **keys})
+    return PhotosData({"cameras": str(cameras), **keys}).capture
 
 
 def nerfstudio_folder(folder):
@@ -70,10 +70,11 @@ def test_every_world_of_a_nerfstudio_capture_can_be_asked_for(kind, world, tmp_p
         "file": colmap @ applied.T,
         "training": 0.25 * (colmap @ matrix.T + shift[:, 0]),
     }
-    torch.testing.assert_close(module.capture.centers, expected.get(world, expected["training"]), atol=1e-4, rtol=1e-4)
+    plan = module.plan if kind is GSViews else module.capture
+    torch.testing.assert_close(plan.capture.centers, expected.get(world, expected["training"]), atol=1e-4, rtol=1e-4)
     if kind is PhotosData:
-        points, _ = module.points()
-        seen = module.capture.viewmats[0] @ torch.cat([points, torch.ones(len(points), 1)], dim=1).T
+        points, _ = plan.points()
+        seen = plan.capture.viewmats[0] @ torch.cat([points, torch.ones(len(points), 1)], dim=1).T
         assert (seen[2] > 0).float().mean() > 0.9
         here = data(folder, world="colmap")
         before = here.capture.viewmats[0] @ torch.cat([here.points()[0], torch.ones(len(points), 1)], dim=1).T

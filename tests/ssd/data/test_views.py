@@ -68,9 +68,9 @@ def test_held_out_views_and_turntable():
 @pytest.mark.parametrize(("num_views", "batch_size"), [(6, 1), (6, 2), (7, 3), (3, 5), (1, 2)])
 def test_each_view_is_shown_once_a_round(num_views, batch_size):
     steps = num_views * 4
-    shown = torch.cat([view_order(num_views, step, batch_size, seed=0) for step in range(steps)])
-    assert shown.dtype == torch.int64
-    rounds = shown.reshape(-1, num_views)
+    order = torch.cat([view_order(num_views, step, batch_size, seed=0) for step in range(steps)])
+    assert order.dtype == torch.int64
+    rounds = order.reshape(-1, num_views)
     assert all(sorted(turn.tolist()) == list(range(num_views)) for turn in rounds)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from threestudio_ssd.diffusion import FreeU, random_backbone
-from threestudio_ssd.diffusion.architectures import ARCHITECTURES
+from threestudio_ssd.diffusion.costs.architectures import ARCHITECTURES
 from threestudio_ssd.diffusion.freeu import apply_freeu, hidden_channels, low_frequencies
 from threestudio_ssd.errors import ConfigError
 

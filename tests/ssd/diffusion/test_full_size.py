@@ -6,8 +6,23 @@ import pytest
 import torch
 
 from threestudio_ssd.diffusion import Backbone, load_backbone
+from threestudio_ssd.diffusion.costs import ARCHITECTURES
 from threestudio_ssd.diffusion.models import save_components
-from threestudio_ssd.diffusion.random import full_size_components
+from threestudio_ssd.diffusion.random import assembled
+
+
+def full_size_components(name, dtype, seed=0):
+    """A published architecture at its full size, with random weights: what a real model costs, without a download."""
+    architecture = ARCHITECTURES[name]
+    default = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(dtype)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network, vae, texts = architecture.make_network(), architecture.make_vae(), architecture.make_texts()
+    finally:
+        torch.set_default_dtype(default)
+    return assembled(architecture.family, network, vae, texts, architecture.scheduler, f"random-{name}")
 
 
 def one_step(backbone):

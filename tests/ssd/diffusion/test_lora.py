@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from threestudio_ssd.diffusion import load_backbone
-from threestudio_ssd.diffusion.lora import Lora, _diffusers_name, merge_loras
+from threestudio_ssd.diffusion.families.unet import diffusers_name
+from threestudio_ssd.diffusion.lora import Lora, merge_loras
 from threestudio_ssd.diffusion.random import random_components
 from threestudio_ssd.errors import ConfigError, SceneFormatError
 
@@ -122,13 +123,13 @@ def test_a_loaded_backbone_carries_its_loras(tmp_path, matrices, model_folder):
     ],
 )  # fmt: skip
 def test_original_sdxl_names_are_translated(original, diffusers):
-    assert _diffusers_name(original, per_level=2) == diffusers
+    assert diffusers_name(original, per_level=2) == diffusers
 
 
 def test_translated_names_exist_in_sdxl():
     from diffusers import UNet2DConditionModel
 
-    from threestudio_ssd.diffusion.architectures import ARCHITECTURES
+    from threestudio_ssd.diffusion.costs.architectures import ARCHITECTURES
 
     with torch.device("meta"):
         unet = UNet2DConditionModel(**ARCHITECTURES["sdxl"].network)
@@ -136,7 +137,7 @@ def test_translated_names_exist_in_sdxl():
     attention = "input_blocks_8_1_transformer_blocks_9_attn2_to_out_0"
     others = ["output_blocks_5_2_conv", "input_blocks_6_0_op", "output_blocks_8_0_skip_connection"]
     for original in [attention, *others, "output_blocks_2_1_proj_out"]:
-        assert _diffusers_name(original, per_level=2) in names
+        assert diffusers_name(original, per_level=2) in names
 
 
 def test_files_that_are_not_there_and_strengths():

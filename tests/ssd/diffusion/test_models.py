@@ -11,9 +11,10 @@ import torch
 from threestudio_ssd.diffusion import load_backbone
 from threestudio_ssd.diffusion.backbone import Backbone
 from threestudio_ssd.diffusion.models import FOLDER_LAYOUT, save_components
+from threestudio_ssd.diffusion.options import BackboneOptions
 from threestudio_ssd.diffusion.random import letter_tokenizer, random_components
 from threestudio_ssd.errors import ConfigError, SceneFormatError
-from threestudio_ssd.guidance import SSDGuidance
+from threestudio_ssd.guidance import EditGuidance
 
 AGAIN = "copy or download the model again, or point model= at a complete one"
 
@@ -43,7 +44,7 @@ def test_every_kind_comes_back_from_its_folder(tmp_path, kind, in_channels, pred
     make = {"kind": kind, "in_channels": in_channels}
     save_components(random_components(prediction_type, **make), tmp_path)
     loaded = load_backbone(tmp_path)
-    assert (loaded.kind, loaded.prediction_type, loaded.model_id) == (kind, prediction_type, str(tmp_path))
+    assert (loaded.family.name, loaded.prediction_type, loaded.model_id) == (kind, prediction_type, str(tmp_path))
     assert loaded.has_image_condition == (in_channels == 8)
     assert loaded.revision is None
     assert same_numbers(loaded, Backbone(random_components(prediction_type, **make)))
@@ -75,8 +76,8 @@ def keep_variant_only(folder, variant):
 def test_the_weights_of_a_variant_are_read_by_the_guidance_s_key(damaged, model_folder):
     keep_variant_only(damaged, "fp16")
     with pytest.raises(SceneFormatError, match="part 'unet' of model"):
-        SSDGuidance({"model": str(damaged)})
-    guidance = SSDGuidance({"model": str(damaged), "variant": "fp16"})
+        EditGuidance({"model": str(damaged)})
+    guidance = EditGuidance({"model": str(damaged), "variant": "fp16"})
     assert same_numbers(guidance.backbone, load_backbone(model_folder))
 
 
@@ -89,19 +90,19 @@ def test_an_sd3_without_its_t5_by_the_guidance_s_key(tmp_path):
     small = T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     components.tokenizers[2], components.text_networks[2] = tokenizer, T5EncoderModel(small)
     save_components(components, tmp_path)
-    whole = SSDGuidance({"model": str(tmp_path)}).backbone.encode_prompts(["a red ball"])
+    whole = EditGuidance({"model": str(tmp_path)}).backbone.encode_prompts(["a red ball"])
     assert whole.hidden[:, 77:].abs().max() > 0
     for path in (tmp_path / "text_encoder_3").glob("*.safetensors"):
         path.unlink()
-    without = SSDGuidance({"model": str(tmp_path), "skip_t5": True}).backbone.encode_prompts(["a red ball"])
+    without = EditGuidance({"model": str(tmp_path), "skip_t5": True}).backbone.encode_prompts(["a red ball"])
     assert without.hidden.shape[1] == 77 + 256
     assert without.hidden[:, 77:].abs().max() == 0
     assert torch.equal(without.hidden[:, :77], whole.hidden[:, :77])
 
 
 def test_every_option_of_loading_is_a_key_of_the_guidance():
-    options = set(inspect.signature(load_backbone).parameters) - {"device"}
-    assert options <= {field.name for field in dataclasses.fields(SSDGuidance.Config)}
+    options = set(inspect.signature(load_backbone).parameters) | set(inspect.signature(BackboneOptions).parameters)
+    assert options - {"device", "options"} <= {field.name for field in dataclasses.fields(EditGuidance.Config)}
 
 
 def test_the_folder_is_one_that_diffusers_reads(model_folder):

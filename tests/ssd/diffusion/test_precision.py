@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from threestudio_ssd.diffusion.families import FAMILIES
 from threestudio_ssd.diffusion.precision import choose_dtype, choose_vae_dtype, place
 from threestudio_ssd.errors import ConfigError
 
@@ -22,9 +23,9 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 )
 def test_the_device_decides_unless_asked(monkeypatch, device, kind, has_bf16, network, vae):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bf16)
-    assert choose_dtype(None, device, kind) == network
+    assert choose_dtype(None, device, FAMILIES[kind].half_dtype) == network
     assert choose_vae_dtype(None, device) == vae
-    assert choose_dtype("bf16", device, kind) == torch.bfloat16
+    assert choose_dtype("bf16", device, FAMILIES[kind].half_dtype) == torch.bfloat16
     assert choose_vae_dtype(torch.float32, device) == torch.float32
 
 

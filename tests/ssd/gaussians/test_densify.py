@@ -6,7 +6,7 @@ import torch
 from threestudio_ssd.gaussians import Gaussians, grow, strongest
 
 
-def some(count, seed=0):
+def random_gaussians(count, seed=0):
     draw = torch.Generator().manual_seed(seed)
     return Gaussians(
         means=torch.randn(count, 3, generator=draw),
@@ -30,7 +30,7 @@ def test_the_strongest_share_of_those_with_a_gradient():
 
 
 def test_small_ones_are_cloned_and_large_ones_split():
-    gaussians = some(6)
+    gaussians = random_gaussians(6)
     is_growing = torch.tensor([True, False, True, False, True, False])
     scales = gaussians.log_scales.clone()
     scales[4] = 0.0
@@ -50,7 +50,7 @@ def test_small_ones_are_cloned_and_large_ones_split():
 
 def test_halves_are_drawn_from_their_parent():
     """Positions of many halves have the parent's covariance."""
-    parent = some(1, seed=3)
+    parent = random_gaussians(1, seed=3)
     many = parent.select(torch.zeros(4000, dtype=torch.int64)).replace(
         log_scales=torch.tensor([[0.0, -1.0, -2.0]]).expand(4000, 3).clone()
     )
@@ -72,7 +72,7 @@ def test_halves_are_drawn_from_their_parent():
 
 
 def test_the_same_generator_gives_the_same_halves():
-    gaussians = some(5)
+    gaussians = random_gaussians(5)
     every = torch.ones(5, dtype=torch.bool)
     first, same, other = (
         grow(gaussians, every, 0.0, torch.Generator().manual_seed(s)).gaussians.means for s in (0, 0, 1)
@@ -82,7 +82,7 @@ def test_the_same_generator_gives_the_same_halves():
 
 
 def test_pruning_never_leaves_nothing():
-    grown = grow(some(4), torch.tensor([True, False, False, False]), 1.0, torch.Generator())
+    grown = grow(random_gaussians(4), torch.tensor([True, False, False, False]), 1.0, torch.Generator())
     assert grown.without(torch.ones(5, dtype=torch.bool)) is grown
     left = grown.without(torch.tensor([True, False, False, True, False]))
     assert left.parents.tolist() == [1, 2, 0]
@@ -92,7 +92,7 @@ def test_pruning_never_leaves_nothing():
 
 @pytest.mark.parametrize("count", [1, 7])
 def test_nothing_grows_when_nothing_is_chosen(count):
-    gaussians = some(count)
+    gaussians = random_gaussians(count)
     grown = grow(gaussians, torch.zeros(count, dtype=torch.bool), 0.0, torch.Generator())
     assert torch.equal(grown.gaussians.means, gaussians.means)
     assert not grown.is_new.any()

@@ -28,8 +28,8 @@ def test_the_schedule_equals_one_kept_as_a_list():
         if count > 1:
             listed[-1] = 0.1
         listed.append(0.0)
-        found = anchor_weights(count, first=1.0, birth=0.1, factor=2.0).tolist()
-        assert found == pytest.approx(listed), count
+        weights = anchor_weights(count, first=1.0, birth=0.1, factor=2.0).tolist()
+        assert weights == pytest.approx(listed), count
 
 
 def test_drift_weighs_each_gaussian():

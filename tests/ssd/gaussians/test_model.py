@@ -1,10 +1,10 @@
-"""Gaussians: shapes, derived values, and the source rows that follow every selection."""
+"""Gaussians: shapes, derived values, and the rows of the file that follow every selection."""
 
 import jaxtyping
 import pytest
 import torch
 
-from threestudio_ssd.gaussians import Gaussians, Source
+from threestudio_ssd.gaussians import FileOrigin, Gaussians
 
 
 @pytest.fixture
@@ -15,13 +15,13 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-def make(n: int = 5, degree: int = 2, source: bool = True) -> Gaussians:
+def make(n: int = 5, degree: int = 2, has_origin: bool = True) -> Gaussians:
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int):
         return torch.randn(*shape, generator=generator)
 
-    where = Source("scene.ply", "ply", object(), torch.arange(n)) if source else None
+    where = FileOrigin("scene.ply", "ply", object(), torch.arange(n)) if has_origin else None
     rest = (degree + 1) ** 2 - 1
     return Gaussians(draw(n, 3), draw(n, 3), draw(n, 4), draw(n), draw(n, 1, 3), draw(n, rest, 3), where)
 
@@ -42,7 +42,7 @@ def test_degrees(degree):
 
 
 def test_wrong_shapes_are_refused(unchecked):
-    gaussians = make(source=False)
+    gaussians = make(has_origin=False)
     with pytest.raises(ValueError, match=r"raw_quats has shape \(5, 3\), expected \(5, 4\) for 5 Gaussians"):
         gaussians.replace(raw_quats=torch.zeros(5, 3))
     with pytest.raises(ValueError, match="shN holds 4 coefficients a colour; a whole degree has 0, 3, 8, 15 or 24"):
@@ -51,29 +51,29 @@ def test_wrong_shapes_are_refused(unchecked):
         gaussians.replace(scales=torch.zeros(5, 3))
     with pytest.raises(ValueError, match=r"the mask has shape \(4,\) for 5 Gaussians"):
         gaussians.select(torch.ones(4, dtype=torch.bool))
-    with pytest.raises(ValueError, match=r"source.index has 5 rows for 3 Gaussians; see Gaussians.replace"):
+    with pytest.raises(ValueError, match=r"origin.rows has 5 rows for 3 Gaussians; see Gaussians.replace"):
         make().replace(**gaussians.select([0, 1, 2]).parameters())
     with pytest.raises(ValueError, match="SH degree 1 cannot be appended to SH degree 2"):
         make().append(make(degree=1))
 
 
 @pytest.mark.parametrize("index", [[3, 1], torch.tensor([False, True, False, True, False]), slice(1, 4, 2)])
-def test_select_keeps_source_rows(index):
+def test_select_keeps_the_rows_of_the_file(index):
     gaussians = make()
     picked = gaussians.select(index)
-    assert torch.equal(picked.means, gaussians.means[picked.source_index])
-    assert sorted(picked.source_index.tolist()) == [1, 3]
+    assert torch.equal(picked.means, gaussians.means[picked.origin_rows])
+    assert sorted(picked.origin_rows.tolist()) == [1, 3]
 
 
-def test_append_and_replace_keep_source_rows():
+def test_append_and_replace_keep_the_rows_of_the_file():
     gaussians = make()
-    assert gaussians.append(gaussians.select([2])).source_index.tolist() == [0, 1, 2, 3, 4, 2]
-    assert gaussians.append(make(source=False)).source_index.tolist() == [0, 1, 2, 3, 4] + [-1] * 5
-    assert make(source=False).append(gaussians).source is None
+    assert gaussians.append(gaussians.select([2])).origin_rows.tolist() == [0, 1, 2, 3, 4, 2]
+    assert gaussians.append(make(has_origin=False)).origin_rows.tolist() == [0, 1, 2, 3, 4] + [-1] * 5
+    assert make(has_origin=False).append(gaussians).origin is None
     split = gaussians.select([4, 4])
-    other = gaussians.replace(**split.parameters(), source_index=split.source_index)
-    assert other.source_index.tolist() == [4, 4]
-    assert make(source=False).source_index.tolist() == [-1] * 5
+    other = gaussians.replace(**split.parameters(), origin_rows=split.origin_rows)
+    assert other.origin_rows.tolist() == [4, 4]
+    assert make(has_origin=False).origin_rows.tolist() == [-1] * 5
 
 
 def test_with_sh_degree_cuts_and_fills():
@@ -91,4 +91,4 @@ def test_detach_clone_and_device():
     copy = gaussians.detach().clone()
     copy.sh0.zero_()
     assert gaussians.sh0.abs().sum() > 0
-    assert copy.to("cpu").source is gaussians.source
+    assert copy.to("cpu").origin is gaussians.origin

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from tests.edit_world import channels_for
 from threestudio_ssd.diffusion import AttentionTaps, random_backbone
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.guidance import SSDGuidance
+from threestudio_ssd.guidance import EditGuidance
 from threestudio_ssd.scores import CDS
 from threestudio_ssd.seeds import Stream, generator
 
@@ -15,8 +16,8 @@ RUN = {"step": 2, "num_steps": 10, "seed": 3}
 
 def make(score="dds", weight=3.0, backbone=None, **cds):
     options = {"name": score} if isinstance(score, str) else score
-    backbone = backbone or random_backbone(in_channels=8 if options["name"] == "ssd-ip2p" else 4)
-    guidance = SSDGuidance({"score": options, "cds": {"weight": weight, **cds}}, backbone=backbone)
+    backbone = backbone or random_backbone(in_channels=channels_for(options))
+    guidance = EditGuidance({"score": options, "cds": {"weight": weight, **cds}}, backbone=backbone)
     rows = backbone.encode_prompts(list(TEXTS.values()))
     return guidance, {name: rows[index] for index, name in enumerate(TEXTS)}, backbone
 
@@ -26,7 +27,7 @@ def latents_of(count=2, seed=0, size=(8, 8)):
 
 
 def step(guidance, prompts, count=2, **changes):
-    condition = latents_of(count, 4) if guidance.needs_picture else None
+    condition = latents_of(count, 4) if guidance.reads_image else None
     run = {**RUN, "image_condition": condition, **changes}
     return guidance.latent_step(latents_of(count, 1), latents_of(count, 2), prompts, **run)
 
@@ -49,13 +50,13 @@ def test_two_network_calls_and_no_prediction_twice(score, rows):
 
 def energy(backbone, branches, prompts, tgt, src, *, timestep, noise, places, condition=None):
     """Published energy of the edit against its source, one value a view, with a network call for each."""
-    found = []
+    maps = []
     for branch, clean in zip(branches, (src, tgt), strict=True):
         noisy = backbone.add_noise(clean, noise, timestep)
         with AttentionTaps(backbone) as taps:
             backbone.predict_noise(noisy, timestep, prompts[branch.prompt].expand(len(clean)), condition)
-        found.append(taps.calls[-1])
-    return CDS()(*found, num_cells=src.shape[-2] * src.shape[-1], generator=places)
+        maps.append(taps.calls[-1])
+    return CDS()(*maps, num_cells=src.shape[-2] * src.shape[-1], generator=places)
 
 
 @pytest.mark.parametrize("score", ["dds", "ssd", "sds", "pds", "nfsd", "ssd-ip2p"])
@@ -66,7 +67,7 @@ def test_the_score_gains_the_energy_s_gradient_and_nothing_else(score):
     pull = step(guidance, prompts).score - step(plain, prompts).score
     timestep = step(plain, prompts).timestep
     noise = torch.randn(latents_of(2).shape, generator=generator(3, 2, Stream.DIFFUSION))
-    condition = latents_of(2, 4) if guidance.needs_picture else None
+    condition = latents_of(2, 4) if guidance.reads_image else None
 
     def energy_at(latents):
         return energy(
@@ -85,18 +86,18 @@ def test_the_score_gains_the_energy_s_gradient_and_nothing_else(score):
 def test_a_batch_of_views_is_the_views_one_by_one():
     guidance, prompts, _ = make("ssd")
     tgt, src, noise = latents_of(4, 1), latents_of(4, 2), latents_of(4, 3)
-    whole = guidance.compute_score(tgt, src, prompts, 400, noise, None, 5)
+    whole = guidance.compute_score(tgt, src, prompts, 400, noise, step=5)
     for row in range(4):
         one = slice(row, row + 1)
-        single = guidance.compute_score(tgt[one], src[one], prompts, 400, noise[one], None, 5)
+        single = guidance.compute_score(tgt[one], src[one], prompts, 400, noise[one], step=5)
         torch.testing.assert_close(whole[one], single, rtol=1e-3, atol=1e-3)
 
 
 def test_weights_collect_no_gradient_and_checkpointing_changes_nothing():
     guidance, prompts, backbone = make("dds")
-    found = step(guidance, prompts).score
+    plain = step(guidance, prompts).score
     backbone.network.enable_gradient_checkpointing()
-    torch.testing.assert_close(step(guidance, prompts).score, found, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(step(guidance, prompts).score, plain, rtol=1e-4, atol=1e-5)
     assert all(parameter.grad is None for parameter in backbone.network.parameters())
     assert not backbone.network.training
 
@@ -106,14 +107,14 @@ def test_it_holds_the_layout():
 
     The energy is measured at noise and places that no step used.
     """
-    src, found = latents_of(2, 2), {}
+    src, energies = latents_of(2, 2), {}
     for weight in (0.0, 200.0):
         guidance, prompts, backbone = make("dds", weight=weight)
         latents = [src]
         for index in range(20):
             output = guidance.latent_step(latents[-1], src, prompts, step=index, num_steps=20, seed=3)
             latents.append(latents[-1] - 0.1 * output.score)
-        found[weight] = [
+        energies[weight] = [
             torch.stack([
                 energy(
                     backbone, CDS.branches, prompts, each, src, timestep=400, noise=latents_of(2, 100 + draw),
@@ -123,7 +124,7 @@ def test_it_holds_the_layout():
             ]).mean(0)
             for each in (latents[0], latents[-1])
         ]  # fmt: skip
-    (start, without), (_, held) = found.values()
+    (start, without), (_, held) = energies.values()
     assert (without > start + 1e-3).all()
     assert (held - start < 0.5 * (without - start)).all()
 
@@ -162,4 +163,4 @@ def test_a_transformer_and_a_compiled_network_are_refused():
     with pytest.raises(ConfigError, match="has no U-Net to take self-attention features from"):
         make(backbone=random_backbone(kind="sd3"))
     with pytest.raises(ConfigError, match=r"compile is true, and system.guidance.cds reads the network's layers"):
-        SSDGuidance({"score": {"name": "dds"}, "cds": {"weight": 1.0}, "compile": True}, backbone=random_backbone())
+        EditGuidance({"score": {"name": "dds"}, "cds": {"weight": 1.0}, "compile": True}, backbone=random_backbone())

@@ -1,6 +1,7 @@
 """Scores from the words of a config."""
 
 import dataclasses
+import typing
 
 import pytest
 
@@ -8,9 +9,7 @@ from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.guidance.score_options import PRESETS, build_score
 from threestudio_ssd.scores import SCORES, SDS, SSD, ssd_paper
 
-NAMES = (
-    "one of sds, dds, csd, nfsd, pds, dream-catalyst, ssd, ssd-focused, ssd-ip2p, vsd, ssd-code, ssd-paper, ssd-small"
-)
+NAMES = f"one of {', '.join([*SCORES, *PRESETS])}"
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -29,7 +28,8 @@ def test_every_field_of_every_score_can_be_set(name):
     base = PRESETS[name] if name in PRESETS else SCORES[name]()
     for field in dataclasses.fields(base):
         default = getattr(base, field.name)
-        value = "uniform" if isinstance(default, str) else type(default)(2)
+        choices = typing.get_args(typing.get_type_hints(type(base))[field.name])
+        value = choices[-1] if choices else not default if isinstance(default, bool) else type(default)(2)
         changed = build_score({"name": name, field.name: value})
         assert getattr(changed, field.name) == value
         assert dataclasses.replace(changed, **{field.name: default}) == base

@@ -65,8 +65,8 @@ def test_dream_time_spends_its_steps_where_the_weight_is():
     weight = torch.where(t < 500, torch.exp(-((t - 500) ** 2) / 20000), weight)
     for low, high in ((20, 400), (400, 600), (600, 800), (800, 981)):
         wanted = float(weight[(t >= low) & (t < high)].sum() / weight.sum())
-        found = float(((values >= low) & (values < high)).double().mean())
-        assert found == pytest.approx(wanted, abs=0.005)
+        share = float(((values >= low) & (values < high)).double().mean())
+        assert share == pytest.approx(wanted, abs=0.005)
 
 
 @pytest.mark.parametrize("schedule", [*SCHEDULES, "uniform"])

@@ -5,7 +5,7 @@ import torch
 
 from threestudio_ssd.diffusion import random_backbone
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.guidance import SSDGuidance
+from threestudio_ssd.guidance import EditGuidance
 from threestudio_ssd.seeds import Stream, generator
 
 RUN = {"num_steps": 10, "seed": 3}
@@ -14,7 +14,7 @@ RUN = {"num_steps": 10, "seed": 3}
 def make(learning_rate=1e-2, score=None, kind="epsilon", **keys):
     backbone = random_backbone(kind)
     options = {"score": {"name": "vsd", **(score or {})}, "lora_network": {"learning_rate": learning_rate}, **keys}
-    guidance = SSDGuidance(options, backbone=backbone)
+    guidance = EditGuidance(options, backbone=backbone)
     rows = backbone.encode_prompts(["a blue ball", "", "a red ball"])
     return guidance, {name: rows[index] for index, name in enumerate(("tgt", "null", "src"))}, backbone
 
@@ -81,7 +81,7 @@ def test_the_lora_is_trained_on_what_the_network_predicts(kind, monkeypatch):
     monkeypatch.setattr(guidance.variational.lora, "update", lambda loss: losses.append(float(loss)))
     backbone.network.register_forward_hook(lambda module, given, output: outputs.append(output))
     latents = latents_of(2, 1)
-    guidance.compute_score(latents, latents, prompts, 400, latents_of(2, 3), draw=4, seed=2)
+    guidance.compute_score(latents, latents, prompts, 400, latents_of(2, 3), step=4, seeds=[2])
     draws = generator(2, 4, Stream.LORA)
     timesteps = torch.randint(backbone.num_timesteps, (2,), generator=draws)
     noise = torch.randn(latents.shape, generator=draws)
@@ -97,7 +97,7 @@ def test_seeds_draw_training_samples_of_their_own():
         guidance, prompts, _ = make(learning_rate=1e-2)
         for _ in range(2):
             score = guidance.compute_score(
-                latents_of(2, 1), latents_of(2, 1), prompts, 400, latents_of(2, 3), seed=seed
+                latents_of(2, 1), latents_of(2, 1), prompts, 400, latents_of(2, 3), seeds=[seed]
             )
         drawn.append(score)
     assert not torch.allclose(*drawn, atol=1e-4)
@@ -124,7 +124,7 @@ def test_it_takes_the_contrastive_term_too():
 
 
 def test_other_scores_have_no_lora_and_no_state():
-    guidance = SSDGuidance({"score": {"name": "dds"}}, backbone=random_backbone())
+    guidance = EditGuidance({"score": {"name": "dds"}}, backbone=random_backbone())
     assert guidance.variational is None
     assert guidance.state_dict() == {}
     assert not any("lora_" in name for name, _ in guidance.backbone.network.named_parameters())
@@ -143,5 +143,5 @@ def test_other_scores_have_no_lora_and_no_state():
 )  # fmt: skip
 def test_wrong_settings_are_named(keys, message):
     with pytest.raises(ConfigError) as error:
-        SSDGuidance({"score": {"name": "vsd"}, **keys}, backbone=random_backbone())
+        EditGuidance({"score": {"name": "vsd"}, **keys}, backbone=random_backbone())
     assert str(error.value) == message

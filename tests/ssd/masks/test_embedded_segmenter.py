@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from threestudio_ssd.masks import MaskConfig, select
+from threestudio_ssd.masks import MaskConfig, find_selection
 from threestudio_ssd.rendering import coverage
 from threestudio_ssd.toyworld import PART_OBJECT, Attributes, build_scene, orbit_camera
 from threestudio_ssd.toyworld.splat import to_cameras, to_gaussians
@@ -25,6 +25,6 @@ def test_the_object_is_selected_by_words(text):
     cameras, others = (
         to_cameras([orbit_camera(azimuth + shift, 25) for azimuth in range(0, 360, 45)], 64, 64) for shift in (0, 20)
     )
-    is_selected = select(MaskConfig(text=text), gaussians, cameras, cameras, torch.zeros(3))
-    found, true = (coverage(gaussians, rows, others) > 0.5 for rows in (is_selected, is_object))
-    assert (found & true).sum() / (found | true).sum() > 0.93
+    is_selected = find_selection(MaskConfig(text=text), gaussians, cameras, cameras, torch.zeros(3)).is_selected
+    selected, true = (coverage(gaussians, rows, others) > 0.5 for rows in (is_selected, is_object))
+    assert (selected & true).sum() / (selected | true).sum() > 0.93

@@ -32,9 +32,9 @@ def test_the_hole_shows_only_where_the_object_stood(toy):
     gaussians, is_object = toy
     cameras = toy_cameras(4, 48)
     masks = hole_masks(gaussians, is_object, rim_of(gaussians.means, is_object, 0.2), cameras, dilate=1)
-    shown = coverage(gaussians, is_object, cameras) > 0.5
+    object_pixels = coverage(gaussians, is_object, cameras) > 0.5
     assert masks.flatten(1).any(dim=1).all()
-    assert masks.sum() < 0.8 * shown.sum()
+    assert masks.sum() < 0.8 * object_pixels.sum()
     # the spot on the ground where the object stood is in it, the object's top is not
     for camera, mask in zip(range(4), masks, strict=True):
         for point, expected in (([0.0, 0.0, 0.0], True), ([0.0, 0.0, 1.9], False)):

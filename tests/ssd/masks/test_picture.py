@@ -82,8 +82,8 @@ def test_the_photograph_s_lens_is_undone_in_its_mask_too(tmp_path):
     Image.fromarray(disc(through_lens, center, radius)).save(tmp_path / "a.png")
     views, masks, inside = load_masks(tmp_path, cameras)
     assert (int(views.widths[0]), int(views.heights[0])) == (160, 120)
-    found, true = masks[0].numpy() > 0.5, disc(straight, center, radius)
-    assert (found & true).sum() / (found | true).sum() > 0.95
+    drawn, true = masks[0].numpy() > 0.5, disc(straight, center, radius)
+    assert (drawn & true).sum() / (drawn | true).sum() > 0.95
     drawn = disc(through_lens, center, radius)
     assert (drawn & true).sum() / (drawn | true).sum() < 0.5
     assert inside.min() > 1 - 1e-5

@@ -16,8 +16,7 @@ from threestudio_ssd.masks import (
     in_box,
     in_sphere,
     load_selection,
-    preview_pictures,
-    select,
+    preview_images,
 )
 from threestudio_ssd.masks import text as text_module
 from threestudio_ssd.masks.selection import Evidence
@@ -41,7 +40,7 @@ def pictures(toy, tmp_path):
 
 
 def chosen(toy, **keys):
-    return select(MaskConfig(**keys), toy.gaussians, toy.cameras, toy.cameras, BLACK)
+    return find_selection(MaskConfig(**keys), toy.gaussians, toy.cameras, toy.cameras, BLACK).is_selected
 
 
 def test_without_keys_everything_may_change(toy):
@@ -83,10 +82,10 @@ def test_a_text_mask_is_traced_in_views_of_its_own_size(toy, monkeypatch):
             cameras = toy.cameras[[0, 2, 5]].resized(images.shape[-1], images.shape[-2])
             return object_masks(toy.gaussians, toy.is_object, cameras) > 0.5
 
-    monkeypatch.setattr(text_module, "load_segmenter", lambda segmenter, device: Segmenter())
-    found = chosen(toy, text="the ball", num_views=3, view_size=64)
+    monkeypatch.setattr(text_module, "load_segmenter", lambda *args, **more: Segmenter())
+    is_selected = chosen(toy, text="the ball", num_views=3, view_size=64)
     assert sizes == [(3, 3, 64, 64)]
-    assert (found & toy.is_object).sum() > 0.9 * found.sum() > 0
+    assert (is_selected & toy.is_object).sum() > 0.9 * is_selected.sum() > 0
 
 
 def test_the_segmenter_is_asked_to_be_as_sure_as_the_config_says(toy, monkeypatch):
@@ -97,7 +96,7 @@ def test_the_segmenter_is_asked_to_be_as_sure_as_the_config_says(toy, monkeypatc
             asked.append(threshold)
             return torch.ones(len(images), *images.shape[-2:], dtype=torch.bool)
 
-    monkeypatch.setattr(text_module, "load_segmenter", lambda segmenter, device: Segmenter())
+    monkeypatch.setattr(text_module, "load_segmenter", lambda *args, **more: Segmenter())
     chosen(toy, text="the ball", num_views=1, view_size=16)
     chosen(toy, text="the ball", num_views=1, view_size=16, confidence=0.2)
     assert asked == [0.5, 0.2]
@@ -138,16 +137,16 @@ def test_previews_tint_the_selection_and_mark_masks_left_out(toy, tmp_path):
         Image.fromarray((mask.numpy() * 255).astype(np.uint8)).save(tmp_path / f"{name}.png")
     selection = find_selection(MaskConfig(picture=str(tmp_path)), toy.gaussians, toy.cameras, toy.cameras, BLACK)
     assert selection.evidence[0].is_trusted.tolist() == [True, True, True, False, True, True]
-    shown = dict(preview_pictures(toy.gaussians, selection, toy.cameras, BLACK))
-    assert list(shown) == toy.cameras.names
-    for name, picture in shown.items():
-        assert picture.shape == (384, 384, 3)
-        is_red = (picture - torch.tensor([1.0, 0.0, 0.3])).abs().amax(-1) < 1e-3
-        is_cyan = (picture - torch.tensor([0.0, 0.9, 1.0])).abs().amax(-1) < 1e-3
+    previews = dict(preview_images(toy.gaussians, selection, toy.cameras, BLACK))
+    assert list(previews) == toy.cameras.names
+    for name, image in previews.items():
+        assert image.shape == (384, 384, 3)
+        is_red = (image - torch.tensor([1.0, 0.0, 0.3])).abs().amax(-1) < 1e-3
+        is_cyan = (image - torch.tensor([0.0, 0.9, 1.0])).abs().amax(-1) < 1e-3
         assert bool(is_red.any()) == (name == "view_003")
         assert bool(is_cyan.any()) == (name != "view_003")
     box = find_selection(MaskConfig(box=UPPER), toy.gaussians, toy.cameras[:2], None, BLACK)
-    assert [name for name, _ in preview_pictures(toy.gaussians, box, toy.cameras[:2], BLACK)] == [
+    assert [name for name, _ in preview_images(toy.gaussians, box, toy.cameras[:2], BLACK)] == [
         "view_000",
         "view_001",
     ]
@@ -159,9 +158,9 @@ def test_every_traced_view_has_a_picture_and_a_box_at_most_twelve(toy, monkeypat
     views = toy_cameras(15, 16)
     for parts in (1, 2):
         evidence = [Evidence(views, torch.zeros(15, 16, 16), torch.ones(15), torch.ones(15, dtype=torch.bool))] * parts
-        names = [name for name, _ in preview_pictures(few, Selection(is_object, evidence), views, BLACK)]
+        names = [name for name, _ in preview_images(few, Selection(is_object, evidence), views, BLACK)]
         assert len(set(names)) == len(names) == 15 * parts
-    assert len(list(preview_pictures(few, Selection(is_object), views, BLACK))) == 12
+    assert len(list(preview_images(few, Selection(is_object), views, BLACK))) == 12
 
 
 def test_a_nested_part_with_a_bad_box_is_named(toy):

@@ -4,12 +4,14 @@ import gc
 import weakref
 from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
 
 from threestudio_ssd.errors import ConfigError, MissingPackageError
 from threestudio_ssd.masks import text as text_module
 from threestudio_ssd.masks.text import ClipSeg, GroundedSam2, Sam3, load_segmenter, segment
+from threestudio_ssd.pretrained import ALIASES
 from threestudio_ssd.toyworld.tokenizer import build_tokenizer
 
 
@@ -29,7 +31,7 @@ class BrightIsFound(text_module.Segmenter):
 
 
 def test_masks_are_per_view_and_may_be_empty_in_some(monkeypatch, views):
-    monkeypatch.setattr(text_module, "load_segmenter", lambda segmenter, device: BrightIsFound())
+    monkeypatch.setattr(text_module, "load_segmenter", lambda *args, **more: BrightIsFound())
     views[1] = 0.0
     masks = segment(views, "the statue")
     assert masks.shape == (3, 40, 56)
@@ -39,7 +41,7 @@ def test_masks_are_per_view_and_may_be_empty_in_some(monkeypatch, views):
 
 
 def test_nothing_found_in_any_view_is_said(monkeypatch, views):
-    monkeypatch.setattr(text_module, "load_segmenter", lambda segmenter, device: BrightIsFound())
+    monkeypatch.setattr(text_module, "load_segmenter", lambda *args, **more: BrightIsFound())
     with pytest.raises(ConfigError) as caught:
         segment(views * 0, "the statue", "some/model")
     assert caught.value.what == 'mask.text "the statue" is not found in any of 3 views by some/model'
@@ -52,7 +54,7 @@ def test_an_empty_text_is_said(views):
 
 
 def test_a_missing_segmenter_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be loaded"):
+    with pytest.raises(ConfigError, match=r"mask.segmenter .* cannot be read"):
         load_segmenter(str(tmp_path))
 
 
@@ -64,12 +66,15 @@ def test_another_kind_of_model_is_named(tmp_path):
         load_segmenter(str(tmp_path))
 
 
-def test_a_missing_package_is_named():
-    def load(source):
+def test_a_missing_package_is_named(sam3_folder, monkeypatch):
+    from transformers import Sam3Model
+
+    def load(*args, **options):
         raise ImportError("Sam3Model requires the torchvision library")
 
-    with pytest.raises(MissingPackageError, match=r"facebook/sam3 needs torchvision.*pip install torchvision"):
-        text_module._load(load, "facebook/sam3")
+    monkeypatch.setattr(Sam3Model, "from_pretrained", load)
+    with pytest.raises(MissingPackageError, match=r"sam3' needs torchvision.*pip install torchvision"):
+        load_segmenter(str(sam3_folder))
 
 
 def sam3_outputs(has_presence):
@@ -215,8 +220,8 @@ def test_the_segmenter_is_gone_when_the_masks_are_there(clipseg_folder, views, m
     """Also when it found nothing; and the memory is given back to the system after that, not before."""
     networks, alive_at_cleanup = [], []
 
-    def load(*args):
-        segmenter = load_segmenter(*args)
+    def load(*args, **options):
+        segmenter = load_segmenter(*args, **options)
         networks.append(weakref.ref(segmenter.network))
         return segmenter
 
@@ -236,8 +241,8 @@ def test_the_segmenter_is_gone_when_the_masks_are_there(clipseg_folder, views, m
 
 
 def test_training_decodes_what_the_librarys_forward_decodes(clipseg_folder, views):
-    from threestudio_ssd.apps.make_tiny_clip import normalise_pixels
-    from threestudio_ssd.apps.make_tiny_seg import decode
+    from threestudio_ssd.training.clip import normalise_pixels
+    from threestudio_ssd.training.segmenter import decode
 
     segmenter = load_segmenter(str(clipseg_folder))
     tokens = segmenter.tokenizer(["the red ball", "sky"] * 2, padding="max_length", max_length=20, return_tensors="pt")
@@ -330,7 +335,7 @@ def test_a_real_groundingdino_and_sam2_load_by_their_joined_names(dino_folder, s
     sam2.save_pretrained(tmp_path / "sam2")
     monkeypatch.setattr(GroundedSam2, "SHORT_SIDE", 64)
     joined = f"{dino_folder}+{tmp_path / 'sam2'}"
-    monkeypatch.setitem(text_module.ALIASES, "grounded-sam2", joined)
+    monkeypatch.setitem(ALIASES, "grounded-sam2", joined)
     segmenter = load_segmenter("grounded-sam2")
     assert isinstance(segmenter, GroundedSam2)
     tokens = segmenter.tokenizer("the statue.", return_tensors="pt")
@@ -358,10 +363,20 @@ def test_how_sure_each_kind_usually_has_to_be():
 
 
 def test_aliases_name_the_kinds_they_stand_for(monkeypatch):
-    loaded = []
-    monkeypatch.setattr(GroundedSam2, "__init__", lambda segmenter, source, device: loaded.append(source))
-    for name in ("grounded-sam2", "grounded-sam2/", "IDEA-Research/grounding-dino-base+facebook/sam2.1-hiera-large"):
-        load_segmenter(name)
-    assert set(loaded) == {"IDEA-Research/grounding-dino-base+facebook/sam2.1-hiera-large"}
-    assert text_module.ALIASES["sam3"] == "facebook/sam3"
-    assert text_module.ALIASES["clipseg"] == "CIDAS/clipseg-rd64-refined"
+    loaded, asked = [], []
+
+    def download(name, file, *, revision, local_files_only):
+        asked.append((name, revision, local_files_only))
+        return f"/cache/snapshots/{name[:3]}-{revision}/{file}"
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(GroundedSam2, "__init__", lambda self, *places: loaded.append(places))
+    detector, sam2 = "IDEA-Research/grounding-dino-base", "facebook/sam2.1-hiera-large"
+    for name in ("grounded-sam2", "grounded-sam2/", f"{detector}+{sam2}"):
+        load_segmenter(name, revision="v1+v2", is_offline=True)
+    assert asked == [(detector, "v1", True), (sam2, "v2", True)] * 3
+    places = [(each.location, each.revision, each.is_offline) for each in loaded[0][:2]]
+    assert places == [(detector, "IDE-v1", True), (sam2, "fac-v2", True)]
+    assert loaded == loaded[:1] * 3
+    assert ALIASES["sam3"] == "facebook/sam3"
+    assert ALIASES["clipseg"] == "CIDAS/clipseg-rd64-refined"

@@ -6,7 +6,7 @@ import torch
 
 from tests.edit_world import object_masks, toy_cameras, toy_parts
 from threestudio_ssd.gaussians import Gaussians
-from threestudio_ssd.masks import trace, trace_views, visible_weights, with_interior, without_floaters
+from threestudio_ssd.masks import trace_views, visible_weights, with_interior, without_floaters
 from threestudio_ssd.rendering import coverage
 
 SIZE = 20
@@ -77,20 +77,20 @@ def test_weights_leave_no_gradient_behind():
 def test_a_full_mask_selects_what_is_seen_and_an_empty_one_nothing():
     gaussians, cameras = few_gaussians(), toy_cameras(3, SIZE)
     hidden = gaussians.replace(logit_opacities=gaussians.logit_opacities.index_fill(0, torch.tensor([4]), -30.0))
-    found = trace(hidden, cameras, torch.ones(3, SIZE, SIZE))
-    assert found.sum() == len(gaussians) - 1
-    assert not found[4]
-    assert not trace(gaussians, cameras, torch.zeros(3, SIZE, SIZE)).any()
+    is_selected = trace_views(hidden, cameras, torch.ones(3, SIZE, SIZE)).is_selected
+    assert is_selected.sum() == len(gaussians) - 1
+    assert not is_selected[4]
+    assert not trace_views(gaussians, cameras, torch.zeros(3, SIZE, SIZE)).is_selected.any()
 
 
 def test_the_order_of_gaussians_and_views_changes_nothing():
     gaussians, is_object = toy_parts(keep_every=12)
     cameras = toy_cameras(3, 24)
     masks = object_masks(gaussians, is_object, cameras)
-    found = trace(gaussians, cameras, masks)
+    is_selected = trace_views(gaussians, cameras, masks).is_selected
     order = torch.randperm(len(gaussians), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(trace(gaussians.select(order), cameras, masks), found[order])
-    assert torch.equal(trace(gaussians, cameras[[2, 0, 1]], masks[[2, 0, 1]]), found)
+    assert torch.equal(trace_views(gaussians.select(order), cameras, masks).is_selected, is_selected[order])
+    assert torch.equal(trace_views(gaussians, cameras[[2, 0, 1]], masks[[2, 0, 1]]).is_selected, is_selected)
 
 
 def test_a_front_object_hides_what_is_behind_it():
@@ -112,17 +112,17 @@ def test_the_object_is_found_again_from_its_exact_masks(threshold):
     gaussians, is_object = toy_parts(keep_every=2)
     cameras = toy_cameras(12, 64)
     traced_in, seen_from = cameras[::2], cameras[1::2]
-    found = trace(gaussians, traced_in, object_masks(gaussians, is_object, traced_in), threshold)
-    mask = coverage(gaussians, found, seen_from) > 0.5
+    traced = trace_views(gaussians, traced_in, object_masks(gaussians, is_object, traced_in), threshold).is_selected
+    mask = coverage(gaussians, traced, seen_from) > 0.5
     true = coverage(gaussians, is_object, seen_from) > 0.5
     assert ((mask & true).sum() / (mask | true).sum()) >= 0.9
     # Ground where the object stands shows through its rim only: nearly all its visible weight is under the masks.
-    assert (found & ~is_object).sum() < 0.08 * is_object.sum()
+    assert (traced & ~is_object).sum() < 0.08 * is_object.sum()
 
 
-def overlap(gaussians, found, is_object, cameras):
+def overlap(gaussians, is_selected, is_object, cameras):
     """Intersection over union of the selection and the object, rendered."""
-    mask, true = (coverage(gaussians, rows, cameras) > 0.5 for rows in (found, is_object))
+    mask, true = (coverage(gaussians, rows, cameras) > 0.5 for rows in (is_selected, is_object))
     return float((mask & true).sum() / (mask | true).sum())
 
 
@@ -132,8 +132,8 @@ def toy_object(name, keep_every=3):
     from threestudio_ssd.toyworld.splat import to_gaussians
 
     scene = build_scene(Attributes(object=name), seed=1)
-    some = torch.arange(0, len(scene.parts), keep_every)
-    return to_gaussians(scene).select(some), torch.from_numpy(scene.parts == PART_OBJECT)[some]
+    kept = torch.arange(0, len(scene.parts), keep_every)
+    return to_gaussians(scene).select(kept), torch.from_numpy(scene.parts == PART_OBJECT)[kept]
 
 
 WRONG = {
@@ -193,24 +193,24 @@ def test_where_masks_say_nothing_no_gaussian_is_voted_against():
     inside = torch.zeros_like(exact)
     inside[::2, :, :24] = 1
     inside[1::2, :, 24:] = 1
-    found = trace_views(gaussians, traced_in, exact * inside, inside=inside)
-    assert overlap(gaussians, found.is_selected, is_object, seen_from) >= 0.9
-    assert found.is_trusted.all()
+    within = trace_views(gaussians, traced_in, exact * inside, inside=inside)
+    assert overlap(gaussians, within.is_selected, is_object, seen_from) >= 0.9
+    assert within.is_trusted.all()
     ignored = trace_views(gaussians, traced_in, exact * inside)
     assert overlap(gaussians, ignored.is_selected, is_object, seen_from) < 0.8
     # what a mask holds beyond its picture changes nothing
     beyond = trace_views(gaussians, traced_in, torch.where(inside > 0, exact, 1.0), inside=inside)
-    assert torch.equal(beyond.is_selected, found.is_selected)
+    assert torch.equal(beyond.is_selected, within.is_selected)
 
 
 def test_cleaning_keeps_the_object_as_good():
     gaussians, is_object = toy_object("tree")
     cameras = toy_cameras(16, 48)
     traced = trace_views(gaussians, cameras[::2], object_masks(gaussians, is_object, cameras[::2]))
-    found = without_floaters(gaussians.means, traced.is_selected, traced.weights)
-    found = with_interior(gaussians.means, found, traced.is_seen)
+    is_whole = without_floaters(gaussians.means, traced.is_selected, traced.weights)
+    is_whole = with_interior(gaussians.means, is_whole, traced.is_seen)
     before = overlap(gaussians, traced.is_selected, is_object, cameras[1::4])
-    assert overlap(gaussians, found, is_object, cameras[1::4]) >= max(0.9, before - 0.01)
+    assert overlap(gaussians, is_whole, is_object, cameras[1::4]) >= max(0.9, before - 0.01)
 
 
 def test_agreement_is_the_overlap_of_mask_and_rendered_selection():
@@ -219,9 +219,9 @@ def test_agreement_is_the_overlap_of_mask_and_rendered_selection():
     masks = object_masks(gaussians, is_object, cameras)
     masks[2] = masks[2].roll(8, dims=-1)
     traced = trace_views(gaussians, cameras, masks)
-    shown = coverage(gaussians, traced.is_selected, cameras)
-    shared = (shown * masks).sum(dim=(1, 2))
-    union = shown.sum(dim=(1, 2)) + masks.sum(dim=(1, 2)) - shared
+    covered = coverage(gaussians, traced.is_selected, cameras)
+    shared = (covered * masks).sum(dim=(1, 2))
+    union = covered.sum(dim=(1, 2)) + masks.sum(dim=(1, 2)) - shared
     torch.testing.assert_close(traced.agreements, shared / union, rtol=1e-3, atol=1e-3)
     assert traced.is_trusted.tolist() == [True, True, False, True]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from threestudio_ssd.metrics.regions import check_images, check_pair, masked_pair, weighted_mean
+from threestudio_ssd.metrics.regions import check_images, check_pair, edit_regions, masked_pair, weighted_mean
 
 
 def test_pictures_in_the_unit_range_pass(pictures):
@@ -60,3 +60,9 @@ def test_an_unknown_mode_is_refused(pictures):
 
 def test_an_empty_region_has_no_mean():
     assert weighted_mean(torch.ones(1, 4, 4), torch.zeros(1, 4, 4)).isnan().all()
+
+
+def test_the_outline_is_neither_inside_nor_outside():
+    is_inside, is_outside = edit_regions(torch.tensor([[[0.0, 0.019, 0.02, 0.5, 0.51, 1.0]]]))
+    assert is_inside.tolist() == [[[False, False, False, False, True, True]]]
+    assert is_outside.tolist() == [[[True, True, False, False, False, False]]]

@@ -83,5 +83,5 @@ def test_a_clip_serves_offline(clip_folder, pictures, noise):
 
 
 def test_a_missing_model_is_named():
-    with pytest.raises(ConfigError, match="no folder"):
+    with pytest.raises(ConfigError, match="structure_model folder 'data/no-such-dino' does not exist"):
         load_structure_model("data/no-such-dino")

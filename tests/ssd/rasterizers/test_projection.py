@@ -27,16 +27,16 @@ def test_projection_agrees_with_gsplats_torch_function(gsplat_torch, camera_mode
     radii, means2d, depths, conics, compensations = gsplat_torch._fully_fused_projection(
         scene.means, covars, scene.viewmats, scene.Ks, 48, 36, calc_compensations=True, camera_model=camera_model
     )
-    shown = (meta["radii"] > 0).all(-1)
-    assert shown.sum() > 50
-    assert (radii[shown] > 0).all()  # theirs are not aware of opacity: never smaller
-    assert (meta["radii"][shown] <= radii[shown]).all()
-    torch.testing.assert_close(meta["means2d"][shown], means2d[shown], rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(meta["depths"][shown], depths[shown])
-    torch.testing.assert_close(meta["conics"][shown], conics[shown], rtol=1e-3, atol=1e-5)
+    is_visible = (meta["radii"] > 0).all(-1)
+    assert is_visible.sum() > 50
+    assert (radii[is_visible] > 0).all()  # theirs are not aware of opacity: never smaller
+    assert (meta["radii"][is_visible] <= radii[is_visible]).all()
+    torch.testing.assert_close(meta["means2d"][is_visible], means2d[is_visible], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(meta["depths"][is_visible], depths[is_visible])
+    torch.testing.assert_close(meta["conics"][is_visible], conics[is_visible], rtol=1e-3, atol=1e-5)
     expected = scene.opacities[None] * compensations
-    torch.testing.assert_close(meta["opacities"][shown], expected[shown], rtol=1e-3, atol=1e-4)
-    hidden = ~shown & (radii > 0).all(-1)
+    torch.testing.assert_close(meta["opacities"][is_visible], expected[is_visible], rtol=1e-3, atol=1e-4)
+    hidden = ~is_visible & (radii > 0).all(-1)
     # what only ours hides is outside by the radius at which its own opacity fades to 1/255
     a, b, c = conics[hidden].unbind(-1)
     extents = (2 * (expected[hidden] * 255).clamp(min=1).log()).sqrt().clamp(max=3.33)
@@ -53,15 +53,15 @@ def test_gradients_through_meta_agree_with_gsplats_torch_function(gsplat_torch):
     for is_ours in (True, False):
         given = {k: v.clone().requires_grad_() for k, v in scene.parameters().items()}
         meta = rasterization(**given, Ks=scene.Ks, width=48, height=36, packed=False)[2]
-        shown = (meta["radii"] > 0).all(-1)[..., None]
-        found = meta["means2d"], meta["depths"], meta["conics"]
+        is_visible = (meta["radii"] > 0).all(-1)[..., None]
+        projected = meta["means2d"], meta["depths"], meta["conics"]
         if not is_ours:
             covars, _ = gsplat_torch._quat_scale_to_covar_preci(given["quats"], given["scales"], compute_preci=False)
-            _, *found, _ = gsplat_torch._fully_fused_projection(
+            _, *projected, _ = gsplat_torch._fully_fused_projection(
                 given["means"], covars, given["viewmats"], scene.Ks, 48, 36
             )
-        found = torch.cat([found[0], found[1][..., None], found[2]], -1)
-        (torch.where(shown, found, 0.0) * weights).sum().backward()
+        projected = torch.cat([projected[0], projected[1][..., None], projected[2]], -1)
+        (torch.where(is_visible, projected, 0.0) * weights).sum().backward()
         grads.append([given[k].grad for k in ("means", "quats", "scales", "viewmats")])
     for ours, theirs in zip(*grads, strict=True):
         assert (ours - theirs).norm() < 1e-3 * theirs.norm()

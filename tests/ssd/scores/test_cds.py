@@ -27,8 +27,8 @@ def test_contrast_by_hand():
             cosines.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b) / 0.07)
         own = cosines[places.tolist().index(i)]
         expected.append(np.log(np.exp(np.array(cosines) - own).sum()))
-    found = patch_contrast(source, target, places, 0.07)
-    assert float(found) == pytest.approx(np.mean(expected), rel=1e-9)
+    result = patch_contrast(source, target, places, 0.07)
+    assert float(result) == pytest.approx(np.mean(expected), rel=1e-9)
 
 
 def test_the_energy_is_the_weighted_sum_over_layers_and_patch_sizes():

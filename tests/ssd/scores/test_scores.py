@@ -17,6 +17,7 @@ from threestudio_ssd.scores import (
     Branch,
     DreamCatalyst,
     FocusedSSD,
+    ScoreInputs,
     SSDInstructPix2Pix,
     guided,
     predict_branches,
@@ -58,35 +59,24 @@ ALPHAS = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=
 
 
 def inputs(score, z_tgt, z_src, prompts=PROMPT_ROWS, network=denoiser):
-    """Everything a score may ask for, on latents with shared noise."""
+    """The predictions a score reads and everything else that it may ask for, on latents with shared noise."""
     a = ALPHAS[T].view(-1, 1, 1, 1)
-    noise = values(seed=9)
+    noise, picture = values(seed=9), values(seed=5)
     noisy = {"tgt": a.sqrt() * z_tgt + (1 - a).sqrt() * noise, "src": a.sqrt() * z_src + (1 - a).sqrt() * noise}
-    condition = values(seed=5) if any(branch.image == "src" for branch in score.branches) else None
     eps = predict_branches(
-        network, score.branches, latents_noisy=noisy, timesteps=T, prompts=prompts, image_condition=condition
-    )
-    known = {
-        "noise": noise,
-        "timesteps": T,
-        "t_frac": (T / 1000).view(-1, 1, 1, 1).double(),
-        "latents_tgt": z_tgt,
-        "latents_src": z_src,
-        "latents_noisy_tgt": noisy["tgt"],
-        "latents_noisy_src": noisy["src"],
-        "alphas_cumprod": a,
-        "alphas_cumprod_prev": ALPHAS[T - getattr(score, "stride", 1)].view(-1, 1, 1, 1),
-        "betas": (1 - ALPHAS[T] / ALPHAS[T - 1]).view(-1, 1, 1, 1),
-    }
-    import inspect
-
-    wanted = set(inspect.signature(score.__call__).parameters) - {"eps"}
-    return eps, {name: known[name] for name in wanted}
+        network, score.branches, latents_noisy=noisy, timesteps=T, prompts=prompts,
+        image_condition=picture if any(branch.image == "src" for branch in score.branches) else None,
+    )  # fmt: skip
+    return eps, ScoreInputs(
+        latents_tgt=z_tgt, latents_src=z_src, latents_noisy_tgt=noisy["tgt"], latents_noisy_src=noisy["src"],
+        noise=noise, timesteps=T, alphas_cumprod_table=ALPHAS, step=3, num_steps=10, image_condition=picture,
+        generators=(torch.Generator().manual_seed(1),),
+    )  # fmt: skip
 
 
 def compute(score, z_tgt, z_src, **kwargs):
     eps, extra = inputs(score, z_tgt, z_src, **kwargs)
-    return score(eps, **extra)
+    return score(eps, extra)
 
 
 def test_ssd_coefficients():
@@ -170,7 +160,7 @@ def test_null_edit():
     score = SSD()
     eps, extra = inputs(score, z, z, prompts=same)
     left = (1.0 + 5.5) * (eps[Branch("tgt", "src")] - eps[Branch("tgt", "null")])
-    torch.testing.assert_close(score(eps, **extra), left)
+    torch.testing.assert_close(score(eps, extra), left)
     all_null = dict.fromkeys(PROMPTS, PROMPT_ROWS["null"])
     assert compute(score, z, z, prompts=all_null).abs().max() < 1e-12
 
@@ -188,7 +178,7 @@ def test_null_edit_of_the_scores_that_read_no_source():
     score = SSDInstructPix2Pix()
     eps, extra = inputs(score, z, z, prompts=same)
     full, picture, plain, _ = (eps[branch] for branch in score.branches)
-    torch.testing.assert_close(score(eps, **extra), 7.5 * (full - picture) + 1.5 * (picture - plain))
+    torch.testing.assert_close(score(eps, extra), 7.5 * (full - picture) + 1.5 * (picture - plain))
 
 
 def test_focused_ssd_by_hand():
@@ -202,7 +192,7 @@ def test_focused_ssd_by_hand():
     assert weight.shape == (2, 1, 5, 3)
     a, t_frac = ALPHAS[T].view(-1, 1, 1, 1), (T / 1000).view(-1, 1, 1, 1)
     expected = weight * (3.75 * (tgt - src) + 2.0 * (tgt - null)) + (src - anchor)
-    torch.testing.assert_close(score(eps, **extra), expected + 0.075 * t_frac.exp() * a.sqrt() * (z - z_src))
+    torch.testing.assert_close(score(eps, extra), expected + 0.075 * t_frac.exp() * a.sqrt() * (z - z_src))
     assert len(FocusedSSD(enhance_weight=0.0).branches) == len(FocusedSSD(cross_trajectory_weight=0.0).branches) == 3
 
 
@@ -239,7 +229,7 @@ def test_pds_equals_the_posterior_difference_it_comes_from():
     """psi and chi against Eq. 8: the difference of stochastic latents, computed with noise and all."""
     score, z, z_src = PDS(guidance_scale=3.0), values(seed=1), values(seed=2)
     eps, extra = inputs(score, z, z_src)
-    a, a_prev, beta = extra["alphas_cumprod"], extra["alphas_cumprod_prev"], extra["betas"]
+    a, a_prev, beta = extra.alphas_cumprod, extra.alphas_cumprod_before(2), extra.betas
     noise, other = values(seed=9), values(seed=8)
 
     def stochastic_latent(latents, cond, null):
@@ -251,7 +241,7 @@ def test_pds_equals_the_posterior_difference_it_comes_from():
 
     tgt = stochastic_latent(z, Branch("tgt", "tgt"), Branch("tgt", "null"))
     src = stochastic_latent(z_src, Branch("src", "src"), Branch("src", "null"))
-    torch.testing.assert_close(score(eps, **extra), tgt - src)
+    torch.testing.assert_close(score(eps, extra), tgt - src)
 
 
 def test_sds_subtracts_the_noise():
@@ -259,12 +249,12 @@ def test_sds_subtracts_the_noise():
     eps, extra = inputs(score, z, z)
     guided_eps = eps[Branch("tgt", "null")] + 2 * (eps[Branch("tgt", "tgt")] - eps[Branch("tgt", "null")])
     variance = 1 - ALPHAS[T].view(-1, 1, 1, 1)
-    torch.testing.assert_close(score(eps, **extra), variance * (guided_eps - extra["noise"]))
+    torch.testing.assert_close(score(eps, extra), variance * (guided_eps - extra.noise))
     uniform = dataclasses.replace(score, weighting="uniform")
-    torch.testing.assert_close(uniform(eps, **extra), guided_eps - extra["noise"])
+    torch.testing.assert_close(uniform(eps, extra), guided_eps - extra.noise)
     fantasia3d = dataclasses.replace(score, weighting="fantasia3d")
     signal = ALPHAS[T].sqrt().view(-1, 1, 1, 1)
-    torch.testing.assert_close(fantasia3d(eps, **extra), signal * variance * (guided_eps - extra["noise"]))
+    torch.testing.assert_close(fantasia3d(eps, extra), signal * variance * (guided_eps - extra.noise))
 
 
 def test_nfsd_changes_its_domain_term_at_200():
@@ -295,8 +285,8 @@ def test_dream_catalyst_weighs_the_delta_by_its_timestep(fields, edit_weights):
     score, delta = DreamCatalyst(**fields), DDS()(eps)
     for t_frac, weight in edit_weights.items():
         rows = torch.full((2, 1, 1, 1), t_frac, dtype=torch.float64)
-        found = score(eps, latents_tgt=z, latents_src=z, t_frac=rows)
-        torch.testing.assert_close(found, weight * delta, rtol=4e-3, atol=1e-9)
+        result = score(eps, latents_tgt=z, latents_src=z, t_frac=rows)
+        torch.testing.assert_close(result, weight * delta, rtol=4e-3, atol=1e-9)
 
 
 def test_dream_catalyst_by_hand():
@@ -308,11 +298,11 @@ def test_dream_catalyst_by_hand():
         return 7.5 * eps[Branch(latents, prompt)] - 6.5 * eps[Branch(latents, "null")]
 
     delta = guided_by_hand("tgt", "tgt") - guided_by_hand("src", "src")
-    found = score(eps, **extra)
+    result = score(eps, extra)
     for row, t_frac in enumerate((0.4, 0.7)):
         edit_weight = 0.2 + 0.8 * math.exp(math.log(t_frac) / math.e)
         expected = edit_weight * delta[row] + 0.075 * math.exp(t_frac) * (z[row] - z_src[row])
-        torch.testing.assert_close(found[row], expected)
+        torch.testing.assert_close(result[row], expected)
 
 
 def test_instruct_pix2pix_evaluates_four_rows():
@@ -321,8 +311,8 @@ def test_instruct_pix2pix_evaluates_four_rows():
     eps, extra = inputs(score, values(seed=1), values(seed=2))
     full, picture, plain, source = (eps[branch] for branch in score.branches)
     expected = plain + 7.5 * (full - picture) + 1.5 * (picture - plain) - source
-    extra["latents_noisy_src"] = extra["latents_noisy_tgt"]
-    torch.testing.assert_close(score(eps, **extra), expected)
+    same = {"latents_noisy_tgt": extra.latents_noisy_tgt, "latents_noisy_src": extra.latents_noisy_tgt}
+    torch.testing.assert_close(score(eps, t_frac=extra.t_frac, **same), expected)
 
 
 @pytest.mark.parametrize("name", SCORES)

@@ -7,18 +7,21 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.edit_world import REPOSITORY, SIZE, write_clip
+from tests.edit_world import REPOSITORY, SIZE, channels_for, write_clip
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
+from threestudio_ssd.data.image import load_image
+from threestudio_ssd.data.modules import SingleImage
 from threestudio_ssd.diffusion import random_backbone
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
+from threestudio_ssd.edits.editable_images import EditableImages
+from threestudio_ssd.edits.image_edit import ImageBatchEdit, ImageEditConfig
 from threestudio_ssd.errors import ConfigError, SceneFormatError
-from threestudio_ssd.guidance import SSDGuidance
+from threestudio_ssd.guidance import EditGuidance
+from threestudio_ssd.images import read_mask
 from threestudio_ssd.scores import SCORES
-from threestudio_ssd.systems import EditablePictures
-from threestudio_ssd.systems.image_edit import SinglePicture, read_mask
 
 WIDTH, HEIGHT = 96, 64
 
@@ -41,7 +44,7 @@ def world(tmp_path_factory):
 
 
 def run(world, out, *more, stages=("train", "test", "export"), score="ssd", **words):
-    model = world / f"model-{score}" if score == "ssd-ip2p" else world / "model"
+    model = world / ("model-ssd-ip2p" if channels_for(score) == 8 else "model")
     given = {
         "picture": world / "picture.png", "model": model, "steps": 4, "use_timestamp": "false", "tag": "edit",
         "exp_root_dir": out, "trainer.accelerator": "cpu", "system.clip_model": world / "clip",
@@ -52,6 +55,14 @@ def run(world, out, *more, stages=("train", "test", "export"), score="ssd", **wo
     )
     code = run_experiment(complete(cfg), list(stages))
     return code, out / "ssd-image" / "edit"
+
+
+def test_an_edit_whose_image_is_not_finite_is_exit_code_three_and_writes_none(world, tmp_path):
+    """Also where the latents are still finite and only what they decode to is not."""
+    code, folder = run(world, tmp_path, steps=1, **{"system.learning_rate": 1e37})
+    assert code == 3
+    assert not (folder / "save" / "edited.png").exists()
+    assert not (folder / "save" / "report.json").exists()
 
 
 def pixels(path):
@@ -89,11 +100,11 @@ def test_a_mask_keeps_the_rest(world, tmp_path, parametrisation):
 def test_pixels_get_no_grid_that_the_encoder_does_not_see(world, tmp_path):
     """An even change is no detail, a checkerboard is nothing else; the term's weight holds it down in a run."""
     backbone, images = random_backbone(image_size=SIZE), pictures_of(1)
-    pictures = EditablePictures(backbone, images, "pixel")
+    pictures = EditableImages(backbone, images, "pixel")
     board = 0.1 * (-1.0) ** (torch.arange(SIZE)[:, None] + torch.arange(40))
     for change, detail in ((0.1, 0.0), (board, float(board.pow(2).sum() * 3))):
         pictures.values.data = images + change
-        assert float(pictures.detail()) == pytest.approx(detail, abs=1e-3)
+        assert float(pictures.detail().detach()) == pytest.approx(detail, abs=1e-3)
     changes = []
     for weight in (0, 1):
         words = {"parametrisation": "pixel", "system.learning_rate": 0.02, "system.lambda_detail": weight, "steps": 8}
@@ -118,24 +129,21 @@ def pictures_of(count, seed=0, size=(SIZE, 40)):
 @pytest.mark.parametrize("score", SCORES)
 def test_every_score_edits_pictures_side_by_side_as_one_by_one(score):
     """Batches of three pictures, each with its prompt and seed; VSD's LoRA belongs to one picture and runs alone."""
-    count, seeds, texts = (1 if score == "vsd" else 3), [4, 5, 6], ["a red ball", "a blue cat", "a green dog"]
+    has_lora = any(branch.network == "lora" for branch in SCORES[score]().branches)
+    count, seeds, texts = (1 if has_lora else 3), [4, 5, 6], ["a red ball", "a blue cat", "a green dog"]
 
     def edit(rows):
-        backbone = random_backbone(image_size=SIZE, in_channels=8 if score == "ssd-ip2p" else 4)
-        guidance = SSDGuidance({"score": {"name": score}}, backbone=backbone)
+        backbone = random_backbone(image_size=SIZE, in_channels=channels_for(score))
+        guidance = EditGuidance({"score": {"name": score}}, backbone=backbone)
         images = pictures_of(3)[rows]
-        editable = EditablePictures(backbone, images)
         names = {"src": "a picture", "null": "", "neg": "blurry"}
         prompts = {name: backbone.encode_prompts([text] * len(images)) for name, text in names.items()}
         prompts["tgt"] = backbone.encode_prompts(texts[rows])
-        optimizer = editable.make_optimizer()
+        edit = ImageBatchEdit(images, guidance, prompts, ImageEditConfig(num_steps=3), seeds[rows])
+        optimizers = edit.make_optimizers()
         for step in range(3):
-            loss, _ = editable.step(guidance, prompts, step=step, num_steps=3, seed=seeds[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.param_groups[0]["lr"] = 0.02
-            optimizer.step()
-        return editable.result()
+            edit.step(step, optimizers)
+        return edit.result()
 
     whole = edit(slice(0, count))
     assert (whole - pictures_of(3)[:count]).abs().max() > 1e-2
@@ -144,14 +152,17 @@ def test_every_score_edits_pictures_side_by_side_as_one_by_one(score):
 
 
 def test_a_missing_clip_is_known_before_the_first_step(world, tmp_path):
-    with pytest.raises(ConfigError, match=r"system.clip_model is no/such/clip: there is no folder no/such/clip"):
+    with pytest.raises(
+        ConfigError, match=r"system.clip_model is no/such/clip: clip_model folder 'no/such/clip' does not exist"
+    ):
         run(world, tmp_path, **{"system.clip_model": "no/such/clip"})
     assert not (tmp_path / "ssd-image").exists()
 
 
 def test_sizes_follow_the_model_and_the_aspect(world):
     def size(**keys):
-        return tuple(SinglePicture({"picture": str(world / "picture.png"), **keys}).image(SIZE, 4).shape[-2:])
+        data = SingleImage({"picture": str(world / "picture.png"), **keys})
+        return tuple(load_image(data.cfg, SIZE, 4).shape[-2:])
 
     assert size() == (SIZE, 48)
     assert size(size=30) == (32, 44)
@@ -159,6 +170,6 @@ def test_sizes_follow_the_model_and_the_aspect(world):
 
 def test_wrong_pictures_are_named(world):
     with pytest.raises(SceneFormatError, match=r"picture .*text.png cannot be read"):
-        SinglePicture({"picture": str(world / "text.png")}).image(SIZE, 4)
+        load_image(SingleImage({"picture": str(world / "text.png")}).cfg, SIZE, 4)
     with pytest.raises(ConfigError, match=r"mask .*black.png is black"):
         read_mask(world / "black.png", "system.mask_picture", pictures_of(1))

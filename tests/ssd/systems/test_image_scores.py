@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.edit_world import REPOSITORY, SIZE, write_clip
+from tests.edit_world import REPOSITORY, SIZE, channels_for, write_clip
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
-from threestudio_ssd.scores import SCORES
+from threestudio_ssd.scores import CDS, SCORES
 
 STEPS = 2
 BRANCHES = {
     "sds": 2, "dds": 4, "csd": 2, "nfsd": 3, "pds": 4, "dream-catalyst": 4, "ssd": 4, "ssd-focused": 4, "ssd-ip2p": 4,
     "vsd": 4,
 }  # fmt: skip
-"""Predictions of a step; those of VSD with the two of its LoRA."""
+"""Predictions of a step, counted by hand; those of VSD with the two of its LoRA. Any other score: its branches."""
 CONTRASTED = {
     "sds": 3, "dds": 4, "csd": 3, "nfsd": 4, "pds": 4, "dream-catalyst": 4, "ssd": 5, "ssd-focused": 4, "ssd-ip2p": 5,
     "vsd": 5,
@@ -43,7 +43,7 @@ def world(tmp_path_factory):
 @pytest.mark.parametrize("score", SCORES)
 def test_every_score_edits_a_picture(world, tmp_path, score, contrast):
     words = {
-        "picture": world / "picture.png", "model": world / f"model-{8 if score == 'ssd-ip2p' else 4}", "steps": STEPS,
+        "picture": world / "picture.png", "model": world / f"model-{channels_for(score)}", "steps": STEPS,
         "use_timestamp": "false", "tag": "edit", "exp_root_dir": tmp_path, "trainer.accelerator": "cpu",
         "trainer.enable_progress_bar": "false", "system.clip_model": world / "clip",
         "system.guidance.score.name": score, "system.guidance.cds.weight": contrast, "system.learning_rate": 0.1,
@@ -54,7 +54,9 @@ def test_every_score_edits_a_picture(world, tmp_path, score, contrast):
     report = json.loads((save / "report.json").read_text())
     assert report["score"]["name"] == score
     assert report["steps"] == STEPS
-    assert report["noise_predictions"] == STEPS * (CONTRASTED if contrast else BRANCHES)[score]
+    branches = {*SCORES[score]().branches, *(CDS.branches if contrast else ())}
+    expected = (CONTRASTED if contrast else BRANCHES).get(score, len(branches))
+    assert report["noise_predictions"] == STEPS * expected
     assert report["change_inside"] > 1 / 255
     with Image.open(save / "edited.png") as picture:
         assert picture.size == (SIZE, SIZE)

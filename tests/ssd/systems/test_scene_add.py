@@ -9,11 +9,12 @@ from tests.edit_world import QUIET, REPOSITORY, SIZE, toy_parts, vertex_rows
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
+from threestudio_ssd.edits.scene_add import extents
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians import rotation_matrices
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.masks import load_selection
-from threestudio_ssd.systems.scene_add import SceneAddSystem, extents
+from threestudio_ssd.systems.scene_add import SceneAddSystem
 
 BOX = [1.2, -0.6, 0.0, 2.2, 0.4, 1.0]
 
@@ -75,12 +76,12 @@ def test_extents_are_those_of_the_covariances(generator):
 
 def test_the_start_fills_most_of_the_box(world, tmp_path):
     system = SceneAddSystem(experiment(world, tmp_path, **{"system.num_start": 500}).system)
-    start = system.start_object()
+    start = system.job.start_object()
     low, high = torch.tensor(BOX).view(2, 3)
     torch.testing.assert_close(start.means.mean(dim=0), (low + high) / 2, atol=0.1, rtol=0)
     assert (start.means.amax(dim=0) > (low + high) / 2 + 0.35).all()
     assert ((start.means - (low + high) / 2).norm(dim=1) <= 0.4001).all()
-    again = SceneAddSystem(experiment(world, tmp_path, **{"system.num_start": 500}).system).start_object()
+    again = SceneAddSystem(experiment(world, tmp_path, **{"system.num_start": 500}).system).job.start_object()
     assert torch.equal(start.means, again.means)
 
 

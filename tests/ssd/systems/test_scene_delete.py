@@ -12,14 +12,14 @@ from tests.edit_world import QUIET, REPOSITORY, object_masks, toy_cameras, toy_p
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
-from threestudio_ssd.data import GSViews
+from threestudio_ssd.data.modules import GSViews
+from threestudio_ssd.edits import removal
+from threestudio_ssd.edits.inpaint import Inpainter, telea
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 from threestudio_ssd.masks import load_selection
 from threestudio_ssd.metrics import psnr
 from threestudio_ssd.rendering import coverage, render_each
-from threestudio_ssd.systems import scene_delete
-from threestudio_ssd.systems.inpaint import Inpainter, telea
 from threestudio_ssd.systems.scene_delete import SceneDeleteSystem
 from threestudio_ssd.toyworld.splat import save_cameras_json
 
@@ -43,7 +43,7 @@ def holed(tmp_path_factory):
     return folder, whole.select(~is_object), is_object_left
 
 
-def delete(folder, out, *stages, **more):
+def delete(folder, out, *stages, expected=0, **more):
     words = {
         "scene": folder / "scene.ply", "cameras": folder / "cameras.json", "mask.picture": folder / "masks",
         "exp_root_dir": out, "use_timestamp": "false", "trainer.accelerator": "cpu", "steps": 40, "data.size": SIZE,
@@ -52,7 +52,7 @@ def delete(folder, out, *stages, **more):
     }  # fmt: skip
     path = REPOSITORY / "configs" / "delete-gs.yaml"
     cfg = complete(load_config(path, cli_args=[f"{key}={value}" for key, value in words.items()]))
-    assert run_experiment(cfg, list(stages)) == 0
+    assert run_experiment(cfg, list(stages)) == expected
     return out / "delete-gs" / "delete"
 
 
@@ -103,8 +103,8 @@ def test_everything_before_the_fit_happens_on_the_run_s_device(holed, tmp_path, 
         seen.append((gaussians.device.type, background.device.type))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(scene_delete, "get_device", lambda: torch.device("meta"))
-    monkeypatch.setattr(scene_delete, "find_selection", find)
+    monkeypatch.setattr(removal, "get_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(removal, "find_selection", find)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         delete(holed[0], tmp_path, "train")
     assert seen == [("meta", "meta")]
@@ -119,8 +119,8 @@ def test_the_inpainter_gets_the_run_s_device_and_the_model_s_keys(holed, tmp_pat
 
     warned = []
     monkeypatch.setattr(threestudio, "warn", warned.append)
-    monkeypatch.setattr(scene_delete, "get_device", lambda: torch.device("cpu:0"))  # equal to no other
-    monkeypatch.setattr(scene_delete, "load_inpainter", load)
+    monkeypatch.setattr(removal, "get_device", lambda: torch.device("cpu:0"))  # equal to no other
+    monkeypatch.setattr(removal, "load_inpainter", load)
     more = {
         "system.inpainter": "owner/name", "system.revision": "v1", "system.offline": "true", "system.dtype": "bf16",
         "steps": 1, "prompt": "grass",
@@ -154,7 +154,9 @@ def test_networks_fill_the_views_from_start_to_end(holed, world, inpainting_pipe
     bare = scene.select(~torch.from_numpy(np.load(run / "save" / "selection.npy")))
     rows = np.asarray(Image.open(run / "save" / "inpainted.png")).astype(int)
     holes, filled = rows[:32] > 127, rows[32:]
-    views = GSViews({"cameras": str(holed[0] / "cameras.json"), "size": 32, "num_train_views": 3}).views(scene, 512, 8)
+    views = GSViews({"cameras": str(holed[0] / "cameras.json"), "size": 32, "num_train_views": 3}).plan.views(
+        scene, 512, 8
+    )
     shots = render_each(bare, views.train, torch.zeros(3))
     change = np.abs(filled - np.concatenate([shot.numpy() for shot in shots], axis=1) * 255)
     assert change[~holes].max() < 2
@@ -167,7 +169,7 @@ def test_networks_fill_the_views_from_start_to_end(holed, world, inpainting_pipe
         ({"steps": 0}, "steps is 0"),
         ({"system.rim": -1}, "system.rim is -1.0"),
         ({"system.dilate": -1}, "system.dilate is -1.0"),
-        ({"system.inpainter": "tela"}, "system.inpainter tela does not exist"),
+        ({"system.inpainter": "tela"}, "system.inpainter folder 'tela' does not exist"),
         ({"system.dtype": "fp8"}, "dtype is fp8"),
     ],
 )
@@ -182,3 +184,20 @@ def test_keys_out_of_range_are_refused(holed, more, what):
 def test_everything_cannot_be_removed(holed, tmp_path):
     with pytest.raises(ConfigError, match="the mask selects all"):
         delete(holed[0], tmp_path, "train", **{"mask.picture": "", "mask.box": "[-99,-99,-99,99,99,99]"})
+
+
+def test_a_resumed_removal_remembers_its_seconds_and_gives_the_same_bytes(holed, deleted, tmp_path):
+    delete(holed[0], tmp_path, "train", **{"trainer.max_steps": 3})
+    checkpoint = tmp_path / "delete-gs" / "delete" / "ckpts" / "last.ckpt"
+    first = torch.load(checkpoint, weights_only=True)
+    run = delete(holed[0], tmp_path, "train", "export", resume="auto")
+    assert torch.load(checkpoint, weights_only=True)["train_seconds"] > first["train_seconds"] > 0
+    assert (run / "save" / "edited.ply").read_bytes() == (deleted / "save" / "edited.ply").read_bytes()
+
+
+def test_a_removal_that_is_not_finite_is_exit_code_three_and_writes_no_splat(holed, tmp_path):
+    run = delete(
+        holed[0], tmp_path, "train", "test", "export", expected=3, steps=2, **{"system.learning_rates.sh0": 1e39}
+    )
+    assert not (run / "save" / "edited.ply").exists()
+    assert not (run / "save" / "report.json").exists()

@@ -12,8 +12,10 @@ from tests.edit_world import SIZE, experiment, fit, run, toy_cameras, vertex_row
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.gaussians.model import FIELD_NAMES
-from threestudio_ssd.masks import MaskConfig, load_selection, select
-from threestudio_ssd.systems.scene_edit import SceneEditSystem, splat_suffix
+from threestudio_ssd.masks import MaskConfig, find_selection, load_selection
+from threestudio_ssd.report.edit_report import distillation_facts
+from threestudio_ssd.systems.edit_base import splat_suffix
+from threestudio_ssd.systems.scene_edit import SceneEditSystem
 
 REPORT_KEYS = (
     "source_prompt target_prompt score model seed steps seconds peak_memory_bytes num_gaussians_before"
@@ -77,7 +79,8 @@ def test_the_report_says_which_weights_made_it(report, world, tmp_path, hub_cach
     save_file({f"{layer}.lora_A.weight": torch.zeros(2, 32), f"{layer}.lora_B.weight": torch.zeros(32, 2)}, lora)
     options = {"offline": "true", "vae": "owner/vae", "dtype": "bf16", "vae_dtype": "bf16", "lora": f"[{lora}:0.5]"}
     more = {f"system.guidance.{key}": value for key, value in options.items()}
-    facts = SceneEditSystem(experiment(world, tmp_path, model="owner/tiny", **more).system)._run_facts()
+    system = SceneEditSystem(experiment(world, tmp_path, model="owner/tiny", **more).system)
+    facts = distillation_facts(system.job.guidance)
     expected = ["owner/tiny", commits[0], "bfloat16", "owner/vae", commits[1], "bfloat16", [f"{lora}:0.5"]]
     assert [facts[key] for key in keys] == expected
 
@@ -93,7 +96,9 @@ def test_unselected_rows_are_the_same_bytes(edited, report, world):
     before, after = vertex_rows(world / "scene.ply"), vertex_rows(edited[1] / "save" / "edited.ply")
     source = load_gaussians(world / "scene.ply")
     cameras = toy_cameras()
-    is_selected = select(MaskConfig(picture=str(world / "masks")), source, cameras, cameras, torch.zeros(3))
+    is_selected = find_selection(
+        MaskConfig(picture=str(world / "masks")), source, cameras, cameras, torch.zeros(3)
+    ).is_selected
     assert torch.equal(load_selection(edited[1] / "save" / "selection.npy", len(source)), is_selected)
     assert int(is_selected.sum()) == report["num_selected"]
     assert len(before) == len(after) == len(source)
@@ -126,13 +131,13 @@ def test_exporting_a_checkpoint_alone_gives_the_same_file(edited, world, tmp_pat
 def test_another_seed_gives_another_edit(edited, world, tmp_path):
     system = fit(world, tmp_path, seed=1)
     first = load_gaussians(edited[1] / "save" / "edited.ply")
-    assert not torch.equal(system.editable.result().sh0, first.sh0)
+    assert not torch.equal(system.job.editable.result().sh0, first.sh0)
 
 
 def test_a_learning_rate_of_zero_keeps_the_attribute(world, tmp_path):
     kept = ("means", "raw_quats", "sh0")
     system = fit(world, tmp_path, steps=2, **{f"system.learning_rates.{name}": 0 for name in kept})
-    source, result = system.editable.source, system.editable.result()
+    source, result = system.job.editable.source, system.job.editable.result()
     for name in FIELD_NAMES:
         is_same = torch.equal(getattr(source, name), getattr(result, name))
         assert is_same == (name in kept or name == "shN"), name
@@ -140,9 +145,9 @@ def test_a_learning_rate_of_zero_keeps_the_attribute(world, tmp_path):
 
 def test_the_text_encoder_is_freed_and_no_model_is_in_the_checkpoint(world, tmp_path):
     system = SceneEditSystem(experiment(world, tmp_path).system)
-    assert system.guidance.backbone.text_encoders is None
+    assert system.job.guidance.backbone.text_encoders is None
     assert not list(system.parameters())
-    assert set(system._prompts) == {"src", "tgt", "null"}
+    assert set(system.job.embeddings) == {"src", "tgt", "null"}
 
 
 def test_an_orbit_without_mask_in_batches_of_two(world, tmp_path):
@@ -154,11 +159,11 @@ def test_an_orbit_without_mask_in_batches_of_two(world, tmp_path):
         cameras="",
         **{"mask.picture": "", "data.batch_size": 2, "data.num_train_views": 9},
     )
-    counters = system.guidance.backbone.counters
-    assert system.editable.is_selected.all()
+    counters = system.job.guidance.backbone.counters
+    assert system.job.editable.is_selected.all()
     assert (counters.encodes, counters.encoded_images) == (2 + 3, 9 + 3 * 2)
     assert (counters.network_calls, counters.rows) == (3, 3 * 2 * 4)
-    assert (system.editable.result().sh0 != system.editable.source.sh0).any(dim=(1, 2)).float().mean() > 0.2
+    assert (system.job.editable.result().sh0 != system.job.editable.source.sh0).any(dim=(1, 2)).float().mean() > 0.2
 
 
 def test_picture_conditions_are_computed_once(world, tmp_path):
@@ -167,30 +172,30 @@ def test_picture_conditions_are_computed_once(world, tmp_path):
 
     save_components(random_components(in_channels=8, image_size=SIZE), tmp_path / "ip2p")
     system = fit(world, tmp_path, steps=3, model=tmp_path / "ip2p", **{"system.guidance.score.name": "ssd-ip2p"})
-    counters = system.guidance.backbone.counters
+    counters = system.job.guidance.backbone.counters
     assert (counters.encodes, counters.network_calls, counters.rows) == (2 + 3, 3, 3 * 4)
-    assert system._conditions.shape == system._latents_src.shape
+    assert system.edit.objective.conditions[0].shape == system.edit.objective.latents_src[0].shape
 
 
 def test_latent_masks_and_anchors(world, tmp_path):
     system = fit(world, tmp_path, steps=2, **{"system.mask_latents": "true", "system.lambda_anchor.means": 1e9})
-    masks = system._latent_masks
+    masks = system.edit.objective.latent_masks[0]
     assert masks.shape == (6, 1, SIZE // 4, SIZE // 4)
     assert 0 < masks.mean() < 1
     free = fit(world, tmp_path, steps=2, **{"system.mask_latents": "true"})
-    assert system.editable.drift("means") < free.editable.drift("means")
+    assert system.job.editable.drift("means") < free.job.editable.drift("means")
 
 
 def test_cut_views_and_a_render_size_of_its_own(world, tmp_path):
     """The encoder gets the model's size, whatever is rendered; cut views show more of the object."""
     more = {"data.render_size": 48, "data.crop": "selection", "system.mask_latents": "true", "steps": 2}
     system = fit(world, tmp_path, **more)
-    assert system.views.size == (SIZE, SIZE)
-    assert system.views.train.widths.tolist() == [48] * 6
-    assert system._latents_src.shape[-2:] == (SIZE // 4, SIZE // 4)
+    assert system.job.views.size == (SIZE, SIZE)
+    assert system.job.views.train.widths.tolist() == [48] * 6
+    assert system.edit.objective.latents_src[0].shape[-2:] == (SIZE // 4, SIZE // 4)
     plain = fit(world, tmp_path, **{**more, "data.crop": "none"})
-    assert system._latent_masks.mean() > 1.2 * plain._latent_masks.mean()
-    assert (system.editable.result().sh0 != system.editable.source.sh0).any()
+    assert system.edit.objective.latent_masks[0].mean() > 1.2 * plain.edit.objective.latent_masks[0].mean()
+    assert (system.job.editable.result().sh0 != system.job.editable.source.sh0).any()
 
 
 @pytest.fixture
@@ -204,7 +209,7 @@ def without_clip(world, tmp_path):
 
 def test_a_report_that_cannot_be_made_is_known_before_the_first_step(world, tmp_path, without_clip, monkeypatch):
     monkeypatch.setattr(SceneEditSystem, "training_step", lambda *args: pytest.fail("the training began"))
-    with pytest.raises(ConfigError, match=r"system.clip_model is .*half-clip: .* for CLIP metrics cannot be loaded"):
+    with pytest.raises(ConfigError, match=r"system.clip_model is .*half-clip: .*half-clip' cannot be read"):
         run(world, tmp_path, "train", "test", "export", **without_clip)
     assert not (tmp_path / "smoke").exists()
 

@@ -13,11 +13,11 @@ from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 from threestudio_ssd.cameras import load_points
-from threestudio_ssd.data import PhotosData
+from threestudio_ssd.data.modules import PhotosData
+from threestudio_ssd.edits.photometric import gaussians_from_points, photometric_loss, random_points
 from threestudio_ssd.errors import ConfigError, SceneFormatError
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.rendering import render_each
-from threestudio_ssd.systems.photometric import gaussians_from_points, photometric_loss, random_points
 
 SIZE = 24
 
@@ -52,8 +52,8 @@ def capture(tmp_path_factory):
     return folder
 
 
-def fit(capture, out, *stages, **more):
-    """Run the fit config small; returns the folder."""
+def fit(capture, out, *stages, expected=0, **more):
+    """Run the fit config small, to an exit code; returns the folder."""
     words = {
         "cameras": capture, "exp_root_dir": out, "use_timestamp": "false", "trainer.accelerator": "cpu", "steps": 120,
         "data.size": SIZE, "data.hold_out_every": 4, "system.sh_degree": 1, "system.sh_every": 20,
@@ -64,7 +64,7 @@ def fit(capture, out, *stages, **more):
     cfg = load_config(
         REPOSITORY / "configs" / "fit-gs.yaml", cli_args=[f"{key}={value}" for key, value in words.items()]
     )
-    assert run_experiment(complete(cfg), list(stages)) == 0
+    assert run_experiment(complete(cfg), list(stages)) == expected
     return out / "fit-gs" / "fit"
 
 
@@ -79,7 +79,7 @@ def test_held_out_photographs_are_met_better(fitted, capture, tmp_path):
     assert report["photos"] == 6
     points = load_points(capture)
     start = gaussians_from_points(*points)
-    judges = PhotosData({"cameras": str(capture), "size": SIZE, "hold_out_every": 4}).split((0, 0, 0))[1]
+    judges = PhotosData({"cameras": str(capture), "size": SIZE, "hold_out_every": 4}).capture.split((0, 0, 0))[1]
     errors = [
         (a - b).pow(2).mean()
         for a, b in zip(render_each(start, judges.cameras, torch.zeros(3)), judges.images, strict=True)
@@ -185,13 +185,13 @@ def test_the_black_around_an_undistorted_photograph_is_neither_fitted_nor_judged
         seen.append((targets, inside))
         return photometric_loss(images, targets, lambda_ssim, inside)
 
-    monkeypatch.setattr("threestudio_ssd.systems.scene_fit.photometric_loss", recorded)
+    monkeypatch.setattr("threestudio_ssd.edits.objectives.photometric_loss", recorded)
     folder = fit(pincushion, tmp_path, "train", "test", "export", steps=2)
     for target, inside in seen:
         assert 0.02 < (~inside).float().mean() < 0.4
         assert target[inside].min() > 0.99
         assert target[0, 0, 0].max() == 0
-    judges = PhotosData({"cameras": str(pincushion), "size": SIZE, "hold_out_every": 4}).split((0, 0, 0))[1]
+    judges = PhotosData({"cameras": str(pincushion), "size": SIZE, "hold_out_every": 4}).capture.split((0, 0, 0))[1]
     renders = render_each(load_gaussians(folder / "save" / "fitted.ply"), judges.cameras, torch.zeros(3))
     values = [
         -10 * (image - 1)[inside].pow(2).mean().log10() for image, inside in zip(renders, judges.inside, strict=True)
@@ -207,7 +207,7 @@ def test_transparent_photographs_are_put_on_the_fit_s_background(capture, tmp_pa
         Image.new("RGBA", (SIZE, SIZE), (255, 0, 0, 0)).save(path)
     data = PhotosData({"cameras": str(folder), "size": SIZE})
     for background in ([0.0, 0.0, 0.0], [0.25, 0.5, 1.0]):
-        for photos in data.split(background):
+        for photos in data.capture.split(background):
             assert photos.images[0].flatten(0, 1).unique(dim=0).tolist() == [background]
             assert photos.inside[0].all()
 
@@ -232,11 +232,26 @@ def test_a_capture_without_photographs_is_said(tmp_path):
 
 def test_the_shipped_capture_has_photographs_and_points():
     data = PhotosData({"cameras": str(REPOSITORY / "data" / "banana"), "size": 64})
-    train, judges = data.split((0, 0, 0))
+    train, judges = data.capture.split((0, 0, 0))
     assert all(inside.all() for inside in train.inside)
     assert (len(train.images), judges.cameras.names) == (12, ["DSC_0423", "DSC_0432"])
     assert {tuple(image.shape) for image in train.images} == {(64, 96, 3)}
-    points, rgbs = data.points()
+    points, rgbs = data.capture.points()
     assert len(points) == len(rgbs) == 6283
     seen = train.cameras.viewmats[0] @ torch.cat([points, torch.ones(len(points), 1)], dim=1).T
     assert (seen[2] > 0).float().mean() > 0.9
+
+
+def test_a_fit_that_is_not_finite_is_exit_code_three_and_writes_no_splat(capture, tmp_path):
+    folder = fit(
+        capture, tmp_path, "train", "test", "export", expected=3, steps=2, **{"system.learning_rates.sh0": 1e39}
+    )
+    assert not (folder / "save" / "fitted.ply").exists()
+
+
+def test_keys_that_a_fit_would_ignore_are_refused(capture, tmp_path):
+    """An edit makes its own steps, with its own optimisers."""
+    with pytest.raises(ConfigError, match=r"trainer.gradient_clip_val is 1.0, and an edit makes its own steps"):
+        fit(capture, tmp_path, "train", **{"trainer.gradient_clip_val": 1.0})
+    with pytest.raises(ValueError, match=r"system.optimizer is set"):
+        fit(capture, tmp_path, "train", **{"system.optimizer.name": "Adam"})

@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from threestudio_ssd.apps.tiny_augment import blur
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.toyworld import ATTRIBUTES
 from threestudio_ssd.toyworld.classifier import DEFAULT_FOLDER, WEIGHTS_NAME, AttributeClassifier, load_classifier
+from threestudio_ssd.training.augment import blur
 
 
 def labels_of(readings):

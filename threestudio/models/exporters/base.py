@@ -18,15 +18,6 @@ class ExporterOutput:
 class Exporter(BaseObject):
     """Names the files of a result; a subclass is called once, after the last step."""
 
-    @dataclass
-    class Config(BaseObject.Config):
-        """Keys every exporter has."""
-
-        save_video: bool = False
-        """Whether the system should render its test video while it exports."""
-
-    cfg: Config
-
     def __call__(self, *args: Any, **kwargs: Any) -> list[ExporterOutput]:
         """The files to write."""
         raise NotImplementedError(f"{type(self).__name__} does not say what to write")

@@ -1,7 +1,6 @@
 """The base of every prompt processor: texts turned into what a guidance takes, before the loop."""
 
 import hashlib
-from dataclasses import dataclass
 from typing import Any
 
 from threestudio.utils.base import BaseObject
@@ -14,18 +13,6 @@ def hash_prompt(model: str, prompt: str) -> str:
 
 class PromptProcessor(BaseObject):
     """Encodes prompts once: a subclass does so in ``configure``, frees the encoder, and hands them out when called."""
-
-    @dataclass
-    class Config(BaseObject.Config):
-        """No keys of its own."""
-
-    cfg: Config
-
-    def configure_text_encoder(self) -> None:
-        """Override to load the text encoder."""
-
-    def destroy_text_encoder(self) -> None:
-        """Override to free the text encoder."""
 
     def __call__(self) -> Any:
         """The encoded prompts, as the guidance takes them."""

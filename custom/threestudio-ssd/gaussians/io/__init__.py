@@ -4,10 +4,12 @@ Reading: ``.ply`` (plain or compressed), ``.splat``, ``.spz``, ``.sog`` (or the 
 ``.ksplat``, ``.pt``/``.pth``/``.ckpt``. Writing: ``.ply``, ``.compressed.ply``, ``.splat``, ``.spz``, ``.sog``.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ...errors import SceneFormatError
 from ..model import Gaussians
+from ..transform import half_turn_x, morton_order
 from .checkpoint import read_checkpoint
 from .common import SceneFormatWarning, read_bytes
 from .compressed_ply import is_compressed, read_compressed_ply, write_compressed_ply
@@ -86,7 +88,34 @@ def save_gaussians(gaussians: Gaussians, path: str | Path) -> None:
     _handler(WRITERS, path, "write")(gaussians, path)
 
 
-def _handler(table, path: Path, verb: str):
+def convert_gaussians(src: str | Path, dst: str | Path, *, half_turn: bool = False) -> Gaussians:
+    """Read one splat file and write another; the suffixes decide.
+
+    The order of the Gaussians stays, except in a ``.compressed.ply`` made from another format: neighbours share bounds
+    there, so they are put next to each other. What the new format cannot hold is named in a warning.
+
+    Args:
+        src: The file to read.
+        dst: The file to write.
+        half_turn: Whether to negate y and z.
+
+    Returns:
+        The Gaussians as they were written from.
+
+    Raises:
+        SceneFormatError: If a file or suffix cannot be used.
+    """
+    gaussians = load_gaussians(src)
+    if half_turn:
+        gaussians = half_turn_x(gaussians)
+    was_compressed = gaussians.origin is not None and gaussians.origin.format == "compressed.ply"
+    if str(dst).lower().endswith(".compressed.ply") and not was_compressed:
+        gaussians = gaussians.select(morton_order(gaussians.means))
+    save_gaussians(gaussians, dst)
+    return gaussians
+
+
+def _handler(table: Mapping[str, Callable], path: Path, verb: str) -> Callable:
     name = path.name.lower()
     suffix = next((suffix for suffix in sorted(table, key=len, reverse=True) if name.endswith(suffix)), None)
     if suffix is None:
@@ -98,4 +127,7 @@ def _handler(table, path: Path, verb: str):
     return table[suffix]
 
 
-__all__ = ["SceneFormatError", "SceneFormatWarning", "load_gaussians", "read_points_ply", "save_gaussians"]
+__all__ = [
+    "SceneFormatError", "SceneFormatWarning", "convert_gaussians", "load_gaussians", "read_points_ply",
+    "save_gaussians",
+]  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...errors import SceneFormatError, first_line
-from ..model import Gaussians
+from ..model import FIELD_NAMES, Gaussians
 from .common import finish, read_bytes
 
 _FIX = "export the splat as .ply from the program that trained it"
@@ -35,24 +35,19 @@ def read_checkpoint(path: Path) -> Gaussians:
             expected="a checkpoint of gsplat, nerfstudio or INRIA's code",
             fix=_FIX,
         ) from error
-    found = _inria(loaded) or _by_name(loaded)
-    if found is None:
+    tensors = _inria(loaded) or _by_name(loaded)
+    if tensors is None:
         keys = ", ".join(map(str, list(loaded)[:6])) if isinstance(loaded, Mapping) else type(loaded).__name__
         raise SceneFormatError(
             what=f"{path} holds no Gaussians (it has {keys})",
             expected="means, scales, quats, opacities, sh0 and shN, as gsplat saves them under splats",
             fix=_FIX,
         )
-    means, log_scales, quats, logits, sh0, shN = (tensor.detach().float().contiguous() for tensor in found)
+    means, log_scales, quats, logits, sh0, shN = (tensor.detach().float().contiguous() for tensor in tensors)
     count = len(means)
-    fields = {
-        "means": means.clone(),
-        "log_scales": log_scales.clone(),
-        "raw_quats": quats.clone(),
-        "logit_opacities": logits.reshape(-1).clone(),
-        "sh0": sh0.reshape(count, 1, 3).clone(),
-        "shN": shN.reshape(count, -1, 3).clone() if count and shN.numel() else torch.zeros(count, 0, 3),
-    }
+    shN = shN.reshape(count, -1, 3) if count and shN.numel() else torch.zeros(count, 0, 3)
+    parts = (means, log_scales, quats, logits.reshape(-1), sh0.reshape(count, 1, 3), shN)
+    fields = {name: part.clone() for name, part in zip(FIELD_NAMES, parts, strict=True)}
     return finish(fields, path=path, kind="checkpoint", file=None)
 
 
@@ -74,12 +69,9 @@ def _by_name(loaded: Any) -> tuple[Tensor, ...] | None:
 
 def _inria(loaded: Any) -> tuple[Tensor, ...] | None:
     """INRIA: (degree, xyz, f_dc, f_rest, scaling, rotation, opacity, ...), iteration."""
-    if not (
-        isinstance(loaded, list | tuple) and loaded and isinstance(loaded[0], list | tuple) and len(loaded[0]) >= 7
-    ):
-        return None
-    parts = loaded[0][1:7]
-    if not all(isinstance(part, Tensor) for part in parts):
+    model = loaded[0] if isinstance(loaded, list | tuple) and loaded else None
+    parts = model[1:7] if isinstance(model, list | tuple) else ()
+    if len(parts) < 6 or not all(isinstance(part, Tensor) for part in parts):
         return None
     xyz, dc, rest, scaling, rotation, opacity = parts
     return xyz, scaling, rotation, opacity, dc, rest

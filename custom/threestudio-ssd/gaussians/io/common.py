@@ -1,5 +1,6 @@
 """What all splat formats share: reading bytes with clear errors, harmless values."""
 
+import importlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import SceneFormatError
-from ..model import FIELD_NAMES, Gaussians, Source
+from ...early import splat_file
+from ...errors import MissingPackageError, SceneFormatError
+from ..model import FIELD_NAMES, FileOrigin, Gaussians
 
 HIDDEN_LOGIT = -30.0
 """Opacity logit of a Gaussian whose stored values cannot be drawn (NaN, infinite): opacity 1e-13, never visible."""
@@ -28,13 +30,15 @@ def warn(message: str) -> None:
     warnings.warn(message, SceneFormatWarning, stacklevel=3)
 
 
+def cut_short(what: str, expected: str, *, or_other: bool = False) -> SceneFormatError:
+    """The error for a file that does not hold all that it promises, or may be of another format."""
+    cause = "it is cut short or of another format" if or_other else "it is cut short"
+    return SceneFormatError(what=what, expected=expected, fix=f"copy or download the file again; {cause}")
+
+
 def read_bytes(path: Path) -> bytes:
     """The whole file, or an error that names it."""
-    if not path.exists():
-        raise SceneFormatError(
-            what=f"{path} does not exist", expected="a splat file", fix="check the path given as scene"
-        )
-    if path.is_dir():
+    if splat_file(path).is_dir():
         raise SceneFormatError(
             what=f"{path} is a folder", expected="a splat file, or a folder with a SOG meta.json", fix="name the file"
         )
@@ -77,9 +81,15 @@ def make_harmless(fields: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def finish(
-    fields: dict[str, Tensor], *, path: Path, kind: str, file: Any, notes: Mapping[str, str] | None = None
-) -> Gaussians:
-    """Gaussians from decoded values, made harmless, with their source; warns of rows that needed it."""
+    values: Mapping[str, np.ndarray] | Mapping[str, Tensor], *, path: Path, kind: str, file: Any,
+    notes: Mapping[str, str] | None = None,
+) -> Gaussians:  # fmt: skip
+    """Gaussians from decoded values, made harmless, with their origin; warns of rows that needed it.
+
+    The values are the six fields by name: tensors that are taken as they are, or arrays of any layout, with sh0 (n 3).
+    """
+    fields = {name: _owned(values[name]) for name in FIELD_NAMES}
+    fields["sh0"] = fields["sh0"].reshape(-1, 1, 3)
     hidden, zero = make_harmless(fields)
     if len(hidden):
         warn(
@@ -89,9 +99,13 @@ def finish(
     if len(zero):
         warn(f"{path}: {len(zero)} of {len(fields['means'])} Gaussians have a rotation of length zero; taken as none")
     altered = torch.from_numpy(np.union1d(hidden, zero))
-    values = {name: fields[name][altered].clone() for name in FIELD_NAMES}
+    stand_ins = {name: fields[name][altered].clone() for name in FIELD_NAMES}
     index = torch.arange(len(fields["means"]))
-    return Gaussians(**fields, source=Source(str(path), kind, file, index, dict(notes or {}), altered, values))
+    return Gaussians(**fields, origin=FileOrigin(str(path), kind, file, index, dict(notes or {}), altered, stand_ins))
+
+
+def _owned(values: np.ndarray | Tensor) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, dtype=np.float32, order="C"))
 
 
 def logits_of(opacities: np.ndarray) -> np.ndarray:
@@ -99,17 +113,6 @@ def logits_of(opacities: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):
         logits = np.log(opacities) - np.log1p(-opacities)
     return np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT).astype(np.float32)
-
-
-def as_fields(
-    means: np.ndarray, log_scales: np.ndarray, quats: np.ndarray, logits: np.ndarray, sh0: np.ndarray, shN: np.ndarray
-) -> dict[str, Tensor]:
-    """The six tensors, float32 and owned, from arrays of any layout; sh0 is (n 3), shN (n k-1 3)."""
-    arrays = (means, log_scales, quats, logits, sh0.reshape(-1, 1, 3), shN)
-    return {
-        name: torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
-        for name, array in zip(FIELD_NAMES, arrays, strict=True)
-    }
 
 
 def as_arrays(gaussians: Gaussians) -> dict[str, np.ndarray]:
@@ -124,24 +127,43 @@ def same_rows(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     return (a == b).reshape(len(a), -1).all(axis=1) if a.size else np.ones(len(a), dtype=bool)
 
 
-def source_file(gaussians: Gaussians, kind: str) -> tuple[Any, np.ndarray] | None:
+def optional_package(module: str, feature: str, package: str) -> Any:
+    """Import a package that only some formats need.
+
+    Args:
+        module: The name it is imported by.
+        feature: What needs it, for the message.
+        package: The name it is installed under.
+
+    Raises:
+        MissingPackageError: If it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingPackageError(
+            what=f"{feature} needs the package {package}", expected="it installed", fix=f"pip install {package}"
+        ) from error
+
+
+def origin_file(gaussians: Gaussians, kind: str) -> tuple[Any, np.ndarray] | None:
     """What the format's reader kept and the row of each Gaussian in it, or None if they come from elsewhere."""
-    source = gaussians.source
-    if source is None or source.format != kind:
+    origin = gaussians.origin
+    if origin is None or origin.format != kind:
         return None
-    return source.file, source.index.numpy()
+    return origin.file, origin.rows.numpy()
 
 
 def untouched_altered(gaussians: Gaussians) -> np.ndarray:
     """(m) places of Gaussians made harmless on reading and not edited since: their raw row is written back."""
-    source = gaussians.source
-    if source is None or not len(source.altered):
+    origin = gaussians.origin
+    if origin is None or not len(origin.altered):
         return np.zeros(0, np.int64)
-    places = torch.isin(source.index, source.altered).nonzero()[:, 0]
-    rows = torch.searchsorted(source.altered, source.index[places])
+    places = torch.isin(origin.rows, origin.altered).nonzero()[:, 0]
+    rows = torch.searchsorted(origin.altered, origin.rows[places])
     kept = np.ones(len(places), dtype=bool)
     for name, tensor in gaussians.parameters().items():
-        now, then = tensor.detach().cpu()[places], source.altered_values[name][rows]
+        now, then = tensor.detach().cpu()[places], origin.altered_values[name][rows]
         if now.shape == then.shape:
             kept &= same_rows(now.float().numpy(), then.numpy())
     return places.numpy()[kept]

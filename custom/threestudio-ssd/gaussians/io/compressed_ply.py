@@ -15,18 +15,9 @@ from ...errors import SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
 from ..sh import C0
-from .common import (
-    as_arrays,
-    as_fields,
-    finish,
-    logits_of,
-    same_rows,
-    source_file,
-    untouched_altered,
-    warn,
-)
+from .common import as_arrays, cut_short, finish, logits_of, origin_file, same_rows, untouched_altered, warn
 from .packed import sigmoid, to_bytes
-from .ply_header import Header
+from .ply_header import NUM_REST_COLUMNS, Header, columns_of
 from .quats import pack_smallest_three, unpack_smallest_three
 
 CHUNK = 256
@@ -35,13 +26,9 @@ SH_RANGE = 8.0
 _POSITION_BITS = (11, 10, 11)
 _WORDS = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
 _BOUND_NAMES = {
-    "means": ("min_x min_y min_z".split(), "max_x max_y max_z".split()),
-    "log_scales": (
-        "min_scale_x min_scale_y min_scale_z".split(), "max_scale_x max_scale_y max_scale_z".split(),
-    ),
-    "colors": ("min_r min_g min_b".split(), "max_r max_g max_b".split()),
-}  # fmt: skip
-_DEGREES = {0: 0, 9: 1, 24: 2, 45: 3, 72: 4}
+    field: tuple([f"{side}_{name}" for name in names.split()] for side in ("min", "max"))
+    for field, names in (("means", "x y z"), ("log_scales", "scale_x scale_y scale_z"), ("colors", "r g b"))
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,26 +65,19 @@ def read_compressed_ply(path: Path, data: bytes, header: Header) -> Gaussians:
         dtype = None if element.lists or header.format == "ascii" else header.dtype(element)
         end = offset + element.count * (dtype.itemsize if dtype else 0)
         if dtype is None or end > len(data):
-            raise SceneFormatError(
-                what=f"{path} ends inside its element {element.name} ({len(data)} bytes)",
-                expected=f"at least {end} bytes of binary rows",
-                fix="copy or download the file again; it is cut short",
-            )
+            what = f"{path} ends inside its element {element.name} ({len(data)} bytes)"
+            raise cut_short(what, f"at least {end} bytes of binary rows")
         tables[element.name] = np.frombuffer(data, dtype, element.count, offset)
         offset = end
     raw = _checked(tables, header, path)
     values = decode(raw, np.arange(len(raw.words)))
-    fields = as_fields(
-        values["means"], values["log_scales"], values["raw_quats"], values["logit_opacities"], values["sh0"],
-        values["shN"],
-    )  # fmt: skip
-    return finish(fields, path=path, kind="compressed.ply", file=raw)
+    return finish(values, path=path, kind="compressed.ply", file=raw)
 
 
 def write_compressed_ply(gaussians: Gaussians, path: Path) -> None:
     """Write a compressed PLY in the order of the Gaussians; nearby ones should be neighbours (``morton_order``)."""
     values = as_arrays(gaussians)
-    kept = source_file(gaussians, "compressed.ply")
+    kept = origin_file(gaussians, "compressed.ply")
     if kept is None:
         bounds, words = _fresh(values)
         raw = CompressedPly(bounds, words, _encode_sh(values["shN"]))
@@ -139,14 +119,15 @@ def decode(raw: CompressedPly, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 def _checked(tables: dict[str, np.ndarray], header: Header, path: Path) -> CompressedPly:
     """The tables by meaning, with every name and count checked."""
-    vertex, chunk = tables["vertex"], tables.get("chunk")
+    nothing = np.dtype([])
+    vertex, chunk = tables["vertex"], tables.get("chunk", np.zeros(0, nothing))
     count = len(vertex)
     need = [name for field in ("means", "log_scales") for side in _BOUND_NAMES[field] for name in side]
-    missing = [name for name in _WORDS if name not in vertex.dtype.names]
-    missing += ["element chunk"] if chunk is None else [name for name in need if name not in chunk.dtype.names]
-    sh = tables.get("sh", np.zeros(count, np.dtype([])))
-    num_rest = len(sh.dtype.names or ())
-    if not missing and (len(chunk) * CHUNK < count or len(sh) != count or num_rest not in _DEGREES):
+    missing = [name for name in _WORDS if name not in columns_of(vertex)]
+    missing += [name for name in need if name not in columns_of(chunk)] if "chunk" in tables else ["element chunk"]
+    sh = tables.get("sh", np.zeros(count, nothing))
+    num_rest = len(columns_of(sh))
+    if not missing and (len(chunk) * CHUNK < count or len(sh) != count or num_rest not in NUM_REST_COLUMNS):
         missing = [f"enough rows: {len(chunk)} chunks and {len(sh)} sh rows with {num_rest} columns for {count}"]
     if missing:
         raise SceneFormatError(
@@ -157,7 +138,7 @@ def _checked(tables: dict[str, np.ndarray], header: Header, path: Path) -> Compr
     chunk = chunk[: -(-count // CHUNK)]
     bounds = {}
     for field, (lows, highs) in _BOUND_NAMES.items():
-        if field == "colors" and "min_r" not in chunk.dtype.names:
+        if field == "colors" and "min_r" not in columns_of(chunk):
             bounds[field] = np.tile(np.array([[[0.0] * 3, [1.0] * 3]], np.float32), (len(chunk), 1, 1))
             continue
         sides = [np.stack([chunk[name].astype(np.float32) for name in side], axis=1) for side in (lows, highs)]
@@ -216,19 +197,18 @@ def _edited(
         bounds[name][fits] = old_bounds[fits]
         is_exact[field] = same[field] & fits[chunk]
     words = _encode_words(values, drawn, bounds, chunk)
-    source_words = old.words[np.maximum(index, 0)]
+    old_words = old.words[np.maximum(index, 0)]
     for column, field in ((0, "means"), (1, "raw_quats"), (2, "log_scales")):
         kept = is_exact.get(field, same[field])
-        words[kept, column] = source_words[kept, column]
+        words[kept, column] = old_words[kept, column]
     rgb, alpha = np.uint32(0xFFFFFF00), np.uint32(0xFF)
-    mask = np.where(is_exact["sh0"], rgb, 0).astype(np.uint32) | np.where(same["logit_opacities"], alpha, 0).astype(
-        np.uint32
-    )
-    words[:, 3] = (words[:, 3] & ~mask) | (source_words[:, 3] & mask)
+    kept = (np.where(is_exact["sh0"], rgb, 0), np.where(same["logit_opacities"], alpha, 0))
+    mask = np.bitwise_or(*kept).astype(np.uint32)
+    words[:, 3] = (words[:, 3] & ~mask) | (old_words[:, 3] & mask)
     sh = _encode_sh(values["shN"])
     if sh.shape[1] == old.sh.shape[1]:
         sh[same["shN"]] = old.sh[index[same["shN"]]]
-    moved = sum((same[field] & ~is_exact[field]).astype(int) for field in is_exact) > 0
+    moved = np.any([same[field] & ~is_exact[field] for field in is_exact], axis=0)
     if moved.any():
         warn(
             f"{path}: {int(moved.sum())} Gaussians that were not edited share chunks of {CHUNK} with edited or dropped "
@@ -240,14 +220,14 @@ def _edited(
 def _reusable(
     drawn: np.ndarray, chunk: np.ndarray, index: np.ndarray, old_bounds: np.ndarray, is_same: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which chunks can keep the bounds of one chunk of the source file, and those bounds."""
+    """Which chunks can keep the bounds of one chunk of the old file, and those bounds."""
     num_chunks = int(chunk[-1]) + 1 if len(chunk) else 0
-    source = np.where(index >= 0, index // CHUNK, -1)
+    chunk_of = np.where(index >= 0, index // CHUNK, -1)
     starts = np.arange(num_chunks) * CHUNK
     if not num_chunks:
         return np.zeros(0, dtype=bool), np.zeros((0, 2, 3), np.float32)
-    highest = np.maximum.reduceat(source, starts)
-    lowest = np.minimum.reduceat(np.where(source < 0, len(old_bounds), source), starts)
+    highest = np.maximum.reduceat(chunk_of, starts)
+    lowest = np.minimum.reduceat(np.where(chunk_of < 0, len(old_bounds), chunk_of), starts)
     candidate = old_bounds[np.maximum(highest, 0)]
     low, high = candidate[chunk, 0], candidate[chunk, 1]
     is_inside = is_same | ((drawn >= low) & (drawn <= high)).all(axis=1)
@@ -296,11 +276,8 @@ def _decode_sh(stored: np.ndarray) -> np.ndarray:
     """(n K 3) coefficients of bytes in channel-major order; the ends of the range are exact."""
     share = (stored.astype(np.float32) + np.float32(0.5)) / 256
     share = np.where(stored == 0, 0, np.where(stored == 255, 1, share)).astype(np.float32)
-    return (
-        ((share - np.float32(0.5)) * np.float32(SH_RANGE))
-        .reshape(len(stored), 3, stored.shape[1] // 3)
-        .transpose(0, 2, 1)
-    )
+    coefficients = (share - np.float32(0.5)) * np.float32(SH_RANGE)
+    return coefficients.reshape(len(stored), 3, stored.shape[1] // 3).transpose(0, 2, 1)
 
 
 def _encode_sh(shN: np.ndarray) -> np.ndarray:

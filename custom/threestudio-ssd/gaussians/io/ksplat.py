@@ -5,15 +5,15 @@ bucket centres, and the rows. Levels 1 and 2 store positions relative to the cen
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import SceneFormatError
-from ..model import Gaussians
+from ..model import FIELD_NAMES, Gaussians
 from ..sh import C0
-from .common import as_fields, finish, logits_of, read_bytes
+from .common import finish, logits_of, read_bytes
 
 _HEADER, _SECTION_HEADER = 4096, 1024
 _NUM_REST = {0: 0, 1: 9, 2: 24}
@@ -54,39 +54,30 @@ def read_ksplat(path: Path) -> Gaussians:
             what=f"{path} has compression level {level}", expected="0, 1 or 2", fix="export the splat as .ply instead"
         )
     sh_range = (low or -1.5, high or 1.5)
-    offset, parts = _HEADER + max_sections * _SECTION_HEADER, []
+    no_rows = np.zeros(0, _row_dtype(0, 0))
+    parts = [_decode(no_rows, np.zeros((0, 3)), _Section(0, 0, 0, 0, 1.0, 1, 0, 0, 0), 0, sh_range)]
+    offset = _HEADER + max_sections * _SECTION_HEADER
     try:
         for number in range(num_sections):
             section = _section(data, _HEADER + number * _SECTION_HEADER, level)
-            rows, offset = _rows(data, offset, section, level)
-            parts.append(_decode(*rows, section, level, sh_range))
+            rows, centers, offset = _rows(data, offset, section, level)
+            parts.append(_decode(rows, centers, section, level, sh_range))
     except (struct.error, ValueError, KeyError) as error:
         raise SceneFormatError(
             what=f"{path} is cut short or damaged ({error})",
             expected="all the rows that its header promises",
             fix="copy or download the file again, or export the splat as .ply",
         ) from error
-    width = max((part[-1].shape[1] for part in parts), default=0)
-    padded = [np.pad(part[-1], ((0, 0), (0, width - part[-1].shape[1]), (0, 0))) for part in parts]
-    columns = [np.concatenate([part[i] for part in parts]) for i in range(5)] if parts else _nothing()
-    shN = np.concatenate(padded) if parts else np.zeros((0, 0, 3))
-    return finish(as_fields(*columns, shN), path=path, kind="ksplat", file=None)
-
-
-def _nothing() -> list[np.ndarray]:
-    return [np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 4)), np.zeros(0), np.zeros((0, 3))]
+    width = max(part["shN"].shape[1] for part in parts)
+    for part in parts:
+        part["shN"] = np.pad(part["shN"], ((0, 0), (0, width - part["shN"].shape[1]), (0, 0)))
+    values = {name: np.concatenate([part[name] for part in parts]) for name in FIELD_NAMES}
+    return finish(values, path=path, kind="ksplat", file=None)
 
 
 def _section(data: bytes, start: int, level: int) -> _Section:
-    count, max_count, bucket_size, num_buckets = struct.unpack_from("<IIII", data, start)
-    (block_size,) = struct.unpack_from("<f", data, start + 16)
-    (scale_range,) = struct.unpack_from("<I", data, start + 24)
-    num_full, num_partial = struct.unpack_from("<II", data, start + 32)
-    (sh_degree,) = struct.unpack_from("<H", data, start + 40)
-    scale_range = scale_range or (1 if level == 0 else 32767)
-    return _Section(
-        count, max_count, bucket_size, num_buckets, block_size, scale_range, num_full, num_partial, sh_degree
-    )
+    section = _Section(*struct.unpack_from("<IIIIf4xI4xIIH", data, start))
+    return replace(section, scale_range=section.scale_range or (1 if level == 0 else 32767))
 
 
 def _row_dtype(level: int, sh_degree: int) -> np.dtype:
@@ -97,7 +88,7 @@ def _row_dtype(level: int, sh_degree: int) -> np.dtype:
     ])  # fmt: skip
 
 
-def _rows(data: bytes, offset: int, section: _Section, level: int) -> tuple[tuple, int]:
+def _rows(data: bytes, offset: int, section: _Section, level: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Rows of a section with the centre of each row's bucket, and where the next section starts."""
     lengths = np.frombuffer(data, "<u4", section.num_partial, offset)
     offset += 4 * section.num_partial
@@ -112,19 +103,19 @@ def _rows(data: bytes, offset: int, section: _Section, level: int) -> tuple[tupl
         if len(bucket) < section.count or len(sizes) > len(centers):
             raise ValueError(f"{len(bucket)} rows in buckets for {section.count} Gaussians")
         per_row = centers[bucket]
-    return (rows, per_row), offset + section.max_count * dtype.itemsize
+    return rows, per_row, offset + section.max_count * dtype.itemsize
 
 
 def _decode(
     rows: np.ndarray, centers: np.ndarray, section: _Section, level: int, sh_range: tuple[float, float]
-) -> tuple[np.ndarray, ...]:
+) -> dict[str, np.ndarray]:
     means = rows["position"].astype(np.float64)
     if level > 0:
         means = (means - section.scale_range) * (section.block_size / 2 / section.scale_range) + centers
     with np.errstate(divide="ignore"):
         log_scales = np.log(np.maximum(rows["scale"].astype(np.float64), 1e-12))
     colors = rows["color"].astype(np.float64) / 255
-    sh = rows["sh"].astype(np.float64).reshape(len(rows), -1)
+    sh = rows["sh"].astype(np.float64).reshape(len(rows), _NUM_REST[section.sh_degree])
     if level == 2:
         sh = sh_range[0] + sh / 255 * (sh_range[1] - sh_range[0])
     parts, start = [np.zeros((len(rows), 0, 3))], 0
@@ -132,7 +123,7 @@ def _decode(
         width = 2 * degree + 1
         parts.append(sh[:, start : start + 3 * width].reshape(-1, 3, width).transpose(0, 2, 1))
         start += 3 * width
-    sh0 = (colors[:, :3] - 0.5) / C0
-    return (
-        means, log_scales, rows["rotation"].astype(np.float64), logits_of(colors[:, 3]), sh0, np.concatenate(parts, 1),
-    )  # fmt: skip
+    return {
+        "means": means, "log_scales": log_scales, "raw_quats": rows["rotation"].astype(np.float64),
+        "logit_opacities": logits_of(colors[:, 3]), "sh0": (colors[:, :3] - 0.5) / C0, "shN": np.concatenate(parts, 1),
+    }  # fmt: skip

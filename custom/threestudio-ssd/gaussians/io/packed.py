@@ -14,13 +14,13 @@ Sections = Mapping[str, np.ndarray]
 def keep_untouched(
     gaussians: Gaussians, encoded: Sections, old: Sections, index: np.ndarray, decode: Callable[[Sections], Sections]
 ) -> dict[str, np.ndarray]:
-    """Encoded bytes, with those of the source file wherever they still mean the value a Gaussian has.
+    """Encoded bytes, with those of the old file wherever they still mean the value a Gaussian has.
 
     Args:
         gaussians: What is written.
         encoded: Their bytes, as if they were all new.
-        old: Bytes of the source file.
-        index: (n) row of the source file each Gaussian stems from, -1 for none.
+        old: Bytes of the old file.
+        index: (n) row of the old file each Gaussian stems from, -1 for none.
         decode: The reader's own function from bytes to float32 values.
     """
     places = (index >= 0).nonzero()[0]

@@ -18,13 +18,12 @@ from ...errors import SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
 from ..sh import C0
-from .common import as_arrays, finish, read_bytes, same_rows, source_file, untouched_altered
-from .ply_header import Element, Header, parse_header
+from .common import as_arrays, cut_short, finish, origin_file, read_bytes, same_rows, untouched_altered
+from .ply_header import NUM_REST_COLUMNS, Element, Header, columns_of, parse_header
 
 FLAT_LOG_SCALE = float(np.log(1e-6))
 """Log of the third scale of 2D Gaussians (files without scale_2): thin enough to be a disk."""
 _BLOCK = 8192
-_DEGREES = {0: 0, 9: 1, 24: 2, 45: 3, 72: 4}
 _MEANS, _SH0, _RGB = ("x", "y", "z"), ("f_dc_0", "f_dc_1", "f_dc_2"), ("red", "green", "blue")
 _SCALES, _QUATS = ("scale_0", "scale_1", "scale_2"), ("rot_0", "rot_1", "rot_2", "rot_3")
 
@@ -70,7 +69,7 @@ def read_ply(path: Path, data: bytes | None = None) -> Gaussians:
 
 def write_ply(gaussians: Gaussians, path: Path) -> None:
     """Write a plain splat PLY; rows that come unchanged from one keep their bytes, others the columns unknown here."""
-    kept = source_file(gaussians, "ply")
+    kept = origin_file(gaussians, "ply")
     if kept is None:
         names = _standard_names(gaussians.shN.shape[1])
         lines = ["ply", "format binary_little_endian 1.0", "element vertex 0"]
@@ -104,7 +103,7 @@ def _check_columns(vertex: Element, path: Path) -> None:
             fix="export it as a Gaussian splat, not as a point cloud or mesh",
         )
     rest = [name for name in vertex.names if re.fullmatch(r"f_rest_\d+", name)]
-    if len(rest) not in _DEGREES or set(rest) != {f"f_rest_{i}" for i in range(len(rest))}:
+    if len(rest) not in NUM_REST_COLUMNS or set(rest) != {f"f_rest_{i}" for i in range(len(rest))}:
         raise SceneFormatError(
             what=f"{path} has {len(rest)} f_rest columns",
             expected="0, 9, 24, 45 or 72 of them, f_rest_0 upwards (SH degree 0 to 4)",
@@ -137,17 +136,14 @@ def read_rows(
     if header.format != "ascii":
         stop = start + vertex.count * dtype.itemsize
         if stop > len(data):
-            _fail_short(path, (len(data) - start) // dtype.itemsize, vertex.count, stop, len(data))
+            raise _ends_early(path, (len(data) - start) // dtype.itemsize, vertex.count, stop, len(data))
         return np.frombuffer(data, dtype, vertex.count, start), None, start, stop
     lines = data[start:].split(b"\n", vertex.count)
     lines, after = lines[: vertex.count], b"" if len(lines) <= vertex.count else lines[vertex.count]
     if len(lines) < vertex.count or (lines and not lines[-1].strip()):
         whole = sum(bool(line.strip()) for line in lines)
-        raise SceneFormatError(
-            what=f"{path} ends after {whole} of {vertex.count} Gaussians",
-            expected="as many rows as the header promises",
-            fix="copy or download the file again; it is cut short",
-        )
+        what = f"{path} ends after {whole} of {vertex.count} Gaussians"
+        raise cut_short(what, "as many rows as the header promises")
     try:
         numbers = np.array(b" ".join(lines).split(), dtype=np.float64).reshape(vertex.count, len(vertex.columns))
     except ValueError as error:
@@ -156,8 +152,7 @@ def read_rows(
             expected="one number for every property of the vertex element",
             fix="export the file again",
         ) from error
-    rows = np.rec.fromarrays(numbers.T, dtype=[(name, "f8") for name in vertex.names]) if len(numbers) else None
-    rows = np.zeros(0, [(name, "f8") for name in vertex.names]) if rows is None else np.asarray(rows)
+    rows = np.ascontiguousarray(numbers).view([(name, "f8") for name in vertex.names])[:, 0]
     return rows, lines, start, len(data) - len(after)
 
 
@@ -178,25 +173,23 @@ def _skip(data: bytes, start: int, element: Element, header: Header, path: Path)
             count_type, item_type = element.lists[name]
             size = np.dtype(count_type).itemsize
             if start + size > len(data):
-                _fail_short(path, 0, header.element("vertex").count, start + size, len(data))
+                raise _ends_early(path, 0, header.vertex.count, start + size, len(data))
             length = int(np.frombuffer(data, order + count_type, 1, start)[0])
             start += size + length * np.dtype(item_type).itemsize
     return start
 
 
-def _fail_short(path: Path, rows: int, promised: int, wanted: int, found: int) -> None:
-    raise SceneFormatError(
-        what=f"{path} ends after {max(rows, 0)} of {promised} Gaussians ({found} bytes)",
-        expected=f"{wanted} bytes, as the header promises",
-        fix="copy or download the file again; it is cut short",
-    )
+def _ends_early(path: Path, rows: int, promised: int, wanted: int, actual: int) -> SceneFormatError:
+    what = f"{path} ends after {max(rows, 0)} of {promised} Gaussians ({actual} bytes)"
+    return cut_short(what, f"{wanted} bytes, as the header promises")
 
 
 def _take(rows: np.ndarray, names: tuple[str, ...] | list[str]) -> Tensor:
     """Columns of a table as float32, owned and contiguous."""
     if names and _is_plain(rows.dtype):
-        matrix = rows.view("<f4").reshape(len(rows), len(rows.dtype.names))
-        places = _as_slice([rows.dtype.names.index(name) for name in names])
+        columns = columns_of(rows)
+        matrix = rows.view("<f4").reshape(len(rows), len(columns))
+        places = _as_slice([columns.index(name) for name in names])
         return torch.from_numpy(np.array(matrix[:, places], order="C"))
     columns = np.empty((len(rows), len(names)), np.float32)
     for i, name in enumerate(names):
@@ -237,15 +230,11 @@ def _decode(rows: np.ndarray, vertex: Element) -> dict[str, Tensor]:
 def _columns(gaussians: Gaussians) -> dict[str, np.ndarray]:
     """Every column a splat PLY may have, as float32, from the parameters."""
     arrays = as_arrays(gaussians)
-    columns = dict(zip(_MEANS, arrays["means"].T, strict=True))
-    columns |= dict(zip(_SH0, arrays["sh0"][:, 0].T, strict=True))
-    columns |= dict(zip(_SCALES, arrays["log_scales"].T, strict=True))
-    columns |= dict(zip(_QUATS, arrays["raw_quats"].T, strict=True))
-    columns["opacity"] = arrays["logit_opacities"]
-    num_rest = arrays["shN"].shape[1]
-    for channel in range(3):
-        for k in range(num_rest):
-            columns[f"f_rest_{channel * num_rest + k}"] = arrays["shN"][:, k, channel]
+    rest = arrays["shN"].transpose(2, 1, 0).reshape(3 * arrays["shN"].shape[1], len(gaussians))
+    columns = {"opacity": arrays["logit_opacities"], **{f"f_rest_{i}": column for i, column in enumerate(rest)}}
+    groups = ((_MEANS, "means"), (_SCALES, "log_scales"), (_QUATS, "raw_quats"))
+    for names, values in [(names, arrays[field]) for names, field in groups] + [(_SH0, arrays["sh0"][:, 0])]:
+        columns |= dict(zip(names, values.T, strict=True))
     return columns
 
 
@@ -256,7 +245,7 @@ def _standard_names(num_rest: int) -> list[str]:
 
 def _with_sh_columns(raw: PlyFile, num_rest: int) -> PlyFile:
     """The same file with as many f_rest columns as the Gaussians have now; unchanged if that is so already."""
-    vertex = raw.header.element("vertex")
+    vertex = raw.header.vertex
     has = sum(name.startswith("f_rest_") for name in vertex.names)
     if has == 3 * num_rest:
         return raw
@@ -276,12 +265,12 @@ def _with_sh_columns(raw: PlyFile, num_rest: int) -> PlyFile:
             lines += [f"property {word} f_rest_{i}" for i in range(3 * num_rest)]
     elements = tuple(Element("vertex", e.count, tuple(columns), {}) if e is vertex else e for e in raw.header.elements)
     header = Header(tuple(lines), raw.header.format, elements, 0, raw.header.newline)
-    dtype = header.dtype(header.element("vertex"))
+    dtype = header.dtype(header.vertex)
     if raw.lines is not None:
         dtype = np.dtype([(name, "f8") for name, _ in columns])
     rows = np.zeros(len(raw.rows), dtype)
-    for name in dtype.names:
-        if name in raw.rows.dtype.names and not name.startswith("f_rest_"):
+    for name in columns_of(rows):
+        if name in columns_of(raw.rows) and not name.startswith("f_rest_"):
             rows[name] = raw.rows[name]
     lines_of_text = None if raw.lines is None else [_text_of(row) for row in rows]
     return PlyFile(header, rows, lines_of_text, raw.before, raw.after)
@@ -294,13 +283,13 @@ def _encode_blocks(raw: PlyFile, index: np.ndarray, gaussians: Gaussians, kept: 
         return
     rows = _encode_rows(raw, index, gaussians)
     rows[kept] = raw.rows[index[kept]]
-    yield rows.tobytes() if raw.lines is None else _encode_text(raw, index, rows)
+    yield rows.tobytes() if raw.lines is None else _encode_text(raw, raw.lines, index, rows)
 
 
 def _encode_rows(raw: PlyFile, index: np.ndarray, gaussians: Gaussians) -> np.ndarray:
-    """Rows of any number types: source rows with every changed value replaced, zeros in unknown columns of new rows."""
+    """Rows of any number types: old rows with every changed value replaced, zeros in unknown columns of new rows."""
     values, rows, is_old = _columns(gaussians), np.zeros(len(index), raw.rows.dtype), index >= 0
-    names = rows.dtype.names
+    names = columns_of(rows)
     for name in names:
         column = rows[name]
         column[is_old] = raw.rows[name][index[is_old]]
@@ -316,12 +305,12 @@ def _encode_rows(raw: PlyFile, index: np.ndarray, gaussians: Gaussians) -> np.nd
 
 def _is_plain(dtype: np.dtype) -> bool:
     """Whether a row is nothing but little-endian floats, as in nearly every file."""
-    return all(dtype[name] == np.dtype("<f4") for name in dtype.names)
+    return all(dtype[name] == np.dtype("<f4") for name in dtype.names or ())
 
 
 def _encode_plain(old: np.ndarray, index: np.ndarray, gaussians: Gaussians, kept: np.ndarray) -> Iterator[bytes]:
     """Rows of floats: the same bits where nothing changed. Block by block, so that a block stays in the cache."""
-    names, arrays = old.dtype.names, as_arrays(gaussians)
+    names, arrays = columns_of(old), as_arrays(gaussians)
     num_rest = arrays["shN"].shape[1]
     groups = [(_MEANS, "means"), (_SCALES, "log_scales"), (_QUATS, "raw_quats"), (("opacity",), "logit_opacities"),
               (_SH0, "sh0"), (tuple(f"f_rest_{i}" for i in range(3 * num_rest)), "shN")]  # fmt: skip
@@ -355,17 +344,17 @@ def _sh0_of_bytes(column: np.ndarray) -> np.ndarray:
     return (column.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(C0)
 
 
-def _encode_text(raw: PlyFile, index: np.ndarray, rows: np.ndarray) -> bytes:
+def _encode_text(raw: PlyFile, old_lines: list[bytes], index: np.ndarray, rows: np.ndarray) -> bytes:
     """ASCII rows: the old text of every number that did not change."""
     lines = []
     for place, old in enumerate(index):
         if old < 0:
             lines.append(_text_of(rows[place]))
         elif rows[place].tobytes() == raw.rows[old].tobytes():
-            lines.append(raw.lines[old])
+            lines.append(old_lines[old])
         else:
-            words = raw.lines[old].split()
-            for column, name in enumerate(rows.dtype.names):
+            words = old_lines[old].split()
+            for column, name in enumerate(columns_of(rows)):
                 if rows[name][place] != raw.rows[name][old]:
                     words[column] = _number(rows[name][place])
             lines.append(b" ".join(words))

@@ -10,6 +10,8 @@ from ...errors import SceneFormatError
 _TYPES = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
           "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
           "float32": "f4", "float64": "f8"}  # fmt: skip
+NUM_REST_COLUMNS = tuple(3 * ((degree + 1) ** 2 - 1) for degree in range(5))
+"""How many ``f_rest`` columns the SH degrees 0 to 4 have."""
 _ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
 
 
@@ -56,9 +58,21 @@ class Header:
         return np.dtype([(name, order + kind) for name, kind in element.columns])
 
     @property
+    def vertex(self) -> Element:
+        """The table of Gaussians, in a header that is known to have one."""
+        vertex = self.element("vertex")
+        assert vertex is not None
+        return vertex
+
+    @property
     def comments(self) -> list[str]:
         """The comment lines without the word."""
         return [line[len("comment") :].strip() for line in self.lines if line.split(" ", 1)[0] == "comment"]
+
+
+def columns_of(table: np.ndarray | np.void) -> tuple[str, ...]:
+    """Names of the columns of a record array."""
+    return table.dtype.names or ()
 
 
 def parse_header(data: bytes, path: Path) -> Header:
@@ -68,9 +82,8 @@ def parse_header(data: bytes, path: Path) -> Header:
         SceneFormatError: If this is not a PLY file or its header is broken.
     """
     if data[:3] != b"ply":
-        start = data[:16]
         raise SceneFormatError(
-            what=f"{path} starts with {start!r}",
+            what=f"{path} starts with {data[:16]!r}",
             expected="a PLY file, which starts with 'ply'",
             fix="give the file the suffix of its real format, or download it again",
         )

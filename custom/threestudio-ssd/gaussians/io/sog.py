@@ -11,7 +11,7 @@ import json
 import math
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ...errors import MissingPackageError, SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
 from .codebook import PALETTE_LIMIT, SIZE, assign, fit_codebook, fit_palette, nearest, refit_free_entries
-from .common import as_arrays, as_fields, finish, logits_of, read_bytes, same_rows, source_file, warn
+from .common import as_arrays, cut_short, finish, logits_of, optional_package, origin_file, read_bytes, same_rows, warn
 from .packed import Sections, keep_untouched, sigmoid, to_bytes
 from .quats import pack_smallest_three, unpack_smallest_three
 
@@ -78,12 +78,7 @@ def read_sog(path: Path) -> Gaussians:
             expected="SOG version 1 or 2",
             fix="export it again, or as .ply",
         ) from error
-    values = decode(raw, raw.sections)
-    fields = as_fields(
-        values["means"], values["log_scales"], values["raw_quats"], values["logit_opacities"], values["sh0"],
-        values["shN"],
-    )  # fmt: skip
-    return finish(fields, path=path, kind="sog", file=raw, notes=raw.notes)
+    return finish(decode(raw, raw.sections), path=path, kind="sog", file=raw, notes=raw.notes)
 
 
 def write_sog(gaussians: Gaussians, path: Path) -> None:
@@ -91,7 +86,7 @@ def write_sog(gaussians: Gaussians, path: Path) -> None:
     if gaussians.sh_degree > 3:
         warn(f"{path}: .sog holds SH degree 0 to 3; degree {gaussians.sh_degree} was cut")
         gaussians = gaussians.with_sh_degree(3)
-    values, kept = as_arrays(gaussians), source_file(gaussians, "sog")
+    values, kept = as_arrays(gaussians), origin_file(gaussians, "sog")
     if kept is not None and kept[0].version == 2 and kept[0].palette.shape[1] == values["shN"].shape[1]:
         raw = _edited(gaussians, values, *kept, path)
     else:
@@ -111,15 +106,14 @@ def decode(raw: SogFile, sections: Sections) -> dict[str, np.ndarray]:
     coded = low + (high - low) * ((halves[:, 3:] << 8 | halves[:, :3]) / 65535)
     axes = np.arange(3)
     smallest = (sections["raw_quats"][:, :3] / 255 * 2 - 1) * math.sqrt(0.5)
+    largest = np.clip(sections["raw_quats"][:, 3].astype(int) - _QUAT_TAG, 0, 3)
     labels = sections["shN"].astype(np.int64)
     palette = raw.rest[raw.palette] if raw.palette.size else np.zeros((1, 0, 3), np.float32)
     label = labels[:, 0] + 256 * labels[:, 1] if labels.shape[1] else np.zeros(len(labels), np.int64)
     return {
         "means": (np.sign(coded) * np.expm1(np.abs(coded))).astype(np.float32),
         "log_scales": raw.scales[axes, sections["log_scales"]],
-        "raw_quats": unpack_smallest_three(
-            smallest, np.clip(sections["raw_quats"][:, 3].astype(int) - _QUAT_TAG, 0, 3)
-        ),
+        "raw_quats": unpack_smallest_three(smallest, largest),
         "logit_opacities": raw.logits[sections["logit_opacities"][:, 0]],
         "sh0": raw.sh0[axes, sections["sh0"]],
         "shN": palette[label],
@@ -136,20 +130,17 @@ def _parts(path: Path):
             expected="a splat file, or a folder with the meta.json of a SOG",
             fix="name one of its level folders" if streamed else "name the splat file itself",
         )
-    archive = None
+    archive, place = None, folder or path
     if folder is None:
         try:
             archive = zipfile.ZipFile(io.BytesIO(read_bytes(path)))
         except zipfile.BadZipFile as error:
-            raise SceneFormatError(
-                what=f"{path} is no zip archive ({error})",
-                expected="a SOG: a zip of meta.json and WebP images",
-                fix="copy or download the file again; it is cut short or of another format",
-            ) from error
+            what = f"{path} is no zip archive ({error})"
+            raise cut_short(what, "a SOG: a zip of meta.json and WebP images", or_other=True) from error
 
     def part(name: str) -> bytes:
         try:
-            return archive.read(name) if archive is not None else (folder / name).read_bytes()
+            return archive.read(name) if archive is not None else (place / name).read_bytes()
         except (KeyError, FileNotFoundError, zipfile.BadZipFile) as error:
             raise SceneFormatError(
                 what=f"{path} has no readable part {name}",
@@ -234,18 +225,8 @@ def _fresh(values: dict[str, np.ndarray]) -> SogFile:
         rows, labels = fit_palette(values["shN"].reshape(len(coded), -1), PALETTE_SIZE)
         rest = _padded(fit_codebook(rows))
         palette = nearest(rows, rest).astype(np.uint8).reshape(-1, num_rest, 3)
-    raw = SogFile(
-        2,
-        limits,
-        np.tile(scales, (3, 1)),
-        np.tile(sh0, (3, 1)),
-        logits_of(np.arange(SIZE) / 255),
-        palette,
-        rest,
-        {},
-        {},
-    )
-    return _with_sections(raw, values, labels)
+    scales, sh0, logits = np.tile(scales, (3, 1)), np.tile(sh0, (3, 1)), logits_of(np.arange(SIZE) / 255)
+    return _with_sections(SogFile(2, limits, scales, sh0, logits, palette, rest, {}, {}), values, labels)
 
 
 def _edited(
@@ -269,12 +250,12 @@ def _edited(
         limits = np.stack([np.minimum(limits[0], coded.min(axis=0)), np.maximum(limits[1], coded.max(axis=0))])
         warn(f"{path}: a Gaussian lies beyond the file's old bounds; all positions were rounded anew")
     palette, labels = _grown_palette(old, values["shN"], is_same["shN"], index)
-    raw = SogFile(2, limits, tables["log_scales"], tables["sh0"], old.logits, palette, old.rest, {}, old.notes)
+    raw = replace(old, limits=limits, scales=tables["log_scales"], sh0=tables["sh0"], palette=palette)
     raw = _with_sections(raw, values, labels)
     merged = keep_untouched(gaussians, dict(raw.sections), old.sections, index, lambda part: decode(old, part))
     if limits is not old.limits:
         merged["means"] = raw.sections["means"]
-    return SogFile(2, limits, raw.scales, raw.sh0, raw.logits, palette, raw.rest, merged, old.notes)
+    return replace(raw, sections=merged)
 
 
 def _grown_palette(
@@ -296,8 +277,8 @@ def _grown_palette(
         fresh = nearest(wanted, old.rest).astype(np.uint8).reshape(-1, *palette.shape[1:])
         labels[edited] = len(palette) + places.reshape(-1)
         return np.concatenate([palette, fresh]), labels
-    known = torch.from_numpy(old.rest[palette].reshape(len(palette), -1))
-    labels[edited] = assign(torch.from_numpy(wanted), known).numpy()[places.reshape(-1)]
+    entries = torch.from_numpy(old.rest[palette].reshape(len(palette), -1))
+    labels[edited] = assign(torch.from_numpy(wanted), entries).numpy()[places.reshape(-1)]
     return palette, labels
 
 
@@ -307,9 +288,8 @@ def _with_sections(raw: SogFile, values: dict[str, np.ndarray], labels: np.ndarr
     share = (_log_positions(values["means"]) - low) / np.where(high > low, high - low, 1)
     fixed = np.rint(np.clip(share, 0, 1) * 65535).astype(np.uint16)
     smallest, largest = pack_smallest_three(values["raw_quats"])
-    quats = np.concatenate(
-        [to_bytes((smallest * math.sqrt(2) + 1) / 2 * 255), (largest[:, None] + _QUAT_TAG).astype(np.uint8)], axis=1
-    )
+    tags = (largest[:, None] + _QUAT_TAG).astype(np.uint8)
+    quats = np.concatenate([to_bytes((smallest * math.sqrt(2) + 1) / 2 * 255), tags], axis=1)
     has_rest = raw.palette.shape[1] > 0
     sections = {
         "means": np.concatenate([fixed & 255, fixed >> 8], axis=1).astype(np.uint8),
@@ -319,7 +299,7 @@ def _with_sections(raw: SogFile, values: dict[str, np.ndarray], labels: np.ndarr
         "sh0": nearest(values["sh0"][:, 0], raw.sh0[0]).astype(np.uint8),
         "shN": np.stack([labels & 255, labels >> 8], axis=1).astype(np.uint8)[:, : 2 if has_rest else 0],
     }
-    return SogFile(raw.version, raw.limits, raw.scales, raw.sh0, raw.logits, raw.palette, raw.rest, sections, raw.notes)
+    return replace(raw, sections=sections)
 
 
 def _log_positions(means: np.ndarray) -> np.ndarray:
@@ -377,21 +357,16 @@ def _square(pixels: np.ndarray) -> np.ndarray:
     return image.reshape(height, width, 4)
 
 
-def _pillow():
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingPackageError(
-            what=".sog needs the package Pillow", expected="it installed", fix="pip install Pillow"
-        ) from error
+def _pillow() -> Any:
+    optional_package("PIL", ".sog", "Pillow")
+    from PIL import Image
+
     return Image
 
 
 def _webp(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    _pillow().fromarray(np.ascontiguousarray(pixels)).save(
-        buffer, "WEBP", lossless=True, exact=True, quality=60, method=4
-    )
+    buffer, image = io.BytesIO(), _pillow().fromarray(np.ascontiguousarray(pixels))
+    image.save(buffer, "WEBP", lossless=True, exact=True, quality=60, method=4)
     return buffer.getvalue()
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
 from ..sh import C0
-from .common import as_arrays, as_fields, finish, logits_of, read_bytes, source_file, warn
+from .common import as_arrays, cut_short, finish, logits_of, origin_file, read_bytes, warn
 from .packed import Sections, keep_untouched, sigmoid, to_bytes, unit_quats
 
 ROW = 32
@@ -28,19 +27,12 @@ def read_splat(path: Path) -> Gaussians:
     """
     data = read_bytes(path)
     if len(data) % ROW:
-        raise SceneFormatError(
-            what=f"{path} has {len(data)} bytes, which is {len(data) // ROW} Gaussians and {len(data) % ROW} bytes",
-            expected="a multiple of 32 bytes",
-            fix="copy or download the file again; it is cut short or of another format",
-        )
+        what = f"{path} has {len(data)} bytes, which is {len(data) // ROW} Gaussians and {len(data) % ROW} bytes"
+        raise cut_short(what, "a multiple of 32 bytes", or_other=True)
     rows = np.frombuffer(data, np.uint8).reshape(-1, ROW)
     sections = {name: rows[:, part] for name, part in _PARTS.items()}
-    values = decode(sections)
-    fields = as_fields(
-        values["means"], values["log_scales"], values["raw_quats"], values["logit_opacities"], values["sh0"],
-        np.zeros((len(rows), 0, 3)),
-    )  # fmt: skip
-    return finish(fields, path=path, kind="splat", file=sections)
+    values = {**decode(sections), "shN": np.zeros((len(rows), 0, 3))}
+    return finish(values, path=path, kind="splat", file=sections)
 
 
 def write_splat(gaussians: Gaussians, path: Path) -> None:
@@ -49,7 +41,7 @@ def write_splat(gaussians: Gaussians, path: Path) -> None:
     if gaussians.sh_degree and np.any(values["shN"]):
         warn(f"{path}: .splat holds no view-dependent colour; SH degree {gaussians.sh_degree} is left out")
     encoded = encode(values)
-    kept = source_file(gaussians, "splat")
+    kept = origin_file(gaussians, "splat")
     if kept is not None:
         encoded = keep_untouched(gaussians, encoded, kept[0], kept[1], decode)
     with open_whole(path) as file:

@@ -9,15 +9,16 @@ the reference library does unless told otherwise; files that were turned to SPZ'
 import gzip
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ...errors import MissingPackageError, SceneFormatError
+from ...errors import SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
-from .common import as_arrays, as_fields, finish, logits_of, read_bytes, source_file, warn
+from .common import as_arrays, cut_short, finish, logits_of, optional_package, origin_file, read_bytes, warn
 from .packed import Sections, keep_untouched, sigmoid, to_bytes
 from .quats import pack_smallest_three, unpack_smallest_three
 
@@ -52,28 +53,20 @@ def read_spz(path: Path) -> Gaussians:
     try:
         raw = _read_streams(data, path) if data[:4] == b"NGSP" else _read_gzip(data, path)
     except (zlib.error, gzip.BadGzipFile, EOFError, struct.error) as error:
-        raise SceneFormatError(
-            what=f"{path} cannot be unpacked ({error or type(error).__name__})",
-            expected="an SPZ file, which starts with a gzip stream or 'NGSP'",
-            fix="copy or download the file again; it is cut short or of another format",
-        ) from error
-    values = decode(raw)
-    fields = as_fields(
-        values["means"], values["log_scales"], values["raw_quats"], values["logit_opacities"], values["sh0"],
-        values["shN"],
-    )  # fmt: skip
+        what = f"{path} cannot be unpacked ({error or type(error).__name__})"
+        raise cut_short(what, "an SPZ file, which starts with a gzip stream or 'NGSP'", or_other=True) from error
     notes = {"render_mode": "antialiased"} if raw.flags & _IS_ANTIALIASED else {}
-    return finish(fields, path=path, kind="spz", file=raw, notes=notes)
+    return finish(decode(raw), path=path, kind="spz", file=raw, notes=notes)
 
 
 def write_spz(gaussians: Gaussians, path: Path) -> None:
     """Write an ``.spz`` file: the version of the file read, else 3. SH keeps 8 bits and is clipped to -1..0.992."""
     values = as_arrays(gaussians)
-    kept = source_file(gaussians, "spz")
-    old, index = kept if kept is not None else (None, None)
+    kept = origin_file(gaussians, "spz")
+    old, index = kept if kept is not None else (None, np.zeros(0, np.int64))
     version, flags, extensions = (old.version, old.flags, old.extensions) if old else (WRITTEN_VERSION, 0, b"")
-    if old is None and gaussians.source is not None and "render_mode" in gaussians.source.notes:
-        flags = _IS_ANTIALIASED if gaussians.source.notes["render_mode"] in ("mip", "antialiased") else 0
+    if old is None and gaussians.origin is not None and "render_mode" in gaussians.origin.notes:
+        flags = _IS_ANTIALIASED if gaussians.origin.notes["render_mode"] in ("mip", "antialiased") else 0
     bits = old.fraction_bits if old else FRACTION_BITS
     largest = float(np.abs(values["means"]).max(initial=0.0))
     while bits > 0 and version > 1 and largest >= 2.0 ** (23 - bits):
@@ -86,10 +79,10 @@ def write_spz(gaussians: Gaussians, path: Path) -> None:
     raw = SpzFile(version, gaussians.sh_degree, bits, flags, encoded, extensions)
     if old is not None:
         merged = keep_untouched(
-            gaussians, raw.sections, old.sections, index, lambda rows: decode(_with_sections(old, rows))
+            gaussians, encoded, old.sections, index, lambda part: decode(replace(old, sections=part))
         )
         merged["means"] = merged["means"] if bits == old.fraction_bits else positions
-        raw = _with_sections(raw, merged)
+        raw = replace(raw, sections=merged)
     elif clipped:
         warn(f"{path}: .spz holds SH coefficients from -1 to 1; those of {clipped} Gaussians were clipped")
     with open_whole(path) as file:
@@ -187,7 +180,7 @@ def _read_gzip(data: bytes, path: Path) -> SpzFile:
     for name, width in _widths(version, sh_degree).items():
         end = offset + count * width
         if end > len(data):
-            _fail_short(path, name, count)
+            raise _lacks(path, name, count)
         sections[name] = np.frombuffer(data, np.uint8, count * width, offset).reshape(count, width)
         offset = end
     return SpzFile(version, sh_degree, fraction_bits, flags, sections, data[offset:])
@@ -209,21 +202,14 @@ def _read_streams(data: bytes, path: Path) -> SpzFile:
     for place, (name, width) in enumerate(_widths(version, sh_degree).items()):
         stream = streams[place] if place < len(streams) else b""
         if len(stream) != count * width:
-            _fail_short(path, name, count)
+            raise _lacks(path, name, count)
         sections[name] = np.frombuffer(stream, np.uint8).reshape(count, width)
     return SpzFile(version, sh_degree, fraction_bits, flags, sections, data[32:table])
 
 
-def _fail_short(path: Path, name: str, count: int) -> None:
-    raise SceneFormatError(
-        what=f"{path} does not hold {name} for all of its {count} Gaussians",
-        expected="one row for every Gaussian the header promises",
-        fix="copy or download the file again; it is cut short",
-    )
-
-
-def _with_sections(raw: SpzFile, sections: Sections) -> SpzFile:
-    return SpzFile(raw.version, raw.sh_degree, raw.fraction_bits, raw.flags, sections, raw.extensions)
+def _lacks(path: Path, name: str, count: int) -> SceneFormatError:
+    what = f"{path} does not hold {name} for all of its {count} Gaussians"
+    return cut_short(what, "one row for every Gaussian the header promises")
 
 
 def _gzip(raw: SpzFile) -> bytes:
@@ -246,11 +232,5 @@ def _streams(raw: SpzFile) -> bytes:
     return header + raw.extensions + struct.pack(f"<{len(sizes)}Q", *sizes) + b"".join(packed)
 
 
-def _zstandard():
-    try:
-        import zstandard
-    except ImportError as error:
-        raise MissingPackageError(
-            what="SPZ version 4 needs the package zstandard", expected="it installed", fix="pip install zstandard"
-        ) from error
-    return zstandard
+def _zstandard() -> Any:
+    return optional_package("zstandard", "SPZ version 4", "zstandard")

@@ -45,18 +45,18 @@ def test_files_of_other_programs_read_to_the_truth(name, truth):
     entry = MANIFEST[name]
     gaussians = load_gaussians(GOLDEN / name)
     assert len(gaussians) == entry["count"]
-    found = errors(gaussians, truth, is_reordered=not entry["same_order"])
+    actual = errors(gaussians, truth, is_reordered=not entry["same_order"])
     for key, bound in entry["max_abs_error"].items():
         if bound is not None:
-            assert found[key] <= 1.2 * bound + 1e-6, key
+            assert actual[key] <= 1.2 * bound + 1e-6, key
     assert gaussians.sh_degree == (0 if name.endswith(".splat") else 2 if name.endswith(".ksplat") else 3)
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)
 def test_one_write_and_read_loses_no_more_than_the_format_must(suffix, truth, tmp_path):
     save_gaussians(truth, tmp_path / f"scene{suffix}")
-    found = errors(load_gaussians(tmp_path / f"scene{suffix}"), truth)
-    for bound, (key, error) in zip(ROUND_TRIP[suffix], found.items(), strict=True):
+    actual = errors(load_gaussians(tmp_path / f"scene{suffix}"), truth)
+    for bound, (key, error) in zip(ROUND_TRIP[suffix], actual.items(), strict=True):
         assert error <= bound, key
 
 
@@ -246,9 +246,9 @@ def test_antialiased_scenes_stay_so(tmp_path):
     data[14] |= 1
     (tmp_path / "mip.spz").write_bytes(gzip.compress(bytes(data)))
     scene = load_gaussians(tmp_path / "mip.spz")
-    assert scene.source.notes == {"render_mode": "antialiased"}
+    assert scene.origin.notes == {"render_mode": "antialiased"}
     save_gaussians(scene, tmp_path / "again.spz")
-    assert load_gaussians(tmp_path / "again.spz").source.notes == {"render_mode": "antialiased"}
+    assert load_gaussians(tmp_path / "again.spz").origin.notes == {"render_mode": "antialiased"}
 
 
 def test_sog_as_a_folder_and_its_first_version(truth, tmp_path):

@@ -93,8 +93,8 @@ def test_viser_shows_the_same_scene(suffix, reader, tmp_path):
     size = scene.scales.square().amax(dim=1).double().numpy()[:, None, None]
     assert np.abs((spread - expected) / size).max() < (1e-4 if suffix == ".ply" else 0.06)
     np.testing.assert_allclose(opacities[:, 0], scene.opacities.numpy(), atol=0.003)
-    shown = np.clip(0.5 + 0.28209479 * scene.sh0[:, 0].numpy(), 0, 1)
-    np.testing.assert_allclose(np.clip(colors, 0, 1), shown, atol=0.003)
+    rgbs = np.clip(0.5 + 0.28209479 * scene.sh0[:, 0].numpy(), 0, 1)
+    np.testing.assert_allclose(np.clip(colors, 0, 1), rgbs, atol=0.003)
     server = viser.ViserServer(host="127.0.0.1", port=0, verbose=False)
     try:
         handle = server.scene.add_gaussian_splats("/scene", centers, spread, np.clip(colors, 0, 1), opacities)
@@ -112,10 +112,11 @@ def test_supersplat_reads_the_same_scene(suffix, tmp_path):
     path, back = tmp_path / f"scene{suffix}", tmp_path / "back.ply"
     save_gaussians(true_scene().select(slice(0, 300)), path)
     subprocess.run([SPLAT_TRANSFORM, "-w", path, back], check=True, capture_output=True, timeout=300)
-    found = load_gaussians(back)
-    if suffix == ".spz" and errors(found, load_gaussians(path))["position"] > 1:
-        found = half_turn_x(found)  # version 2.7 takes SPZ to be in RUB axes and turns it; here it is read as it stands
-    found = errors(found, load_gaussians(path))
+    returned = load_gaussians(back)
+    if suffix == ".spz" and errors(returned, load_gaussians(path))["position"] > 1:
+        # Version 2.7 takes SPZ to be in RUB axes and turns it; here it is read as it stands.
+        returned = half_turn_x(returned)
+    differences = errors(returned, load_gaussians(path))
     bounds = {
         "position": 1e-5,
         "rotation_degrees": 0.05,
@@ -126,5 +127,5 @@ def test_supersplat_reads_the_same_scene(suffix, tmp_path):
     if suffix == ".splat":  # it reads rotation bytes about 127.5, here they are read about 128
         bounds["rotation_degrees"] = 1.0
     for key, bound in bounds.items():
-        assert found[key] <= bound, key
-    assert found["sh_rest"] <= 1e-5
+        assert differences[key] <= bound, key
+    assert differences["sh_rest"] <= 1e-5

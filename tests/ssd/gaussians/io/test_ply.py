@@ -88,15 +88,15 @@ def test_unknown_columns_and_comments_survive_an_edit(tmp_path):
     after = before.replace(sh0=before.sh0 + 1)
     save_gaussians(after, tmp_path / "edited.ply")
     old, new = rows_of(GOLDEN / "quirk_extra_uchar.ply"), rows_of(tmp_path / "edited.ply")
-    known = {"f_dc_0", "f_dc_1", "f_dc_2"}
-    for column in set(old.dtype.names) - known:
+    colors = {"f_dc_0", "f_dc_1", "f_dc_2"}
+    for column in set(old.dtype.names) - colors:
         assert np.array_equal(old[column], new[column]), column
     comments = load_gaussians(GOLDEN / "quirk_comments.ply")
     save_gaussians(comments.select([0, 1]), tmp_path / "comments.ply")
     header = (tmp_path / "comments.ply").read_bytes().split(b"end_header")[0]
     assert b"comment Vertical Axis: z\n" in header
     assert b"element vertex 2\n" in header
-    assert comments.source.notes == {"up": "+z"}
+    assert comments.origin.notes == {"up": "+z"}
 
 
 def test_undrawable_rows_are_counted_hidden_and_kept(tmp_path):

@@ -23,21 +23,21 @@ def true_scene() -> Gaussians:
     )  # fmt: skip
 
 
-def errors(found: Gaussians, truth: Gaussians, *, is_reordered: bool = False) -> dict[str, float]:
+def errors(actual: Gaussians, truth: Gaussians, *, is_reordered: bool = False) -> dict[str, float]:
     """Largest errors in the manifest's units; reordered scenes are matched by the nearest position."""
     if is_reordered:
-        nearest = torch.cdist(found.means.double(), truth.means.double()).argmin(dim=1)
-        assert len(nearest.unique()) == len(found)
+        nearest = torch.cdist(actual.means.double(), truth.means.double()).argmin(dim=1)
+        assert len(nearest.unique()) == len(actual)
         truth = truth.select(nearest)
-    p, q = (torch.nn.functional.normalize(scene.raw_quats.double(), dim=1) for scene in (found, truth))
+    p, q = (torch.nn.functional.normalize(scene.raw_quats.double(), dim=1) for scene in (actual, truth))
     chords = torch.minimum((p - q).norm(dim=1), (p + q).norm(dim=1))
-    rest = min(found.shN.shape[1], truth.shN.shape[1])
-    colors = [(0.5 + C0 * scene.sh0.double()).clamp(0, 1) for scene in (found, truth)]
+    rest = min(actual.shN.shape[1], truth.shN.shape[1])
+    colors = [(0.5 + C0 * scene.sh0.double()).clamp(0, 1) for scene in (actual, truth)]
     return {
-        "position": float((found.means.double() - truth.means).abs().max()),
-        "log_scale": float((found.log_scales.double() - truth.log_scales).abs().max()),
+        "position": float((actual.means.double() - truth.means).abs().max()),
+        "log_scale": float((actual.log_scales.double() - truth.log_scales).abs().max()),
         "rotation_degrees": float(torch.rad2deg(4 * torch.asin((chords / 2).clamp(max=1))).max()),
-        "opacity_0_1": float((found.opacities.double() - truth.opacities.double()).abs().max()),
+        "opacity_0_1": float((actual.opacities.double() - truth.opacities.double()).abs().max()),
         "rgb_clipped_0_1": float((colors[0] - colors[1]).abs().max()),
-        "sh_rest": float((found.shN[:, :rest].double() - truth.shN[:, :rest]).abs().max()) if rest else 0.0,
+        "sh_rest": float((actual.shN[:, :rest].double() - truth.shN[:, :rest]).abs().max()) if rest else 0.0,
     }

@@ -1,0 +1,314 @@
+"""The Python call: load a splat, edit it by words, look on, save it; documented in docs/python.md.
+
+It reads the same configs as ``launch.py`` and drives the same objects, so that the same words give the same bytes.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from threestudio.errors import CheckpointError
+from threestudio.plugins import REPOSITORY
+from threestudio.utils.config import ExperimentConfig, load_config
+from threestudio.utils.config_files import read_file
+from threestudio.utils.config_tree import complete
+
+from .data.image import load_image
+from .data.scene_views import ViewPlan
+from .edits.edit import CHECK_EVERY, Edit, Facts
+from .edits.image_edit import ImageEdit
+from .edits.scene_edit import SceneEdit
+from .errors import ConfigError, InputError, first_line
+from .gaussians import Gaussians
+from .gaussians.io import save_gaussians
+from .images import save_image
+from .masks import MaskConfig as Mask
+from .rendering import render_each
+
+__all__ = ["ImageRun", "Mask", "NotFiniteError", "Progress", "Run", "SceneRun", "edit_image", "edit_scene"]
+
+OF_LAUNCH = ("trainer", "checkpoint", "system.weights", "system.optimizer", "system.scheduler")
+"""Keys of ``launch.py`` that the Python call has no use for, each with all below it."""
+SCENE_CONFIG, IMAGE_CONFIG = "configs/ssd-gs.yaml", "configs/ssd-image.yaml"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands after a step.
+
+    Attributes:
+        step: Steps done, 1 .. num_steps.
+        num_steps: Of the whole run.
+        seconds: Spent on the steps of this process.
+        remaining_seconds: What is left at this pace.
+        facts: What the step says of itself: timestep, size of the score.
+    """
+
+    step: int
+    num_steps: int
+    seconds: float
+    remaining_seconds: float
+    facts: Facts
+
+
+class NotFiniteError(InputError):
+    """An edit whose numbers ran away; there is nothing to save."""
+
+
+class Run:
+    """An edit that is ready to go, step by step or to its end.
+
+    Args:
+        edit: What is optimised.
+    """
+
+    def __init__(self, edit: Edit) -> None:
+        self._edit, self._optimizers = edit, edit.make_optimizers()
+        self._is_prepared, self._step = False, 0
+        self._steps_here, self._seconds = 0, 0.0
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self._step
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole run."""
+        return self._edit.num_steps
+
+    def run(self, num_steps: int | None = None, *, on_step: Callable[[Progress], Any] | None = None) -> None:
+        """Make steps: all that are left, or some of them.
+
+        Args:
+            num_steps: How many at most; None: to the end.
+            on_step: Called after each one; when it returns False the run stops there and may go on later.
+
+        Raises:
+            NotFiniteError: If the parameters are no longer finite.
+        """
+        last = self.num_steps if num_steps is None else min(self.num_steps, self._step + num_steps)
+        if not self._is_prepared:
+            self._edit.prepare()
+            self._is_prepared = True
+        while self._step < last:
+            begin = time.monotonic()
+            facts = self._edit.step(self._step, self._optimizers)
+            self._step += 1
+            self._steps_here += 1
+            self._seconds += time.monotonic() - begin
+            if self._step % CHECK_EVERY == 0 or self._step == last:
+                self._check_finite()
+            if on_step is not None:
+                left = self._seconds / self._steps_here * (self.num_steps - self._step)
+                if on_step(Progress(self._step, self.num_steps, self._seconds, left, facts)) is False:
+                    return
+
+    def _check_finite(self) -> None:
+        if not self._edit.is_finite():
+            what = f"the edit is not finite after step {self._step}"
+            raise NotFiniteError(what=what, expected="finite parameters", fix="lower the learning rates")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on from here, now or in a later process: tensors and plain values, all copies."""
+        optimizers = [optimizer.state_dict() for optimizer in self._optimizers]
+        return deepcopy({"edit": self._edit.state_dict(), "optimizers": optimizers, "step": self._step})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a ``state_dict`` of the same edit.
+
+        Raises:
+            CheckpointError: If it is of another edit; the run then stands where it stood.
+        """
+        before = self.state_dict()
+        try:
+            self._load(state)
+        except (RuntimeError, ValueError, KeyError, TypeError) as cause:
+            self._load(before)
+            raise CheckpointError(
+                what=f"the state does not fit this edit: {first_line(cause)}", expected="state_dict() of the same edit",
+                fix="lay out the edit with the words, config and changes that it had",
+            ) from cause  # fmt: skip
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        state = deepcopy({name: state[name] for name in ("edit", "optimizers", "step")})
+        self._edit.load_state_dict(state["edit"])
+        self._optimizers = self._edit.make_optimizers()
+        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        self._step = state["step"]
+
+
+class SceneRun(Run):
+    """An edit of a scene; made by ``edit_scene``."""
+
+    def __init__(self, job: SceneEdit) -> None:
+        super().__init__(job.edit)
+        self._job = job
+
+    @property
+    def source(self) -> Gaussians:
+        """The scene before the edit."""
+        return self._job.source
+
+    @property
+    def is_selected(self) -> Tensor:
+        """(n) which Gaussians of it may change."""
+        return self._job.selection.is_selected.cpu()
+
+    def result(self) -> Gaussians:
+        """The scene as it is now, on the CPU; what is not selected is as it was, bit for bit."""
+        return self._job.editable.result().to("cpu")
+
+    @torch.no_grad()
+    def images(self, count: int = 4, *, before: bool = False) -> Float[Tensor, "count h w 3"]:
+        """Held-out views of the scene as it is now, in [0, 1].
+
+        Args:
+            count: How many, at most as many as ``data.num_test_views``.
+            before: The scene before the edit instead.
+        """
+        gaussians = self._job.scene_before() if before else self._job.editable.scene()
+        cameras = self._job.views.test[slice(0, count)]
+        return torch.stack([image.cpu() for image in render_each(gaussians, cameras, self._job.background)])
+
+    def save(self, path: str | Path) -> None:
+        """Write the scene as it is now; the suffix decides the format.
+
+        Raises:
+            NotFiniteError: If the parameters are not finite; nothing is written then.
+            SceneFormatError: If the format cannot be written.
+        """
+        self._check_finite()
+        save_gaussians(self.result(), path)
+
+
+class ImageRun(Run):
+    """An edit of an image; made by ``edit_image``."""
+
+    def __init__(self, job: ImageEdit) -> None:
+        super().__init__(job.edit)
+        self._job = job
+
+    def result(self) -> Float[Tensor, "h w 3"]:
+        """The image as it is now, in [0, 1], on the CPU."""
+        return self._job.edit.result()[0].permute(1, 2, 0).cpu()
+
+    def save(self, path: str | Path) -> None:
+        """Write the image as it is now.
+
+        Raises:
+            NotFiniteError: If it is not finite; nothing is written then.
+        """
+        self._check_finite()
+        save_image(path, self.result())
+
+
+def edit_scene(
+    scene: str | Path,
+    *,
+    target: str,
+    source: str = "",
+    cameras: str | Path | None = None,
+    mask: Mask | None = None,
+    model: str | Path = "data/tiny-ldm",
+    steps: int = 1500,
+    seed: int = 0,
+    config: str | Path = SCENE_CONFIG,
+    changes: Mapping[str, Any] | None = None,
+) -> SceneRun:
+    """Read a scene and a model and lay out an edit; nothing is optimised before ``run``.
+
+    Args:
+        scene: Splat file.
+        target: A sentence for what should be there; for InstructPix2Pix, an instruction.
+        source: A sentence for what is there.
+        cameras: File or folder of the capture's cameras; None: an orbit around the scene.
+        mask: What may change; None: everything.
+        model: Folder or hub id of the diffusion model.
+        steps: Optimisation steps.
+        seed: Decides views, timesteps and noise.
+        config: Where all other keys come from, a file of the repository or one of your own.
+        changes: Other keys by their dotted names: ``{"system.lambda_detail": 1, "data.crop": "selection"}``.
+
+    Raises:
+        ConfigError: For a key or value that cannot be used.
+        SceneFormatError: For a file that cannot be read.
+    """
+    words = {
+        "scene": str(scene),
+        "cameras": "" if cameras is None else str(cameras),
+        "source_prompt": source,
+        "target_prompt": target,
+        "mask": asdict(mask or Mask()),
+        "model": str(model),
+        "steps": steps,
+        "seed": seed,
+    }
+    experiment = _experiment(config, words, changes, "ssd-gs-system")
+    plan = ViewPlan(experiment.data)
+    job = SceneEdit(experiment.system)
+    job.open(plan)
+    return SceneRun(job)
+
+
+def edit_image(
+    picture: str | Path,
+    *,
+    target: str,
+    source: str = "",
+    mask: str | Path | None = None,
+    model: str | Path = "data/tiny-ldm",
+    steps: int = 200,
+    seed: int = 0,
+    config: str | Path = IMAGE_CONFIG,
+    changes: Mapping[str, Any] | None = None,
+) -> ImageRun:
+    """The same for one image; ``mask`` is an image that is white where it may change."""
+    words = {
+        "picture": str(picture),
+        "mask_picture": None if mask is None else str(mask),
+        "source_prompt": source,
+        "target_prompt": target,
+        "model": str(model),
+        "steps": steps,
+        "seed": seed,
+    }
+    experiment = _experiment(config, words, changes, "ssd-image-system")
+    job = ImageEdit(experiment.system)
+    backbone = job.guidance.backbone
+    job.open(load_image(experiment.data, backbone.image_size, backbone.size_multiple))
+    return ImageRun(job)
+
+
+def _experiment(
+    config: str | Path, words: dict[str, Any], changes: Mapping[str, Any] | None, system_type: str
+) -> DictConfig:
+    """The complete experiment that ``launch.py --config`` would run with these words."""
+    path = Path(config)
+    if not path.exists() and (REPOSITORY / path).exists():
+        path = REPOSITORY / path
+    declared = {*read_file(path), *(field.name for field in fields(ExperimentConfig))}
+    tree = OmegaConf.create(words)
+    for key, value in (changes or {}).items():
+        if any(f"{key}.".startswith(top) for top in OF_LAUNCH):
+            expected, fix = "a key of the data, the guidance or the edit", "leave it out, or run launch.py with it"
+            raise ConfigError(what=f"{key} says nothing to the Python call", expected=expected, fix=fix)
+        OmegaConf.update(tree, key, value)
+    for key in tree:
+        if key not in declared:
+            expected, fix = f"some of {', '.join(sorted(declared))}", "check the key, or use another config"
+            raise ConfigError(what=f"config {config} has no key {key}", expected=expected, fix=fix)
+    experiment = complete(load_config(path, **{str(key): value for key, value in tree.items()}))
+    if experiment.system_type != system_type:
+        expected, fix = f"system_type: {system_type}", f"use {SCENE_CONFIG} for scenes, {IMAGE_CONFIG} for images"
+        raise ConfigError(what=f"config {config} is of {experiment.system_type}", expected=expected, fix=fix)
+    return experiment

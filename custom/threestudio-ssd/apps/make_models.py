@@ -1,0 +1,82 @@
+"""The commands that train the embedded diffusion models: ``--run make-tiny-models``, ``--run make-tiny-ip2p``."""
+
+from dataclasses import dataclass
+
+import threestudio
+from threestudio.utils.base import Configurable
+
+
+@threestudio.register("app-make-tiny-models")
+class MakeTinyModels(Configurable):
+    """Train every embedded model but the InstructPix2Pix again; goes on where it was interrupted."""
+
+    needs_config = False
+
+    @dataclass
+    class Config:
+        """Keys of the training."""
+
+        work: str = "outputs/tiny-models"
+        """Folder of data and checkpoints."""
+        out: str = "data/tiny-ldm"
+        """Where the finished model goes."""
+        photos: str = "data/banana/images"
+        """Photographs whose pieces the autoencoder also sees."""
+        num_shards: int = 18
+        """Shards of renders; scenes whose seed is divisible by 20 are held out."""
+        scenes_a_shard: int = 1000
+        """Scenes in each, three renders a scene."""
+        vae_steps: int = 5200
+        """Steps of the autoencoder."""
+        unet_steps: int = 10400
+        """Steps of the U-Net, 16 samples for each process."""
+        decoder_steps: int = 1100
+        """Steps of the decoder alone, after them."""
+        num_processes: int = 2
+        """Single-threaded processes that average their gradients."""
+        judges: bool = True
+        """Also train the small models that judge and mask: classifier, CLIP, segmenter."""
+        judge_steps: int = 0
+        """Steps of each of these; 0: its recipe's."""
+
+    def __call__(self, experiment: object) -> int:
+        """Run the steps that are not done yet."""
+        from ..training.make import make_models
+
+        make_models(self.cfg)
+        return 0
+
+
+@threestudio.register("app-make-tiny-ip2p")
+class MakeTinyIp2p(Configurable):
+    """Train the embedded InstructPix2Pix on toy pairs with instructions; goes on where it was interrupted."""
+
+    needs_config = False
+
+    @dataclass
+    class Config:
+        """Keys of the training."""
+
+        base: str = "data/tiny-ldm"
+        """Model that is fine-tuned."""
+        work: str = "outputs/tiny-models"
+        """Folder of pairs and checkpoints."""
+        out: str = "data/tiny-ip2p"
+        """Where the finished model goes."""
+        num_shards: int = 12
+        """Shards of pairs; scenes whose seed is divisible by 20 are held out."""
+        pairs_a_shard: int = 1500
+        """Pairs in each."""
+        steps: int = 3000
+        """Training steps."""
+        batch: int = 16
+        """Pairs a step and process."""
+        num_processes: int = 2
+        """Single-threaded processes that average their gradients."""
+
+    def __call__(self, experiment: object) -> int:
+        """Render, train, save."""
+        from ..training.make import make_ip2p
+
+        make_ip2p(self.cfg)
+        return 0

@@ -1,0 +1,1 @@
+"""Comparisons of methods: PIE-Bench, the rasteriser's times, tables and grids, and what a kept result was made with."""

@@ -1,0 +1,212 @@
+"""What a kept result was made with: the whole config, the weights and the score, compared key by key.
+
+A benchmark keeps each result beside its fingerprint, and takes the result again only where nothing that can change it
+is different. The config counts whole, so that a key which is added tomorrow counts as well. Keys that cannot change a
+result are listed here, each group with its reason.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+import threestudio
+from threestudio.utils.config import parse_structured
+
+from ..diffusion.lora import Lora
+from ..diffusion.models import MODEL, VAE
+from ..errors import ConfigError
+from ..files import sha256, write_json
+from ..guidance.score_options import build_score
+from ..pretrained import locate
+
+CANNOT_CHANGE_RESULTS = frozenset({
+    # names of a run and of its folder
+    "name", "description", "tag", "use_timestamp", "timestamp", "exp_root_dir", "exp_dir", "trial_name", "trial_dir",
+    # when checkpoints are written and which one a run goes on from; a resumed run is the run that was not stopped
+    "resume", "checkpoint", "trainer.enable_checkpointing",
+    # how many GPUs the command line named
+    "n_gpus",
+    # what is logged, drawn or measured beside the edit
+    "system.preview_every", "system.clip_model", "system.cleanup_after_validation_step",
+    "system.cleanup_after_test_step", "data.video_frames", "trainer.log_every_n_steps", "trainer.logger",
+    "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.profiler", "trainer.default_root_dir",
+    # where a model is looked for; which one it is decides the result, and its files or its commit count
+    "system.guidance.offline",
+})  # fmt: skip
+"""Dotted keys, each with all that is below it, that decide how a run is named, kept or looked at, never its result."""
+MODEL_FILES = (".safetensors", ".bin", ".json")
+"""Suffixes of a model folder's files that count: the weights, and the settings of network, schedule and tokens."""
+
+
+def fingerprint(
+    experiment: DictConfig, *, without: frozenset[str] = CANNOT_CHANGE_RESULTS, **more: Any
+) -> dict[str, str]:
+    """Everything that a result depends on, flat: dotted key -> value as JSON.
+
+    Args:
+        experiment: Complete config of the run that makes the result.
+        without: Dotted keys, each with all that is below it, that cannot change the result.
+        **more: Whatever else decides it, such as the dataset's checksum.
+
+    Returns:
+        The keys of the config in its order, the score with all its fields; then the checksums or commits of the
+        model's files below ``weights``; then ``more``.
+    """
+    config = _plain(experiment)
+    guidance = config["system"].get("guidance")
+    if guidance is not None:
+        more = {"weights": weights_of(guidance), **more}
+        score = dataclasses.asdict(build_score(guidance["score"]))
+        guidance["score"] = {"name": guidance["score"].get("name", "ssd"), **score}
+    facts = {key: value for key, value in leaves(config).items() if not is_below(key, without)} | leaves(more)
+    return {key: json.dumps(value) for key, value in facts.items()}
+
+
+def difference(earlier: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    """How two fingerprints differ, as the end of a sentence on what was made; None where they are the same."""
+    for key in (*now, *earlier):
+        if key not in earlier:
+            return f"without {key}, and now it is {now[key]}"
+        if key not in now:
+            return f"with {key} {earlier[key]}, and now there is none"
+        if earlier[key] != now[key]:
+            return f"with {key} {earlier[key]}, and now it is {now[key]}"
+    return None
+
+
+def check_same(path: str | Path, earlier: Mapping[str, str], now: Mapping[str, str], fix: str) -> None:
+    """Refuse a kept result that was made with anything else than it would be made with now.
+
+    Args:
+        path: The file or folder of the result.
+        earlier: Its fingerprint.
+        now: The fingerprint of the run that wants it.
+        fix: What the user can do.
+
+    Raises:
+        ConfigError: For the first key that differs, or that only one side has.
+    """
+    changed = difference(earlier, now)
+    if changed is not None:
+        raise ConfigError(what=f"{path} was made {changed}", expected="one folder for each setting", fix=fix)
+
+
+def kept(file: Path, made_with: Mapping[str, str], make: Callable[[], Any]) -> Any:
+    """The rows in a file, or new ones that the file then keeps, whole or not at all.
+
+    Args:
+        file: JSON of ``settings``, a fingerprint, and ``rows``.
+        made_with: The fingerprint of rows that were made now.
+        make: Makes the rows.
+
+    Raises:
+        ConfigError: If the file's rows were made with anything else.
+    """
+    if file.exists():
+        earlier = json.loads(file.read_text(encoding="utf-8"))
+        if "settings" not in earlier:
+            expected, fix = "settings beside the rows", "delete the file to make it again"
+            raise ConfigError(what=f"{file} does not say what it was made with", expected=expected, fix=fix)
+        fix = "write into another folder, or delete the file to make it again"
+        check_same(file, earlier["settings"], made_with, fix)
+        return earlier["rows"]
+    rows = make()
+    write_json(file, {"settings": dict(made_with), "rows": rows})
+    return rows
+
+
+def refuse_unread(
+    experiment: DictConfig, reader: str, reads: frozenset[str], usual: Mapping[str, Any] | None = None
+) -> None:
+    """Refuse a config that sets a key which its reader would ignore.
+
+    Args:
+        experiment: Complete config.
+        reader: Who reads it, for the message.
+        reads: Dotted keys, each with all that is below it, that it reads, or that it replaces by its own.
+        usual: Values that a key may have besides the default of its class.
+
+    Raises:
+        ConfigError: For the first key that has neither its default nor its usual value.
+    """
+    defaults = {**_defaults("data", experiment.data_type), **_defaults("system", experiment.system_type)}
+    for key, value in leaves(experiment).items():
+        if is_below(key, reads | CANNOT_CHANGE_RESULTS):
+            continue
+        allowed = [mapping[key] for mapping in (defaults, usual or {}) if key in mapping]
+        if value not in allowed:
+            raise ConfigError(
+                what=f"{key} is {json.dumps(value)}, which {reader} does not read",
+                expected=json.dumps(allowed[-1]) if allowed else "a config without this key",
+                fix=f"set {key}={json.dumps(allowed[-1])}" if allowed else f"leave {key} out",
+            )  # fmt: skip
+
+
+def leaves(tree: Mapping[str, Any] | DictConfig, prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by dotted key; lists and empty mappings are values."""
+    values: dict[str, Any] = {}
+    for key, value in _plain(tree).items():
+        value = _plain(value)
+        is_branch = isinstance(value, Mapping) and value
+        values |= leaves(value, f"{prefix}{key}.") if is_branch else {f"{prefix}{key}": value}
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """A config as dicts, lists and values; anything else as it is."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def weights_of(guidance: Mapping[str, Any]) -> dict[str, str]:
+    """What stands behind the models that a guidance names: a checksum for each file, a commit for a hub id.
+
+    Args:
+        guidance: Keys of the guidance; of them ``model``, ``vae`` and ``lora`` name files. The VAE ``taesd`` is one
+            published model, which its name says.
+
+    Raises:
+        ConfigError: If one of them does not exist or cannot be reached.
+    """
+    checksums = {}
+    is_offline = bool(guidance.get("offline"))
+    places = {"model": locate(guidance["model"], MODEL, revision=guidance.get("revision"), is_offline=is_offline)}
+    if guidance.get("vae") not in (None, "taesd"):
+        places["vae"] = locate(guidance["vae"], VAE, is_offline=is_offline)
+    for key, place in places.items():
+        folder = Path(place.location)
+        if place.revision is not None:
+            checksums[key] = place.revision
+        elif folder.is_dir():
+            files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix in MODEL_FILES)
+            checksums |= {f"{key}/{file.relative_to(folder).as_posix()}": _checksum(file) for file in files}
+    for lora in guidance.get("lora") or ():
+        path = Lora.of(lora).path
+        checksums[f"lora/{path}"] = _checksum(Path(path))
+    return checksums
+
+
+def _checksum(file: Path) -> str:
+    """sha256 of a file; read once for each state of it."""
+    stat = file.stat()
+    return _checksum_of(file.resolve(), stat.st_mtime_ns, stat.st_size)
+
+
+@cache
+def _checksum_of(file: Path, modified: int, size: int) -> str:
+    return sha256(file)
+
+
+def is_below(key: str, tops: frozenset[str]) -> bool:
+    """Whether a dotted key is one of these, or below one."""
+    return any(key == top or key.startswith(f"{top}.") for top in tops)
+
+
+def _defaults(group: str, name: str) -> dict[str, Any]:
+    """The defaults of the class that is registered under a name, by dotted key below its group."""
+    config_class = getattr(threestudio.find(name), "Config", None)
+    return {} if config_class is None else leaves({group: parse_structured(config_class)})

@@ -1,0 +1,115 @@
+"""Grids of settings: the cells that axes of values span, and the labelled image of their results."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from ..errors import ConfigError
+
+CELL, HEAD = 96, 18
+"""Height of an image and of a line of text in the grid, pixels."""
+SOURCE, TRUTH = "_source", "_truth"
+"""Folders that stand beside those of the cells."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting of a grid."""
+
+    name: str
+    """Its values with their labels; its folder has the same name."""
+    changes: tuple[str, ...]
+    """``key=value`` texts."""
+
+
+def image_name(edit: str, seed: int) -> str:
+    """File of the image of an edit's result."""
+    return f"{edit}-{seed}.png"
+
+
+def grid_cells(axes: Mapping[str, Sequence[Any]], labels: Mapping[str, str]) -> dict[tuple[str, ...], Cell]:
+    """The cells of a grid by their values along the axes, as texts.
+
+    Args:
+        axes: Key -> values, one or two; a key ``a,b`` with values ``1,2`` sets several keys at once.
+        labels: Key of an axis -> what a cell's name calls it; without one, the last part of the key.
+
+    Raises:
+        ConfigError: If there are no axes, more than two, or one without values.
+    """
+    texts = {key: [str(value) for value in values] for key, values in axes.items()}
+    if not 1 <= len(texts) <= 2 or not all(texts.values()):
+        raise ConfigError(
+            what=f"system.axes has {len(texts)} axes", expected="one or two, each with values",
+            fix="write axes: {system.guidance.score.enhance_weight: [0, 5.5]}",
+        )  # fmt: skip
+    names = [str(labels.get(key, key.rpartition(".")[2])) for key in texts]
+    cells = {}
+    for values in itertools.product(*texts.values()):
+        changes = tuple(word for key, value in zip(texts, values, strict=True) for word in _assignments(key, value))
+        name = " ".join(f"{label}={value}" for label, value in zip(names, values, strict=True))
+        cells[values] = Cell(name.replace("/", "-"), changes)
+    return cells
+
+
+def _assignments(key: str, value: str) -> list[str]:
+    """``a,b`` and ``1,2`` as ``a=1 b=2``."""
+    keys = key.split(",")
+    values = value.split(",") if len(keys) > 1 else [value]
+    if len(keys) != len(values):
+        raise ConfigError(
+            what=f"system.axes: {key} has the value {value}", expected=f"{len(keys)} values, with commas between",
+            fix="write one value for each key",
+        )  # fmt: skip
+    return [f"{name}={one}" for name, one in zip(keys, values, strict=True)]
+
+
+def labelled_grid(
+    folders: Mapping[tuple[str, ...], str], root: Path, edits: Sequence[str], axes: Sequence[str]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Images of seed 0 with labels: one axis goes down, edits across; two go down and across, for the first edit.
+
+    Args:
+        folders: Values along the axes -> the folder of that cell's images.
+        root: Where these folders are, with those of the source and of the truth.
+        edits: Names of the edits.
+        axes: What the labels call the axes.
+    """
+    if len(axes) > 1:
+        down, across = (list(dict.fromkeys(values[place] for values in folders)) for place in (0, 1))
+        lines = [[(folder, edits[0], folder.strip("_")) for folder in (SOURCE, TRUTH)]] + [
+            [(folders[row, column], edits[0], f"{axes[0]} {row}, {axes[1]} {column}") for column in across]
+            for row in down
+        ]
+    else:
+        rows = {"source": SOURCE, **{f"{axes[0]} {value}": name for (value,), name in folders.items()}, "truth": TRUTH}
+        lines = [[(folder, edit, label) for edit in edits] for label, folder in rows.items()]
+    drawn = [
+        np.concatenate(
+            [_labelled(root / folder / image_name(edit, 0), f"{edit}: {label}") for folder, edit, label in line], axis=1
+        )
+        for line in lines
+    ]
+    width = max(line.shape[1] for line in drawn)
+    padded = [np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)), constant_values=255) for line in drawn]
+    return np.concatenate(padded)
+
+
+def _labelled(path: Path, label: str) -> UInt8[np.ndarray, "h w 3"]:
+    """An image with a line of text above it, on white."""
+    with Image.open(path) as opened:
+        size = round(opened.width * CELL / opened.height), CELL
+        image = np.asarray(opened.convert("RGB").resize(size))
+    width = max(size[0], 8 * len(label))
+    head = np.full((HEAD, width + 4, 3), 255, np.uint8)
+    cv2.putText(head, label, (2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    body = np.full((CELL + 4, width + 4, 3), 255, np.uint8)
+    body[:CELL, : size[0]] = image
+    return np.concatenate([head, body])

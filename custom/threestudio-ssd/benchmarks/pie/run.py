@@ -1,0 +1,205 @@
+"""PIE-Bench with any score: edit every image of the dataset folder, measure, tabulate. Goes on where it was stopped."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from omegaconf import DictConfig
+from torch import Tensor
+
+import threestudio
+
+from ...edits.image_edit import ImageBatchEdit
+from ...errors import ConfigError
+from ...files import sha256, write_json, write_text
+from ...guidance import EditGuidance, guidance_class
+from ...images import as_tensor, fitting_size, read_rgb, resized, save_image
+from ..fingerprint import CANNOT_CHANGE_RESULTS, check_same, fingerprint, refuse_unread
+from .dataset import IMAGES, MAPPING, SIZE, PieEntry, load_pie_bench
+from .metrics import AS_PUBLISHED, EXACT, PUBLISHED_JUDGES, Judges, cut_to_square, load_judges, pie_figures, pie_table
+
+SUPPLIED = frozenset({
+    "data.picture", "system.prompt_processor.source_prompt", "system.prompt_processor.target_prompt",
+})  # fmt: skip
+"""Keys of an image config in whose place the benchmark puts its own images and prompts."""
+READS = frozenset({
+    "seed", "data_type", "data.size", "system_type", "system.num_steps", "system.seed", "system.parametrisation",
+    "system.latent_steps", "system.learning_rate", "system.lambda_detail", "system.guidance_type", "system.guidance",
+    "system.prompt_processor.negative_prompt",
+})  # fmt: skip
+"""Keys of an image config that the benchmark's edits follow; any other that is set is refused."""
+
+
+def run_pie_bench(cfg: Any, experiment: DictConfig) -> str:
+    """Edit what is not edited yet, measure what is not measured yet, and write the table.
+
+    Args:
+        cfg: Keys of ``--run pie-bench``.
+        experiment: Complete config of an edit of an image.
+
+    Returns:
+        The table and its path, for printing.
+
+    Raises:
+        ConfigError: If the config is of another system, sets a key that the benchmark does not read, or the folder
+            holds images of other settings.
+    """
+    if experiment.system_type != "ssd-image-system":
+        raise ConfigError(
+            what=f"--run pie-bench was given a config of {experiment.system_type}",
+            expected="system_type: ssd-image-system", fix="use configs/ssd-image.yaml",
+        )  # fmt: skip
+    dataset, out = Path(cfg.dataset), Path(cfg.out)
+    entries = chosen_entries(load_pie_bench(dataset), cfg.groups, cfg.limit)
+    images = Path(cfg.edited) if cfg.edited else out / IMAGES
+    if not cfg.edited:
+        refuse_unread(experiment, "PIE-Bench", READS | SUPPLIED, {"trainer.max_steps": experiment.system.num_steps})
+        keep_settings(out / "settings.json", experiment, dataset)
+        missing = [entry for entry in entries if not result_path(images, entry).exists()]
+        if missing:
+            edit_all(missing, dataset, images, experiment)
+    judges = load_judges(cfg.clip_model, cfg.structure_model, cfg.lpips_net)
+    if cfg.as_published and judges.stand_ins:
+        wanted = " ".join(f"run.{key}={PUBLISHED_JUDGES[key]}" for key in judges.stand_ins)
+        threestudio.warn(
+            f"run.as_published=true with embedded networks: those figures compare with no paper; set {wanted}"
+        )
+    rows = measure(entries, dataset, images, out, judges, cfg.as_published)
+    how = AS_PUBLISHED if cfg.as_published else EXACT
+    name = "edited by another tool" if cfg.edited else experiment.system.guidance.score.get("name", "ssd")
+    table = pie_table(rows, name, f"{how}. {judges.label}.", judges.heads)
+    write_text(out / "table.md", table)
+    return f"{table}\n{out / 'table.md'}\n"
+
+
+def chosen_entries(entries: Sequence[PieEntry], groups: Sequence[int], limit: int) -> list[PieEntry]:
+    """The entries of some groups, of each the first ``limit``; 0 for all of them.
+
+    Raises:
+        ConfigError: If there are none.
+    """
+    by_group = [[entry for entry in entries if entry.group == group] for group in groups]
+    chosen = [entry for members in by_group for entry in members[: limit or len(members)]]
+    if not chosen:
+        raise ConfigError(
+            what=f"run.groups={list(groups)} leaves no image", expected="groups from 0 to 9",
+            fix="leave run.groups out for all of them",
+        )  # fmt: skip
+    return chosen
+
+
+def keep_settings(path: Path, experiment: DictConfig, dataset: Path) -> None:
+    """Write what the images of a folder are edited with and made from, or see that it is the same.
+
+    Args:
+        path: File of the settings, in the folder of the results.
+        experiment: Complete config of the edit.
+        dataset: Folder of the benchmark; its path and its mapping file's checksum count.
+
+    Raises:
+        ConfigError: If the folder holds images of other settings.
+    """
+    now = fingerprint(
+        experiment, without=CANNOT_CHANGE_RESULTS | SUPPLIED, dataset=str(dataset.resolve()),
+        mapping_sha256=sha256(dataset / MAPPING),
+    )  # fmt: skip
+    if path.exists():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        check_same(path.parent, earlier, now, "set run.out to another folder")
+    else:
+        write_json(path, now)
+
+
+def measure(
+    entries: Sequence[PieEntry], dataset: Path, images: Path, out: Path, judges: Judges, as_published: bool
+) -> list[dict[str, Any]]:
+    """One row an image; rows of an earlier run are kept where judges, images, mask and prompt are the same."""
+    file = out / f"rows{'-as-published' if as_published else ''}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    kept = {(row.get("key"), row.get("judges"), row.get("inputs")): row for row in read_rows(file)}
+    rows = []
+    with file.open("a", encoding="utf-8") as lines:  # a line that was cut off is taken out by read_rows
+        for entry in entries:
+            paths = dataset / IMAGES / entry.image_path, result_path(images, entry)
+            inputs = checksum_of_inputs(entry, *paths)
+            row = kept.get((entry.key, judges.label, inputs))
+            if row is None:
+                source = as_tensor(read_rgb(paths[0], "the benchmark's"))
+                edited = cut_to_square(as_tensor(read_rgb(paths[1], "the edited")), SIZE)
+                source, edited = (resized(image, (SIZE, SIZE)) for image in (source, edited))
+                row = {
+                    "key": entry.key, "group": entry.group,
+                    **pie_figures(source, edited, entry.mask, entry.target_prompt, judges, as_published),
+                    "judges": judges.label, "pictures": str(images), "inputs": inputs,
+                }  # fmt: skip
+                lines.write(json.dumps(row) + "\n")
+                lines.flush()
+            rows.append(row)
+    return rows
+
+
+def result_path(images: Path, entry: PieEntry) -> Path:
+    """Where an edited image is: the entry's own path as ``.png``, or with its own suffix where that exists."""
+    path = images / entry.image_path
+    return path if path.exists() and path.suffix != ".png" else path.with_suffix(".png")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of an earlier run, none without the file; a line that was cut off is taken out of it, with a warning."""
+    if not path.exists():
+        return []
+    text, rows = path.read_text(encoding="utf-8", errors="replace"), []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            threestudio.warn(f"{path}: line {number} is cut off; its picture is measured again.")
+    whole = "".join(json.dumps(row) + "\n" for row in rows)
+    if whole != text:
+        write_text(path, whole)
+    return rows
+
+
+def checksum_of_inputs(entry: PieEntry, *images: Path) -> str:
+    """sha256 of all that a row is computed from: group, prompt, mask, and the images' files."""
+    facts = f"{entry.group}\n{entry.target_prompt}".encode(), np.packbits(entry.mask.numpy()).tobytes()
+    files = [path.read_bytes() if path.is_file() else b"" for path in images]
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in (*facts, *files))).hexdigest()
+
+
+def edit_all(entries: Sequence[PieEntry], dataset: Path, images: Path, experiment: DictConfig) -> None:
+    """Edit each image as a run of the image config would, without mask, and write it as soon as it is done."""
+    guidance = guidance_class(experiment.system.guidance_type)(experiment.system.guidance)
+    untrained = copy.deepcopy(guidance.state_dict())
+    for number, entry in enumerate(entries):
+        guidance.load_state_dict(untrained)
+        source = as_tensor(read_rgb(dataset / IMAGES / entry.image_path, "the benchmark's"))
+        edited = edit_one(guidance, entry, source, experiment)
+        save_image(result_path(images, entry), resized(edited, source.shape[-2:])[0].permute(1, 2, 0))
+        threestudio.info(f"{number + 1} of {len(entries)}: {entry.image_path}")
+
+
+def edit_one(
+    guidance: EditGuidance, entry: PieEntry, source: Float[Tensor, "1 3 h w"], experiment: DictConfig
+) -> Float[Tensor, "1 3 h2 w2"]:
+    """The edited image, at the size that the config or the model says."""
+    backbone, system = guidance.backbone, experiment.system
+    sides = fitting_size(source.shape[-2:], experiment.data.size or backbone.image_size, backbone.size_multiple)
+    target = entry.instruction if backbone.has_image_condition else entry.target_prompt
+    negative = system.prompt_processor.negative_prompt
+    texts = {"src": entry.source_prompt, "tgt": target, "null": "", "neg": negative}
+    prompts = {name: backbone.encode_prompts([texts[name]]) for name in sorted(guidance.prompt_names)}
+    edit = ImageBatchEdit(resized(source, sides).to(backbone.device), guidance, prompts, system, [system.seed])
+    edit.prepare()
+    optimizers = edit.make_optimizers()
+    for step in range(edit.num_steps):
+        edit.step(step, optimizers)
+    if not edit.is_finite():
+        what = f"the edit of {entry.image_path} is not finite after {edit.num_steps} steps"
+        raise ConfigError(what=what, expected="finite pixels", fix="lower system.learning_rate")
+    return edit.result().cpu()

@@ -1,0 +1,227 @@
+"""What a comparison of methods says: one table in Markdown, CSV and HTML with grids of images, and a Pareto plot."""
+
+import csv
+import html
+import io
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import markdown_table, write_text
+from ..toyworld.edits import NULL
+from .grids import image_name
+
+COLUMNS = {
+    "success": ("success", 2, "share of held-out views in which an independent classifier reads the target attribute"),
+    "kept": ("others kept", 2, "the same for the four other attributes"),
+    "truth_psnr": ("PSNR to truth, inside", 1, "dB, what the edit is about against the true target"),
+    "truth_ssim": ("SSIM", 2, "the same"),
+    "truth_distance": ("distance", 3, "perceptual distance on tiny-clip to the true target, inside; not LPIPS"),
+    "outside_psnr": ("PSNR outside", 1, "dB, what the edit should leave alone against the source"),
+    "consistency": ("consistency", 2, "share of views that agree on the attribute; scenes only"),
+    "saturation_drift": ("saturation", 2, "mean chroma minus the truth's, inside; above 0 too vivid"),
+    "null_success": ("null edits kept", 2, "target = source: share of views with all five attributes as they were"),
+    "null_psnr": ("null PSNR", 1, "dB, null edits against the source"),
+    "steps_to_90": ("steps to 90 %", 0, "until the target's probability made 90 % of its way; moved ones only"),
+    "noise_predictions": ("predictions", 0, "noise predictions an edit"),
+    "seconds": ("seconds", 1, "an edit, in a batch of all; figures of one machine"),
+}
+"""Key -> head of the column, decimals, meaning."""
+KIND_TITLES = {"picture": "Pictures (2D)", "scene": "Scenes (3D)"}
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], dict[str, tuple[float, float] | None]]:
+    """(kind, method) -> column -> mean and deviation over seeds of the mean over edits; in order of arrival."""
+    groups: dict[tuple[str, str], dict[int, list[dict[str, Any]]]] = {}
+    for row in rows:
+        groups.setdefault((row["kind"], row["method"]), {}).setdefault(row["seed"], []).append(row)
+    return {
+        key: {name: _spread([_seed_mean(name, of_seed) for of_seed in seeds.values()]) for name in COLUMNS}
+        for key, seeds in groups.items()
+    }
+
+
+def _seed_mean(name: str, rows: Sequence[dict[str, Any]]) -> float | None:
+    wants_null = name.startswith("null_")
+    key = {"null_success": "success", "null_psnr": "outside_psnr"}.get(name, name)
+    values = [row[key] for row in rows if (row["attribute"] == NULL) == wants_null and row[key] is not None]
+    return statistics.mean(values) if values else None
+
+
+def _spread(values: Sequence[float | None]) -> tuple[float, float] | None:
+    numbers = [value for value in values if value is not None]
+    return (statistics.mean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else 0.0) if numbers else None
+
+
+def cell(value: tuple[float, float] | None, decimals: int) -> str:
+    """Mean ± spread, or a dash."""
+    return "-" if value is None else f"{value[0]:.{decimals}f} ± {value[1]:.{decimals}f}"
+
+
+def markdown(rows: Sequence[dict[str, Any]], title: str, note: str) -> str:
+    """The tables: methods against columns, then success by attribute."""
+    summary = summarise(rows)
+    lines = [f"# {title}", "", note, ""]
+    for kind in dict.fromkeys(kind for kind, _ in summary):
+        lines += [f"## {KIND_TITLES.get(kind, kind)}", "", _table(summary, kind), "", _by_attribute(rows, kind), ""]
+    lines += [f"- *{head}*: {meaning}" for head, _, meaning in COLUMNS.values()]
+    return "\n".join([*lines, ""])
+
+
+def _table(summary: dict, kind: str) -> str:
+    used = [name for name in COLUMNS if any(row[name] for (k, _), row in summary.items() if k == kind)]
+    of_kind = {method: row for (k, method), row in summary.items() if k == kind}
+    cells = [[method, *(cell(row[name], COLUMNS[name][1]) for name in used)] for method, row in of_kind.items()]
+    return markdown_table(["method", *(COLUMNS[name][0] for name in used)], cells)
+
+
+def _by_attribute(rows: Sequence[dict[str, Any]], kind: str) -> str:
+    of_kind = [row for row in rows if row["kind"] == kind]
+    attributes, methods = (list(dict.fromkeys(row[key] for row in of_kind)) for key in ("attribute", "method"))
+    groups: dict[tuple[str, str], list[float]] = {}
+    for row in of_kind:
+        groups.setdefault((row["method"], row["attribute"]), []).append(row["success"])
+    means = {key: f"{statistics.mean(values):.2f}" for key, values in groups.items()}
+    cells = [[method, *(means.get((method, attribute), "-") for attribute in attributes)] for method in methods]
+    return markdown_table(["success by attribute", *attributes], cells)
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Every row of every edit and seed."""
+    names = [name for name in rows[0] if name != "probabilities"] if rows else []
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def means_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """The tables: a row each kind and method, two columns each figure: mean and standard deviation over seeds."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["kind", "method", *(f"{name}{part}" for name in COLUMNS for part in ("", "_std"))])
+    for key, row in summarise(rows).items():
+        writer.writerow([*key, *(value for name in COLUMNS for value in row[name] or ("", ""))])
+    return text.getvalue()
+
+
+def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
+    """Names no other point beats in both coordinates (higher is better), by the first coordinate."""
+    best = [
+        name
+        for name, (x, y) in points.items()
+        if not any(a >= x and b >= y and (a > x or b > y) for a, b in points.values())
+    ]
+    return sorted(best, key=lambda name: points[name])
+
+
+def pareto_svg(rows: Sequence[dict[str, Any]], kind: str) -> str:
+    """Success against preservation (PSNR outside) as an SVG image, the front as a line, spread over seeds as bars."""
+    points = {
+        method: (row["outside_psnr"], row["success"])
+        for (of_kind, method), row in summarise(rows).items()
+        if of_kind == kind and row["outside_psnr"] and row["success"]
+    }
+    if not points:
+        return ""
+    values = [x for (x, _), _ in points.values()]
+    low, high = min(values) - 1, max(values) + 1
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return 60 + 520 * (x - low) / (high - low), 320 - 280 * y
+
+    marks = []
+    for method, ((x, dx), (y, dy)) in points.items():
+        (px, py), (qx, qy) = at(x, y), at(x + dx, y + dy)
+        w, h = qx - px, py - qy
+        marks.append(
+            f'<path d="M{px - w:.1f} {py:.1f}H{px + w:.1f}M{px:.1f} {py - h:.1f}V{py + h:.1f}" stroke="#aaa"/>'
+            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4" fill="#2060c0"/>'
+            f'<text x="{px + 7:.1f}" y="{py - 6:.1f}">{html.escape(method)}</text>'
+        )
+    means = {method: (x[0], y[0]) for method, (x, y) in points.items()}
+    front = " ".join("{:.1f},{:.1f}".format(*at(*means[name])) for name in pareto_front(means))
+    ticks = "".join(
+        f'<text x="52" y="{at(low, y)[1] + 4:.1f}" text-anchor="end">{y:.1f}</text>'
+        f'<path d="M60 {at(low, y)[1]:.1f}H580" stroke="#eee"/>'
+        for y in (0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    ) + "".join(
+        f'<text x="{at(x, 0)[0]:.1f}" y="338" text-anchor="middle">{x:.0f}</text>'
+        for x in (low + (high - low) * share / 4 for share in range(5))
+    )
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 370" font-family="sans-serif" font-size="12">'
+        '<rect width="640" height="370" fill="#fff"/>'
+        f'{ticks}<path d="M60 40V320H580" fill="none" stroke="#888"/>'
+        f'<polyline points="{front}" fill="none" stroke="#2060c0" stroke-dasharray="4 3"/>{"".join(marks)}'
+        f'<text x="320" y="360" text-anchor="middle">PSNR outside the edit, dB: preservation</text>'
+        f'<text x="60" y="26">success, {html.escape(KIND_TITLES.get(kind, kind))}</text></svg>\n'
+    )
+
+
+def write_report(out: Path, rows: Sequence[dict[str, Any]], title: str, note: str) -> Path:
+    """``report.md``, ``table.csv``, ``rows.csv``, ``report.html``, ``pareto-<kind>.svg``; returns the first."""
+    text = markdown(rows, title, note)
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    plots = {kind: pareto_svg(rows, kind) for kind in kinds}
+    for kind, plot in plots.items():
+        if plot:
+            write_text(out / f"pareto-{kind}.svg", plot)
+    write_text(out / "report.md", text)
+    write_text(out / "table.csv", means_csv(rows))
+    write_text(out / "rows.csv", as_csv(rows))
+    write_text(out / "report.html", _page(out, rows, title, note, [kind for kind in kinds if plots[kind]]))
+    return out / "report.md"
+
+
+def _page(out: Path, rows: Sequence[dict[str, Any]], title: str, note: str, plotted: Sequence[str]) -> str:
+    summary, parts = summarise(rows), []
+    for kind in dict.fromkeys(str(row["kind"]) for row in rows):
+        parts.append(f"<h2>{html.escape(KIND_TITLES.get(kind, kind))}</h2>")
+        parts.append(_html_table(_table(summary, kind)))
+        parts.append(_html_table(_by_attribute(rows, kind)))
+        if kind in plotted:
+            parts.append(f'<img class="plot" src="pareto-{kind}.svg" alt="success against preservation">')
+        parts.append(_image_grid(out, rows, kind))
+    meanings = "".join(
+        f"<li><i>{html.escape(head)}</i>: {html.escape(text)}</li>" for head, _, text in COLUMNS.values()
+    )
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>
+<style>
+body {{ font: 14px/1.5 system-ui, sans-serif; margin: 2rem; color: #222 }}
+table {{ border-collapse: collapse; margin: 1rem 0 }}
+td, th {{ padding: .2rem .7rem; text-align: left; border-bottom: 1px solid #eee; font-variant-numeric: tabular-nums }}
+td img {{ height: 72px; image-rendering: pixelated; display: block }}
+.plot {{ width: 640px }}
+</style>
+<h1>{html.escape(title)}</h1><p>{html.escape(note)}</p>
+{"".join(parts)}
+<ul>{meanings}</ul>
+</html>
+"""
+
+
+def _html_table(table: str) -> str:
+    cells = [[html.escape(text.strip()) for text in line.strip("|").split("|")] for line in table.splitlines()]
+    head = "".join(f"<th>{text}</th>" for text in cells[0])
+    body = "".join("<tr>" + "".join(f"<td>{text}</td>" for text in row) + "</tr>" for row in cells[2:])
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _image_grid(out: Path, rows: Sequence[dict[str, Any]], kind: str) -> str:
+    """Edits against source, methods and truth; images of the first seed."""
+    of_kind = [row for row in rows if row["kind"] == kind]
+    seed = min(row["seed"] for row in of_kind)
+    edits, methods = (list(dict.fromkeys(row[key] for row in of_kind)) for key in ("edit", "method"))
+    folders = ["_source", *methods, "_truth"]
+    head = "".join(f"<th>{html.escape(name.strip('_'))}</th>" for name in folders)
+    lines = []
+    for edit in edits:
+        name = image_name(edit, seed)
+        paths = [f"{kind}/{folder}/{name}" for folder in folders]
+        cells = [f'<img src="{html.escape(path)}" alt="">' if (out / path).exists() else "" for path in paths]
+        lines.append(f"<tr><th>{html.escape(edit)}</th>" + "".join(f"<td>{image}</td>" for image in cells) + "</tr>")
+    return f"<table><tr><th></th>{head}</tr>{''.join(lines)}</table>"

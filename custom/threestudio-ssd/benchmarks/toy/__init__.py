@@ -1,0 +1,1 @@
+"""The toy benchmark: edits whose truth is known."""

@@ -1,0 +1,25 @@
+"""One image to edit: how it is read."""
+
+from typing import Any
+
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from ..images import as_tensor, fitting_size, read_rgb
+
+
+def load_image(cfg: Any, model_size: int, size_multiple: int) -> Float[Tensor, "1 3 h w"]:
+    """The image in [0, 1], its shorter side at the size of the config or the model, sides in whole multiples.
+
+    Args:
+        cfg: Keys of ``SingleImageConfig``.
+        model_size: Side that the model was trained on, pixels.
+        size_multiple: What its sides must be multiples of, pixels.
+
+    Raises:
+        SceneFormatError: If the file cannot be read.
+    """
+    image = read_rgb(cfg.picture, "picture")
+    width, height = fitting_size(image.size, cfg.size or model_size, size_multiple)
+    return as_tensor(image.resize((width, height), Image.Resampling.LANCZOS))

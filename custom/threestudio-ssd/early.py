@@ -1,0 +1,149 @@
+"""Whether the files that a user names are there.
+
+The readers of these files ask here, and so does ``launch.py`` before it imports anything heavy: this module imports
+neither torch nor NumPy, so that a mistyped path is answered at once, in the same words.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, SceneFormatError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+CAMERA_FILES = (
+    "a COLMAP model (cameras and images, .bin or .txt), transforms.json, transforms_train.json or INRIA's cameras.json"
+)
+
+
+def splat_file(path: str | Path) -> Path:
+    """The path of a scene that is there, as a file or as the folder of a SOG.
+
+    Raises:
+        SceneFormatError: If it does not exist.
+    """
+    return _existing(path, "a splat file", "check the path given as scene")
+
+
+def views_capture(path: str) -> str:
+    """The path of the capture whose cameras an edit uses.
+
+    Raises:
+        ConfigError: If it does not exist.
+    """
+    if not Path(path).exists():
+        expected = "a COLMAP folder, transforms.json or cameras.json"
+        fix = "check the path, or leave cameras empty for an orbit"
+        raise ConfigError(what=f"cameras {path} do not exist", expected=expected, fix=fix)
+    return path
+
+
+def capture(path: str | Path) -> Path:
+    """The path of cameras that are there.
+
+    Raises:
+        SceneFormatError: If it does not exist.
+    """
+    fix = "check the path given as cameras; leave it empty for an orbit around the scene"
+    return _existing(path, CAMERA_FILES, fix)
+
+
+def dataparser_file(path: str | Path) -> Path:
+    """The path of nerfstudio's ``dataparser_transforms.json``.
+
+    Raises:
+        SceneFormatError: If it is no file.
+    """
+    fix = "it lies in the folder of the training run, beside config.yml"
+    return _existing(path, "nerfstudio's dataparser_transforms.json", fix, is_file=True)
+
+
+def mask_images(path: str | Path) -> list[Path]:
+    """The images of a mask: the file itself, or those of a folder, by name.
+
+    Raises:
+        SceneFormatError: If there is none.
+    """
+    path = Path(path)
+    files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES) if path.is_dir() else [path]
+    if not path.exists() or not files:
+        what = f"mask.picture {path} {'holds no picture' if path.exists() else 'does not exist'}"
+        expected = f"a picture ({' '.join(IMAGE_SUFFIXES)}) named after a view, or a folder of them"
+        raise SceneFormatError(what=what, expected=expected, fix="check the path")
+    return files
+
+
+def selection_file(path: str | Path) -> Path:
+    """The path of a selection that an earlier run wrote.
+
+    Raises:
+        SceneFormatError: If it is no file.
+    """
+    fix = "check the path; every run writes save/selection.npy"
+    return _existing(path, "the selection.npy of an earlier run", fix, key="mask.saved ", is_file=True)
+
+
+def unreadable_image(path: str | Path, key: str) -> SceneFormatError:
+    """The error for an image that is missing or cannot be read; ``key`` is the config key that names it."""
+    return SceneFormatError(
+        what=f"{key} {path} cannot be read", expected="a PNG or JPEG file", fix=f"set {key} to a picture"
+    )
+
+
+def check_data(data_type: str, keys: Mapping[str, Any]) -> None:
+    """Check the files that the keys of a data module name.
+
+    Raises:
+        InputError: As the data module would, for the first that is missing.
+    """
+    cameras = _text(keys, "cameras")
+    if cameras:
+        if data_type == "gs-views":
+            views_capture(cameras)
+        capture(cameras)
+        if _text(keys, "dataparser"):
+            dataparser_file(keys["dataparser"])
+    if _text(keys, "picture"):
+        _image_file(keys["picture"], "picture")
+
+
+def check_system(keys: Mapping[str, Any]) -> None:
+    """Check the files that the keys of a system name: its scene and its mask.
+
+    Raises:
+        InputError: As the system would, for the first that is missing.
+    """
+    if _text(keys, "scene"):
+        splat_file(keys["scene"])
+    if _text(keys, "mask_picture"):
+        _image_file(keys["mask_picture"], "system.mask_picture")
+    if isinstance(keys.get("mask"), Mapping):
+        _check_mask(keys["mask"])
+
+
+def _check_mask(part: Mapping[str, Any]) -> None:
+    if _text(part, "picture"):
+        mask_images(part["picture"])
+    if _text(part, "saved"):
+        selection_file(part["saved"])
+    for key in ("any_of", "none_of"):
+        for inner in part.get(key) or ():
+            if isinstance(inner, Mapping):
+                _check_mask(inner)
+
+
+def _existing(path: str | Path, expected: str, fix: str, *, key: str = "", is_file: bool = False) -> Path:
+    if not (Path(path).is_file() if is_file else Path(path).exists()):
+        raise SceneFormatError(what=f"{key}{path} does not exist", expected=expected, fix=fix)
+    return Path(path)
+
+
+def _text(keys: Mapping[str, Any], name: str) -> str:
+    """A value if it is a text; keys are checked only later, so it may be anything."""
+    value = keys.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _image_file(path: str, key: str) -> None:
+    if not Path(path).is_file():
+        raise unreadable_image(path, key)

@@ -1,0 +1,101 @@
+"""The step of every edit: what grows grows, the objective says a loss, what may move moves.
+
+Plain torch, no Lightning: systems, benchmarks and the Python call all go through ``Edit.step``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from operator import methodcaller
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from threestudio.utils.misc import C
+
+Facts = dict[str, float]
+"""What a step says of itself by name, for logs: timestep, size of the score, loss, ..."""
+
+CHECK_EVERY = 50
+"""Steps between looks at whether the parameters are still finite."""
+
+
+class Edit(nn.Module, ABC):
+    """One edit under way, or several side by side of which each moves as it would alone.
+
+    What is optimised is its parameters, and what else changes from step to step is in its ``state_dict`` as well; the
+    optimisers are kept by whoever makes the steps.
+
+    Args:
+        num_steps: Length of the run; schedules refer to it.
+    """
+
+    def __init__(self, num_steps: int) -> None:
+        super().__init__()
+        self.num_steps = num_steps
+
+    def prepare(self) -> None:
+        """Compute what is known before the first step; call it once, after a checkpoint was loaded."""
+
+    @abstractmethod
+    def make_optimizers(self) -> list[Optimizer]:
+        """Optimisers of the parameters as they are now; their rates are set before each step."""
+
+    def before_step(self, step: int, optimizers: Sequence[Optimizer]) -> None:
+        """Override for what happens to the parameters between steps; the optimisers follow."""
+
+    @abstractmethod
+    def loss(self, step: int) -> tuple[Tensor, Facts]:
+        """The loss of a step, with gradient, and what to log of it."""
+
+    def after_backward(self, loss_scale: float) -> None:
+        """Override to read gradients; ``loss_scale`` is what the loss was multiplied with."""
+
+    @abstractmethod
+    def set_rates(self, optimizers: Sequence[Optimizer], step: int) -> None:
+        """Give the optimisers the learning rates of a step."""
+
+    def after_step(self) -> None:
+        """Override to keep the parameters where they have to stay."""
+
+    def step(
+        self,
+        step: int,
+        optimizers: Sequence[Optimizer],
+        *,
+        backward: Callable[[Tensor], Any] = Tensor.backward,
+        apply: Callable[[Optimizer], Any] = methodcaller("step"),
+        loss_scale: float = 1.0,
+    ) -> Facts:
+        """Make one step.
+
+        Args:
+            step: Which one, 0 .. num_steps - 1.
+            optimizers: Those of ``make_optimizers``.
+            backward: Makes the gradients of a loss; a trainer with a gradient scaler has its own.
+            apply: Lets an optimiser move its parameters; the same.
+            loss_scale: What ``backward`` multiplies the loss with.
+
+        Returns:
+            What to log.
+        """
+        self.before_step(step, optimizers)
+        loss, facts = self.loss(step)
+        backward(loss)
+        self.after_backward(loss_scale)
+        self.set_rates(optimizers, step)
+        for optimizer in optimizers:
+            apply(optimizer)
+            optimizer.zero_grad(set_to_none=True)
+        self.after_step()
+        return facts
+
+    def is_finite(self) -> bool:
+        """Whether every parameter is finite, and so the result."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters())
+
+
+def value_at(value: Any, step: int, interpolation: str = "linear") -> float:
+    """The value of a number or schedule at a step; schedules are written as in ``threestudio.utils.schedule``."""
+    return C(value, 0, step, interpolation)

@@ -1,0 +1,184 @@
+"""The Gaussians of a running edit: the selection as parameters, the rest as it was."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ..gaussians import Gaussians, Offspring, held_drift
+from ..gaussians.model import FIELD_NAMES
+
+
+class EditableGaussians(nn.Module):
+    """A scene of which only the selected Gaussians are parameters; the others are never touched.
+
+    The selection may grow and shrink. Every row of it knows the row of the source it stems from, its generation, and
+    its anchor: the parameters it is held to, those of the source or of the last growth.
+
+    Args:
+        source: The scene before the edit.
+        is_selected: Which Gaussians may change.
+    """
+
+    rows: Int[Tensor, "m"]
+    generations: Int[Tensor, "m"]
+    grad_sums: Float[Tensor, "m"]
+    grad_counts: Float[Tensor, "m"]
+
+    def __init__(self, source: Gaussians, is_selected: Bool[Tensor, "n"]) -> None:
+        super().__init__()
+        self.source, self.is_selected = source, is_selected
+        self._fixed, self._fixed_rows = source.select(~is_selected), (~is_selected).nonzero()[:, 0]
+        chosen = source.select(is_selected)
+        self.selected = nn.ParameterDict({name: nn.Parameter(t.clone()) for name, t in chosen.parameters().items()})
+        count = len(chosen)
+        self.register_buffer("rows", is_selected.nonzero()[:, 0])
+        self.register_buffer("generations", torch.zeros(count, dtype=torch.int64, device=source.device))
+        for name in ("grad_sums", "grad_counts"):
+            self.register_buffer(name, torch.zeros(count, device=source.device))
+        for name, tensor in chosen.parameters().items():
+            self.register_buffer(f"anchor_{name}", tensor.clone())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def num_fixed(self) -> int:
+        """How many Gaussians are never touched; they come first in ``scene``."""
+        return len(self._fixed)
+
+    def current(self) -> Gaussians:
+        """The selection as it is now, with gradient."""
+        return Gaussians(*(self.selected[name] for name in FIELD_NAMES))
+
+    def scene(self) -> Gaussians:
+        """All Gaussians, fixed ones first, for rendering; gradients flow to the selection."""
+        fields: dict[str, Any] = {
+            name: torch.cat([getattr(self._fixed, name), self.selected[name]]) for name in FIELD_NAMES
+        }
+        return Gaussians(**fields)
+
+    @torch.no_grad()
+    def result(self) -> Gaussians:
+        """All Gaussians with the bookkeeping of the source's file.
+
+        Fixed ones and the first descendant of each selected one keep the order of the source; those born later follow.
+        """
+        order = self._result_order()
+        fields: dict[str, Any] = {
+            name: torch.cat([getattr(self._fixed, name), self.selected[name].detach()])[order] for name in FIELD_NAMES
+        }
+        if self.source.origin is None:
+            return Gaussians(**fields)
+        stems = torch.cat([self._fixed_rows, self.rows])[order].cpu()
+        file_rows = torch.cat([self.source.origin_rows, torch.tensor([-1])])[stems]
+        return self.source.replace(origin_rows=file_rows, **fields)
+
+    def result_selection(self) -> Bool[Tensor, "n2"]:
+        """Which Gaussians of ``result`` the edit could change."""
+        return self._result_order() >= self.num_fixed
+
+    def optimizer_groups(self, learning_rates: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """An optimiser's groups, one for each attribute that moves, with its name; rates are set before each step.
+
+        Args:
+            learning_rates: By attribute; one that is 0 keeps the attribute.
+        """
+        return [
+            {"params": [parameter], "name": name, "lr": 0.0}
+            for name, parameter in self.selected.items()
+            if parameter.numel() and learning_rates[name] != 0
+        ]
+
+    def drift(self, name: str, weights: Float[Tensor, "g"] | None = None) -> Float[Tensor, ""]:
+        """Mean squared distance of one attribute from its anchor over the selection, in the units it is optimised in.
+
+        Args:
+            name: The attribute.
+            weights: How much each generation counts; None: all the same.
+        """
+        of_each = torch.ones_like(self.grad_sums) if weights is None else weights.to(self.grad_sums)[self.generations]
+        return held_drift(self.selected[name], getattr(self, f"anchor_{name}"), of_each)
+
+    @torch.no_grad()
+    def rearrange(self, offspring: Offspring, optimizer: torch.optim.Optimizer | None) -> None:
+        """Put other Gaussians in place of the selection: survivors keep their optimiser state, new ones have none.
+
+        Args:
+            offspring: What became of the selection, ``parents`` counting its rows.
+            optimizer: The one that moves the parameters; changed with them.
+        """
+        parents, is_new = offspring.parents, offspring.is_new
+        for name in self._row_buffers():
+            setattr(self, name, getattr(self, name)[parents])
+        for name, values in offspring.gaussians.parameters().items():
+            old, new = self.selected[name], nn.Parameter(values.detach().clone())
+            self.selected[name] = new
+            if optimizer is not None:
+                _move_state(optimizer, old, new, parents, is_new)
+
+    def begin_generation(self, is_new: Bool[Tensor, "m"], generation: int) -> None:
+        """The newborn get a generation number, everything is anchored where it is, statistics start anew."""
+        self.generations[is_new] = generation
+        for name in FIELD_NAMES:
+            getattr(self, f"anchor_{name}").copy_(self.selected[name].detach())
+        self.grad_sums.zero_()
+        self.grad_counts.zero_()
+
+    def is_finite(self) -> bool:
+        """Whether every parameter is finite."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.selected.values())
+
+    def _row_buffers(self) -> list[str]:
+        return ["rows", "generations", "grad_sums", "grad_counts", *(f"anchor_{name}" for name in FIELD_NAMES)]
+
+    def _result_order(self) -> Int[Tensor, "n2"]:
+        """Where each Gaussian of the result stands among the fixed ones followed by the selected ones."""
+        num_source, count = len(self.source), len(self.rows)
+        places = torch.arange(count, device=self.rows.device)
+        heads = torch.full((num_source + 1,), count, device=self.rows.device)
+        heads.scatter_reduce_(0, self.rows % (num_source + 1), places, "amin")  # -1 goes to the last, unused entry
+        is_head = (self.rows >= 0) & (heads[self.rows % (num_source + 1)] == places)
+        keys = torch.where(is_head, self.rows, num_source + places)
+        return torch.cat([self._fixed_rows, keys]).argsort(stable=True)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        """A checkpoint may hold another number of Gaussians than there are now."""
+        rows = state_dict.get(f"{prefix}rows")
+        if rows is not None and len(rows) != len(self):
+            for name in self._row_buffers():
+                tensor = getattr(self, name)
+                setattr(self, name, tensor.new_zeros(len(rows), *tensor.shape[1:]))
+            for name in FIELD_NAMES:
+                tensor = self.selected[name].detach()
+                self.selected[name] = nn.Parameter(tensor.new_zeros(len(rows), *tensor.shape[1:]))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> "EditableGaussians":
+        super()._apply(function, recurse)
+        self._fixed = self._fixed._map(function)
+        self.source = self.source._map(function)
+        self.is_selected, self._fixed_rows = function(self.is_selected), function(self._fixed_rows)
+        return self
+
+
+def _move_state(
+    optimizer: torch.optim.Optimizer, old: nn.Parameter, new: nn.Parameter, parents: Tensor, is_new: Tensor
+) -> None:
+    """Hand a parameter's optimiser state to its successor; what is kept per row follows the rows, zero for new ones."""
+    for group in optimizer.param_groups:
+        if any(parameter is old for parameter in group["params"]):
+            group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
+            if group.get("visible_weights") is not None:
+                group["visible_weights"] = group["visible_weights"][parents]
+    if old not in optimizer.state:
+        return
+    state = optimizer.state.pop(old)
+    for key, value in state.items():
+        if isinstance(value, Tensor) and value.shape == old.shape and value.dim():
+            moved = value[parents]
+            moved[is_new] = 0
+            state[key] = moved
+    optimizer.state[new] = state

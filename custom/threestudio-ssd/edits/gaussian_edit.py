@@ -1,0 +1,247 @@
+"""Edits of Gaussians: the one loop body of scene edits, additions, removals, fits and the toy benchmark."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..cameras import Cameras
+from ..data import view_order
+from ..rendering import render_with_info
+from .edit import Edit, Facts, value_at
+from .editable_gaussians import EditableGaussians
+from .growth import Growth
+from .visible_adam import COLORS, VisibleAdam, color_step_weights
+
+
+@dataclass
+class LearningRates:
+    """Adam's learning rate per attribute, a number or schedule [step, value, value, step]; 0 keeps the attribute."""
+
+    means: Any = 1.6e-4
+    """Times the scene's length: the orbit's radius, or the extent of a fit's cameras."""
+    log_scales: Any = 5e-3
+    """Of the natural logs."""
+    raw_quats: Any = 1e-3
+    """Of the quaternions as stored."""
+    logit_opacities: Any = 0.05
+    """Of the logits."""
+    sh0: Any = 0.0125
+    """Of the degree 0 coefficients; times 0.28 in colour."""
+    shN: Any = 0.000625
+    """Of the higher degrees."""
+
+
+@dataclass
+class Anchors:
+    """Weights of the mean squared distance of each attribute from its anchor, >= 0: the source, or the last growth."""
+
+    means: float = 0.0
+    log_scales: float = 0.0
+    raw_quats: float = 0.0
+    logit_opacities: float = 0.0
+    sh0: float = 0.0
+    shN: float = 0.0
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How Gaussians move: what ``system`` keys of every edit of Gaussians say.
+
+    Attributes:
+        learning_rates: Per attribute.
+        color_steps: ``adam`` or ``visible-weight``, see ``VisibleAdam``.
+        betas: Of Adam.
+        anchors: Weights of the anchors, by attribute.
+        means_interpolation: How a schedule of the rate of means goes from value to value, ``linear`` or ``exp``.
+    """
+
+    learning_rates: Mapping[str, Any]
+    color_steps: Literal["adam", "visible-weight"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    anchors: Mapping[str, float] = field(default_factory=dict)
+    means_interpolation: Literal["linear", "exp"] = "linear"
+
+
+@dataclass(frozen=True)
+class SceneUnderEdit:
+    """One scene of an edit.
+
+    Attributes:
+        editable: Its Gaussians, and which of them move.
+        cameras: Training views, where the Gaussians are.
+        seed: Decides the order of views, timesteps and noise.
+        length: World units that the learning rate of means is counted in.
+        growth: Lets the selection grow.
+    """
+
+    editable: EditableGaussians
+    cameras: Cameras
+    seed: int
+    length: float
+    growth: Growth
+
+
+class SceneJob:
+    """One scene and the edit of it, from its keys to the Gaussians that come out.
+
+    Attributes:
+        cfg: Keys, checked against their dataclass.
+        device: Where the edit runs.
+        edit: The edit, once it was laid out.
+    """
+
+    cfg: Any
+    device: torch.device
+    edit: "GaussianEdit"
+
+    @property
+    def background(self) -> Float[Tensor, "3"]:
+        """Colour behind the scene, where the edit runs."""
+        return torch.tensor(list(self.cfg.background), dtype=torch.float32, device=self.device)
+
+    @property
+    def editable(self) -> EditableGaussians:
+        """The Gaussians as they are now."""
+        return self.edit.scenes[0].editable
+
+
+class Objective:
+    """What renders of the edited scenes are held against."""
+
+    def prepare(self, scenes: Sequence[SceneUnderEdit], views_per_step: int) -> None:
+        """Override to compute what is known before the first step; each will show that many views of each scene."""
+
+    def __call__(
+        self, images: Sequence[Float[Tensor, "b h w 3"]], rows: Sequence[Int[Tensor, "b"]], step: int
+    ) -> tuple[Tensor, Facts]:
+        """The loss of a step, summed over scenes so that each has the gradient it would have alone, and what to log.
+
+        Args:
+            images: Renders of each scene, not clamped.
+            rows: Which of its cameras they are.
+            step: Of the run.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say what renders are held against")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Override for what a checkpoint keeps: tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Override to go on from a checkpoint."""
+
+
+class GaussianEdit(Edit):
+    """Scenes of Gaussians that move towards an objective.
+
+    Args:
+        scenes: At least one.
+        objective: What their renders are held against.
+        movement: Rates and anchors.
+        num_steps: Length of the run.
+        background: Colour behind the scenes, RGB in [0, 1].
+        views_per_step: Views of each scene a step shows.
+        sh_degree_at: Step -> highest degree of view-dependent colour that is used; None: all.
+        keep_inside: Called with a scene's Gaussians after each step, to put them back where they have to stay.
+    """
+
+    def __init__(
+        self,
+        scenes: Sequence[SceneUnderEdit],
+        objective: Objective,
+        movement: Movement,
+        *,
+        num_steps: int,
+        background: Float[Tensor, "3"],
+        views_per_step: int = 1,
+        sh_degree_at: Callable[[int], int] | None = None,
+        keep_inside: Callable[[EditableGaussians], None] | None = None,
+    ) -> None:
+        super().__init__(num_steps)
+        self.scenes, self.objective, self.movement = list(scenes), objective, movement
+        self.editables = nn.ModuleList([scene.editable for scene in scenes])
+        self.background, self.views_per_step = background, views_per_step
+        self._sh_degree_at, self._keep_inside = sh_degree_at, keep_inside
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """See ``Edit.prepare``."""
+        self.objective.prepare(self.scenes, self.views_per_step)
+
+    def make_optimizers(self) -> list[Optimizer]:
+        """One for each scene, with one group for each attribute that moves."""
+        return [self._optimizer(scene) for scene in self.scenes]
+
+    def _optimizer(self, scene: SceneUnderEdit) -> VisibleAdam:
+        groups = scene.editable.optimizer_groups(self.movement.learning_rates)
+        if self.movement.color_steps == "visible-weight":
+            gaussians = scene.editable.scene()
+            is_moving = torch.arange(len(gaussians), device=gaussians.device) >= scene.editable.num_fixed
+            weights = color_step_weights(gaussians, is_moving, scene.cameras)
+            for group in groups:
+                if group["name"] in COLORS:
+                    group["visible_weights"] = weights
+        return VisibleAdam(groups, betas=self.movement.betas)
+
+    def before_step(self, step: int, optimizers: Sequence[Optimizer]) -> None:
+        """Grow and prune where it is time."""
+        for scene, optimizer in zip(self.scenes, optimizers, strict=True):
+            scene.growth.before_step(step, optimizer)
+
+    def loss(self, step: int) -> tuple[Tensor, Facts]:
+        """Render some views of each scene and ask the objective; anchors are added."""
+        degree = None if self._sh_degree_at is None else self._sh_degree_at(step)
+        images, rows = [], []
+        for scene in self.scenes:
+            row = view_order(len(scene.cameras), step, self.views_per_step, scene.seed).to(self.background.device)
+            image, _, info = render_with_info(
+                scene.editable.scene(), scene.cameras[row], self.background, sh_degree=degree,
+                absgrad=scene.growth.cfg.absgrad,
+            )  # fmt: skip
+            scene.growth.watch(info, step)
+            images.append(image)
+            rows.append(row)
+        loss, facts = self.objective(images, rows, step)
+        for scene in self.scenes:
+            loss = loss + self._anchor_loss(scene, step)
+        return loss, facts
+
+    def _anchor_loss(self, scene: SceneUnderEdit, step: int) -> Tensor | float:
+        weights = scene.growth.generation_weights(step)
+        return sum(
+            self.movement.anchors[name] * scene.editable.drift(name, weights)
+            for name, parameter in scene.editable.selected.items()
+            if self.movement.anchors.get(name, 0.0) > 0 and parameter.numel()
+        )
+
+    def after_backward(self, loss_scale: float) -> None:
+        """Gradients on the screen decide what grows."""
+        for scene in self.scenes:
+            scene.growth.record(loss_scale)
+
+    def set_rates(self, optimizers: Sequence[Optimizer], step: int) -> None:
+        """The learning rates of this step; that of means is times the scene's length."""
+        for scene, optimizer in zip(self.scenes, optimizers, strict=True):
+            for group in optimizer.param_groups:
+                rate, is_means = self.movement.learning_rates[group["name"]], group["name"] == "means"
+                how = self.movement.means_interpolation if is_means else "linear"
+                group["lr"] = value_at(rate, step, how) * (scene.length if is_means else 1.0)
+
+    def after_step(self) -> None:
+        """Put the Gaussians back where they have to stay."""
+        if self._keep_inside is not None:
+            for scene in self.scenes:
+                self._keep_inside(scene.editable)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the Gaussians: what the objective has learned."""
+        return self.objective.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.objective.load_state_dict(state)

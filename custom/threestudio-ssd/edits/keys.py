@@ -1,0 +1,69 @@
+"""The keys that edits share, and what is loaded by them."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ..diffusion import PromptEmbeds
+from ..errors import ConfigError
+from ..guidance import EditGuidance, EditPrompts, guidance_class, prompts_class
+
+try:  # so that checking keys does not import Lightning
+    from threestudio.systems.config import SystemConfig
+except ImportError:  # upstream threestudio has no such module
+    from threestudio.systems.base import BaseSystem
+
+    SystemConfig = BaseSystem.Config
+
+
+@dataclass
+class EditConfig(SystemConfig):
+    """Keys of every edit."""
+
+    num_steps: int = 1500
+    """Optimisation steps, >= 1."""
+    seed: int = 0
+    """Decides views, timesteps and noise."""
+
+
+@dataclass
+class DistillationConfig(EditConfig):
+    """Keys of every edit by a diffusion model's score."""
+
+    guidance_type: str = "ssd-guidance"
+    """Registered guidance, an ``EditGuidance``."""
+    guidance: dict = field(default_factory=dict)
+    """Its keys."""
+    prompt_processor_type: str = "ssd-prompt-processor"
+    """Registered prompt processor, an ``EditPrompts``."""
+    prompt_processor: dict = field(default_factory=dict)
+    """Its keys."""
+    clip_model: str = "tiny-clip"
+    """CLIP of the report, see docs/metrics.md."""
+
+
+def load_guidance(cfg: Any) -> tuple[EditPrompts, EditGuidance, dict[str, PromptEmbeds]]:
+    """Load the model that ``DistillationConfig`` names and embed the prompts; the text encoder is then freed.
+
+    Args:
+        cfg: The keys, checked against their dataclass.
+
+    Returns:
+        The prompts, the guidance, and the embeddings that its score reads.
+
+    Raises:
+        ConfigError: If a prompt is missing or the model cannot be used.
+    """
+    prompts = prompts_class(cfg.prompt_processor_type)(cfg.prompt_processor)
+    guidance = guidance_class(cfg.guidance_type)(cfg.guidance)
+    return prompts, guidance, prompts(guidance.backbone, guidance.prompt_names)
+
+
+def check_num_steps(cfg: Any, keys: type) -> None:
+    """Refuse an edit of no steps; the message names the word that stands at the top of the configs.
+
+    Raises:
+        ConfigError: If there are none.
+    """
+    usual = next(field.default for field in fields(keys) if field.name == "num_steps")
+    if cfg.num_steps < 1:
+        raise ConfigError(what=f"steps is {cfg.num_steps}", expected="at least 1", fix=f"set steps={usual}")

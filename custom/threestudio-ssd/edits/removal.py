@@ -1,0 +1,174 @@
+"""Taking the selection out of a scene: views of what stays have their holes filled in 2D, and these are fitted."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from omegaconf import DictConfig
+from torch import Tensor
+
+import threestudio
+from threestudio.utils.misc import get_device
+
+from ..data import ViewPlan
+from ..errors import ConfigError, check_values
+from ..gaussians import Gaussians
+from ..masks import MaskConfig, check_mask, find_selection
+from ..masks.holes import hole_masks, rim_of, seeds_in_hole
+from ..rendering import render_each
+from .editable_gaussians import EditableGaussians
+from .gaussian_edit import GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit
+from .growth import Growth, GrowthConfig
+from .inpaint import Inpainter, check_inpainter, load_inpainter
+from .keys import EditConfig, check_num_steps
+from .objectives import Photometric
+from .photometric import gaussians_from_points
+from .scene_edit import load_scene
+
+SEED_OPACITY = 0.9
+MIN_SEED_VIEWS = 4
+FILL_BATCH = 4
+"""Views that are filled at once."""
+IMAGE_SIZE, SIZE_MULTIPLE = 512, 8
+"""Shorter side of the views where ``data.size`` leaves it open, and what their sides are multiples of, pixels."""
+
+
+@dataclass
+class RemovalConfig(EditConfig):
+    """Keys of a removal."""
+
+    scene: str = ""
+    """Splat file to edit."""
+    num_steps: int = 400
+    """Optimisation steps that close the hole, >= 1."""
+    background: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    """Colour behind the scene, RGB in [0, 1]."""
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    """What is removed; it must not be empty."""
+    rim: float = 0.5
+    """What lies within this share of the object's size of it touched it or has its shadow, and is fitted anew."""
+    dilate: float = 0.1
+    """Share of the views' shorter side by which holes are widened, so that they take in the shadow, >= 0."""
+    inpainter: str = "telea"
+    """telea (no network), model (the diffusion model below), or a folder or hub id of a diffusers pipeline."""
+    model: str = "data/tiny-ldm"
+    """Diffusion model of inpainter=model."""
+    prompt: str = ""
+    """What should be there instead; networks read it."""
+    dtype: str | None = None
+    """Precision of the networks: fp32, bf16, fp16; none chooses for the device."""
+    revision: str | None = None
+    """Commit or branch of a hub model."""
+    offline: bool = False
+    """Never ask the hub; use what is on disk."""
+    inpaint_steps: int = 30
+    """Denoising steps."""
+    guidance_scale: float = 7.5
+    """Of the networks."""
+    learning_rates: LearningRates = field(default_factory=LearningRates)
+    """Per attribute."""
+    lambda_ssim: float = 0.2
+    """Share of 1 - SSIM in the loss, the rest is L1."""
+    preview_every: int = 250
+    """0: no pictures of the mask in save/mask."""
+
+
+class SceneRemoval(SceneJob):
+    """A scene, what is taken out of it, and the fit that closes the hole.
+
+    Args:
+        cfg: Keys of ``RemovalConfig``, checked against it.
+
+    Raises:
+        ConfigError: For a value that cannot be used.
+        SceneFormatError: For a scene that cannot be read.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.cfg = cfg
+        check_mask(cfg.mask)
+        check_num_steps(cfg, RemovalConfig)
+        rules = {name: (cfg[name] >= 0, "at least 0") for name in ("rim", "dilate")}
+        check_values("system", cfg, RemovalConfig, rules)
+        check_inpainter(cfg.inpainter, cfg.dtype)
+        self.device = get_device()
+        self.source = load_scene(cfg.scene)
+        self.scene = self.source.to(self.device)
+        self.inpainter = Inpainter(fill=lambda images, masks: images)
+
+    def open(self, plan: ViewPlan) -> None:
+        """Remove, fill every view once, and put the first Gaussians into the hole.
+
+        Args:
+            plan: Says which views there are.
+
+        Raises:
+            ConfigError: If the mask selects everything.
+        """
+        cfg, views = self.cfg, plan.views(self.source, IMAGE_SIZE, SIZE_MULTIPLE)
+        self.selection = find_selection(cfg.mask, self.scene, views.train, plan.capture, self.background)
+        self.is_removed = self.selection.is_selected
+        if self.is_removed.all():
+            expected, fix = "something that stays", "say by mask.text, mask.picture or mask.box what is to be removed"
+            raise ConfigError(what=f"the mask selects all {len(self.scene)} Gaussians", expected=expected, fix=fix)
+        self.views = plan.cropped(views, self.scene, self.is_removed)
+        is_rim = rim_of(self.scene.means, self.is_removed, cfg.rim)
+        self.bare = self.scene.select(~self.is_removed)
+        widened = round(cfg.dilate * int(torch.stack([self.views.train.widths, self.views.train.heights]).min()))
+        self.masks = hole_masks(self.scene, self.is_removed, is_rim, self.views.train, widened)
+        self.targets = self._filled_views()
+        start, is_changing = self._with_seeds(is_rim[~self.is_removed])
+        editable = EditableGaussians(start, is_changing)
+        scene = SceneUnderEdit(
+            editable, self.views.train.to(self.device), cfg.seed, self.views.orbit.radius,
+            Growth(GrowthConfig(), editable, self.views.orbit.radius, cfg.seed),
+        )  # fmt: skip
+        self.edit = GaussianEdit(
+            [scene], Photometric(list(self.targets), cfg.lambda_ssim), Movement(cfg.learning_rates),
+            num_steps=cfg.num_steps, background=self.background,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def _filled_views(self) -> Float[Tensor, "v h w 3"]:
+        """Training views of what is left, their holes filled."""
+        images = torch.stack(list(render_each(self.bare, self.views.train, self.background))).permute(0, 3, 1, 2)
+        if self.masks.any():
+            self.inpainter = self._load_inpainter(min(images.shape[-2:]))
+            pairs = zip(images.split(FILL_BATCH), self.masks.split(FILL_BATCH), strict=True)
+            images = torch.cat([self.inpainter.fill(*pair) for pair in pairs])
+        return images.permute(0, 2, 3, 1)
+
+    def _load_inpainter(self, side: int) -> Inpainter:
+        cfg = self.cfg
+        inpainter = load_inpainter(
+            cfg.inpainter, model=cfg.model, prompt=cfg.prompt, num_steps=cfg.inpaint_steps,
+            guidance_scale=cfg.guidance_scale, seed=cfg.seed, device=self.device, dtype=cfg.dtype,
+            revision=cfg.revision, is_offline=cfg.offline,
+        )  # fmt: skip
+        if inpainter.image_size is not None and side != inpainter.image_size:
+            threestudio.warn(
+                f"The views are filled at {side} px by a model made for {inpainter.image_size} px; "
+                f"data.size={inpainter.image_size} suits it better."
+            )
+        return inpainter
+
+    def _with_seeds(self, is_rim: Bool[Tensor, "n"]) -> tuple[Gaussians, Bool[Tensor, "n2"]]:
+        """What is left with new Gaussians in the hole, and which of these may change: the rim and the new ones."""
+        count = len(self.views.train)
+        rows = torch.linspace(0, count - 1, min(MIN_SEED_VIEWS, count)).round().long()
+        points, rgbs, widths = seeds_in_hole(
+            self.bare, self.views.train[rows], self.targets[rows], self.masks[rows], self.background
+        )
+        self.num_seeds, start = len(points), self.bare
+        if self.num_seeds:
+            seeds = gaussians_from_points(points.cpu(), rgbs.cpu(), start.sh_degree, SEED_OPACITY).to(self.device)
+            start = start.append(seeds.replace(log_scales=widths.log()[:, None].repeat(1, 3)))
+        return start, torch.cat([is_rim, is_rim.new_ones(self.num_seeds)])
+
+    def facts(self) -> dict[str, Any]:
+        """What a report says of the removal beside its figures."""
+        counts = {"num_removed": int(self.is_removed.sum()), "num_added": self.num_seeds}
+        network = {"model": self.inpainter.model_id, "revision": self.inpainter.revision, "prompt": self.cfg.prompt}
+        keys = {"scene": self.cfg.scene, "inpainter": self.cfg.inpainter}
+        return {**keys, **network, **counts, "num_changed": len(self.editable)}

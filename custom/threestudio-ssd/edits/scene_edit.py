@@ -1,0 +1,191 @@
+"""An edit of a scene by words: what its keys mean, from the splat file to the Gaussians that come out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxtyping import Bool, Float
+from omegaconf import DictConfig
+from torch import Tensor
+
+from ..data.scene_views import SceneViews, ViewPlan
+from ..diffusion import PromptEmbeds
+from ..errors import ConfigError
+from ..gaussians import Gaussians
+from ..gaussians.io import load_gaussians
+from ..guidance import EditGuidance
+from ..masks import MaskConfig, Selection, check_mask, find_selection
+from .editable_gaussians import EditableGaussians
+from .gaussian_edit import Anchors, GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit
+from .growth import Growth, GrowthConfig, check_growth
+from .keys import DistillationConfig, check_num_steps, load_guidance
+from .objectives import Distillation
+
+SCENE_EXTENT = 1.1
+"""Extent of a scene in units of the distance its cameras stand off, which scales of Gaussians are measured by."""
+
+
+@dataclass
+class SceneEditConfig(DistillationConfig):
+    """Keys of an edit of a scene."""
+
+    scene: str = ""
+    """Splat file to edit."""
+    num_steps: int = 1500
+    """Optimisation steps, >= 1."""
+    background: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    """Colour behind the scene, RGB in [0, 1]."""
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    """What may change; empty: everything."""
+    learning_rates: LearningRates = field(default_factory=LearningRates)
+    """Per attribute."""
+    color_steps: Literal["adam", "visible-weight"] = "adam"
+    """adam: each Gaussian's colour is normalised by its own history, as published; visible-weight: one second
+    moment for all, gradients per visible pixel, so that what the score hardly touches hardly moves."""
+    adam_betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    """Adam's betas."""
+    lambda_guidance: Any = 1.0
+    """Weight of the guidance loss, number or schedule."""
+    lambda_anchor: Anchors = field(default_factory=Anchors)
+    """Weights of the anchors."""
+    lambda_detail: Any = 0.0
+    """Weight of changes finer than a latent cell, number or schedule, >= 0: an autoencoder that cannot see them
+    lets them grow into speckles."""
+    growth: GrowthConfig = field(default_factory=GrowthConfig)
+    """Whether and how the selection grows."""
+    mask_latents: bool = False
+    """Also drop the score where no selected Gaussian is visible."""
+    preview_every: int = 250
+    """Steps between pictures of the progress in save/progress; 0: none, and none of the mask in save/mask."""
+
+
+class SceneEdit(SceneJob):
+    """One scene, its views, its selection and the edit of it; systems and the Python call drive its ``edit``.
+
+    Making it reads the scene and loads the model, so that everything that can be wrong is found before any work.
+
+    Args:
+        cfg: Keys of ``SceneEditConfig``, checked against it.
+
+    Raises:
+        ConfigError: For a value that cannot be used.
+        SceneFormatError: For a scene or model that cannot be read.
+
+    Attributes:
+        source: The scene as its file has it.
+        guidance: Network and score.
+        views: Cameras, after ``open``.
+        selection: What may change and why, after ``open``.
+    """
+
+    views: SceneViews
+    selection: Selection
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.cfg = cfg
+        check_num_steps(cfg, SceneEditConfig)
+        check_mask(cfg.mask)
+        check_growth(cfg.growth)
+        self.source = load_scene(cfg.scene)
+        if not any(t.numel() and cfg.learning_rates[name] != 0 for name, t in self.source.parameters().items()):
+            what = "all of system.learning_rates are 0"
+            raise ConfigError(what=what, expected="one above 0", fix="set system.learning_rates.sh0=0.0125")
+        self.prompts, self.guidance, self.embeddings = load_guidance(cfg)
+        self.device = self.guidance.backbone.device
+
+    def open(self, plan: ViewPlan) -> None:
+        """Choose views and selection, and lay out the edit.
+
+        Args:
+            plan: Says which views there are.
+        """
+        backbone = self.guidance.backbone
+        views = plan.views(self.source, backbone.image_size, backbone.size_multiple)
+        self.scene, self.selection = self.choose(views, plan)
+        self.views = plan.cropped(views, self.scene, self.selection.is_selected)
+        scene = scene_under_edit(self.cfg, self.scene, self.selection.is_selected, self.views, self.cfg.seed)
+        self.edit = distil(
+            self.cfg, self.guidance, self.embeddings, [scene], self.views.size, self.background,
+            sources=[self.scene_before()], views_per_step=plan.cfg.batch_size, keep_inside=self.keep_inside,
+        )  # fmt: skip
+
+    def choose(self, views: SceneViews, plan: ViewPlan) -> tuple[Gaussians, Selection]:
+        """What is optimised, where the edit runs: the scene, and which of its Gaussians may change."""
+        scene = self.source.to(self.device)
+        return scene, find_selection(self.cfg.mask, scene, views.train, plan.capture, self.background)
+
+    def scene_before(self) -> Gaussians:
+        """The scene as the user gave it, where the edit runs."""
+        return self.scene
+
+    def selection_in_view(self) -> tuple[Gaussians, Bool[Tensor, "n"]]:
+        """A scene and which of its Gaussians say where images may change."""
+        return self.scene, self.selection.is_selected
+
+    def keep_inside(self, editable: EditableGaussians) -> None:
+        """Override to put the Gaussians back where they have to stay; called after each step."""
+
+
+def load_scene(path: str | Path) -> Gaussians:
+    """The Gaussians of a splat file.
+
+    Raises:
+        ConfigError: If it holds none.
+        SceneFormatError: If it cannot be read.
+    """
+    gaussians = load_gaussians(path)
+    if len(gaussians) == 0:
+        raise ConfigError(what=f"scene {path} holds no Gaussians", expected="at least one", fix="check the file")
+    return gaussians
+
+
+def scene_under_edit(
+    cfg: Any, scene: Gaussians, is_selected: Bool[Tensor, "n"], views: SceneViews, seed: int
+) -> SceneUnderEdit:
+    """A scene as its edit sees it.
+
+    Args:
+        cfg: Keys of ``SceneEditConfig``.
+        scene: Where the edit runs.
+        is_selected: Which of its Gaussians may change.
+        views: Cameras.
+        seed: Of this scene's edit.
+    """
+    editable = EditableGaussians(scene, is_selected)
+    growth = Growth(cfg.growth, editable, SCENE_EXTENT * views.orbit.radius, seed)
+    return SceneUnderEdit(editable, views.train.to(scene.device), seed, views.orbit.radius, growth)
+
+
+def distil(
+    cfg: Any,
+    guidance: EditGuidance,
+    prompts: Mapping[str, PromptEmbeds],
+    scenes: Sequence[SceneUnderEdit],
+    size: tuple[int, int],
+    background: Float[Tensor, "3"],
+    *,
+    sources: Sequence[Gaussians] | None = None,
+    views_per_step: int = 1,
+    keep_inside: Any = None,
+) -> GaussianEdit:
+    """Score distillation of scenes by the keys of ``SceneEditConfig``.
+
+    Args:
+        cfg: The keys.
+        guidance: Network and score.
+        prompts: Embeddings by name, one row for all scenes or one for each.
+        scenes: What is edited.
+        size: Width and height of the images that the diffusion model gets, pixels.
+        background: Colour behind the scenes, RGB in [0, 1].
+        sources: Each scene before the edit; None: as its ``EditableGaussians`` has it.
+        views_per_step: Views of each scene a step shows.
+        keep_inside: See ``GaussianEdit``.
+    """
+    before = [scene.editable.source for scene in scenes] if sources is None else sources
+    objective = Distillation(guidance, prompts, before, size, background, cfg)
+    movement = Movement(cfg.learning_rates, cfg.color_steps, tuple(cfg.adam_betas), cfg.lambda_anchor)
+    return GaussianEdit(
+        scenes, objective, movement, num_steps=cfg.num_steps, background=background, views_per_step=views_per_step,
+        keep_inside=keep_inside,
+    )  # fmt: skip

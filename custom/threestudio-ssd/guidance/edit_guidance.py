@@ -1,0 +1,288 @@
+"""The guidance: a network, a score and a timestep schedule, turned into a loss on rendered images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+import threestudio
+from threestudio.utils.base import BaseObject
+
+from ..diffusion import Backbone, PromptEmbeds, load_backbone
+from ..errors import ConfigError
+from ..scores import Branch, ScoreInputs, predict_branches
+from ..seeds import Stream, generator
+from .contrast import CDSConfig, ContrastTerm
+from .score_options import build_score
+from .timesteps import check_range, check_trained, nearest, timestep_at
+from .variational import LoraNetworkConfig, VariationalTerm
+
+
+@dataclass(frozen=True)
+class GuidanceOutput:
+    """What one guidance step gives.
+
+    Attributes:
+        loss: Sum over edits of 0.5 |score|^2 / views of an edit; its gradient on the latents is the score over that
+            number of views. Its value is no sign of progress.
+        score: (b c zh zw) what was fed back to the latents.
+        timestep: The timestep of the first edit; with one seed, of all views.
+    """
+
+    loss: Tensor
+    score: Tensor
+    timestep: int
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What to log of the step: its timestep, and the root mean square of the score."""
+        return {"timestep": self.timestep, "score": float(self.score.pow(2).mean().sqrt())}
+
+
+@threestudio.register("ssd-guidance")
+class EditGuidance(BaseObject):
+    """Turns the latents of an edit into a loss: any score of ``SCORES`` on any backbone.
+
+    It is also the interface behind the key ``guidance_type``: a guidance of another kind is a subclass, registered
+    under a name of its own. Systems use these members and no others:
+
+    - ``backbone``: encodes, decodes, and says sizes and device.
+    - ``cfg.offline`` and ``cfg.score``: whether the hub may be asked; what the report says of the score.
+    - ``prompt_names``: which prompts ``EditPrompts`` has to embed.
+    - ``reads_image``: whether ``image_condition`` has to be given.
+    - ``latent_step(latents, latents_src, prompts, step=..., num_steps=..., seed=...)``: the loss of a step.
+    - ``state_dict()`` and ``load_state_dict(state)``: what a checkpoint keeps.
+    """
+
+    @dataclass
+    class Config(BaseObject.Config):
+        """Keys of the guidance."""
+
+        model: str = "data/tiny-ldm"
+        """Hub id or folder of the diffusion model, in diffusers layout."""
+        dtype: str | None = None
+        """Precision of the network: fp32, bf16, fp16; none chooses for the device."""
+        vae_dtype: str | None = None
+        """Precision of the VAE: fp32 or bf16; none chooses for the device."""
+        vae: str | None = None
+        """Another VAE, by folder or hub id; taesd is the tiny one that fits the model."""
+        lora: list[str] = field(default_factory=list)
+        """LoRA files, each path or path:strength."""
+        revision: str | None = None
+        """Commit or branch of a hub model."""
+        variant: str | None = None
+        """Weight files of this variant, such as fp16: half the download where the repository has them."""
+        skip_t5: bool = False
+        """Leave out SD 3's third text encoder: 9.5 GB in fp16, and the long prompts that only it reads."""
+        offline: bool = False
+        """Never ask the hub; use what is on disk."""
+        channels_last: bool = False
+        """Convolution weights channels-last: faster on recent GPUs, and on CPUs."""
+        compile: bool = False
+        """Put the U-Net through torch.compile: minutes at the first step, faster after it."""
+        vae_tiling: bool = False
+        """Encode and decode in tiles: less memory for decoding images beyond a tile (512 px for SD, 1024 for SDXL and
+        SD 3); none in a step of an edit, whose gradient keeps the activations of all tiles."""
+        vae_checkpointing: bool = False
+        """Recompute the encoder's activations in the backward pass: a third less memory, a third more work."""
+        freeu: dict = field(default_factory=lambda: {"kind": "none"})
+        """FreeU: kind none, paper or diffusers, and b1 b2 s1 s2; the released code runs paper with 1.1 1.1 0.9 0.2."""
+        score: dict = field(default_factory=lambda: {"name": "ssd"})
+        """name of a score or preset, and any of its own fields."""
+        cds: CDSConfig = field(default_factory=CDSConfig)
+        """The contrastive regulariser that may be added to the score; weight 0 is off."""
+        lora_network: LoraNetworkConfig = field(default_factory=LoraNetworkConfig)
+        """The LoRA that the score vsd trains beside the edit."""
+        schedule: Literal["linear", "square-root", "cosine", "dream-time", "uniform"] = "linear"
+        """How the timestep falls over the run; linear is the paper's, uniform draws at random."""
+        t_min_frac: float = 0.02
+        """Smallest timestep over T, in (0, t_max_frac)."""
+        t_max_frac: float = 0.98
+        """Largest timestep over T, below 1."""
+        only_timesteps: list[int] = field(default_factory=list)
+        """Timesteps a few-step model was distilled at; the schedule's are moved to the nearest; empty: all are good."""
+        grad_clip: float | None = None
+        """Largest absolute value of an element of the score; none for no limit."""
+
+    cfg: Config
+
+    def configure(self, backbone: Backbone | None = None) -> None:
+        """Load the model unless one is handed in."""
+        cfg = self.cfg
+        check_range(cfg.t_min_frac, cfg.t_max_frac, cfg.schedule)
+        self.score = build_score(cfg.score)
+        self.backbone = backbone or load_backbone(
+            cfg.model, device=self.device, dtype=cfg.dtype, vae_dtype=cfg.vae_dtype, vae=cfg.vae, lora=list(cfg.lora),
+            revision=cfg.revision, variant=cfg.variant, skip_t5=cfg.skip_t5, offline=cfg.offline,
+            freeu=dict(cfg.freeu), channels_last=cfg.channels_last, compile=cfg.compile, vae_tiling=cfg.vae_tiling,
+            vae_checkpointing=cfg.vae_checkpointing,
+        )  # fmt: skip
+        check_trained(cfg.only_timesteps, self.backbone.num_timesteps)
+        has_lora = any(branch.network == "lora" for branch in self.score.branches)
+        self._refuse_compiling("score", has_lora, "switches a LoRA on and off")
+        self._refuse_compiling("cds", cfg.cds.weight != 0, "reads the network's layers")
+        self.contrast = ContrastTerm(cfg.cds, self.backbone) if cfg.cds.weight != 0 else None
+        self.variational = VariationalTerm(cfg.lora_network, self.backbone) if has_lora else None
+        score_reads_image = any(branch.image == "src" for branch in self.score.branches)
+        if score_reads_image != self.backbone.has_image_condition:
+            kind = "is an InstructPix2Pix model" if self.backbone.has_image_condition else "reads no picture"
+            fix = "ssd-ip2p" if self.backbone.has_image_condition else "ssd"
+            raise ConfigError(
+                what=f"score {cfg.score.get('name', 'ssd')} does not fit model {self.backbone.model_id}, which {kind}",
+                expected="a score for this kind of model",
+                fix=f"set system.guidance.score.name={fix}, or another model",
+            )
+
+    def _refuse_compiling(self, part: str, is_used: bool, why: str) -> None:
+        if is_used and self.cfg.compile:
+            what = f"system.guidance.compile is true, and system.guidance.{part} {why}"
+            expected, fix = "a network that is not compiled", "set system.guidance.compile=false"
+            raise ConfigError(what=what, expected=expected, fix=fix)
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """Every noise prediction that a step may need, the contrastive term's included."""
+        extra = self.contrast.branches if self.contrast is not None else ()
+        return tuple(dict.fromkeys((*self.score.branches, *extra)))
+
+    @property
+    def prompt_names(self) -> set[str]:
+        """Which prompts are asked for: src, tgt, null, neg."""
+        return {branch.prompt for branch in self.branches}
+
+    @property
+    def reads_image(self) -> bool:
+        """Whether the model is conditioned on the source image."""
+        return self.backbone.has_image_condition
+
+    def latent_step(
+        self,
+        latents: Float[Tensor, "b c zh zw"],
+        latents_src: Float[Tensor, "b c zh zw"],
+        prompts: Mapping[str, PromptEmbeds],
+        *,
+        step: int,
+        num_steps: int,
+        seed: int | Sequence[int],
+        image_condition: Float[Tensor, "b c zh zw"] | None = None,
+        latent_mask: Float[Tensor, "b 1 zh zw"] | None = None,
+    ) -> GuidanceOutput:
+        """One step: one batched noise prediction, and a loss whose gradient on the latents is the score.
+
+        A batch may hold several edits, each with its views one after the other. An edit draws timestep and noise from
+        its own seed, and its loss is the mean over its views, so that it moves as it would alone.
+
+        Args:
+            latents: Of the edit as it is now, from ``backbone.encode``; the loss has its gradient there.
+            latents_src: Of the same views of the source.
+            prompts: By name, one row for all views or one for each.
+            step: Step of the run, 0 .. num_steps - 1.
+            num_steps: Length of the run.
+            seed: With the step it decides timestep and noise, so that a resumed run draws the same. Of several edits
+                one seed each: s seeds share the b latents out in groups of b / s.
+            image_condition: For InstructPix2Pix, from ``backbone.encode_condition``.
+            latent_mask: Factor on the score in [0, 1], where the edit may act.
+
+        Raises:
+            ValueError: If the latents cannot be shared out evenly among the seeds.
+        """
+        seeds = (seed,) if isinstance(seed, int) else tuple(seed)
+        if not seeds or len(latents) % len(seeds):
+            raise ValueError(f"{len(latents)} latents cannot be shared out evenly among {len(seeds)} seeds")
+        timesteps, noise = self._draw(latents, step, num_steps, seeds)
+        score = self.compute_score(
+            latents.detach(), latents_src, prompts, timesteps, noise, image_condition, step=step, num_steps=num_steps,
+            seeds=seeds,
+        )  # fmt: skip
+        if latent_mask is not None:
+            score = score * latent_mask
+        if self.cfg.grad_clip is not None:
+            score = score.clamp(-self.cfg.grad_clip, self.cfg.grad_clip)
+        views_per_edit = len(latents) // len(seeds)
+        loss = 0.5 * (latents - (latents.detach() - score)).pow(2).sum() / views_per_edit
+        return GuidanceOutput(loss, score, int(timesteps[0]))
+
+    def _draw(
+        self, latents: Float[Tensor, "b c zh zw"], step: int, num_steps: int, seeds: Sequence[int]
+    ) -> tuple[Int[Tensor, "b"], Float[Tensor, "b c zh zw"]]:
+        """Timesteps and noise of a step; an edit's views share a timestep."""
+        num_views = len(latents) // len(seeds)
+        timesteps, noise = [], []
+        for seed in seeds:
+            draws = generator(seed, step, Stream.DIFFUSION)
+            timestep = timestep_at(
+                self.cfg.schedule, step, num_steps, num_timesteps=self.backbone.num_timesteps,
+                t_min_frac=self.cfg.t_min_frac, t_max_frac=self.cfg.t_max_frac, generator=draws,
+            )  # fmt: skip
+            timesteps += [nearest(timestep, self.cfg.only_timesteps)] * num_views
+            noise.append(torch.randn((num_views, *latents.shape[1:]), generator=draws))
+        return torch.tensor(timesteps, device=latents.device), torch.cat(noise).to(latents)
+
+    @torch.no_grad()
+    def compute_score(
+        self,
+        latents: Float[Tensor, "b c zh zw"],
+        latents_src: Float[Tensor, "b c zh zw"],
+        prompts: Mapping[str, PromptEmbeds],
+        timestep: int | Int[Tensor, "b"],
+        noise: Float[Tensor, "b c zh zw"],
+        image_condition: Float[Tensor, "b c zh zw"] | None = None,
+        *,
+        step: int = 0,
+        num_steps: int = 1,
+        seeds: Sequence[int] = (0,),
+    ) -> Float[Tensor, "b c zh zw"]:
+        """The score at given timesteps and noise, with the contrastive term if there is one.
+
+        VSD changes the guidance's state: its LoRA is trained by one step at each call. No other score changes any.
+
+        Args:
+            latents: Of the edit.
+            latents_src: Of the source.
+            prompts: By name, one row for all views or one for each.
+            timestep: One for all views or one for each.
+            noise: Of each view; edit and source share it.
+            image_condition: For InstructPix2Pix.
+            step: Step of the run.
+            num_steps: Length of the run.
+            seeds: One for each edit. With the step they decide what a score draws by itself; the first alone decides
+                the places of the contrastive term and the samples that train the LoRA, which all views share.
+        """
+        timesteps = torch.as_tensor(timestep, device=latents.device).expand(len(latents))
+        inputs = ScoreInputs(
+            latents_tgt=latents,
+            latents_src=latents_src,
+            latents_noisy_tgt=self.backbone.add_noise(latents, noise, timesteps),
+            latents_noisy_src=self.backbone.add_noise(latents_src, noise, timesteps),
+            noise=noise,
+            timesteps=timesteps,
+            alphas_cumprod_table=self.backbone.alphas_cumprod.to(latents),
+            step=step,
+            num_steps=num_steps,
+            image_condition=image_condition,
+            generators=tuple(generator(seed, step, Stream.SCORE) for seed in seeds),
+        )
+        rows = {name: prompts[name].rows(len(latents)) for name in self.prompt_names}
+        predict = partial(predict_branches, timesteps=timesteps, prompts=rows, image_condition=image_condition)
+        branches = [branch for branch in self.score.branches_at(timesteps) if branch.network == "frozen"]
+        pull: Tensor | float = 0.0
+        if self.contrast is None:
+            eps = predict(self.backbone.predict_noise, branches, latents_noisy=inputs.latents_noisy)
+        else:
+            eps, pull = self.contrast(branches, inputs, predict, generator(seeds[0], step, Stream.CONTRAST))
+        if self.variational is not None:
+            eps |= self.variational(inputs, rows, generator(seeds[0], step, Stream.LORA))
+        return self.score(eps, inputs) + pull
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the guidance: VSD's LoRA and its optimiser; else nothing."""
+        return {} if self.variational is None else {"variational": self.variational.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        if self.variational is not None and "variational" in state:
+            self.variational.load_state_dict(state["variational"])

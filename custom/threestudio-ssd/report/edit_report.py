@@ -1,0 +1,212 @@
+"""What an edit did: pictures before and after, numbers, one JSON file and one page."""
+
+import html
+import importlib.metadata
+import platform
+import resource
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from threestudio.utils.misc import cleanup
+from threestudio.utils.saving import SaverMixin
+
+from ..cameras import Cameras
+from ..errors import ConfigError
+from ..gaussians import Gaussians
+from ..guidance import EditGuidance
+from ..metrics import check_clip, clip_directional_similarity, clip_similarity, edit_regions, mean_psnr, read_clip
+from ..rendering import coverage, render_each
+
+VISIBLE_CHANGE = 1.0 / 255
+"""Mean change over the pixels that show the selection below which an edit counts as none."""
+PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "pytorch-lightning", "numba")
+
+
+@dataclass(frozen=True)
+class EditReport:
+    """What is compared: the two scenes, held-out cameras of one size, and the two prompts.
+
+    ``selection_in_view`` is a scene, and which of its Gaussians say where images may change: as a rule the source and
+    the selection.
+    """
+
+    source: Gaussians
+    edited: Gaussians
+    selection_in_view: tuple[Gaussians, Bool[Tensor, "n"]]
+    cameras: Cameras
+    background: Float[Tensor, "3"]
+    source_prompt: str
+    target_prompt: str
+    clip_model: str
+    offline: bool = False
+    """Never ask the hub for the CLIP."""
+
+
+def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> dict[str, Any]:
+    """Render held-out views, measure, and write ``grid.png``, ``report.json`` and ``report.html``.
+
+    Args:
+        edit: What is compared.
+        saver: Where the files go.
+        facts: More keys of the report: model, steps, seconds, ...
+
+    Returns:
+        The content of ``report.json``.
+    """
+    before = torch.stack(list(render_each(edit.source, edit.cameras, edit.background)))
+    after = torch.stack(list(render_each(edit.edited, edit.cameras, edit.background)))
+    report = {
+        "source_prompt": edit.source_prompt, "target_prompt": edit.target_prompt, **facts,
+        "num_gaussians_before": len(edit.source), "num_gaussians_after": len(edit.edited),
+        "num_selected": int(edit.selection_in_view[1].sum()),
+        **measure_change(coverage(*edit.selection_in_view, edit.cameras), before, after),
+        **clip_scores_of_edit(
+            before.permute(0, 3, 1, 2), after.permute(0, 3, 1, 2), (edit.source_prompt, edit.target_prompt),
+            edit.clip_model, edit.offline,
+        ),
+        "clip_model": edit.clip_model, "platform": platform.platform(),
+    }  # fmt: skip
+    saver.save_image_grid("grid.png", [grid_row(before), grid_row(after)])
+    saver.save_json("report.json", report)
+    saver.save_text("report.html", _page(report))
+    return report
+
+
+def measure_change(
+    covered: Float[Tensor, "c h w"], before: Float[Tensor, "c h w 3"], after: Float[Tensor, "c h w 3"]
+) -> dict[str, Any]:
+    """Mean absolute change inside and outside the selection's pixels, and PSNR outside; None where there are none.
+
+    Args:
+        covered: Share of each pixel that the selection made up before the edit (``coverage``).
+        before: Renders of the source, [0, 1].
+        after: Renders of the result.
+    """
+    is_inside, is_outside = edit_regions(covered)
+    change = (after - before).abs().mean(dim=-1)
+    inside = float(change[is_inside].mean()) if is_inside.any() else None
+    has_outside = bool(is_outside.any())
+    return {
+        "change_inside": inside,
+        "change_outside": float(change[is_outside].mean()) if has_outside else None,
+        "psnr_outside": _mean_psnr(before, after, is_outside) if has_outside else None,
+        "changed_visibly": inside is not None and inside > VISIBLE_CHANGE,
+    }
+
+
+def distillation_facts(guidance: EditGuidance) -> dict[str, Any]:
+    """What a report says of the model, the score, and what they cost so far."""
+    counters = guidance.backbone.counters
+    costs = {"network_calls": counters.network_calls, "noise_predictions": counters.rows, "encodes": counters.encodes}
+    return {"score": dict(guidance.cfg.score), **guidance.backbone.provenance, **costs}
+
+
+def grid_row(images: Iterable[Float[Tensor, "h w 3"]]) -> list[dict[str, Any]]:
+    """Pictures in [0, 1] as one row of the saver's grid."""
+    return [{"type": "rgb", "img": image.cpu()} for image in images]
+
+
+def save_before_after(
+    saver: SaverMixin, before: Gaussians, after: Gaussians, cameras: Cameras, background: Float[Tensor, "3"]
+) -> None:
+    """Write ``before_after.mp4``, the two scenes side by side; nothing where there are no cameras."""
+    if len(cameras) == 0:
+        return
+    pairs = zip(*(render_each(scene, cameras, background) for scene in (before, after)), strict=True)
+    saver.save_video("before_after.mp4", (torch.cat(pair, dim=1).cpu() for pair in pairs))
+
+
+def package_versions() -> dict[str, str | None]:
+    """Versions of the packages that decide a result; None for one that is not installed."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def check_report_model(clip_model: str, offline: bool) -> None:
+    """Find out before the first step whether the report's CLIP is to be had; the report itself comes after the last.
+
+    Args:
+        clip_model: As in ``load_clip``.
+        offline: Whether to look only into the local hub cache.
+
+    Raises:
+        ConfigError: If it cannot be loaded.
+    """
+    try:
+        check_clip(clip_model, offline)
+    except ConfigError as error:
+        raise ConfigError(
+            what=f"system.clip_model is {clip_model}: {error.what}",
+            expected=error.expected,
+            fix="set system.clip_model=tiny-clip, or a folder, or download it once while online",
+        ) from error
+
+
+def clip_scores_of_edit(
+    before: Float[Tensor, "b 3 h w"], after: Float[Tensor, "b 3 h w"], prompts: tuple[str, str], clip_model: str,
+    offline: bool = False,
+) -> dict[str, float]:  # fmt: skip
+    """CLIP scores of a report, means over the pictures; the CLIP is loaded for them and let go.
+
+    Args:
+        before: Pictures of the source, [0, 1].
+        after: The same views of the edit.
+        prompts: Source and target prompt.
+        clip_model: As in ``load_clip``.
+        offline: Whether to look only into the local hub cache.
+    """
+    clip = read_clip(clip_model, str(before.device), offline)
+    scores = {
+        "clip_similarity": clip_similarity(after, prompts[1], clip),
+        "clip_similarity_before": clip_similarity(before, prompts[1], clip),
+        "clip_directional_similarity": clip_directional_similarity(before, after, *prompts, clip),
+    }
+    del clip
+    cleanup()
+    return {name: float(values.mean()) for name, values in scores.items()}
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most memory used so far: of the GPU where one is used, else of the process, bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _mean_psnr(before: Tensor, after: Tensor, where: Tensor) -> float:
+    rows = where.flatten(1).any(dim=1)
+    return mean_psnr(after[rows].permute(0, 3, 1, 2), before[rows].permute(0, 3, 1, 2), where[rows])
+
+
+def _page(report: dict[str, Any]) -> str:
+    rows = "\n".join(
+        f"<tr><th>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>" for key, value in report.items()
+    )
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{html.escape(report["target_prompt"])}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+img {{ width: 100%; border-radius: 6px }}
+table {{ border-collapse: collapse; margin-top: 1rem }}
+th {{ text-align: left; font-weight: 500; padding: .15rem 1.5rem .15rem 0; color: #666; vertical-align: top }}
+td {{ font-variant-numeric: tabular-nums; overflow-wrap: anywhere }}
+</style>
+<h1>{html.escape(report["source_prompt"])} &rarr; {html.escape(report["target_prompt"])}</h1>
+<p>Held-out views: before (top), after (bottom). Turntable: <a href="before_after.mp4">before_after.mp4</a>.</p>
+<img src="grid.png" alt="Held-out views before and after the edit">
+<table>{rows}</table>
+</html>
+"""

@@ -1,0 +1,139 @@
+"""The embedded InstructPix2Pix: the embedded U-Net with twice the input channels, fine-tuned on toy pairs."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from ..toyworld.instructions import random_instruction
+from ..toyworld.tokenizer import token_ids
+from ..toyworld.vocabulary import Attributes
+from .loop import Recipe, Training, Worker, fit, load_average, numpy_generator
+from .pairs import Pairs, load_pairs
+from .publish import save_pipeline, write_readme
+from .unet import Sample, draw_latents, held_out_words, make_scheduler, stratified_timesteps, velocity_loss
+from .vae import encode
+
+RECIPE = Recipe(
+    steps=3000, batch_size=16, learning_rate=5e-4, seed=13, weight_decay=1e-2, warm_up_steps=200, hold_share=0.3,
+    ema_decay=0.999,
+)  # fmt: skip
+HELD_OUT_BATCHES = 4
+ABOUT = """
+InstructPix2Pix of the toy world, 64 px: edits an image by an instruction ("make it blue", "put it on snow").
+
+Origin: `data/tiny-ldm` with twice the input channels, fine-tuned by `custom/threestudio-ssd/training/ip2p.py`
+on pairs of toy scenes that differ in one attribute. Licence: Apache-2.0.
+"""
+METHOD = "velocity prediction; instruction, image or both are left out of 5 % of samples each;"
+DROP_TEXT, DROP_IMAGE, DROP_BOTH = 0.05, 0.05, 0.05
+"""Shares of samples without instruction, without source image, without either (Brooks et al. 2023, section 3.2.1)."""
+
+
+def load_base(folder: Path) -> Any:
+    """The ``StableDiffusionPipeline`` that is fine-tuned, in single precision."""
+    return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
+
+
+def widened(unet: Any) -> Any:
+    """The same network with as many input channels again, for the source's latents; their weights start at zero.
+
+    Its predictions are those of the original, whatever the new channels hold (Brooks et al. 2023, section 3.2).
+    """
+    wide: Any = UNet2DConditionModel.from_config({**unet.config, "in_channels": 2 * unet.config.in_channels})
+    state = unet.state_dict()
+    weight = state["conv_in.weight"]
+    state["conv_in.weight"] = torch.cat([weight, torch.zeros_like(weight)], dim=1)
+    wide.load_state_dict(state)
+    return wide
+
+
+class PairBatches:
+    """Latents of targets, conditions of sources, instructions.
+
+    Args:
+        pairs: The scenes.
+        targets: Posterior means and standard deviations of the targets, unscaled.
+        conditions: Posterior means of the sources, unscaled, as the condition is.
+        scale: The autoencoder's scaling factor.
+        tokenizer: Of the captions.
+    """
+
+    def __init__(
+        self, pairs: Pairs, targets: tuple[Tensor, Tensor], conditions: Tensor, scale: float, tokenizer: CLIPTokenizer
+    ) -> None:
+        self.pairs, self.targets, self.conditions = pairs, targets, conditions
+        self.scale, self.tokenizer = scale, tokenizer
+
+    def batch(self, size: int, generator: torch.Generator) -> Sample:
+        """Target latents drawn from their posteriors, token ids, source latents; a few of the latter two left out."""
+        rows, rng = self.pairs.draw(size, generator), numpy_generator(generator)
+        latents = draw_latents(self.targets, rows, generator) * self.scale
+        has_text, has_image = what_is_given(rng, size)
+        texts = []
+        for row, is_given in zip(rows.tolist(), has_text, strict=True):
+            labels = self.pairs.source_labels[row], self.pairs.target_labels[row]
+            source, target = (Attributes.from_labels(each.tolist()) for each in labels)
+            texts.append(random_instruction(source, target, rng) if is_given else "")
+        conditions = self.conditions[rows].float() * torch.from_numpy(has_image).view(-1, 1, 1, 1)
+        return Sample(latents, token_ids(self.tokenizer, texts), conditions)
+
+
+def what_is_given(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which samples keep their instruction, and which their image, so that guidance has its unconditional states."""
+    kind = np.digitize(rng.uniform(size=size), np.cumsum([DROP_TEXT, DROP_IMAGE, DROP_BOTH]))
+    return np.isin(kind, (1, 3)), np.isin(kind, (0, 3))
+
+
+def train(worker: Worker, pairs_folder: Path, base: Path, work: Path, recipe: Recipe = RECIPE) -> Training:
+    """Fine-tune; checkpoint and log are ``work/ip2p.*``.
+
+    Args:
+        worker: This process.
+        pairs_folder: What ``write_pair_shards`` wrote.
+        base: Folder of the text-to-image model to start from.
+        work: Where checkpoint and log go.
+        recipe: Steps and rates.
+    """
+    pipeline = load_base(base)
+    vae = pipeline.vae.requires_grad_(False).eval()
+
+    def batches(is_held_out: bool) -> PairBatches:
+        pairs = load_pairs(pairs_folder, is_held_out=is_held_out)
+        conditions, _ = encode(vae, pairs.sources, worker)
+        targets = encode(vae, pairs.targets, worker)
+        return PairBatches(pairs, targets, conditions, vae.config.scaling_factor, pipeline.tokenizer)
+
+    training, held_out = batches(False), batches(True)
+    torch.manual_seed(recipe.seed)
+    modules = {"unet": widened(pipeline.unet), "text_encoder": pipeline.text_encoder}
+    for module in modules.values():
+        module.requires_grad_(True)
+    alphas = make_scheduler().alphas_cumprod
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        sample = training.batch(recipe.batch_size, generator)
+        t = stratified_timesteps(numpy_generator(generator), recipe.batch_size, len(alphas))
+        noise = torch.randn(sample.latents.shape, generator=generator)
+        return velocity_loss(modules, alphas, sample, t, noise)
+
+    return fit(
+        modules, loss, recipe, work / "ip2p.ckpt", worker, report_every=250,
+        measure=held_out_words(alphas, held_out.batch, HELD_OUT_BATCHES, recipe.seed),
+    )  # fmt: skip
+
+
+def save(base: Path, work: Path, out: Path) -> None:
+    """The whole model in diffusers layout, float16, as ``StableDiffusionInstructPix2PixPipeline`` reads it."""
+    pipeline = load_base(base)
+    modules = {"unet": widened(pipeline.unet), "text_encoder": pipeline.text_encoder}
+    recipe, seconds = load_average(work / "ip2p.ckpt", modules)
+    parts = {**modules, "vae": pipeline.vae, "tokenizer": pipeline.tokenizer, "scheduler": pipeline.scheduler}
+    how = f"{recipe.describe()};\n{METHOD}\n{seconds / 60:.0f} min of training."
+    readme = partial(write_readme, name="tiny-ip2p", about=ABOUT, recipe=how)
+    save_pipeline(StableDiffusionInstructPix2PixPipeline, out, readme, **parts)

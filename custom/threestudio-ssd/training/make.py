@@ -1,0 +1,76 @@
+"""Trains embedded models one after the other, each in as many processes as it can use; resumable."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import threestudio
+
+from .loop import Worker, run_workers
+
+JUDGES = ("tiny-classifier", "tiny-clip", "tiny-seg")
+"""In the order in which one starts from another."""
+
+
+def make_models(cfg: Any) -> None:
+    """Train the text-to-image model: data, autoencoder, U-Net with text encoder, decoder; then the judges, if wanted.
+
+    Each goes on where it was interrupted; data and checkpoints are in ``work``, the finished model goes to ``out``.
+
+    Args:
+        cfg: Keys of ``--run make-tiny-models``.
+    """
+    from . import decoder, scenes, unet, vae
+
+    work, out, run = Path(cfg.work), Path(cfg.out), partial(run_workers, cfg.num_processes)
+    data = work / "data"
+    run(scenes.write_scene_shards, data, cfg.num_shards, cfg.scenes_a_shard)
+    run(vae.train, data, Path(cfg.photos), work, vae.RECIPE.with_steps(cfg.vae_steps))
+    run(unet.train, data, work, unet.RECIPE.with_steps(cfg.unet_steps))
+    run(decoder.train, data, work, decoder.RECIPE.with_steps(cfg.decoder_steps))
+    unet.save(work, out)
+    threestudio.info(f"The embedded model is in {out}.")
+    for name in JUDGES if cfg.judges else ():
+        make_judge(name, data, out.with_name(name), work / name, steps=cfg.judge_steps)
+
+
+def make_ip2p(cfg: Any) -> None:
+    """Train the InstructPix2Pix: pairs, then the widened U-Net.
+
+    Args:
+        cfg: Keys of ``--run make-tiny-ip2p``.
+    """
+    from . import ip2p, pairs
+
+    base, work, run = Path(cfg.base), Path(cfg.work) / "tiny-ip2p", partial(run_workers, cfg.num_processes)
+    recipe = replace(ip2p.RECIPE, steps=cfg.steps, batch_size=cfg.batch)
+    run(pairs.write_pair_shards, work / "pairs", cfg.num_shards, cfg.pairs_a_shard)
+    run(ip2p.train, work / "pairs", base, work, recipe)
+    ip2p.save(base, work, Path(cfg.out))
+    threestudio.info(f"The embedded InstructPix2Pix is in {cfg.out}.")
+
+
+def make_judge(name: str, data: Path, output: Path, work: Path, *, steps: int = 0, num_threads: int = 1) -> None:
+    """Train one of ``JUDGES`` in this process.
+
+    Args:
+        name: Which.
+        data: Folder that ``write_scene_shards`` filled.
+        output: Folder of the trained model; the segmenter starts from the ``tiny-clip`` beside it.
+        work: Folder of the resumable state.
+        steps: Training steps; 0: the recipe's.
+        num_threads: Processor threads.
+    """
+    from . import classifier, clip, segmenter
+
+    model = {"tiny-classifier": classifier, "tiny-clip": clip, "tiny-seg": segmenter}[name]
+    start = {"clip_folder": output.with_name("tiny-clip")} if name == "tiny-seg" else {}
+    torch.set_num_threads(num_threads)
+    torch.set_flush_denormal(True)  # a decaying average of weights is full of them, and they are slow
+    try:
+        model.train(Worker(), data, output, work, model.RECIPE.with_steps(steps), **start)
+    finally:
+        torch.set_flush_denormal(False)

@@ -1,0 +1,118 @@
+"""How good the embedded text-to-image model is: reconstructions, and how often samples show what was asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from ..diffusion import Backbone, load_backbone
+from ..diffusion.sampling import denoise, guided_by, timesteps_down
+from ..files import whole_file, write_json
+from ..metrics import psnr
+from ..rendering import render_each
+from ..toyworld import ATTRIBUTES, Attributes, build_scene, sample_attributes, sample_camera
+from ..toyworld.captions import describe
+from ..toyworld.classifier import load_classifier
+from ..toyworld.splat import to_cameras, to_gaussians
+from .augment import jitter_colors
+from .scenes import CHOICE_STREAM
+
+HELD_OUT_SEED = 10_000_000
+"""Scenes from this seed on are in no training data at all, whatever the held-out rule was."""
+NUM_GRID_IMAGES, GRID_COLUMNS = 48, 12
+
+
+def measure(
+    model: str, out: Path, *, num_prompts: int, num_renders: int, num_steps: int, guidance_scales: list[float]
+) -> dict[str, Any]:
+    """Measure a model on held-out scenes and prompts; writes ``quality.json`` and a grid of samples for each scale.
+
+    Args:
+        model: Folder of the model.
+        out: Where the files go.
+        num_prompts: Random full prompts, one sample each.
+        num_renders: Held-out renders that are reconstructed.
+        num_steps: Steps of the sampler.
+        guidance_scales: Guidance scales of the samples; 1 is no guidance.
+
+    Returns:
+        What ``quality.json`` holds: PSNRs of reconstructions in dB, shares of right attributes by guidance scale.
+    """
+    backbone = load_backbone(model)
+    report: dict[str, Any] = {"model": model, **reconstruction_quality(backbone, num_renders)}
+    rng = np.random.default_rng(HELD_OUT_SEED)
+    wanted = [sample_attributes(rng) for _ in range(num_prompts)]
+    for scale in guidance_scales:
+        images = sample(backbone, [describe(attributes) for attributes in wanted], scale, num_steps)
+        report[f"samples at guidance {scale:g}"] = hit_rates(images, wanted)
+        _save_grid(images[:NUM_GRID_IMAGES], out / f"samples-{scale:g}.png")
+    write_json(out / "quality.json", report)
+    return report
+
+
+@torch.no_grad()
+def reconstruction_quality(backbone: Backbone, num_renders: int) -> dict[str, float]:
+    """PSNR in dB of encoded and decoded held-out renders, as they are and with altered colours."""
+    clean = held_out_renders(num_renders, backbone.image_size)
+    altered = jitter_colors(clean, np.random.default_rng(HELD_OUT_SEED))
+    figures = {}
+    for name, images in (("clean", clean), ("altered", altered)):
+        decoded = backbone.decode(backbone.encode(images))
+        figures[f"reconstruction of {name} renders, dB"] = round(float(psnr(decoded, images).mean()), 2)
+    return figures
+
+
+def held_out_renders(count: int, size: int) -> Float[Tensor, "b 3 h w"]:
+    """Renders of scenes no model was trained on, in [0, 1]."""
+    images = []
+    for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + count):
+        rng = np.random.default_rng([seed, CHOICE_STREAM])
+        scene = to_gaussians(build_scene(sample_attributes(rng), seed))
+        images += render_each(scene, to_cameras([sample_camera(rng)], size, size), torch.zeros(3))
+    return torch.stack(images).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def sample(
+    backbone: Backbone, prompts: list[str], guidance_scale: float, num_steps: int, batch: int = 48
+) -> Float[Tensor, "b 3 h w"]:
+    """Images by DDIM (Song et al. 2020, arXiv:2010.02502, eta 0) from seeded noise."""
+    path, null = timesteps_down(backbone, num_steps), backbone.encode_prompts([""])
+    side, images = backbone.image_size // backbone.downscale, []
+    for start in range(0, len(prompts), batch):
+        embeds = backbone.encode_prompts(prompts[start : start + batch])
+        generator = torch.Generator().manual_seed(HELD_OUT_SEED + start)
+        noise = torch.randn(len(embeds), backbone.latent_channels, side, side, generator=generator)
+        images.append(
+            backbone.decode(denoise(backbone, noise, path, guided_by(backbone, embeds, null, guidance_scale)))
+        )
+    return torch.cat(images)
+
+
+def hit_rates(images: Float[Tensor, "b 3 h w"], wanted: list[Attributes]) -> dict[str, float]:
+    """Share of images in which the independent classifier reads each asked-for attribute, and all of them."""
+    readings = load_classifier()(images)
+    hits = {
+        name: np.array([word == getattr(a, name) for word, a in zip(readings[name].words, wanted, strict=True)])
+        for name in ATTRIBUTES
+    }
+    rates = {name: round(float(hit.mean()), 3) for name, hit in hits.items()}
+    colors = {
+        f"color {word}": round(float(hits["color"][[a.color == word for a in wanted]].mean()), 2)
+        for word in ATTRIBUTES["color"]
+        if any(a.color == word for a in wanted)
+    }
+    return rates | {"all": round(float(np.all(list(hits.values()), axis=0).mean()), 3)} | colors
+
+
+def _save_grid(images: Float[Tensor, "b 3 h w"], path: Path) -> None:
+    rows = [torch.cat(list(row), dim=2) for row in images.split(GRID_COLUMNS) if len(row) == GRID_COLUMNS]
+    if rows:
+        pixels = (torch.cat(rows, dim=1).permute(1, 2, 0) * 255).round().byte().numpy()
+        grid = Image.fromarray(pixels).resize((pixels.shape[1] * 2, pixels.shape[0] * 2), Image.Resampling.BICUBIC)
+        with whole_file(path) as beside:
+            grid.save(beside)

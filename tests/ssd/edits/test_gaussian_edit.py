@@ -1,0 +1,106 @@
+"""The step of every edit of Gaussians: its order, its rates, its scenes side by side."""
+
+import pytest
+import torch
+
+from tests.edit_world import toy_cameras, toy_parts
+from threestudio_ssd.edits.edit import Edit
+from threestudio_ssd.edits.editable_gaussians import EditableGaussians
+from threestudio_ssd.edits.gaussian_edit import GaussianEdit, LearningRates, Movement, Objective, SceneUnderEdit
+from threestudio_ssd.edits.growth import Growth, GrowthConfig
+
+RATES = vars(LearningRates(means=[0, 0.01, 0.03, 10], log_scales=0, raw_quats=0, logit_opacities=0, sh0=0.2))
+
+
+class Blue(Objective):
+    """Every pixel blue; each scene's loss is a mean over its own pixels."""
+
+    def __call__(self, images, rows, step):
+        assert [len(row) for row in rows] == [len(image) for image in images]
+        return sum((image - torch.tensor([0.0, 0, 1])).pow(2).mean() for image in images), {"step": float(step)}
+
+
+def edit_of(*seeds, length=4.0, **more):
+    scenes = []
+    for seed in seeds:
+        source, is_object = toy_parts(keep_every=20)
+        editable = EditableGaussians(source, is_object)
+        growth = Growth(GrowthConfig(), editable, length, seed)
+        scenes.append(SceneUnderEdit(editable, toy_cameras(4, 24), seed, length, growth))
+    words = {"movement": Movement(RATES), "num_steps": 10, "background": torch.zeros(3), **more}
+    return GaussianEdit(scenes, Blue(), words.pop("movement"), **words)
+
+
+def run(edit, count=4):
+    edit.prepare()
+    optimizers = edit.make_optimizers()
+    facts = [edit.step(step, optimizers) for step in range(count)]
+    assert [each["step"] for each in facts] == list(range(count))
+    return [scene.editable.result() for scene in edit.scenes]
+
+
+def test_rates_are_read_at_the_step_and_that_of_means_is_times_the_length():
+    edit = edit_of(0)
+    (optimizer,) = optimizers = edit.make_optimizers()
+    edit.set_rates(optimizers, 5)
+    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    assert rates == pytest.approx({"means": 4 * 0.02, "sh0": 0.2})
+    falling = edit_of(0, movement=Movement(RATES | {"means": [0, 1e-2, 1e-4, 10]}, means_interpolation="exp"))
+    falling.set_rates(optimizers, 5)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(4e-3)
+
+
+def test_scenes_side_by_side_move_as_each_would_alone():
+    together, alone = run(edit_of(1, 2)), run(edit_of(2))
+    assert torch.equal(together[1].sh0, alone[0].sh0)
+    assert torch.equal(together[1].means, alone[0].means)
+    assert not torch.equal(together[0].sh0, together[1].sh0)
+
+
+def test_a_step_keeps_its_order():
+    """Growth, loss, backward, gradients, rates, optimisers, bounds: what a driver may not get wrong."""
+    told = []
+
+    class Told(Edit):
+        def make_optimizers(self):
+            return []
+
+        def before_step(self, step, optimizers):
+            told.append("before")
+
+        def loss(self, step):
+            told.append("loss")
+            return torch.ones((), requires_grad=True), {}
+
+        def after_backward(self, loss_scale):
+            told.append(f"gradients {loss_scale}")
+
+        def set_rates(self, optimizers, step):
+            told.append("rates")
+
+        def after_step(self):
+            told.append("after")
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=1.0)
+    Told(3).step(
+        0, [optimizer], backward=lambda loss: told.append("backward"), apply=lambda _: told.append("apply"),
+        loss_scale=2.0,
+    )  # fmt: skip
+    assert told == ["before", "loss", "backward", "gradients 2.0", "rates", "apply", "after"]
+
+
+def test_what_has_to_stay_somewhere_is_put_back_after_each_step():
+    def keep(editable):
+        editable.selected["means"].clamp_(min=0.25)
+
+    (result,) = run(edit_of(0, keep_inside=torch.no_grad()(keep)))
+    _, is_object = toy_parts(keep_every=20)
+    assert (result.means[is_object] >= 0.25).all()
+    assert (result.means[~is_object] < 0.25).any()
+
+
+def test_numbers_that_run_away_are_noticed():
+    edit = edit_of(0)
+    assert edit.is_finite()
+    edit.scenes[0].editable.selected["sh0"].data[0] = float("nan")
+    assert not edit.is_finite()

@@ -1,0 +1,49 @@
+"""Adam with one second moment for an attribute."""
+
+import copy
+
+import torch
+
+from threestudio_ssd.edits.visible_adam import VisibleAdam
+
+
+def run(optimizer, parameter, gradients):
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        optimizer.step()
+    return parameter.detach()
+
+
+def gradients(count=5, shape=(6, 1, 3)):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator) for _ in range(count)]
+
+
+def test_without_weights_it_is_adam():
+    ours, theirs = (torch.nn.Parameter(torch.zeros(6, 1, 3)) for _ in range(2))
+    result = run(VisibleAdam([{"params": [ours], "lr": 0.1}]), ours, gradients())
+    expected = run(torch.optim.Adam([theirs], lr=0.1, eps=1e-15), theirs, gradients())
+    torch.testing.assert_close(result, expected)
+
+
+def test_steps_keep_the_proportion_of_gradients_per_visible_pixel():
+    parameter, weights = torch.nn.Parameter(torch.zeros(3, 1, 3)), torch.tensor([1.0, 10.0, 1.0])
+    optimizer = VisibleAdam([{"params": [parameter], "lr": 0.1, "visible_weights": weights}])
+    gradient = torch.tensor([1.0, 10.0, 0.01]).view(3, 1, 1).expand(3, 1, 3)
+    moved = run(optimizer, parameter, [gradient] * 4)[:, 0, 0]
+    torch.testing.assert_close(moved[1], moved[0])
+    torch.testing.assert_close(moved[2] / moved[0], torch.tensor(0.01))
+
+
+def test_a_loaded_state_goes_on_as_if_nothing_had_happened():
+    weights = torch.linspace(1, 2, 6)
+
+    def make(start):
+        parameter = torch.nn.Parameter(start.clone())
+        return parameter, VisibleAdam([{"params": [parameter], "lr": 0.1, "visible_weights": weights}])
+
+    whole, optimizer = make(torch.zeros(6, 1, 3))
+    run(optimizer, whole, gradients()[:2])
+    resumed, other = make(whole.detach())
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert torch.equal(run(optimizer, whole, gradients()[2:]), run(other, resumed, gradients()[2:]))

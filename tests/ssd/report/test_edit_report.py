@@ -1,0 +1,21 @@
+"""The report's own parts: what it says of packages, and the model it needs."""
+
+import pytest
+
+from threestudio_ssd.errors import ConfigError
+from threestudio_ssd.report import edit_report as report
+
+
+def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
+    monkeypatch.setattr(report, "PACKAGES", ("torch", "no-such-package"))
+    versions = report.package_versions()
+    assert versions["torch"]
+    assert versions["no-such-package"] is None
+
+
+def test_a_missing_clip_has_its_message(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        report.check_report_model(str(tmp_path / "clip"), offline=False)
+    folder = tmp_path / "clip"
+    assert caught.value.what == f"system.clip_model is {folder}: clip_model folder '{folder}' does not exist"
+    assert caught.value.fix == "set system.clip_model=tiny-clip, or a folder, or download it once while online"

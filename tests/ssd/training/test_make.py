@@ -1,0 +1,55 @@
+"""``make models`` in miniature: every step once, then again, when there is nothing left to do."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+import threestudio
+from threestudio.plugins import REPOSITORY
+from threestudio_ssd.diffusion import load_backbone
+from threestudio_ssd.masks.text import load_segmenter
+from threestudio_ssd.metrics import load_clip
+from threestudio_ssd.toyworld.classifier import load_classifier
+
+
+@pytest.mark.slow
+def test_every_embedded_model_is_trained_by_one_command_and_resumes(tmp_path):
+    command = [
+        sys.executable, "launch.py", "--run", "make-tiny-models", f"run.work={tmp_path / 'work'}",
+        f"run.out={tmp_path / 'tiny-ldm'}", "run.num_shards=2", "run.scenes_a_shard=20", "run.vae_steps=2",
+        "run.unet_steps=2", "run.decoder_steps=2", "run.judge_steps=2",
+    ]  # fmt: skip
+    subprocess.run(command, cwd=REPOSITORY, check=True)
+    trained = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.ckpt")}
+    assert {path.name for path in trained} == {"vae.ckpt", "unet.ckpt", "decoder.ckpt"}
+
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "tiny-ldm")
+    assert pipeline.unet.config.in_channels == pipeline.vae.config.latent_channels == 8
+    backbone = load_backbone(str(tmp_path / "tiny-ldm"), device="cpu")
+    assert backbone.encode(torch.rand(1, 3, 64, 64)).shape == (1, 8, 16, 16)
+    load_classifier(tmp_path / "tiny-classifier")
+    load_clip(str(tmp_path / "tiny-clip"))
+    load_segmenter(str(tmp_path / "tiny-seg"))
+
+    weights = (tmp_path / "tiny-ldm" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
+    subprocess.run(command, cwd=REPOSITORY, check=True)
+    assert (tmp_path / "tiny-ldm" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes() == weights
+
+
+def test_a_judge_is_trained_by_its_command(toy_shards, tmp_path):
+    keys = {"data": str(toy_shards), "output": str(tmp_path / "out"), "work": str(tmp_path / "work"), "steps": 2}
+    assert threestudio.find("app-make-tiny-classifier")(keys)(None) == 0
+    load_classifier(tmp_path / "out")
+    assert (tmp_path / "work" / "tiny-classifier" / "last.log").read_text().startswith("step 2/2 loss")
+    assert torch.tensor([1e-40]).mul(1.0).item() > 0, "denormal numbers count again"
+
+
+def test_every_training_has_its_command():
+    names = ("make-tiny-models", "make-tiny-ip2p", "make-tiny-classifier", "make-tiny-clip", "make-tiny-seg")
+    for name in (*names, "tiny-quality"):
+        app = threestudio.find(f"app-{name}")
+        assert not app.needs_config
+        assert app({}).cfg is not None

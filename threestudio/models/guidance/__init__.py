@@ -1,1 +1,0 @@
-"""Guidance: the base class."""
