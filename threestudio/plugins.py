@@ -15,7 +15,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from threestudio import registry
 from threestudio.errors import PluginError, is_user_error
@@ -72,6 +72,11 @@ def install_finder() -> None:
     """Put the finder at the end of ``sys.meta_path``, once."""
     if not any(type(finder).__name__ == PluginFinder.__name__ for finder in sys.meta_path):
         sys.meta_path.append(PluginFinder())
+
+
+def call_in_worker(rank: int, function: Callable[..., Any], *args: Any) -> None:
+    """Call a plugin's function in a spawned process, whose first thing is to find this module and so the finder."""
+    function(rank, *args)
 
 
 def load_plugins(folder: str | Path | None = None) -> dict[str, ModuleType]:

@@ -36,7 +36,7 @@ def small(monkeypatch):
 def test_removal_is_judged_by_the_scene_without_the_object(tmp_path):
     assert apps.start("toy-objects", experiment("delete-gs.yaml"), [f"out={tmp_path}", f"scenes=[{WORDS}]"]) == 0
     folder = tmp_path / "delete" / WORDS.replace(" ", "-")
-    row = json.loads((folder / "row.json").read_text())
+    row = json.loads((folder / "row.json").read_text())["rows"]
     assert row["kind"] == "delete"
     assert row["psnr_elsewhere_result"] > 20
     assert 5 < row["psnr_object_result"] < 60
@@ -54,7 +54,7 @@ def test_an_added_object_is_judged_by_the_scene_with_it(tmp_path):
     cfg = experiment("add-gs.yaml", **more)
     assert apps.start("toy-objects", cfg, [f"out={tmp_path}", f"scenes=[{WORDS}]"]) == 0
     folder = tmp_path / "add" / WORDS.replace(" ", "-")
-    row = json.loads((folder / "row.json").read_text())
+    row = json.loads((folder / "row.json").read_text())["rows"]
     assert row["object"] in (0.0, 0.5, 1.0)  # the share of two views; what a real model reaches is a slow test
     assert row["psnr_elsewhere_start"] > 20
     new = load_gaussians(folder / "run" / "save" / "edited.ply").means[-20:]
@@ -68,7 +68,7 @@ def test_a_removed_object_takes_its_shadow_along(tmp_path):
     more = {"steps": 100, "data.size": 96, "data.num_train_views": 12}
     cfg = experiment("delete-gs.yaml", **more)
     assert apps.start("toy-objects", cfg, [f"out={tmp_path}", f"scenes=[{WORDS}]"]) == 0
-    row = json.loads((tmp_path / "delete" / WORDS.replace(" ", "-") / "row.json").read_text())
+    row = json.loads((tmp_path / "delete" / WORDS.replace(" ", "-") / "row.json").read_text())["rows"]
     assert row["psnr_object_result"] > 38
     assert row["psnr_elsewhere_result"] > 41
 
@@ -81,7 +81,7 @@ def test_the_embedded_model_makes_a_red_ball_that_stays_in_its_place(tmp_path):
         "system.growth.start": 60, "system.growth.stop": 120, "system.growth.every": 30,
     }  # fmt: skip
     assert apps.start("toy-objects", experiment("add-gs.yaml", **more), [f"out={tmp_path}", f"scenes=[{WORDS}]"]) == 0
-    row = json.loads((tmp_path / "add" / WORDS.replace(" ", "-") / "row.json").read_text())
+    row = json.loads((tmp_path / "add" / WORDS.replace(" ", "-") / "row.json").read_text())["rows"]
     assert row["psnr_object_result"] > 18
     assert row["psnr_elsewhere_result"] > 21
     assert row["object"] >= 0.75

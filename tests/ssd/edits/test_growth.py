@@ -92,7 +92,7 @@ def test_every_system_takes_the_trainer_s_gradient_scaler_out(plugin, scale):
     recorded = []
     trainer = SimpleNamespace(precision_plugin=SimpleNamespace(**plugin), optimizers=[])
     run = SimpleNamespace(
-        trainer=trainer, optimizers=lambda: None, manual_backward=None, true_global_step=0,
+        trainer=trainer, optimizers=lambda: None, _backward=None, true_global_step=0,
         edit=SimpleNamespace(step=lambda *args, loss_scale, **words: recorded.append(loss_scale) or {}),
     )  # fmt: skip
     EditSystem.training_step(run, {}, 0)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 import threestudio
+from threestudio.plugins import call_in_worker
 from threestudio.utils.base import Configurable
 from threestudio.utils.config import load_config
 
@@ -167,7 +168,7 @@ def _work_side_by_side(jobs: list[tuple[Kind, Method, int]], settings: ItemSetti
     """Share the jobs among new processes, show how many are done, and raise what one of them refuses."""
     context = mp.get_context("spawn")
     messages = context.SimpleQueue()
-    workers: Any = mp.spawn(_work, (jobs, settings, context.Value("i", 0), messages), count, join=False)
+    workers: Any = mp.spawn(call_in_worker, (_work, jobs, settings, context.Value("i", 0), messages), count, join=False)
     has_ended = False
     while not has_ended:
         has_ended = workers.join(timeout=MIN_SECONDS)
