@@ -167,8 +167,8 @@ def run_items(items: list[tuple[Kind, Method]], experiment: DictConfig) -> Path:
 def _work_side_by_side(jobs: list[tuple[Kind, Method, int]], settings: ItemSettings, count: int, bar: tqdm) -> None:
     """Share the jobs among new processes, show how many are done, and raise what one of them refuses."""
     context = mp.get_context("spawn")
-    messages = context.SimpleQueue()
-    workers: Any = mp.spawn(call_in_worker, (_work, jobs, settings, context.Value("i", 0), messages), count, join=False)
+    messages, next_job = context.SimpleQueue(), context.Value("i", 0)  # held here until the processes have them
+    workers: Any = mp.spawn(call_in_worker, (_work, jobs, settings, next_job, messages), count, join=False)
     has_ended = False
     while not has_ended:
         has_ended = workers.join(timeout=MIN_SECONDS)
