@@ -86,8 +86,8 @@ def test_the_report_says_which_weights_made_it(report, world, tmp_path, hub_cach
 
 
 def test_a_step_is_one_encode_and_one_network_call(report):
-    """Six training views are encoded once, in one batch of at most eight; then one encode and one call a step."""
-    assert report["encodes"] == 1 + 4
+    """Six training views are encoded once, as many at a time as in a step; then one encode and one call a step."""
+    assert report["encodes"] == 6 + 4
     assert report["network_calls"] == 4
     assert report["noise_predictions"] == 4 * 4
 
@@ -161,7 +161,7 @@ def test_an_orbit_without_mask_in_batches_of_two(world, tmp_path):
     )
     counters = system.job.guidance.backbone.counters
     assert system.job.editable.is_selected.all()
-    assert (counters.encodes, counters.encoded_images) == (2 + 3, 9 + 3 * 2)
+    assert (counters.encodes, counters.encoded_images) == (5 + 3, 5 * 2 + 3 * 2)
     assert (counters.network_calls, counters.rows) == (3, 3 * 2 * 4)
     assert (system.job.editable.result().sh0 != system.job.editable.source.sh0).any(dim=(1, 2)).float().mean() > 0.2
 
@@ -173,7 +173,7 @@ def test_picture_conditions_are_computed_once(world, tmp_path):
     save_components(random_components(in_channels=8, image_size=SIZE), tmp_path / "ip2p")
     system = fit(world, tmp_path, steps=3, model=tmp_path / "ip2p", **{"system.guidance.score.name": "ssd-ip2p"})
     counters = system.job.guidance.backbone.counters
-    assert (counters.encodes, counters.network_calls, counters.rows) == (2 + 3, 3, 3 * 4)
+    assert (counters.encodes, counters.network_calls, counters.rows) == (2 * 6 + 3, 3, 3 * 4)
     assert system.edit.objective.conditions[0].shape == system.edit.objective.latents_src[0].shape
 
 

@@ -15,7 +15,7 @@ def test_vsd_with_the_contrastive_term_resumes_to_the_same_bytes(world, tmp_path
     """A step: encode; null alone and the source's features in one call, the target with gradient, the LoRA twice."""
     _, whole = run(world, tmp_path / "whole", "train", "test", "export", **WORDS)
     report = json.loads((whole / "save" / "report.json").read_text())
-    assert (report["network_calls"], report["noise_predictions"], report["encodes"]) == (4 * 3, 4 * 5, 4 + 1)
+    assert (report["network_calls"], report["noise_predictions"], report["encodes"]) == (4 * 3, 4 * 5, 4 + 6)
     run(world, tmp_path / "half", "train", **WORDS, **{"trainer.max_steps": 2})
     code, half = run(world, tmp_path / "half", "train", "export", **WORDS, resume="auto")
     assert code == 0
