@@ -50,7 +50,7 @@ def check_values(prefix: str, cfg: Any, defaults: Any, rules: Mapping[str, tuple
     """
     for name, (is_right, expected) in rules.items():
         if not is_right:
-            key, default = f"{prefix}.{name}", str(getattr(defaults, name)).replace(" ", "")
+            key, default = f"{prefix}.{name}", str(getattr(defaults, name)).replace(" ", "").replace("None", "null")
             raise ConfigError(what=f"{key} is {getattr(cfg, name)}", expected=expected, fix=f"set {key}={default}")
 
 

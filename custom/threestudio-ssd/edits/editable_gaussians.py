@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from ..gaussians import Gaussians, Offspring, held_drift
 from ..gaussians.model import FIELD_NAMES
+from .bounded_colors import bounded_sh0, following_shN
+from .visible_adam import ROW_KEYS
 
 
 class EditableGaussians(nn.Module):
@@ -20,6 +22,7 @@ class EditableGaussians(nn.Module):
     Args:
         source: The scene before the edit.
         is_selected: Which Gaussians may change.
+        is_bounded: Whether colours are shown bounded, and view-dependent ones follow (``bounded_colors``).
     """
 
     rows: Int[Tensor, "m"]
@@ -27,9 +30,9 @@ class EditableGaussians(nn.Module):
     grad_sums: Float[Tensor, "m"]
     grad_counts: Float[Tensor, "m"]
 
-    def __init__(self, source: Gaussians, is_selected: Bool[Tensor, "n"]) -> None:
+    def __init__(self, source: Gaussians, is_selected: Bool[Tensor, "n"], is_bounded: bool = False) -> None:
         super().__init__()
-        self.source, self.is_selected = source, is_selected
+        self.source, self.is_selected, self.is_bounded = source, is_selected, is_bounded
         self._fixed, self._fixed_rows = source.select(~is_selected), (~is_selected).nonzero()[:, 0]
         chosen = source.select(is_selected)
         self.selected = nn.ParameterDict({name: nn.Parameter(t.clone()) for name, t in chosen.parameters().items()})
@@ -50,13 +53,19 @@ class EditableGaussians(nn.Module):
         return len(self._fixed)
 
     def current(self) -> Gaussians:
-        """The selection as it is now, with gradient."""
-        return Gaussians(*(self.selected[name] for name in FIELD_NAMES))
+        """The selection as it is shown now, with gradient."""
+        fields = dict(self.selected)
+        if self.is_bounded:
+            sh0_src, shN_src = self.source.sh0[self.rows], self.source.shN[self.rows]
+            fields["sh0"] = bounded_sh0(fields["sh0"], sh0_src)
+            fields["shN"] = following_shN(fields["shN"], fields["sh0"], shN_src, sh0_src)
+        return Gaussians(**fields)
 
     def scene(self) -> Gaussians:
         """All Gaussians, fixed ones first, for rendering; gradients flow to the selection."""
+        current = self.current()
         fields: dict[str, Any] = {
-            name: torch.cat([getattr(self._fixed, name), self.selected[name]]) for name in FIELD_NAMES
+            name: torch.cat([getattr(self._fixed, name), getattr(current, name)]) for name in FIELD_NAMES
         }
         return Gaussians(**fields)
 
@@ -66,10 +75,8 @@ class EditableGaussians(nn.Module):
 
         Fixed ones and the first descendant of each selected one keep the order of the source; those born later follow.
         """
-        order = self._result_order()
-        fields: dict[str, Any] = {
-            name: torch.cat([getattr(self._fixed, name), self.selected[name].detach()])[order] for name in FIELD_NAMES
-        }
+        order, scene = self._result_order(), self.scene()
+        fields: dict[str, Any] = {name: tensor.detach()[order] for name, tensor in scene.parameters().items()}
         if self.source.origin is None:
             return Gaussians(**fields)
         stems = torch.cat([self._fixed_rows, self.rows])[order].cpu()
@@ -171,8 +178,9 @@ def _move_state(
     for group in optimizer.param_groups:
         if any(parameter is old for parameter in group["params"]):
             group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
-            if group.get("visible_weights") is not None:
-                group["visible_weights"] = group["visible_weights"][parents]
+            for key in ROW_KEYS:
+                if group.get(key) is not None:
+                    group[key] = group[key][parents]
     if old not in optimizer.state:
         return
     state = optimizer.state.pop(old)

@@ -11,11 +11,20 @@ from torch.optim import Optimizer
 
 from ..cameras import Cameras
 from ..data import view_order
+from ..gaussians.sh import rgbs_from_sh0
+from ..masks import visible_weights
+from ..metrics import ColorReading, hidden_ones, read_colors
 from ..rendering import render_with_info
 from .edit import Edit, Facts, value_at
 from .editable_gaussians import EditableGaussians
 from .growth import Growth
-from .visible_adam import COLORS, VisibleAdam, color_step_weights
+from .shading import Shading
+from .shared_grid import linear_shares
+from .visible_adam import COLORS, VisibleAdam, color_steps_group
+
+ColorSteps = Literal["adam", "visible-weight", "shared"]
+NODES_PER_CELL = 2
+"""Nodes of the grid that steps are shared on, along a latent cell's side."""
 
 
 @dataclass
@@ -54,16 +63,18 @@ class Movement:
 
     Attributes:
         learning_rates: Per attribute.
-        color_steps: ``adam`` or ``visible-weight``, see ``VisibleAdam``.
+        color_steps: ``adam``, ``visible-weight`` or ``shared``, see ``VisibleAdam``.
         betas: Of Adam.
         anchors: Weights of the anchors, by attribute.
+        lambda_shading: Weight of ``Shading``, number or schedule, visible weight counted in latent cells.
         means_interpolation: How a schedule of the rate of means goes from value to value, ``linear`` or ``exp``.
     """
 
     learning_rates: Mapping[str, Any]
-    color_steps: Literal["adam", "visible-weight"] = "adam"
+    color_steps: ColorSteps = "adam"
     betas: tuple[float, float] = (0.9, 0.999)
     anchors: Mapping[str, float] = field(default_factory=dict)
+    lambda_shading: Any = 0.0
     means_interpolation: Literal["linear", "exp"] = "linear"
 
 
@@ -77,6 +88,8 @@ class SceneUnderEdit:
         seed: Decides the order of views, timesteps and noise.
         length: World units that the learning rate of means is counted in.
         growth: Lets the selection grow.
+        cell: Side of a latent cell in the views, pixels.
+        keeps_light: Whether the shading term counts.
     """
 
     editable: EditableGaussians
@@ -84,6 +97,32 @@ class SceneUnderEdit:
     seed: int
     length: float
     growth: Growth
+    cell: float = 1.0
+    keeps_light: bool = False
+
+    @torch.no_grad()
+    def visible_weights(self) -> Float[Tensor, "n"]:
+        """Pixels' worth of weight that each Gaussian of the source has in an average training view.
+
+        All views count: a Gaussian that only a view left out here shows would be thrown about.
+        """
+        source, views = self.editable.source, self.cameras
+        everything = torch.ones(len(views), int(views.heights[0]), int(views.widths[0]))
+        return visible_weights(source, views, everything)[1] / len(views)
+
+    @torch.no_grad()
+    def cell_size(self) -> float:
+        """Side of a latent cell at the selection's distance, world units: the median over views."""
+        points, views = self.editable.source.means[self.editable.is_selected], self.cameras
+        if len(points) == 0:
+            return 1.0
+        sizes = []
+        for viewmat, K in zip(views.viewmats, views.Ks, strict=True):
+            depths = points @ viewmat[2, :3] + viewmat[2, 3]
+            seen = depths[depths > 0]
+            if len(seen):
+                sizes.append(seen.median() / K[0, 0])
+        return self.cell * float(torch.stack(sizes).median()) if sizes else 1.0
 
 
 class SceneJob:
@@ -167,26 +206,52 @@ class GaussianEdit(Edit):
         self.editables = nn.ModuleList([scene.editable for scene in scenes])
         self.background, self.views_per_step = background, views_per_step
         self._sh_degree_at, self._keep_inside = sh_degree_at, keep_inside
+        self._weights_of: dict[int, Tensor] = {}
+        self._shadings: list[Shading | None] = []
 
     @torch.no_grad()
     def prepare(self) -> None:
         """See ``Edit.prepare``."""
         self.objective.prepare(self.scenes, self.views_per_step)
+        if self.movement.lambda_shading != 0:
+            for scene in self.scenes:
+                rgbs = rgbs_from_sh0(scene.editable.source.sh0[:, 0])
+                shading = Shading(rgbs, self._weights(scene) / scene.cell**2) if scene.keeps_light else None
+                self._shadings.append(shading)
 
     def make_optimizers(self) -> list[Optimizer]:
         """One for each scene, with one group for each attribute that moves."""
         return [self._optimizer(scene) for scene in self.scenes]
 
     def _optimizer(self, scene: SceneUnderEdit) -> VisibleAdam:
-        groups = scene.editable.optimizer_groups(self.movement.learning_rates)
-        if self.movement.color_steps == "visible-weight":
-            gaussians = scene.editable.scene()
-            is_moving = torch.arange(len(gaussians), device=gaussians.device) >= scene.editable.num_fixed
-            weights = color_step_weights(gaussians, is_moving, scene.cameras)
+        editable, how = scene.editable, self.movement.color_steps
+        groups = editable.optimizer_groups(self.movement.learning_rates)
+        if how != "adam":
+            shares = None
+            if how == "shared":
+                side = scene.cell_size() / NODES_PER_CELL
+                shares = linear_shares(editable.selected["means"].detach(), side)
+            weights = self._weights(scene)[editable.rows]
             for group in groups:
                 if group["name"] in COLORS:
-                    group["visible_weights"] = weights
+                    group.update(color_steps_group(weights, shares))
         return VisibleAdam(groups, betas=self.movement.betas)
+
+    def color_readings(self, scene: SceneUnderEdit) -> tuple[ColorReading, ColorReading]:
+        """Whether colours of the selection ran away: before the edit, and as they are now."""
+        editable, is_selected = scene.editable, scene.editable.is_selected
+        is_hidden = hidden_ones(self._weights(scene)[is_selected])
+        chosen, places = editable.source.select(is_selected), is_selected.cumsum(0) - 1
+        before = read_colors(chosen.means, rgbs_from_sh0(chosen.sh0[:, 0]), is_hidden)
+        current = editable.current()
+        after = read_colors(current.means, rgbs_from_sh0(current.sh0[:, 0]), is_hidden[places[editable.rows]])
+        return before, after
+
+    def _weights(self, scene: SceneUnderEdit) -> Float[Tensor, "n"]:
+        """Visible weights of a scene's source, computed once."""
+        if id(scene) not in self._weights_of:
+            self._weights_of[id(scene)] = scene.visible_weights()
+        return self._weights_of[id(scene)]
 
     def before_step(self, step: int, optimizers: Sequence[Optimizer]) -> None:
         """Grow and prune where it is time."""
@@ -194,7 +259,7 @@ class GaussianEdit(Edit):
             scene.growth.before_step(step, optimizer)
 
     def loss(self, step: int) -> tuple[Tensor, Facts]:
-        """Render some views of each scene and ask the objective; anchors are added."""
+        """Render some views of each scene and ask the objective; anchors and shading are added."""
         degree = None if self._sh_degree_at is None else self._sh_degree_at(step)
         images, rows = [], []
         for scene in self.scenes:
@@ -209,6 +274,10 @@ class GaussianEdit(Edit):
         loss, facts = self.objective(images, rows, step)
         for scene in self.scenes:
             loss = loss + self._anchor_loss(scene, step)
+        for scene, shading in zip(self.scenes, self._shadings, strict=False):  # none where the weight is 0
+            if shading is not None:
+                rgbs = rgbs_from_sh0(scene.editable.current().sh0[:, 0])
+                loss = loss + value_at(self.movement.lambda_shading, step) * shading(rgbs, scene.editable.rows)
         return loss, facts
 
     def _anchor_loss(self, scene: SceneUnderEdit, step: int) -> Tensor | float:

@@ -11,17 +11,22 @@ from torch import Tensor
 
 from ..data.scene_views import SceneViews, ViewPlan
 from ..diffusion import PromptEmbeds
-from ..errors import ConfigError
+from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
-from ..guidance import EditGuidance
+from ..gaussians.model import FIELD_NAMES
+from ..guidance import EditGuidance, is_recolouring
 from ..masks import MaskConfig, Selection, check_mask, find_selection
 from .editable_gaussians import EditableGaussians
-from .gaussian_edit import Anchors, GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit
+from .gaussian_edit import Anchors, ColorSteps, GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit
 from .growth import Growth, GrowthConfig, check_growth
 from .keys import DistillationConfig, check_num_steps, load_guidance
 from .objectives import Distillation
 
+STEPS_OF_A_WAY = 225
+"""Steps from which on colours may go the whole of ``color_way``."""
+LAST_SHARE = 0.05
+"""What a rate has fallen to at the end of a run."""
 SCENE_EXTENT = 1.1
 """Extent of a scene in units of the distance its cameras stand off, which scales of Gaussians are measured by."""
 
@@ -40,9 +45,15 @@ class SceneEditConfig(DistillationConfig):
     """What may change; empty: everything."""
     learning_rates: LearningRates = field(default_factory=LearningRates)
     """Per attribute."""
-    color_steps: Literal["adam", "visible-weight"] = "adam"
+    colors: Literal["free", "bounded"] = "free"
+    """bounded: each Gaussian's colour stays in [0, 1], and what depends on the view follows it; free: as published."""
+    color_way: float | None = None
+    """How far colours may go over the whole run, > 0, in place of learning_rates.sh0: the sum of its rates, which fall
+    to a twentieth. Less in fewer than 225 steps, by the root of their number, so that short runs are not noisier."""
+    color_steps: ColorSteps = "adam"
     """adam: each Gaussian's colour is normalised by its own history, as published; visible-weight: one second
-    moment for all, gradients per visible pixel, so that what the score hardly touches hardly moves."""
+    moment for all, gradients per visible pixel, so that what the score hardly touches hardly moves; shared: neighbours
+    within half a latent cell move together as well, so that hardly seen ones stay among their like."""
     adam_betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     """Adam's betas."""
     lambda_guidance: Any = 1.0
@@ -52,6 +63,11 @@ class SceneEditConfig(DistillationConfig):
     lambda_detail: Any = 0.0
     """Weight of changes finer than a latent cell, number or schedule, >= 0: an autoencoder that cannot see them
     lets them grow into speckles."""
+    lambda_shading: Any = 0.0
+    """Weight of changes that are not a change of material under the source's light, number or schedule, >= 0
+    (``Shading``)."""
+    keep_light: Literal["auto", "always", "never"] = "auto"
+    """Whether lambda_shading counts; auto: where the prompts differ in nothing but colours."""
     growth: GrowthConfig = field(default_factory=GrowthConfig)
     """Whether and how the selection grows."""
     mask_latents: bool = False
@@ -75,6 +91,7 @@ class SceneEdit(SceneJob):
     Attributes:
         source: The scene as its file has it.
         guidance: Network and score.
+        keeps_light: Whether the shading term counts.
         views: Cameras, after ``open``.
         selection: What may change and why, after ``open``.
     """
@@ -87,12 +104,18 @@ class SceneEdit(SceneJob):
         check_num_steps(cfg, SceneEditConfig)
         check_mask(cfg.mask)
         check_growth(cfg.growth)
+        check_values("system", cfg, SceneEditConfig, {
+            "color_way": (cfg.color_way is None or cfg.color_way > 0, "above 0"),
+        })  # fmt: skip
         self.source = load_scene(cfg.scene)
-        if not any(t.numel() and cfg.learning_rates[name] != 0 for name, t in self.source.parameters().items()):
+        rates = learning_rates_of(cfg)
+        if not any(t.numel() and rates[name] != 0 for name, t in self.source.parameters().items()):
             what = "all of system.learning_rates are 0"
             raise ConfigError(what=what, expected="one above 0", fix="set system.learning_rates.sh0=0.0125")
         self.prompts, self.guidance, self.embeddings = load_guidance(cfg)
         self.device = self.guidance.backbone.device
+        words = self.prompts.cfg
+        self.keeps_light = keeps_light_of(cfg, self.guidance, words.source_prompt, words.target_prompt)
 
     def open(self, plan: ViewPlan) -> None:
         """Choose views and selection, and lay out the edit.
@@ -104,7 +127,10 @@ class SceneEdit(SceneJob):
         views = plan.views(self.source, backbone.image_size, backbone.size_multiple)
         self.scene, self.selection = self.choose(views, plan)
         self.views = plan.cropped(views, self.scene, self.selection.is_selected)
-        scene = scene_under_edit(self.cfg, self.scene, self.selection.is_selected, self.views, self.cfg.seed)
+        scene = scene_under_edit(
+            self.cfg, self.scene, self.selection.is_selected, self.views, self.cfg.seed, backbone.downscale,
+            self.keeps_light,
+        )  # fmt: skip
         self.edit = distil(
             self.cfg, self.guidance, self.embeddings, [scene], self.views.size, self.background,
             sources=[self.scene_before()], views_per_step=plan.cfg.batch_size, keep_inside=self.keep_inside,
@@ -140,9 +166,44 @@ def load_scene(path: str | Path) -> Gaussians:
     return gaussians
 
 
+def keeps_light_of(cfg: Any, guidance: EditGuidance, source_prompt: str, target_prompt: str) -> bool:
+    """Whether the shading term counts in an edit, by the keys of ``SceneEditConfig``.
+
+    Args:
+        cfg: The keys.
+        guidance: Says whether the target is an instruction, which names nothing of the source.
+        source_prompt: What is there.
+        target_prompt: What should be there.
+    """
+    if cfg.lambda_shading == 0 or cfg.keep_light == "never":
+        return False
+    return cfg.keep_light == "always" or is_recolouring("" if guidance.reads_image else source_prompt, target_prompt)
+
+
+def learning_rates_of(cfg: Any) -> dict[str, Any]:
+    """Learning rates by attribute, that of colours as ``color_way`` says where it is set.
+
+    Raises:
+        ConfigError: If both ``color_way`` and ``learning_rates.sh0`` are set.
+    """
+    rates = {name: cfg.learning_rates[name] for name in FIELD_NAMES}
+    if cfg.color_way is None:
+        return rates
+    if rates["sh0"] != LearningRates.sh0:
+        raise ConfigError(
+            what=f"both system.color_way ({cfg.color_way}) and system.learning_rates.sh0 ({rates['sh0']}) are set",
+            expected="one of them: the rate of colours follows from their way",
+            fix="set system.color_way=null to give the rate itself",
+        )  # fmt: skip
+    way = cfg.color_way * min(1.0, (cfg.num_steps / STEPS_OF_A_WAY) ** 0.5)
+    first = 2 * way / ((1 + LAST_SHARE) * cfg.num_steps)
+    return rates | {"sh0": [0, first, LAST_SHARE * first, cfg.num_steps]}
+
+
 def scene_under_edit(
-    cfg: Any, scene: Gaussians, is_selected: Bool[Tensor, "n"], views: SceneViews, seed: int
-) -> SceneUnderEdit:
+    cfg: Any, scene: Gaussians, is_selected: Bool[Tensor, "n"], views: SceneViews, seed: int, downscale: int,
+    keeps_light: bool = False,
+) -> SceneUnderEdit:  # fmt: skip
     """A scene as its edit sees it.
 
     Args:
@@ -151,10 +212,13 @@ def scene_under_edit(
         is_selected: Which of its Gaussians may change.
         views: Cameras.
         seed: Of this scene's edit.
+        downscale: Pixels that a latent cell has along a side, as the diffusion model gets them.
+        keeps_light: See ``keeps_light_of``.
     """
-    editable = EditableGaussians(scene, is_selected)
+    editable = EditableGaussians(scene, is_selected, cfg.colors == "bounded")
     growth = Growth(cfg.growth, editable, SCENE_EXTENT * views.orbit.radius, seed)
-    return SceneUnderEdit(editable, views.train.to(scene.device), seed, views.orbit.radius, growth)
+    cell = downscale * int(views.train.widths[0]) / views.size[0]
+    return SceneUnderEdit(editable, views.train.to(scene.device), seed, views.orbit.radius, growth, cell, keeps_light)
 
 
 def distil(
@@ -184,7 +248,9 @@ def distil(
     """
     before = [scene.editable.source for scene in scenes] if sources is None else sources
     objective = Distillation(guidance, prompts, before, size, background, cfg)
-    movement = Movement(cfg.learning_rates, cfg.color_steps, tuple(cfg.adam_betas), cfg.lambda_anchor)
+    movement = Movement(
+        learning_rates_of(cfg), cfg.color_steps, tuple(cfg.adam_betas), cfg.lambda_anchor, cfg.lambda_shading
+    )
     return GaussianEdit(
         scenes, objective, movement, num_steps=cfg.num_steps, background=background, views_per_step=views_per_step,
         keep_inside=keep_inside,

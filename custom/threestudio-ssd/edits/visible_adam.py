@@ -4,30 +4,30 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from ..cameras import Cameras
-from ..gaussians import Gaussians
-from ..masks import visible_weights
+from .shared_grid import Shares
 
 COLORS = ("sh0", "shN")
 """The attributes whose steps follow visible weight."""
 LEAST_WEIGHT = 0.05
-"""Share of the mean visible weight that every Gaussian is granted, so that specks are not thrown about."""
+"""Share of the mean visible weight that every Gaussian or node is granted, so that specks are not thrown about."""
+ROW_KEYS = ("visible_weights", "nodes", "node_weights")
+"""What a group holds for each row of its parameter; it moves when the rows do."""
 
 
-def color_step_weights(gaussians: Gaussians, is_selected: Bool[Tensor, "n"], cameras: Cameras) -> Float[Tensor, "k"]:
-    """What ``VisibleAdam`` divides colour gradients by: pixels' worth of weight in an average training view.
+def color_steps_group(weights: Float[Tensor, "n"], shares: Shares | None = None) -> dict[str, Any]:
+    """What a parameter group holds so that colour steps follow visible weight.
 
     Args:
-        gaussians: The scene.
-        is_selected: The k Gaussians that move; hardly visible ones are lifted by a share of these ones' mean.
-        cameras: All training views, of one size: a Gaussian that only a view left out here shows would be thrown about.
+        weights: Pixels' worth of weight in an average training view, >= 0.
+        shares: Nodes that neighbours share their steps on; None: each has its own.
     """
-    everything = torch.ones(len(cameras), int(cameras.heights[0]), int(cameras.widths[0]))
-    weights = visible_weights(gaussians, cameras, everything)[1][is_selected] / len(cameras)
-    return weights + LEAST_WEIGHT * weights.mean()
+    if shares is None:
+        return {"visible_weights": weights + LEAST_WEIGHT * weights.mean()}
+    nodes = {"nodes": shares.nodes, "node_weights": shares.weights, "num_nodes": shares.num_nodes}
+    return {"visible_weights": weights, **nodes}
 
 
 class VisibleAdam(torch.optim.Optimizer):
@@ -38,9 +38,13 @@ class VisibleAdam(torch.optim.Optimizer):
     history: sky that the score hardly touches moves as fast as the ground it wants white, along whatever bias is
     left. One second moment for all keeps their proportion, as an optimiser of the picture itself would.
 
+    Where nodes are given as well, neighbours share their steps: with P their shares of the nodes, G the gradients and w
+    the visible weights, P (P^T G) / (P^T w + e) stands in place of G / (w + e). A Gaussian that one view kicks, since
+    hardly any other sees it, then moves as those around it do.
+
     Args:
-        groups: Parameter groups with ``lr``; one with ``visible_weights`` (n), > 0, gets the shared second moment, the
-            others plain Adam.
+        groups: Parameter groups with ``lr``; one with ``visible_weights`` (see ``color_steps_group``) gets the shared
+            second moment, the others plain Adam.
         betas: Decay of the first and second moments.
         eps: Added to the root of the second moment.
     """
@@ -48,7 +52,8 @@ class VisibleAdam(torch.optim.Optimizer):
     def __init__(
         self, groups: Iterable[dict[str, Any]], betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-15
     ) -> None:
-        super().__init__(groups, {"lr": 0.0, "betas": betas, "eps": eps, "visible_weights": None})
+        usual = {"lr": 0.0, "betas": betas, "eps": eps, **dict.fromkeys(ROW_KEYS), "num_nodes": 0}
+        super().__init__(groups, usual)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -66,7 +71,7 @@ class VisibleAdam(torch.optim.Optimizer):
     def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state, (beta1, beta2), weights = self.state[parameter], group["betas"], group["visible_weights"]
         if weights is not None:
-            gradient = gradient / weights.to(gradient).view(-1, *[1] * (gradient.dim() - 1))
+            gradient = _per_visible_pixel(gradient.flatten(1), group).view_as(gradient)
         square = gradient.pow(2) if weights is None else gradient.pow(2).mean()
         if not state:
             state["step"] = torch.zeros(())
@@ -78,3 +83,13 @@ class VisibleAdam(torch.optim.Optimizer):
         first = state["exp_avg"] / (1 - beta1**count)
         second = state["exp_avg_sq"] / (1 - beta2**count)
         parameter.sub_(group["lr"] * first / (second.sqrt() + group["eps"]))
+
+
+def _per_visible_pixel(gradient: Float[Tensor, "n c"], group: dict[str, Any]) -> Float[Tensor, "n c"]:
+    weights = group["visible_weights"].to(gradient)[:, None]
+    if group["nodes"] is None:
+        return gradient / weights
+    shares = Shares(group["nodes"], group["node_weights"].to(gradient), group["num_nodes"])
+    of_nodes = shares.to_nodes(weights)
+    least = LEAST_WEIGHT * of_nodes.square().sum() / of_nodes.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+    return shares.to_points(shares.to_nodes(gradient) / (of_nodes + least).clamp_min(torch.finfo(weights.dtype).tiny))

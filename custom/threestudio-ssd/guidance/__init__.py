@@ -8,6 +8,7 @@ from ..errors import ConfigError
 from .contrast import CDSConfig, ContrastTerm
 from .edit_guidance import EditGuidance, GuidanceOutput
 from .prompts import EditPrompts
+from .recolouring import is_recolouring
 from .score_options import build_score
 from .timesteps import SCHEDULES, timestep_at
 from .variational import LoraNetworkConfig, VariationalTerm

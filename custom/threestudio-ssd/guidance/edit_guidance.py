@@ -268,7 +268,7 @@ class EditGuidance(BaseObject):
         )
         rows = {name: prompts[name].rows(len(latents)) for name in self.prompt_names}
         predict = partial(predict_branches, timesteps=timesteps, prompts=rows, image_condition=image_condition)
-        branches = [branch for branch in self.score.branches_at(timesteps) if branch.network == "frozen"]
+        branches = [branch for branch in self.score.branches_at(inputs) if branch.network == "frozen"]
         pull: Tensor | float = 0.0
         if self.contrast is None:
             eps = predict(self.backbone.predict_noise, branches, latents_noisy=inputs.latents_noisy)

@@ -4,6 +4,7 @@ from .clip_directional_similarity import clip_direction_consistency, clip_direct
 from .clip_model import ClipModel, check_clip, load_clip, read_clip
 from .clip_protocols import clip_scores, edited_region_similarity
 from .clip_similarity import clip_similarity
+from .colors import ColorReading, hidden_ones, read_colors
 from .lpips import Lpips, load_lpips, lpips
 from .mse import mse
 from .psnr import IDENTICAL_PSNR, mean_psnr, psnr
@@ -14,8 +15,9 @@ from .structure_distance import StructureModel, load_structure_model, structure_
 from .tiny_perceptual import tiny_perceptual_distance
 
 __all__ = [
-    "IDENTICAL_PSNR", "ClipModel", "Lpips", "StructureModel", "check_clip", "clip_direction_consistency",
-    "clip_directional_similarity", "clip_scores", "clip_similarity", "edit_regions", "edited_region_similarity",
-    "load_clip", "load_lpips", "load_structure_model", "lpips", "mean_psnr", "mse", "psnr", "read_clip",
-    "saturation_drift", "ssim", "structure_distance", "tiny_perceptual_distance",
+    "IDENTICAL_PSNR", "ClipModel", "ColorReading", "Lpips", "StructureModel", "check_clip",
+    "clip_direction_consistency", "clip_directional_similarity", "clip_scores", "clip_similarity", "edit_regions",
+    "edited_region_similarity", "hidden_ones", "load_clip", "load_lpips", "load_structure_model", "lpips",
+    "mean_psnr", "mse", "psnr", "read_clip", "read_colors", "saturation_drift", "ssim", "structure_distance",
+    "tiny_perceptual_distance",
 ]  # fmt: skip

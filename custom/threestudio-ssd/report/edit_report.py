@@ -20,11 +20,21 @@ from ..cameras import Cameras
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..guidance import EditGuidance
-from ..metrics import check_clip, clip_directional_similarity, clip_similarity, edit_regions, mean_psnr, read_clip
+from ..metrics import (
+    ColorReading,
+    check_clip,
+    clip_directional_similarity,
+    clip_similarity,
+    edit_regions,
+    mean_psnr,
+    read_clip,
+)  # fmt: skip
 from ..rendering import coverage, render_each
 
 VISIBLE_CHANGE = 1.0 / 255
 """Mean change over the pixels that show the selection below which an edit counts as none."""
+RUNAWAY_SPECKLE, RUNAWAY_SHARE = 0.03, 0.05
+"""Colours ran away when neighbours differ by so much more than before, or so many more are out of range."""
 PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "pytorch-lightning", "numba")
 
 
@@ -105,6 +115,24 @@ def distillation_facts(guidance: EditGuidance) -> dict[str, Any]:
     counters = guidance.backbone.counters
     costs = {"network_calls": counters.network_calls, "noise_predictions": counters.rows, "encodes": counters.encodes}
     return {"score": dict(guidance.cfg.score), **guidance.backbone.provenance, **costs}
+
+
+def color_facts(before: ColorReading, after: ColorReading) -> dict[str, float | None]:
+    """What a report says of the colours of the selection: each figure, and what it was before."""
+    was = {f"{name}_before": value for name, value in before._asdict().items()}
+    return {**after._asdict(), **was}
+
+
+def runaway_colors(before: ColorReading, after: ColorReading) -> str | None:
+    """What to tell someone whose colours ran away; None if they did not."""
+    places = {"speckle_visible": "in places that are seen", "speckle_hidden": "in places hardly seen"}
+    for name, where in places.items():
+        was, now = getattr(before, name), getattr(after, name)
+        if was is not None and now is not None and now > was + RUNAWAY_SPECKLE:
+            return f"{where}: neighbours differ by {now:.3f} there, {was:.3f} before"
+    if after.out_of_range is not None and after.out_of_range > (before.out_of_range or 0.0) + RUNAWAY_SHARE:
+        return f"beyond what can be shown: {after.out_of_range:.0%} of them are out of [0, 1]"
+    return None
 
 
 def grid_row(images: Iterable[Float[Tensor, "h w 3"]]) -> list[dict[str, Any]]:

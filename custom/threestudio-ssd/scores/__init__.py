@@ -10,6 +10,7 @@ from .nfsd import NFSD
 from .pds import PDS
 from .score import SCORES, Score, ScoreInputs, register_score
 from .sds import SDS
+from .settled_ssd import SettledSSD
 from .ssd import SSD, ssd_paper
 from .ssd_instruct_pix2pix import SSDInstructPix2Pix
 from .vsd import VSD
@@ -23,6 +24,7 @@ SCORES |= {
     "dream-catalyst": DreamCatalyst,
     "ssd": SSD,
     "ssd-focused": FocusedSSD,
+    "ssd-settled": SettledSSD,
     "ssd-ip2p": SSDInstructPix2Pix,
     "vsd": VSD,
 }

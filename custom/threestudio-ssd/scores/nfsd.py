@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from .branches import Branch, Predictions, needed, weighted
@@ -35,9 +35,9 @@ class NFSD(Score):
     def branches(self) -> tuple[Branch, ...]:
         return needed(self.weights)
 
-    def branches_at(self, timesteps: Int[Tensor, "b"]) -> tuple[Branch, ...]:
-        """The branches that have a coefficient at these timesteps."""
-        if (timesteps < self.domain_timestep).all():
+    def branches_at(self, inputs: ScoreInputs) -> tuple[Branch, ...]:
+        """The branches that have a coefficient at the step's timesteps."""
+        if (inputs.timesteps < self.domain_timestep).all():
             return tuple(branch for branch in self.branches if branch != NEG)
         return self.branches
 

@@ -124,10 +124,10 @@ class Score(ABC):
     @property
     @abstractmethod
     def branches(self) -> tuple[Branch, ...]:
-        """Every noise prediction that it may read at some timestep."""
+        """Every noise prediction that it may read in some step."""
 
-    def branches_at(self, timesteps: Int[Tensor, "b"]) -> tuple[Branch, ...]:
-        """The predictions that it reads at these timesteps; all, unless a subclass knows better."""
+    def branches_at(self, inputs: ScoreInputs) -> tuple[Branch, ...]:
+        """The predictions that it reads in this step; all, unless a subclass knows better."""
         return self.branches
 
     @abstractmethod
@@ -135,7 +135,7 @@ class Score(ABC):
         """The equation: what is fed back to the latents.
 
         Args:
-            eps: The noise predictions of ``branches_at`` the step's timesteps.
+            eps: The noise predictions of ``branches_at``.
             inputs: What else the step knows.
         """
 

@@ -12,7 +12,15 @@ from ..edits.edit import Edit
 from ..edits.scene_edit import SceneEdit, SceneEditConfig
 from ..masks import save_previews
 from ..rendering import render_each
-from ..report.edit_report import EditReport, check_report_model, distillation_facts, make_report, save_before_after
+from ..report.edit_report import (
+    EditReport,
+    check_report_model,
+    color_facts,
+    distillation_facts,
+    make_report,
+    runaway_colors,
+    save_before_after,
+)  # fmt: skip
 from .edit_base import EditSystem, splat_suffix
 
 PROGRESS_VIEWS, PROGRESS_SCALE = 4, 0.5
@@ -57,6 +65,7 @@ class SceneEditSystem(EditSystem):
         """Before/after grid and video, report."""
         job = self.job
         before, after = job.scene_before(), job.editable.result()
+        colors = job.edit.color_readings(job.edit.scenes[0])
         report = make_report(
             EditReport(
                 source=before, edited=after, selection_in_view=job.selection_in_view(), cameras=job.views.test,
@@ -65,8 +74,14 @@ class SceneEditSystem(EditSystem):
                 offline=job.guidance.cfg.offline,
             ),
             self,
-            {"scene": self.cfg.scene, **distillation_facts(job.guidance), **self.run_facts()},
+            {
+                "scene": self.cfg.scene, **color_facts(*colors), **distillation_facts(job.guidance),
+                **self.run_facts(),
+            },
         )  # fmt: skip
+        if runaway := runaway_colors(*colors):
+            advice = "set system.colors=bounded system.color_steps=shared, or lower system.learning_rates.sh0"
+            threestudio.warn(f"Colours ran away {runaway}. {advice}.")
         self.warn_unless_visible(report["changed_visibly"], "give it more steps, or a prompt further from the source")
         save_before_after(self, before, after, job.views.video, job.background)
 

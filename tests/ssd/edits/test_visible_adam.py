@@ -4,7 +4,8 @@ import copy
 
 import torch
 
-from threestudio_ssd.edits.visible_adam import VisibleAdam
+from threestudio_ssd.edits.shared_grid import linear_shares
+from threestudio_ssd.edits.visible_adam import VisibleAdam, color_steps_group
 
 
 def run(optimizer, parameter, gradients):
@@ -47,3 +48,21 @@ def test_a_loaded_state_goes_on_as_if_nothing_had_happened():
     resumed, other = make(whole.detach())
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     assert torch.equal(run(optimizer, whole, gradients()[2:]), run(other, resumed, gradients()[2:]))
+
+
+def test_shared_steps_are_those_of_the_neighbourhood():
+    """A Gaussian that one view kicks moves as those around it do, and one far away on its own."""
+    places = torch.tensor([[0.0, 0, 0], [0.01, 0, 0], [0.02, 0, 0], [9.0, 0, 0]])
+    weights = torch.tensor([10.0, 10.0, 0.01, 10.0])
+    gradient = torch.tensor([10.0, 10.0, -5.0, -10.0]).view(4, 1, 1).expand(4, 1, 3)
+
+    def moved(shares):
+        parameter = torch.nn.Parameter(torch.zeros(4, 1, 3))
+        optimizer = VisibleAdam([{"params": [parameter], "lr": 0.1, **color_steps_group(weights, shares)}])
+        return run(optimizer, parameter, [gradient] * 3)[:, 0, 0]
+
+    shared, alone = moved(linear_shares(places, 1.0)), moved(None)
+    assert alone[2] > 0 > alone[0]
+    assert shared[2] < 0
+    torch.testing.assert_close(shared[2], shared[0], rtol=0.1, atol=0)
+    assert shared[3] > 0

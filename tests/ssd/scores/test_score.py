@@ -108,8 +108,9 @@ def test_every_score_keeps_the_contract(name):
     score = SCORES[name]()
     assert isinstance(score, Score)
     assert all(isinstance(branch, Branch) for branch in score.branches)
-    for timestep in (0, 199, 200, 999):
-        assert set(score.branches_at(torch.tensor([timestep]))) <= set(score.branches)
+    for step, timestep in enumerate((999, 200, 199, 0)):
+        inputs = ScoreInputs(timesteps=torch.tensor([timestep]), step=step, num_steps=4)
+        assert set(score.branches_at(inputs)) <= set(score.branches)
     with pytest.raises(dataclasses.FrozenInstanceError):
         score.guidance_scale = 3.0
 

@@ -18,6 +18,7 @@ from threestudio_ssd.scores import (
     DreamCatalyst,
     FocusedSSD,
     ScoreInputs,
+    SettledSSD,
     SSDInstructPix2Pix,
     guided,
     predict_branches,
@@ -136,8 +137,9 @@ def test_predictions_without_a_coefficient_are_not_asked_for():
     assert Branch("tgt", "null", "src") not in picture.branches
     assert len(SSDInstructPix2Pix(image_scale=1.0).branches) == 3
     assert NFSD(1.0).branches == (tgt, Branch("tgt", "neg"))
-    assert Branch("tgt", "neg") not in NFSD().branches_at(torch.tensor([199, 20]))
-    assert NFSD().branches_at(torch.tensor([199, 200])) == NFSD().branches
+    low, mixed = (ScoreInputs(timesteps=torch.tensor(timesteps)) for timesteps in ([199, 20], [199, 200]))
+    assert Branch("tgt", "neg") not in NFSD().branches_at(low)
+    assert NFSD().branches_at(mixed) == NFSD().branches
 
 
 @pytest.mark.parametrize(
@@ -358,3 +360,15 @@ def test_a_picture_that_is_read_has_to_be_given(given):
         return
     with pytest.raises(ValueError, match="2 of 4 predictions read the source picture; give image_condition"):
         predict_branches(denoiser, branches, **asked)
+
+
+def test_settled_ssd_is_one_score_and_then_the_other():
+    score, z, z_src = SettledSSD(), values(seed=1), values(seed=2)
+    early, late = (ScoreInputs(**vars(inputs(score, z, z_src)[1]) | {"step": step, "num_steps": 10}) for step in (4, 5))
+    eps, _ = inputs(score, z, z_src)
+    torch.testing.assert_close(score(eps, early), SSD(enhance_weight=2.0)(eps, early))
+    torch.testing.assert_close(score(eps, late), DDS(2.5)(eps, late))
+    assert set(score.branches_at(early)) == set(SSD().branches)
+    assert set(score.branches_at(late)) == set(DDS().branches)
+    assert len(score.branches_at(early)) == len(score.branches_at(late)) == 4
+    assert SettledSSD(settle_from=1.0).branches_at(late) == SSD().branches

@@ -228,7 +228,7 @@ def _row(outcome: Outcome, read: Callable) -> dict[str, Any]:
     return {
         "edit": outcome.trial.edit.name, "attribute": outcome.trial.edit.attribute, "seed": outcome.trial.seed,
         **judge_images(outcome.images, outcome.truth, read),
-        "steps_to_90": steps_to_share(outcome.probabilities),
+        "steps_to_90": steps_to_share(outcome.probabilities), **outcome.colors._asdict(),
         **{name: getattr(outcome, name) for name in ("noise_predictions", "encodes", "seconds", "probabilities")},
     }  # fmt: skip
 

@@ -14,9 +14,9 @@ from ...data import ViewPlan
 from ...diffusion import PromptEmbeds
 from ...edits.edit import Edit
 from ...edits.image_edit import ImageBatchEdit
-from ...edits.scene_edit import distil, scene_under_edit
+from ...edits.scene_edit import distil, keeps_light_of, scene_under_edit
 from ...guidance import EditGuidance, guidance_class, prompts_class
-from ...metrics import edit_regions
+from ...metrics import ColorReading, edit_regions
 from ...toyworld import PART_OBJECT, build_scene
 from ...toyworld.edits import EDITS, ToyEdit
 from ...toyworld.splat import to_gaussians
@@ -38,7 +38,7 @@ class Trial:
 
 @dataclass
 class Outcome:
-    """What came of a trial: the result at the truth's cameras, its way there, and its share of the costs."""
+    """What came of a trial: the result at the truth's cameras, its way there, its share of the costs, its colours."""
 
     trial: Trial
     truth: Truth
@@ -47,6 +47,7 @@ class Outcome:
     noise_predictions: float = 0.0
     encodes: float = 0.0
     seconds: float = 0.0
+    colors: ColorReading = ColorReading(None, None, None)
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Batch:
         edit: All of them, side by side.
         images: Gives each trial's result at its truth's cameras, (c 3 h w) in [0, 1].
         guidance: Network and score, the same for all.
+        colors: Gives the colours of each scene's Gaussians; none for images.
     """
 
     trials: Sequence[Trial]
@@ -66,6 +68,7 @@ class Batch:
     edit: Edit
     images: Callable[[], list[Tensor]]
     guidance: EditGuidance
+    colors: Callable[[], list[ColorReading]]
 
 
 def picture_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = False) -> Batch:
@@ -87,7 +90,8 @@ def picture_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fa
     sources = torch.cat([truth.source for truth in truths]).to(backbone.device)
     seeds = [trial.seed for trial in trials]
     edit = ImageBatchEdit(sources, guidance, embeddings, cfg, seeds, masks)
-    return Batch(trials, truths, edit, lambda: list(edit.result().cpu().split(1)), guidance)
+    unread = [ColorReading(None, None, None)] * len(trials)
+    return Batch(trials, truths, edit, lambda: list(edit.result().cpu().split(1)), guidance, lambda: unread)
 
 
 def scene_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = False, *, num_views: int = 24) -> Batch:
@@ -113,7 +117,9 @@ def scene_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fals
         plan = ViewPlan(OmegaConf.merge(cfg.data, {"seed": trial.seed}), capture)
         views = plan.views(gaussians, backbone.image_size, backbone.size_multiple)
         views, size = plan.cropped(views, gaussians, is_selected), views.size
-        scenes.append(scene_under_edit(system, gaussians, is_selected, views, trial.seed))
+        keeps_light = keeps_light_of(system, guidance, *trial_prompts(trial, guidance))
+        scene = scene_under_edit(system, gaussians, is_selected, views, trial.seed, backbone.downscale, keeps_light)
+        scenes.append(scene)
     background = torch.tensor(list(system.background), dtype=torch.float32, device=backbone.device)
     edit = distil(
         system, guidance, embeddings, scenes, size, background,
@@ -124,7 +130,10 @@ def scene_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fals
     def images() -> list[Tensor]:
         return [shots(scene.editable.result().to("cpu"), held_out) for scene in scenes]
 
-    return Batch(trials, truths, edit, images, guidance)
+    def colors() -> list[ColorReading]:
+        return [edit.color_readings(scene)[1] for scene in scenes]
+
+    return Batch(trials, truths, edit, images, guidance, colors)
 
 
 def picture_view(trial: Trial, size: int) -> Cameras:
@@ -137,17 +146,17 @@ def _object_mask(trial: Trial, view: Cameras) -> Float[Tensor, "1 h w"]:
     return edit_regions(covered)[0].float() if trial.edit.has_mask else torch.ones_like(covered)
 
 
-def _load(trials: Sequence[Trial], system: DictConfig) -> tuple[EditGuidance, dict[str, PromptEmbeds]]:
-    """The guidance, and the prompts by name, one row for each trial.
+def trial_prompts(trial: Trial, guidance: EditGuidance) -> tuple[str, str]:
+    """Source and target of a trial: captions, or for a model that reads the source image an instruction as target."""
+    source, target = trial.edit.prompts
+    return source, trial.edit.instruction if guidance.reads_image else target
 
-    The target is a caption, or for a model that reads the source image the instruction that leads there.
-    """
+
+def _load(trials: Sequence[Trial], system: DictConfig) -> tuple[EditGuidance, dict[str, PromptEmbeds]]:
+    """The guidance, and the prompts by name, one row for each trial."""
     guidance = guidance_class(system.guidance_type)(system.guidance)
     prompts = prompts_class(system.prompt_processor_type)(system.prompt_processor)
-    pairs = []
-    for trial in trials:
-        source, target = trial.edit.prompts
-        pairs.append((source, trial.edit.instruction if guidance.reads_image else target))
+    pairs = [trial_prompts(trial, guidance) for trial in trials]
     return guidance, prompts.rows(guidance.backbone, guidance.prompt_names, pairs)
 
 
@@ -181,8 +190,12 @@ def run_batch(batch: Batch, read: Callable, num_probes: int = 5) -> list[Outcome
                 curve.append((step + 1, target_probability(image, truth, read)))
     share = 1 / len(batch.trials)
     return [
-        Outcome(trial, truth, image, curve, counters.rows * share, counters.encoded_images * share, seconds * share)
-        for trial, truth, image, curve in zip(batch.trials, batch.truths, images, curves, strict=True)
+        Outcome(
+            trial, truth, image, curve, counters.rows * share, counters.encoded_images * share, seconds * share, colors
+        )
+        for trial, truth, image, curve, colors in zip(
+            batch.trials, batch.truths, images, curves, batch.colors(), strict=True
+        )
     ]
 
 
