@@ -118,14 +118,17 @@ def start(name: str, cfg: "DictConfig | None", options: Sequence[str] = ()) -> i
     from omegaconf import OmegaConf
 
     from threestudio.utils.config_files import parse_override, parse_value
+    from threestudio.utils.config_tree import takes_text
 
     app = find_app(name)
+    config_class = getattr(app, "Config", None)
     keys = OmegaConf.create({})
     positional = iter(getattr(app, "positional", ()))
     for text in options:
         word = None if "=" in text else next(positional, None)
         key, value = parse_override(text) if word is None else (word, text)
-        OmegaConf.update(keys, key, parse_value(value))
+        is_text = config_class is not None and takes_text(config_class, keys, key)
+        OmegaConf.update(keys, key, parse_value(value, is_text))
     if inspect.isclass(app):
         build: Any = app
         return int(build(keys)(cfg) or 0)

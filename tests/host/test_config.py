@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pytest
 from omegaconf import MISSING, OmegaConf
 
+from threestudio import registry
 from threestudio.errors import ConfigError
 from threestudio.utils.config import (
     ExperimentConfig,
@@ -93,8 +94,60 @@ def test_words_are_referred_to_and_typed_by_what_the_file_declares(write):
 
 def test_a_text_stays_a_text_whatever_it_looks_like(write):
     path = write(main="prompt: a\ndata: {prompt: '${prompt}'}\n")
-    for text in ["1e3", "no", "null", "{a: 1}", "[1]", "a: b", "", "a = b", "'quoted'", "007"]:
+    for text in ["1e3", "no", "nullable", "#1", "a #1", "{a: 1}", "[1]", "a: b", "", "a = b", "'quoted'", "007"]:
         assert load_config(path, cli_args=[f"prompt={text}"]).data.prompt == text
+
+
+@pytest.mark.parametrize("declared", ["a", "null", "3", "[1]"])
+def test_null_is_nothing_whatever_the_file_declares(write, declared):
+    path = write(main=f"word: {declared}\ndata: {{of_word: '${{word}}', own: {declared}}}\n")
+    for text in ["null", "~"]:
+        data = load_config(path, cli_args=[f"data.own={text}", f"data.of_word={text}"]).data
+        assert (data.own, data.of_word) == (None, None)
+    if declared != "3":  # a number that something computes with
+        assert load_config(path, cli_args=["word=null"]).data.of_word is None
+
+
+@dataclass
+class MaskKeys:
+    text: str | None = None
+    size: int = 1
+
+
+class Texts:
+    @dataclass
+    class Config:
+        mask: MaskKeys = field(default_factory=MaskKeys)
+        note: str | None = None
+        inner_type: str = "inner-texts"
+        inner: dict = field(default_factory=dict)
+
+
+class InnerTexts:
+    Config = MaskKeys
+
+
+TEXTS = ["#1 ball", "a #1 ball", "007", "1e3", "yes", "[1]", "{a: 1}", "'quoted'", "a: b", "2024-01-01"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("key", ["mask.text", "system.mask.text", "system.note", "system.inner.text", "note"])
+def test_a_text_that_a_dataclass_declares_stays_a_text(write, monkeypatch, key, text):
+    """Also where the file says null or nothing of it, and by however many references it is read."""
+    monkeypatch.setattr(registry, "__modules__", {"texts": Texts, "inner-texts": InnerTexts})
+    path = write(
+        main="mask: {text: null, size: 1}\nnote: null\nagain: '${note}'\nsystem_type: texts\n"
+        "system: {mask: '${mask}', note: '${again}'}\n"
+    )
+    reader = {"mask.text": "mask.text", "note": "note"}.get(key, key.removeprefix("system."))
+    assert OmegaConf.select(load_config(path, cli_args=[f"{key}={text}"]).system, reader) == text
+
+
+def test_what_no_dataclass_declares_is_what_yaml_says_but_for_comments(write):
+    given = ["data.a=#1 ball", "data.b=5 #1", "data.c=[1, '#2']", "data.d='#3'", "data.e={a: '#4'}", "data.f=1e-3"]
+    assert load_config(write(main="seed: 1\n"), cli_args=given).data == {
+        "a": "#1 ball", "b": "5 #1", "c": [1, "#2"], "d": "#3", "e": {"a": "#4"}, "f": 1e-3,
+    }  # fmt: skip
 
 
 def test_texts_of_the_experiment_stay_texts(write):

@@ -98,7 +98,7 @@ def load_config(*yamls: str | Path, cli_args: Iterable[str] = (), from_string: b
     trees = [OmegaConf.create(str(text)) if from_string else read_file(text) for text in yamls]
     tree = merge(*trees)
     check_words(tree, fields)
-    tree = merge(apply_overrides(tree, cli_args, fields), kwargs)
+    tree = merge(apply_overrides(tree, cli_args, ExperimentConfig), kwargs)
     resolved = _resolve(tree)
     return merge_structured(ExperimentConfig, {key: resolved[key] for key in resolved if key in fields})
 
