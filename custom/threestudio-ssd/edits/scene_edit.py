@@ -14,12 +14,14 @@ from ..diffusion import PromptEmbeds
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
+from ..gaussians.model import FIELD_NAMES
 from ..guidance import EditGuidance
 from ..masks import MaskConfig, Selection, check_mask, find_selection
+from .edit import values_of
 from .editable_gaussians import EditableGaussians
 from .gaussian_edit import Anchors, GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit
 from .growth import Growth, GrowthConfig, check_growth
-from .keys import DistillationConfig, check_num_steps, load_guidance
+from .keys import DistillationConfig, check_not_negative, check_num_steps, load_guidance
 from .objectives import Distillation
 
 SCENE_EXTENT = 1.1
@@ -85,10 +87,14 @@ class SceneEdit(SceneJob):
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
         check_num_steps(cfg, SceneEditConfig)
+        check_not_negative("system", cfg, SceneEditConfig, ("lambda_detail",))
+        check_not_negative("system.learning_rates", cfg.learning_rates, LearningRates)
+        check_not_negative("system.lambda_anchor", cfg.lambda_anchor, Anchors)
         check_mask(cfg.mask)
         check_growth(cfg.growth)
         self.source = load_scene(cfg.scene)
-        if not any(t.numel() and cfg.learning_rates[name] != 0 for name, t in self.source.parameters().items()):
+        rates = {name: values_of(cfg.learning_rates[name]) for name in FIELD_NAMES}
+        if not any(values.numel() and any(rates[name]) for name, values in self.source.parameters().items()):
             what = "all of system.learning_rates are 0"
             raise ConfigError(what=what, expected="one above 0", fix="set system.learning_rates.sh0=0.0125")
         self.prompts, self.guidance, self.embeddings = load_guidance(cfg)
