@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,7 @@ def run_experiment(cfg: DictConfig, stages: list[str], wants_gpu: bool = False) 
         check_same_run(cfg, Path(checkpoint).parent.parent)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     run_dir = Path(cfg.trial_dir)
+    check_writable(run_dir)
     interrupt = GracefulInterrupt(run_dir / "ckpts" / "last.ckpt")
     interrupt.install()
     was_there = run_dir.exists()
@@ -259,6 +261,27 @@ def _choose_device(cfg: DictConfig, wants_gpu: bool) -> None:
 
 def _set_run_folder(cfg: DictConfig, run_dir: Path) -> None:
     cfg.trial_dir, cfg.trial_name, cfg.exp_dir = str(run_dir), run_dir.name, str(run_dir.parent)
+
+
+def check_writable(run_dir: Path) -> None:
+    """Find that the run folder cannot be made or written before any work; it is made only when something is written.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    made: list[Path] = []
+    try:
+        made = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
+        run_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=run_dir).close()
+    except OSError as cause:
+        what = f"the run folder {run_dir} cannot be written ({cause.strerror})"
+        fix = "set exp_root_dir to a folder of yours"
+        raise ConfigError(what=what, expected="a folder that can be made and written", fix=fix) from cause
+    finally:
+        for folder in made:
+            if folder.is_dir():
+                folder.rmdir()
 
 
 def _remove_run_folder(run_dir: Path) -> None:

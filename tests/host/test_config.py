@@ -151,8 +151,8 @@ def test_what_no_dataclass_declares_is_what_yaml_says_but_for_comments(write):
 
 
 def test_texts_of_the_experiment_stay_texts(write):
-    cfg = load_config(write(main="tag: '${name}'\n"), cli_args=["tag=007", "name=", "description=a: b"])
-    assert (cfg.tag, cfg.name, cfg.description) == ("007", "", "a: b")
+    cfg = load_config(write(main="tag: '${name}'\n"), cli_args=["tag=007", "name=1e3", "description=a: b"])
+    assert (cfg.tag, cfg.name, cfg.description) == ("007", "1e3", "a: b")
 
 
 def test_a_word_nothing_refers_to_is_a_misspelt_key(write):
@@ -264,8 +264,33 @@ def test_where_a_run_is_written(write):
     assert cfg.trial_dir == "out/edits/a_b_.._c"
     cfg = load_config(path, cli_args=["use_timestamp=true"])
     assert cfg.trial_dir.startswith("out/edits/a_b_.._c@20")
-    with pytest.raises(ConfigError, match="tag is empty and use_timestamp is false"):
-        load_config(path, cli_args=["tag="])
+    for given, what in [
+        ("tag=", "tag is empty and use_timestamp is false"), ("tag=..", r"tag is \.\. and use_timestamp is false"),
+        ("name=", "name is ''"), ("name=..", r"name is '\.\.'"),
+    ]:  # fmt: skip
+        with pytest.raises(ConfigError, match=what):
+            load_config(path, cli_args=[given])
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "fix"),
+    [
+        ("steps=0", "steps is 0", "set steps=20"),
+        ("steps=-1", "steps is -1", "set steps=20"),
+        ("steps=-3", "steps is -3", "set steps=20"),
+        ("trainer.max_steps=0", "trainer.max_steps is 0", "set trainer.max_steps=20"),
+    ],
+)
+def test_a_run_of_no_steps_is_refused_by_the_key_that_says_so(write, given, what, fix):
+    """Before a rate is divided by it, or a schedule ends where it begins."""
+    path = write(
+        main="steps: 20\nlength: '${steps}'\ndata: {rate: ['${div:1,${steps}}', 0, '${steps}']}\n"
+        "trainer: {max_steps: '${length}'}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, cli_args=[given])
+    assert (caught.value.what, caught.value.expected, caught.value.fix) == (what, "at least 1", fix)
+    assert load_config(path, cli_args=["trainer.max_steps=-1"]).trainer.max_steps == -1
     assert file_name("../" * 3) == "_.._.._"
     assert len(file_name("x" * 999)) == 120
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from threestudio.errors import ConfigError, first_line
-from threestudio.utils.config_files import apply_overrides, check_words, read_file
+from threestudio.utils.config_files import apply_overrides, check_steps, check_words, read_file, steps_of
 from threestudio.utils.config_strict import field_hints, merge, merge_structured, path_of
 from threestudio.utils.resolvers import C_max, register_resolvers  # noqa: F401  # upstream has C_max here
 
@@ -63,8 +63,11 @@ class ExperimentConfig:
     """Keyword arguments of Lightning's ``ModelCheckpoint``."""
 
     def __post_init__(self) -> None:
-        if not self.tag and not self.use_timestamp and not self.timestamp:
-            what = "tag is empty and use_timestamp is false"
+        if not file_name(self.name):
+            expected = "a name for the folder of runs, with a letter or digit"
+            raise ConfigError(what=f"name is {self.name!r}", expected=expected, fix="set name=...")
+        if not file_name(self.tag) and not self.use_timestamp and not self.timestamp:
+            what = f"tag is {self.tag or 'empty'} and use_timestamp is false"
             raise ConfigError(what=what, expected="a name for the run folder", fix="set tag=..., or use_timestamp=true")
         if self.timestamp is None:
             self.timestamp = datetime.now().strftime("@%Y%m%d-%H%M%S") if self.use_timestamp else ""
@@ -98,7 +101,9 @@ def load_config(*yamls: str | Path, cli_args: Iterable[str] = (), from_string: b
     trees = [OmegaConf.create(str(text)) if from_string else read_file(text) for text in yamls]
     tree = merge(*trees)
     check_words(tree, fields)
+    usual_steps = steps_of(tree)
     tree = merge(apply_overrides(tree, cli_args, ExperimentConfig), kwargs)
+    check_steps(tree, usual_steps)
     resolved = _resolve(tree)
     return merge_structured(ExperimentConfig, {key: resolved[key] for key in resolved if key in fields})
 

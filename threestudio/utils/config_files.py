@@ -24,6 +24,7 @@ _REFERENCE = re.compile(r"\$\{\s*([A-Za-z_][\w.\[\]]*)\s*(?=[}])")
 _COMMENT = re.compile(r"(?:^|\s)#")
 _CLOSED = ("[", "{", "'", '"')
 """What opens a value of YAML that ends only where its writer says, and may hold a ``#``."""
+MAX_STEPS = "trainer.max_steps"
 NULLS = ("null", "Null", "NULL", "~")
 _KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+|\[\d+\])*")
 
@@ -156,9 +157,44 @@ def _readers(tree: DictConfig, key: str) -> Iterator[str]:
     yield key
     unresolved: Any = OmegaConf.to_container(tree, resolve=False)
     for path, value in leaves(unresolved).items():
-        match = _REFERENCE.match(value) if isinstance(value, str) else None
-        if match is not None and match.end() == len(value) - 1 and is_below(key, frozenset({match.group(1)})):
-            yield from _readers(tree, path + key.removeprefix(match.group(1)))
+        referred = _referred(value)
+        if referred is not None and is_below(key, frozenset({referred})):
+            yield from _readers(tree, path + key.removeprefix(referred))
+
+
+def _referred(value: object) -> str | None:
+    """The key that a value is no more than a reference to."""
+    match = _REFERENCE.match(value) if isinstance(value, str) else None
+    return match.group(1) if match is not None and match.end() == len(match.string) - 1 else None
+
+
+def check_steps(tree: DictConfig, usual: int | None) -> None:
+    """Refuse a run of no steps by the key that says so, before anything is computed from it.
+
+    Args:
+        tree: The keys, unresolved. Lightning's -1, no end, may stand in ``trainer.max_steps`` itself.
+        usual: Steps that the files say, for the message.
+
+    Raises:
+        ConfigError: If ``trainer.max_steps``, or the word it refers to, is below 1.
+    """
+    key, value = _steps(tree)
+    if value is not None and value < 1 and (key, value) != (MAX_STEPS, -1):
+        raise wrong_value(key, value, "at least 1", f"set {key}={usual if usual is not None and usual > 0 else 1}")
+
+
+def steps_of(tree: DictConfig) -> int | None:
+    """How many steps the unresolved keys say, if they say a number."""
+    return _steps(tree)[1]
+
+
+def _steps(tree: DictConfig) -> tuple[str, int | None]:
+    unresolved: Any = OmegaConf.to_container(tree, resolve=False)
+    values, key = leaves(unresolved), MAX_STEPS
+    while (referred := _referred(values.get(key))) is not None:
+        values, key = {name: value for name, value in values.items() if name != key}, referred
+    value = values.get(key)
+    return key, value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def check_words(tree: DictConfig, fields: Iterable[str]) -> None:
