@@ -350,6 +350,16 @@ def test_paths_are_those_of_the_whole_config():
         parse_structured(Module, system.inner.deep)
 
 
+def test_an_item_of_a_list_is_named_by_its_place_in_brackets():
+    cfg = OmegaConf.create({"mask": {"any_of": [{"weight": 1}, {"inner": [{"kind": "sqare"}]}]}})
+    with pytest.raises(ConfigError) as caught:
+        parse_structured(Score, cfg.mask.any_of[1].inner[0])
+    assert caught.value.what == "mask.any_of[1].inner[0].kind is 'sqare'"
+    with pytest.raises(ConfigError) as caught:
+        parse_structured(Score, cfg.mask.any_of[1])
+    assert caught.value.what == "unknown key mask.any_of[1].inner"
+
+
 def test_required_keys_and_own_checks():
     @dataclass
     class Strict:

@@ -48,7 +48,7 @@ def type_in_words(hint: object) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(type_in_words(arg) for arg in args)
     if origin in (list, tuple):
-        inner = {type_in_words(arg) for arg in args if arg is not Ellipsis}
+        inner = {type_in_words(arg) for arg in args if arg not in (Ellipsis, Any)}
         count = f" {len(args)}" if origin is tuple and Ellipsis not in args else ""
         return f"a list of{count} values, each {' or '.join(sorted(inner))}" if inner else "a list"
     if hint is dict or origin is dict or dataclasses.is_dataclass(hint):
@@ -110,8 +110,9 @@ def merge(*parts: object) -> DictConfig:
 
 def path_of(cfg: object) -> str:
     """Where a config node stands in the whole config; empty at the top and for plain mappings."""
-    if isinstance(cfg, DictConfig) and cfg._get_parent() is not None:
-        return cfg._get_full_key(None)
+    parent = cfg._get_parent() if isinstance(cfg, DictConfig) else None
+    if isinstance(cfg, DictConfig) and isinstance(parent, DictConfig | ListConfig):
+        return parent._get_full_key(cfg._key())
     return ""
 
 
