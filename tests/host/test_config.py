@@ -10,11 +10,13 @@ from threestudio import registry
 from threestudio.errors import ConfigError
 from threestudio.utils.config import (
     ExperimentConfig,
+    config_to_primitive,
     dump_config,
     file_name,
     load_config,
     parse_structured,
 )
+from threestudio.utils.config_tree import complete
 
 
 @pytest.fixture
@@ -141,6 +143,25 @@ def test_a_text_that_a_dataclass_declares_stays_a_text(write, monkeypatch, key, 
     )
     reader = {"mask.text": "mask.text", "note": "note"}.get(key, key.removeprefix("system."))
     assert OmegaConf.select(load_config(path, cli_args=[f"{key}={text}"]).system, reader) == text
+
+
+def test_an_escaped_reference_is_a_text_all_the_way(write, monkeypatch, tmp_path):
+    """Through references, resolvers, dataclasses with checks of their own, and a saved config."""
+    monkeypatch.setattr(registry, "__modules__", {"texts": Texts, "inner-texts": InnerTexts})
+    path = write(
+        main="prompt: a\ntag: '${rmspace:${prompt},_}'\nsystem_type: texts\ndata_type: texts\n"
+        "system: {note: '${prompt}', inner: {text: 'so: ${prompt}'}}\ndata: {inner: {text: 'a'}}\n"
+    )
+    cfg = complete(load_config(path, cli_args=["prompt=a \\${x}", "data.inner.text=\\${"]))
+    dump_config(tmp_path / "saved.yaml", cfg)
+    for each in (cfg, complete(load_config(tmp_path / "saved.yaml"))):
+        system = parse_structured(Texts.Config, each.system)
+        inner = parse_structured(MaskKeys, system.inner)
+        assert (each.tag, system.note, inner.text) == ("a_${x}", "a ${x}", "so: a ${x}")
+        assert (each.trial_name.partition("@")[0], each.data.inner.text) == ("a__x_", "${")
+        assert config_to_primitive(each)["system"]["note"] == "a ${x}"
+    with pytest.raises(ConfigError, match=r"Interpolation key 'x' not found.*written with \\\$\{"):
+        load_config(path, cli_args=["prompt=a ${x}"])
 
 
 def test_what_no_dataclass_declares_is_what_yaml_says_but_for_comments(write):

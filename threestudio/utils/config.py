@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from threestudio.errors import ConfigError, first_line
 from threestudio.utils.config_files import apply_overrides, check_steps, check_words, read_file, steps_of
-from threestudio.utils.config_strict import field_hints, merge, merge_structured, path_of
+from threestudio.utils.config_strict import field_hints, merge, merge_structured, path_of, resolved
 from threestudio.utils.resolvers import C_max, register_resolvers  # noqa: F401  # upstream has C_max here
 
 register_resolvers()
@@ -104,18 +104,18 @@ def load_config(*yamls: str | Path, cli_args: Iterable[str] = (), from_string: b
     usual_steps = steps_of(tree)
     tree = merge(apply_overrides(tree, cli_args, ExperimentConfig), kwargs)
     check_steps(tree, usual_steps)
-    resolved = _resolve(tree)
-    return merge_structured(ExperimentConfig, {key: resolved[key] for key in resolved if key in fields})
+    keys = _resolve(tree)
+    return merge_structured(ExperimentConfig, {key: keys[key] for key in keys if key in fields})
 
 
-def _resolve(tree: DictConfig) -> DictConfig:
+def _resolve(tree: DictConfig) -> dict[str, Any]:
     try:
-        OmegaConf.resolve(tree)
+        return resolved(tree)
     except OmegaConfBaseException as cause:
         what = f"{cause.full_key or 'the config'} cannot be resolved: {first_line(cause)}"
-        expected, fix = "references to keys that exist, and resolvers that fit their values", "check the ${...} there"
+        expected = "references to keys that exist, and resolvers that fit their values"
+        fix = "check the ${...} there; a text that holds ${ itself is written with \\${"
         raise ConfigError(what=what, expected=expected, fix=fix) from cause
-    return tree
 
 
 def config_to_primitive(config: Any, resolve: bool = True) -> Any:
