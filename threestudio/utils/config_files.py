@@ -26,7 +26,7 @@ _CLOSED = ("[", "{", "'", '"')
 """What opens a value of YAML that ends only where its writer says, and may hold a ``#``."""
 MAX_STEPS = "trainer.max_steps"
 NULLS = ("null", "Null", "NULL", "~")
-_KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+|\[\d+\])*")
+KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+|\[\d+\])*")
 
 
 def read_file(path: str | Path, stack: tuple[Path, ...] = ()) -> DictConfig:
@@ -81,7 +81,7 @@ def parse_override(text: str) -> tuple[str, str]:
         ConfigError: If it is not of that form.
     """
     key, equals, value = text.partition("=")
-    if not equals or not _KEY.fullmatch(key):
+    if not equals or not KEY.fullmatch(key):
         raise ConfigError(what=f"{text!r} is not an override", expected="key=value", fix="write it as key=value")
     return key, value
 
