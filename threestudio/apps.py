@@ -61,14 +61,16 @@ def app_help(name: str) -> str:
     """
     app = find_app(name)
     config_class = getattr(app, "Config", None)
-    words = " ".join(f"[{key.upper()}]" for key in getattr(app, "positional", ()))
+    positional = getattr(app, "positional", ())
+    words = " ".join(f"[{key.upper()}]" for key in positional)
     config = "--config X " if needs_config(app) else ""
     usage = f"usage: launch.py --run {name} {config}{words}{' ' if words else ''}[key=value ...]"
     about = inspect.cleandoc(app.__doc__ or "")
     rows = [] if config_class is None else [_row(*key) for key in describe_keys(config_class)]
     prefix = "\nWith --config, each key is written with run. before it." if rows else ""
     keys = "\n".join(["keys:", *rows]) + prefix if rows else "It takes no keys."
-    return "\n\n".join(filter(None, [usage, about, keys]))
+    order = f"Values without key= are, in this order: {', '.join(positional)}." if positional else ""
+    return "\n\n".join(filter(None, [usage, about, order, keys]))
 
 
 def describe_keys(config_class: type, path: str = "") -> Iterator[tuple[str, str, str, str]]:
