@@ -61,14 +61,16 @@ def app_help(name: str) -> str:
     """
     app = find_app(name)
     config_class = getattr(app, "Config", None)
-    words = " ".join(f"[{key.upper()}]" for key in getattr(app, "positional", ()))
+    positional = getattr(app, "positional", ())
+    words = " ".join(f"[{key.upper()}]" for key in positional)
     config = "--config X " if needs_config(app) else ""
     usage = f"usage: launch.py --run {name} {config}{words}{' ' if words else ''}[key=value ...]"
     about = inspect.cleandoc(app.__doc__ or "")
     rows = [] if config_class is None else [_row(*key) for key in describe_keys(config_class)]
     prefix = "\nWith --config, each key is written with run. before it." if rows else ""
     keys = "\n".join(["keys:", *rows]) + prefix if rows else "It takes no keys."
-    return "\n\n".join(filter(None, [usage, about, keys]))
+    order = f"Values without key= are, in this order: {', '.join(positional)}." if positional else ""
+    return "\n\n".join(filter(None, [usage, about, order, keys]))
 
 
 def describe_keys(config_class: type, path: str = "") -> Iterator[tuple[str, str, str, str]]:
@@ -118,14 +120,17 @@ def start(name: str, cfg: "DictConfig | None", options: Sequence[str] = ()) -> i
     from omegaconf import OmegaConf
 
     from threestudio.utils.config_files import parse_override, parse_value
+    from threestudio.utils.config_tree import takes_text
 
     app = find_app(name)
+    config_class = getattr(app, "Config", None)
     keys = OmegaConf.create({})
     positional = iter(getattr(app, "positional", ()))
     for text in options:
         word = None if "=" in text else next(positional, None)
         key, value = parse_override(text) if word is None else (word, text)
-        OmegaConf.update(keys, key, parse_value(value))
+        is_text = config_class is not None and takes_text(config_class, keys, key)
+        OmegaConf.update(keys, key, parse_value(value, is_text))
     if inspect.isclass(app):
         build: Any = app
         return int(build(keys)(cfg) or 0)

@@ -5,12 +5,13 @@ that says with ``register_places`` where its names live is imported piece by pie
 """
 
 import difflib
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from threestudio.errors import ConfigError
+from threestudio.errors import ConfigError, PluginError
 
 T = TypeVar("T")
 
@@ -56,7 +57,8 @@ def register(name: str) -> Callable[[T], T]:
     """Make a class or function known under ``name``; use as a decorator.
 
     Raises:
-        ValueError: If another object holds the name. The same definition, imported again, replaces itself.
+        PluginError: If another object holds the name; names the files of both. The same definition, imported again,
+            replaces itself.
     """
 
     def decorator(obj: T) -> T:
@@ -77,7 +79,7 @@ def register_places(package: str, places: Mapping[str, str | tuple[str, str]]) -
             ``@register(name)``.
 
     Raises:
-        ValueError: If another object holds one of the names.
+        PluginError: If another object holds one of the names; names the files of both.
     """
     for name, places_of_name in places.items():
         target, config = (places_of_name, None) if isinstance(places_of_name, str) else places_of_name
@@ -141,10 +143,21 @@ def _find_one(name: str) -> Any:
 
 
 def _check_free(name: str, obj: object) -> None:
-    """Raise ``ValueError`` if something else holds the name."""
+    """Refuse a name that something else holds; which of the two is too many depends on what was loaded first."""
     held = __modules__.get(name, obj)
     if _origin(held) != _origin(obj):
-        raise ValueError(f"{name!r} is registered twice: by {_origin(held)} and by {_origin(obj)}")
+        raise PluginError(
+            what=f"{name!r} is registered twice: by {_origin(held)}{_file(held)} and by {_origin(obj)}{_file(obj)}",
+            expected="one object for each name",
+            fix="choose another name in the file of yours",
+        )
+
+
+def _file(obj: object) -> str:
+    """The file that registers an object, in brackets, where it is known."""
+    module = obj.package if isinstance(obj, Place) else getattr(obj, "__module__", "")
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return f" ({file})" if file else ""
 
 
 def _origin(obj: object) -> str:

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +28,12 @@ from threestudio.utils.callbacks import (
     RngState,
 )
 from threestudio.utils.config import file_name
+from threestudio.utils.config_compare import CANNOT_CHANGE_RESULTS, difference, settings
+from threestudio.utils.config_files import read_file
 from threestudio.utils.misc import force_device, load_checkpoint
 
+CONFIG_OF_RUN = Path("configs", "parsed.yaml")
+"""Where a run folder keeps its config."""
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
     "devices": 1,
@@ -44,6 +49,8 @@ AFTER_TRAINING = {
     "export": ("predict", "predict_step", "predict_dataloader"),
 }
 """Stage -> Lightning's name for it, and what a system and its data need for it."""
+MAY_CHANGE_ON_RESUME = frozenset({"trainer.max_steps", "trainer.accelerator", "trainer.devices"})
+"""How far a run goes, and on what; beside the keys that cannot change a result."""
 CHECKPOINT_DEFAULTS = {"save_last": True, "save_top_k": 0, "every_n_train_steps": 100, "save_on_train_epoch_end": False}
 
 
@@ -65,8 +72,10 @@ def run_experiment(cfg: DictConfig, stages: list[str], wants_gpu: bool = False) 
     checkpoint = resolve_resume(cfg, is_training="train" in stages)
     if checkpoint is not None:
         load_checkpoint(checkpoint)
+        check_same_run(cfg, Path(checkpoint).parent.parent)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     run_dir = Path(cfg.trial_dir)
+    check_writable(run_dir)
     interrupt = GracefulInterrupt(run_dir / "ckpts" / "last.ckpt")
     interrupt.install()
     was_there = run_dir.exists()
@@ -111,7 +120,7 @@ def build_trainer(cfg: DictConfig, interrupt: GracefulInterrupt, is_training: bo
     if is_training:
         checkpoint = {**CHECKPOINT_DEFAULTS, **plain_keys(cfg.checkpoint)}
         callbacks += [
-            ConfigSnapshotCallback(cfg, run_dir / "configs" / "parsed.yaml"),
+            ConfigSnapshotCallback(cfg, run_dir / CONFIG_OF_RUN),
             ModelCheckpoint(dirpath=str(run_dir / "ckpts"), enable_version_counter=False, **checkpoint),
             LastCheckpoint(run_dir / "ckpts" / "last.ckpt"),
             interrupt,
@@ -152,6 +161,26 @@ def resolve_resume(cfg: DictConfig, is_training: bool) -> str | None:
         return None
     expected, fix = "a run that was trained before", "train first, or name a checkpoint with --resume PATH"
     raise CheckpointError(what=f"there is no checkpoint in {cfg.trial_dir}", expected=expected, fix=fix)
+
+
+def check_same_run(cfg: DictConfig, run_dir: Path) -> None:
+    """Refuse to go on from a run whose config gives another result; a folder without its config cannot be asked.
+
+    Args:
+        cfg: A completed ``ExperimentConfig``.
+        run_dir: The run's folder.
+
+    Raises:
+        CheckpointError: For the first key that differs, or that only one side has.
+    """
+    saved = run_dir / CONFIG_OF_RUN
+    if not saved.is_file():
+        return
+    without = CANNOT_CHANGE_RESULTS | MAY_CHANGE_ON_RESUME | registry.find(cfg.system_type).cannot_change_results
+    changed = difference(settings(read_file(saved), without), settings(cfg, without))
+    if changed is not None:
+        fix = "resume without that change, or set another tag and start anew, without --resume"
+        raise CheckpointError(what=f"{run_dir} was made {changed}", expected="the config of that run", fix=fix)
 
 
 def _go_through(
@@ -232,6 +261,27 @@ def _choose_device(cfg: DictConfig, wants_gpu: bool) -> None:
 
 def _set_run_folder(cfg: DictConfig, run_dir: Path) -> None:
     cfg.trial_dir, cfg.trial_name, cfg.exp_dir = str(run_dir), run_dir.name, str(run_dir.parent)
+
+
+def check_writable(run_dir: Path) -> None:
+    """Find that the run folder cannot be made or written before any work; it is made only when something is written.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    made: list[Path] = []
+    try:
+        made = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
+        run_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=run_dir).close()
+    except OSError as cause:
+        what = f"the run folder {run_dir} cannot be written ({cause.strerror})"
+        fix = "set exp_root_dir to a folder of yours"
+        raise ConfigError(what=what, expected="a folder that can be made and written", fix=fix) from cause
+    finally:
+        for folder in made:
+            if folder.is_dir():
+                folder.rmdir()
 
 
 def _remove_run_folder(run_dir: Path) -> None:

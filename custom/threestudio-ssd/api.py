@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
@@ -18,9 +19,11 @@ from torch import Tensor
 from threestudio.errors import CheckpointError
 from threestudio.plugins import REPOSITORY
 from threestudio.utils.config import ExperimentConfig, load_config
-from threestudio.utils.config_files import read_file
+from threestudio.utils.config_files import KEY, read_file
+from threestudio.utils.config_strict import literal
 from threestudio.utils.config_tree import complete
 
+from .arguments import checked, config_value, count_of, path_of, shown_value, text_of
 from .data.image import load_image
 from .data.scene_views import ViewPlan
 from .edits.edit import CHECK_EVERY, Edit, Facts
@@ -93,8 +96,14 @@ class Run:
             on_step: Called after each one; when it returns False the run stops there and may go on later.
 
         Raises:
+            ConfigError: If an argument is of another type, or below 0.
             NotFiniteError: If the parameters are no longer finite.
         """
+        if num_steps is not None:
+            num_steps = count_of("num_steps", num_steps, 0, self.num_steps)
+        if on_step is not None and not callable(on_step):
+            expected, fix = "a function of a Progress", "write on_step=lambda progress: print(progress.step)"
+            raise ConfigError(what=f"on_step is {shown_value(on_step)}", expected=expected, fix=fix)
         last = self.num_steps if num_steps is None else min(self.num_steps, self._step + num_steps)
         if not self._is_prepared:
             self._edit.prepare()
@@ -109,7 +118,8 @@ class Run:
                 self._check_finite()
             if on_step is not None:
                 left = self._seconds / self._steps_here * (self.num_steps - self._step)
-                if on_step(Progress(self._step, self.num_steps, self._seconds, left, facts)) is False:
+                answer = on_step(Progress(self._step, self.num_steps, self._seconds, left, facts))
+                if isinstance(answer, bool | np.bool_) and not answer:
                     return
 
     def _check_finite(self) -> None:
@@ -175,7 +185,11 @@ class SceneRun(Run):
         Args:
             count: How many, at most as many as ``data.num_test_views``.
             before: The scene before the edit instead.
+
+        Raises:
+            ConfigError: If ``count`` is no whole number from 1.
         """
+        count = count_of("count", count, 1, 4)
         gaussians = self._job.scene_before() if before else self._job.editable.scene()
         cameras = self._job.views.test[slice(0, count)]
         return torch.stack([image.cpu() for image in render_each(gaussians, cameras, self._job.background)])
@@ -185,8 +199,9 @@ class SceneRun(Run):
 
         Raises:
             NotFiniteError: If the parameters are not finite; nothing is written then.
-            SceneFormatError: If the format cannot be written.
+            InputError: If the path or the format cannot be written.
         """
+        path = path_of("path", path, 'write save("edited.ply")')
         self._check_finite()
         save_gaussians(self.result(), path)
 
@@ -207,7 +222,9 @@ class ImageRun(Run):
 
         Raises:
             NotFiniteError: If it is not finite; nothing is written then.
+            InputError: If the path or the format cannot be written.
         """
+        path = path_of("path", path, 'write save("edited.png")')
         self._check_finite()
         save_image(path, self.result())
 
@@ -243,15 +260,14 @@ def edit_scene(
         ConfigError: For a key or value that cannot be used.
         SceneFormatError: For a file that cannot be read.
     """
+    if mask is not None:
+        fix = 'write mask=ssd.Mask(box=[-1, -1, 0, 1, 1, 2]), or ssd.Mask(text="the ball")'
+        checked("mask", mask, (Mask,), "an ssd.Mask", fix)
     words = {
-        "scene": str(scene),
-        "cameras": "" if cameras is None else str(cameras),
-        "source_prompt": source,
-        "target_prompt": target,
-        "mask": asdict(mask or Mask()),
-        "model": str(model),
-        "steps": steps,
-        "seed": seed,
+        "scene": path_of("scene", scene, 'write scene="scene.ply"'),
+        "cameras": "" if cameras is None else path_of("cameras", cameras, "leave cameras out for an orbit"),
+        "mask": asdict(Mask()) | config_value("mask", mask or Mask()),
+        **_common_words(source, target, model, steps, seed),
     }
     experiment = _experiment(config, words, changes, "ssd-gs-system")
     plan = ViewPlan(experiment.data)
@@ -274,13 +290,9 @@ def edit_image(
 ) -> ImageRun:
     """The same for one image; ``mask`` is an image that is white where it may change."""
     words = {
-        "picture": str(picture),
-        "mask_picture": None if mask is None else str(mask),
-        "source_prompt": source,
-        "target_prompt": target,
-        "model": str(model),
-        "steps": steps,
-        "seed": seed,
+        "picture": path_of("picture", picture, 'write picture="in.png"'),
+        "mask_picture": None if mask is None else path_of("mask", mask, 'write mask="mask.png"'),
+        **_common_words(source, target, model, steps, seed),
     }
     experiment = _experiment(config, words, changes, "ssd-image-system")
     job = ImageEdit(experiment.system)
@@ -289,25 +301,41 @@ def edit_image(
     return ImageRun(job)
 
 
+def _common_words(source: str, target: str, model: str | Path, steps: int, seed: int) -> dict[str, Any]:
+    """The words that scenes and images share, as a config names them."""
+    return {
+        "source_prompt": text_of("source", source),
+        "target_prompt": text_of("target", target),
+        "model": path_of("model", model, 'write model="data/tiny-ldm"'),
+        "steps": count_of("steps", steps, 1, 200),
+        "seed": count_of("seed", seed, 0, 0),
+    }
+
+
 def _experiment(
     config: str | Path, words: dict[str, Any], changes: Mapping[str, Any] | None, system_type: str
 ) -> DictConfig:
     """The complete experiment that ``launch.py --config`` would run with these words."""
-    path = Path(config)
+    path = Path(path_of("config", config, f'write config="{SCENE_CONFIG}"'))
     if not path.exists() and (REPOSITORY / path).exists():
         path = REPOSITORY / path
     declared = {*read_file(path), *(field.name for field in fields(ExperimentConfig))}
-    tree = OmegaConf.create(words)
-    for key, value in (changes or {}).items():
+    tree = OmegaConf.create(literal(words))
+    expected, fix = "keys by their dotted names", 'write changes={"system.lambda_detail": 1}'
+    given: Mapping[str, Any] = checked("changes", {} if changes is None else changes, (Mapping,), expected, fix)
+    for key, value in given.items():
+        if not isinstance(key, str) or not KEY.fullmatch(key):
+            raise ConfigError(what=f"changes has the key {key!r}", expected=expected, fix=fix)
         if any(f"{key}.".startswith(top) for top in OF_LAUNCH):
             expected, fix = "a key of the data, the guidance or the edit", "leave it out, or run launch.py with it"
             raise ConfigError(what=f"{key} says nothing to the Python call", expected=expected, fix=fix)
-        OmegaConf.update(tree, key, value)
+        OmegaConf.update(tree, key, config_value(key, value))
     for key in tree:
         if key not in declared:
             expected, fix = f"some of {', '.join(sorted(declared))}", "check the key, or use another config"
             raise ConfigError(what=f"config {config} has no key {key}", expected=expected, fix=fix)
-    experiment = complete(load_config(path, **{str(key): value for key, value in tree.items()}))
+    unresolved: Any = OmegaConf.to_container(tree, resolve=False)
+    experiment = complete(load_config(path, **unresolved))
     if experiment.system_type != system_type:
         expected, fix = f"system_type: {system_type}", f"use {SCENE_CONFIG} for scenes, {IMAGE_CONFIG} for images"
         raise ConfigError(what=f"config {config} is of {experiment.system_type}", expected=expected, fix=fix)

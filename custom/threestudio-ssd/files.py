@@ -14,6 +14,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .errors import ConfigError
+
+WRITTEN_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+"""Suffixes of images that can be written."""
+
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
@@ -21,15 +26,32 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: The file; its folder is made if it is missing.
+
+    Raises:
+        ConfigError: If nothing can be written there.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    _check_place(path, beside)
     try:
         yield beside
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _check_place(path: Path, beside: Path) -> None:
+    """Make the folder, and find out whether a file can be written into it under that name."""
+    problem = "it is a folder" if path.is_dir() else None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.touch()
+        beside.unlink()
+    except OSError as cause:
+        problem = cause.strerror
+    if problem is not None:
+        expected, fix = "a file name in a folder that can be written", "choose another path"
+        raise ConfigError(what=f"{path} cannot be written ({problem})", expected=expected, fix=fix)
 
 
 @contextmanager
@@ -51,9 +73,17 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def write_image(path: str | Path, pixels: np.ndarray) -> None:
-    """Write pixels uint8 (h w) or (h w 3) in the format of the path's suffix, whole or not at all."""
+    """Write pixels uint8 (h w) or (h w 3) in the format of the path's suffix, whole or not at all.
+
+    Raises:
+        ConfigError: If the suffix is none that can be written, or nothing can be written there.
+    """
     from PIL import Image
 
+    suffix = Path(path).suffix
+    if suffix.lower() not in WRITTEN_IMAGES:
+        expected, fix = f"one of {', '.join(WRITTEN_IMAGES)}", "choose another suffix"
+        raise ConfigError(what=f"cannot write {path}: unknown suffix {suffix!r}", expected=expected, fix=fix)
     with whole_file(path) as beside:
         Image.fromarray(pixels).save(beside)
 

@@ -45,7 +45,9 @@ def calls(monkeypatch):
 def test_a_class_gets_its_options_and_the_experiment(calls):
     assert main(["--run", "viewer", "port=9", "title=b"]) == 0
     assert main(["--run", "viewer", "run.port=1"]) == 3
-    assert calls == [(9, "b", None), (1, "a", None)]
+    assert main(["--run", "viewer", "title=#007"]) == 0
+    assert main(["--run", "viewer", "title=007"]) == 0
+    assert calls == [(9, "b", None), (1, "a", None), (8080, "#007", None), (8080, "007", None)]
 
 
 def test_overrides_without_the_prefix_are_the_experiments():

@@ -6,14 +6,17 @@ from typing import Any, Literal
 import pytest
 from omegaconf import MISSING, OmegaConf
 
+from threestudio import registry
 from threestudio.errors import ConfigError
 from threestudio.utils.config import (
     ExperimentConfig,
+    config_to_primitive,
     dump_config,
     file_name,
     load_config,
     parse_structured,
 )
+from threestudio.utils.config_tree import complete
 
 
 @pytest.fixture
@@ -93,13 +96,84 @@ def test_words_are_referred_to_and_typed_by_what_the_file_declares(write):
 
 def test_a_text_stays_a_text_whatever_it_looks_like(write):
     path = write(main="prompt: a\ndata: {prompt: '${prompt}'}\n")
-    for text in ["1e3", "no", "null", "{a: 1}", "[1]", "a: b", "", "a = b", "'quoted'", "007"]:
+    for text in ["1e3", "no", "nullable", "#1", "a #1", "{a: 1}", "[1]", "a: b", "", "a = b", "'quoted'", "007"]:
         assert load_config(path, cli_args=[f"prompt={text}"]).data.prompt == text
 
 
+@pytest.mark.parametrize("declared", ["a", "null", "3", "[1]"])
+def test_null_is_nothing_whatever_the_file_declares(write, declared):
+    path = write(main=f"word: {declared}\ndata: {{of_word: '${{word}}', own: {declared}}}\n")
+    for text in ["null", "~"]:
+        data = load_config(path, cli_args=[f"data.own={text}", f"data.of_word={text}"]).data
+        assert (data.own, data.of_word) == (None, None)
+    if declared != "3":  # a number that something computes with
+        assert load_config(path, cli_args=["word=null"]).data.of_word is None
+
+
+@dataclass
+class MaskKeys:
+    text: str | None = None
+    size: int = 1
+
+
+class Texts:
+    @dataclass
+    class Config:
+        mask: MaskKeys = field(default_factory=MaskKeys)
+        note: str | None = None
+        inner_type: str = "inner-texts"
+        inner: dict = field(default_factory=dict)
+
+
+class InnerTexts:
+    Config = MaskKeys
+
+
+TEXTS = ["#1 ball", "a #1 ball", "007", "1e3", "yes", "[1]", "{a: 1}", "'quoted'", "a: b", "2024-01-01"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("key", ["mask.text", "system.mask.text", "system.note", "system.inner.text", "note"])
+def test_a_text_that_a_dataclass_declares_stays_a_text(write, monkeypatch, key, text):
+    """Also where the file says null or nothing of it, and by however many references it is read."""
+    monkeypatch.setattr(registry, "__modules__", {"texts": Texts, "inner-texts": InnerTexts})
+    path = write(
+        main="mask: {text: null, size: 1}\nnote: null\nagain: '${note}'\nsystem_type: texts\n"
+        "system: {mask: '${mask}', note: '${again}'}\n"
+    )
+    reader = {"mask.text": "mask.text", "note": "note"}.get(key, key.removeprefix("system."))
+    assert OmegaConf.select(load_config(path, cli_args=[f"{key}={text}"]).system, reader) == text
+
+
+def test_an_escaped_reference_is_a_text_all_the_way(write, monkeypatch, tmp_path):
+    """Through references, resolvers, dataclasses with checks of their own, and a saved config."""
+    monkeypatch.setattr(registry, "__modules__", {"texts": Texts, "inner-texts": InnerTexts})
+    path = write(
+        main="prompt: a\ntag: '${rmspace:${prompt},_}'\nsystem_type: texts\ndata_type: texts\n"
+        "system: {note: '${prompt}', inner: {text: 'so: ${prompt}'}}\ndata: {inner: {text: 'a'}}\n"
+    )
+    cfg = complete(load_config(path, cli_args=["prompt=a \\${x}", "data.inner.text=\\${"]))
+    dump_config(tmp_path / "saved.yaml", cfg)
+    for each in (cfg, complete(load_config(tmp_path / "saved.yaml"))):
+        system = parse_structured(Texts.Config, each.system)
+        inner = parse_structured(MaskKeys, system.inner)
+        assert (each.tag, system.note, inner.text) == ("a_${x}", "a ${x}", "so: a ${x}")
+        assert (each.trial_name.partition("@")[0], each.data.inner.text) == ("a__x_", "${")
+        assert config_to_primitive(each)["system"]["note"] == "a ${x}"
+    with pytest.raises(ConfigError, match=r"Interpolation key 'x' not found.*written with \\\$\{"):
+        load_config(path, cli_args=["prompt=a ${x}"])
+
+
+def test_what_no_dataclass_declares_is_what_yaml_says_but_for_comments(write):
+    given = ["data.a=#1 ball", "data.b=5 #1", "data.c=[1, '#2']", "data.d='#3'", "data.e={a: '#4'}", "data.f=1e-3"]
+    assert load_config(write(main="seed: 1\n"), cli_args=given).data == {
+        "a": "#1 ball", "b": "5 #1", "c": [1, "#2"], "d": "#3", "e": {"a": "#4"}, "f": 1e-3,
+    }  # fmt: skip
+
+
 def test_texts_of_the_experiment_stay_texts(write):
-    cfg = load_config(write(main="tag: '${name}'\n"), cli_args=["tag=007", "name=", "description=a: b"])
-    assert (cfg.tag, cfg.name, cfg.description) == ("007", "", "a: b")
+    cfg = load_config(write(main="tag: '${name}'\n"), cli_args=["tag=007", "name=1e3", "description=a: b"])
+    assert (cfg.tag, cfg.name, cfg.description) == ("007", "1e3", "a: b")
 
 
 def test_a_word_nothing_refers_to_is_a_misspelt_key(write):
@@ -211,8 +285,33 @@ def test_where_a_run_is_written(write):
     assert cfg.trial_dir == "out/edits/a_b_.._c"
     cfg = load_config(path, cli_args=["use_timestamp=true"])
     assert cfg.trial_dir.startswith("out/edits/a_b_.._c@20")
-    with pytest.raises(ConfigError, match="tag is empty and use_timestamp is false"):
-        load_config(path, cli_args=["tag="])
+    for given, what in [
+        ("tag=", "tag is empty and use_timestamp is false"), ("tag=..", r"tag is \.\. and use_timestamp is false"),
+        ("name=", "name is ''"), ("name=..", r"name is '\.\.'"),
+    ]:  # fmt: skip
+        with pytest.raises(ConfigError, match=what):
+            load_config(path, cli_args=[given])
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "fix"),
+    [
+        ("steps=0", "steps is 0", "set steps=20"),
+        ("steps=-1", "steps is -1", "set steps=20"),
+        ("steps=-3", "steps is -3", "set steps=20"),
+        ("trainer.max_steps=0", "trainer.max_steps is 0", "set trainer.max_steps=20"),
+    ],
+)
+def test_a_run_of_no_steps_is_refused_by_the_key_that_says_so(write, given, what, fix):
+    """Before a rate is divided by it, or a schedule ends where it begins."""
+    path = write(
+        main="steps: 20\nlength: '${steps}'\ndata: {rate: ['${div:1,${steps}}', 0, '${steps}']}\n"
+        "trainer: {max_steps: '${length}'}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, cli_args=[given])
+    assert (caught.value.what, caught.value.expected, caught.value.fix) == (what, "at least 1", fix)
+    assert load_config(path, cli_args=["trainer.max_steps=-1"]).trainer.max_steps == -1
     assert file_name("../" * 3) == "_.._.._"
     assert len(file_name("x" * 999)) == 120
 
@@ -270,6 +369,16 @@ def test_paths_are_those_of_the_whole_config():
     system = parse_structured(Module, whole.system)
     with pytest.raises(ConfigError, match=r"unknown key system\.inner\.deep\.stps"):
         parse_structured(Module, system.inner.deep)
+
+
+def test_an_item_of_a_list_is_named_by_its_place_in_brackets():
+    cfg = OmegaConf.create({"mask": {"any_of": [{"weight": 1}, {"inner": [{"kind": "sqare"}]}]}})
+    with pytest.raises(ConfigError) as caught:
+        parse_structured(Score, cfg.mask.any_of[1].inner[0])
+    assert caught.value.what == "mask.any_of[1].inner[0].kind is 'sqare'"
+    with pytest.raises(ConfigError) as caught:
+        parse_structured(Score, cfg.mask.any_of[1])
+    assert caught.value.what == "unknown key mask.any_of[1].inner"
 
 
 def test_required_keys_and_own_checks():

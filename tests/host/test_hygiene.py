@@ -21,6 +21,7 @@ SPACE = GROUND | {"gaussians", "cameras", "rasterizers"}
 VIEWS = SPACE | {"rendering", "metrics", "masks"}
 EDITS = VIEWS | {"scores", "diffusion", "guidance", "data"}
 MAY_IMPORT = {
+    "arguments": {"errors"},
     "early": {"errors"},
     "errors": set(),
     "files": {"errors"},
@@ -42,7 +43,7 @@ MAY_IMPORT = {
     "edits": EDITS,
     "report": EDITS,
     "systems": EDITS | {"edits", "report"},
-    "api": EDITS | {"edits"},
+    "api": EDITS | {"arguments", "edits"},
     "training": SPACE | {"rendering", "toyworld", "diffusion", "metrics"},
     "benchmarks": EDITS | {"toyworld", "edits", "report", "systems"},
 }

@@ -184,8 +184,32 @@ def test_verbose_adds_the_traceback(launch):
     assert err.splitlines()[-1] == "error: steps is 'x'; expected a whole number; set steps=12, for example"
 
 
+@pytest.mark.parametrize(
+    ("given", "changed"),
+    [
+        (["seed=4"], "with seed 3, and now it is 4"),
+        (["target_prompt=a blue cube", "tag=a red cube"], 'with system.guidance.prompt "a red cube", and now it is '),
+        (["steps=9"], "with system.guidance.noise [0, 0.5, 0.1, 12], and now it is [0, 0.5, 0.1, 9]"),
+        (["trainer.gradient_clip_val=1"], "without trainer.gradient_clip_val, and now it is 1"),
+    ],
+)
+@pytest.mark.parametrize("how", [["--resume", "auto"], ["--export"], ["--resume", str(RUN / "ckpts" / "last.ckpt")]])
+def test_a_run_is_resumed_with_its_own_config(launch, how, given, changed):
+    """Anything else would put another run's words and figures beside this one's result."""
+    launch()
+    before = {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()}
+    code, _, err = launch(*how, *given)
+    assert code == 2
+    assert err.startswith(f"error: {RUN} was made {changed}")
+    assert err.endswith("; expected the config of that run; resume without that change, or set another tag and start "
+                        "anew, without --resume\n")  # fmt: skip
+    assert {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()} == before
+    assert launch(*how, "trainer.log_every_n_steps=2", "system.exit_code=3", "description=again")[0] == 3
+
+
 def test_a_checkpoint_of_another_config(launch):
     launch("steps=2")
+    (RUN / "configs" / "parsed.yaml").unlink()
     code, _, err = launch("--resume", str(RUN / "ckpts" / "last.ckpt"), "mask.size=9", "exp_root_dir=other")
     assert code == 2
     assert err.startswith(f"error: {RUN / 'ckpts' / 'last.ckpt'} does not fit this config: size mismatch for values")

@@ -162,6 +162,27 @@ def test_what_a_broken_plugin_registered_is_taken_back(tmp_path):
     assert "plug_half.Half" not in registry.EARLY_CHECKS
 
 
+TAKEN = "import threestudio\n\n\n@threestudio.register('ssd-gs-system')\nclass Mine:\n    pass\n"
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_name_that_is_taken_is_said_with_both_files_whatever_was_loaded_first(tmp_path, monkeypatch, is_first):
+    write_plugin(tmp_path, "plug-taken", {"__init__.py": TAKEN})
+    places = {name: place for name, place in registry.__modules__.items() if name != "ssd-gs-system"}
+    if is_first:
+        monkeypatch.setattr(registry, "__modules__", places)
+        load_plugins(tmp_path)
+    with pytest.raises(PluginError) as caught:
+        if is_first:
+            registry.register_places("threestudio_ssd", {"ssd-gs-system": "systems.scene_edit:SceneEditSystem"})
+        else:
+            load_plugins(tmp_path)
+    assert caught.value.what.startswith("'ssd-gs-system' is registered twice: by ")
+    assert f"by plug_taken.Mine ({tmp_path / 'plug-taken' / '__init__.py'})" in caught.value.what
+    assert "threestudio-ssd" in caught.value.what
+    assert caught.value.fix == "choose another name in the file of yours"
+
+
 def test_an_error_meant_for_the_user_stays_itself(tmp_path):
     text = (
         "from threestudio.errors import MissingPackageError\n"

@@ -63,6 +63,7 @@ def test_help_of_an_app_lists_its_keys():
     _, code, _, out, _ = launch("--run", "convert", "--help")
     assert code == 0
     assert out.startswith("usage: launch.py --run convert [SRC] [DST]")
+    assert "\nValues without key= are, in this order: src, dst.\n" in out
     for name in field_hints(config_class_of(threestudio.find("app-convert"))):
         assert f"\n  {name}  (" in out
     assert "true or false; False)" in out

@@ -73,6 +73,12 @@ MESSAGES = {
         "one of its keys: text, picture, box, sphere, saved, any_of, none_of",
         "say what it is, or remove it",
     ),
+    "part that is no group": (
+        lambda: select_on_toy(none_of=["the floor"]),
+        "mask.none_of[0] is 'the floor'",
+        "a group of keys",
+        "write it as {text: a chair}, for example",
+    ),
     "unknown key of a part": (
         lambda: select_on_toy(none_of=[{"boxx": [0, 0, 0, 1, 1, 1]}]),
         "unknown key boxx",

@@ -96,6 +96,21 @@ MESSAGES = [
         "half.ckpt cannot be read as a checkpoint (UnpicklingError); expected a .ckpt file of a run, written "
         "completely; use another checkpoint, or start again without --resume",
     ),
+    ([*CONFIG, "steps=0"], "steps is 0; expected at least 1; set steps=12"),
+    (
+        [*CONFIG, "name="],
+        "name is ''; expected a name for the folder of runs, with a letter or digit; set name=...",
+    ),
+    (
+        [*CONFIG, "exp_root_dir=/proc/x"],
+        "the run folder /proc/x/toy/a_red_cube cannot be written (No such file or directory); expected a folder that "
+        "can be made and written; set exp_root_dir to a folder of yours",
+    ),
+    (
+        [*CONFIG, "exp_root_dir=broken.yaml"],
+        "the run folder broken.yaml/toy/a_red_cube cannot be written (Not a directory); expected a folder that "
+        "can be made and written; set exp_root_dir to a folder of yours",
+    ),
     (
         [*CONFIG, "tag="],
         "tag is empty and use_timestamp is false; expected a name for the run folder; set tag=..., "

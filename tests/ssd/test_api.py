@@ -1,12 +1,16 @@
 """The Python call: the same bytes as the command, a run in pieces, progress, errors before any work."""
 
 import dataclasses
+import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import threestudio_ssd as ssd
 from tests.edit_world import REPOSITORY, SIZE, run
@@ -64,10 +68,7 @@ def test_what_is_not_selected_stays_and_images_show_the_change(world):
 
 
 def test_an_image_is_edited_like_a_scene(world, tmp_path):
-    from PIL import Image
-
-    Image.new("RGB", (SIZE, SIZE), (200, 40, 40)).save(tmp_path / "in.png")
-    edit = ssd.edit_image(tmp_path / "in.png", source=SOURCE, target=TARGET, model=world / "model", steps=3)
+    edit = image_edit_of(world, tmp_path)
     edit.run()
     edit.save(tmp_path / "out.png")
     with Image.open(tmp_path / "out.png") as image:
@@ -121,13 +122,145 @@ def test_a_state_is_a_copy_and_one_of_another_edit_is_refused_whole(world):
         ({"target": " "}, "target_prompt is empty"),
         ({"config": "configs/ssd-image.yaml"}, "config configs/ssd-image.yaml has no key"),
         ({"mask": ssd.Mask(box=[9, 9, 9, 10, 10, 10])}, "the mask (box [9"),
+        ({"mask": ssd.Mask(any_of=[ssd.Mask(box=[0, 0, 0, 1, 1, 1], threshold=0.9)])},
+         "unknown key system.mask.any_of[0].threshold"),
+        ({"seed": -1}, "seed is -1"),
+        ({"config": "no.yaml"}, "the config no.yaml does not exist"),
+        ({"changes": {"data..crop": 4}}, "changes has the key 'data..crop'"),
+        ({"changes": {"data.crop": object}}, "data.crop is <class 'object'>, of type type"),
+        ({"changes": {"system.lambda_anchor": {"sh0": {1}}}}, "system.lambda_anchor.sh0 is {1}, of type set"),
     ],
-)
+)  # fmt: skip
 def test_mistakes_are_one_line(world, more, what):
     with pytest.raises(ValueError, match=re.escape(what)) as error:
         edit_of(world, **more)
     assert error.value.what.startswith(what)
+    assert error.value.expected
     assert error.value.fix
+
+
+def image_edit_of(world, folder, **more):
+    Image.new("RGB", (SIZE, SIZE), (200, 40, 40)).save(folder / "in.png")
+    words = {"source": SOURCE, "target": TARGET, "model": world / "model", "steps": 3}
+    return ssd.edit_image(folder / "in.png", **{**words, **more})
+
+
+@pytest.mark.parametrize("kind", ["scene", "image"])
+def test_mistakes_while_it_runs_are_one_line(world, tmp_path, kind):
+    edit, suffix = (edit_of(world), ".ply") if kind == "scene" else (image_edit_of(world, tmp_path), ".png")
+    (tmp_path / "there").with_suffix(suffix).mkdir()
+    calls = [
+        (lambda: edit.run(-1), "num_steps is -1"),
+        (lambda: edit.save(f"/proc/no/edited{suffix}"), f"/proc/no/edited{suffix} cannot be written (No such file"),
+        (lambda: edit.save(tmp_path / f"there{suffix}"), f"there{suffix} cannot be written (it is a folder)"),
+        (lambda: edit.save(tmp_path / "edited.xyz"), "edited.xyz: unknown suffix '.xyz'"),
+        (lambda: edit.save(tmp_path / "edited"), "edited: unknown suffix ''"),
+    ]
+    if kind == "scene":
+        calls.append((lambda: edit.images(0), "count is 0"))
+    before = sorted(tmp_path.iterdir())
+    for call, what in calls:
+        with pytest.raises(ValueError, match=re.escape(what)) as error:
+            call()
+        assert error.value.expected
+        assert error.value.fix
+    assert edit.step == 0
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_image_does_not_move_at_a_rate_of_zero(world, tmp_path):
+    with pytest.raises(ValueError, match=r"system.learning_rate is 0; expected above 0"):
+        image_edit_of(world, tmp_path, changes={"system.learning_rate": 0})
+
+
+WRONG_TYPES = {
+    "scene(mask='masks/')": "mask is 'masks/', of type str",
+    "scene(mask={'text': 'ball'})": "mask is {'text': 'ball'}, of type dict",
+    "scene(mask=ssd.Mask(box={1, 2}))": "mask.box is {1, 2}, of type set",
+    "image(mask=['mask.png'])": "mask is ['mask.png'], of type list",
+    "scene(target=3)": "target is 3, of type int",
+    "image(target=None)": "target is None, of type NoneType",
+    "scene(source=None)": "source is None, of type NoneType",
+    "scene(cameras=3)": "cameras is 3, of type int",
+    "scene(model=None)": "model is None, of type NoneType",
+    "scene(steps='2')": "steps is '2', of type str",
+    "image(steps=2.5)": "steps is 2.5, of type float",
+    "scene(steps=True)": "steps is True, of type bool",
+    "scene(config=None)": "config is None, of type NoneType",
+    "scene(changes=['data.crop=selection'])": "changes is ['data.crop=selection'], of type list",
+    "scene(changes={3: 4})": "changes has the key 3",
+    "edit.run('2')": "num_steps is '2', of type str",
+    "edit.run(on_step=3)": "on_step is 3, of type int",
+    "edit.images('2')": "count is '2', of type str",
+    "edit.save(None)": "path is None, of type NoneType",
+    "edit.run(np.int64(3), on_step=lambda progress: np.bool_(progress.step < 2))": None,
+    "steps_made(2)": None,
+    "edit.images(np.int64(1)) is None": None,
+}
+"""What is called -> what is wrong with it, if anything is."""
+CALLS = """
+import json, sys
+import numpy as np
+import torch
+import threestudio
+import threestudio_ssd as ssd
+
+world, calls = sys.argv[1], json.loads(sys.argv[2])
+words = {"source": "a red ball", "target": "a blue ball", "model": f"{world}/model"}
+
+def scene(**more):
+    mask, config = ssd.Mask(picture=f"{world}/masks"), "configs/smoke/edit.yaml"
+    given = {"cameras": f"{world}/cameras.json", "mask": mask, "config": config, "steps": 4, **words, **more}
+    return ssd.edit_scene(f"{world}/scene.ply", **given)
+
+def image(**more):
+    return ssd.edit_image("data/toy-scene/view.png", **{**words, **more})
+
+def steps_made(count):
+    assert edit.step == count
+
+box = np.array([-2.0, -2, -2, 2, 2, 2])
+changes = {
+    "system.lambda_anchor.sh0": np.float32(0.5), "data.elevation_deg": np.array([5, 45]),
+    "system.learning_rates": {"sh0": torch.tensor(0.1)},
+}
+edit = scene(steps=np.int64(4), seed=np.uint8(0), mask=ssd.Mask(box=box), changes=changes)
+said = {}
+for call in calls:
+    try:
+        eval(call)
+        said[call] = None
+    except ValueError as error:
+        assert error.expected and error.fix
+        said[call] = error.what
+print(json.dumps(said))
+"""
+
+
+def test_wrong_types_are_one_line_and_numpy_s_are_taken(world):
+    """In a process of its own, since tests check annotations before any line of ours can say so."""
+    command = [sys.executable, "-c", CALLS, str(world), json.dumps(list(WRONG_TYPES))]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == WRONG_TYPES
+
+
+def test_a_mask_of_masks(world):
+    """A part may be an ``ssd.Mask`` or its keys; it is the same selection."""
+    box, ball = [-2, -2, 0, 2, 2, 2], [0, 0, 1, 0.5]
+    parts = [
+        [ssd.Mask(box=box), ssd.Mask(any_of=[ssd.Mask(sphere=ball)])],
+        [{"box": box}, {"any_of": [{"sphere": ball}]}],
+    ]
+    first, second = (edit_of(world, mask=ssd.Mask(any_of=part, none_of=part[1:])).is_selected for part in parts)
+    assert torch.equal(first, second)
+    assert 0 < first.sum() < len(first)
+
+
+def test_a_prompt_is_a_text_whatever_it_looks_like(world):
+    for prompt in ("a ${seed} ball", "${nowhere}", "\\${seed}", "null", "a ${", "#1 ball"):
+        edit = edit_of(world, target=prompt)
+        assert edit._job.prompts.cfg.target_prompt == prompt
 
 
 def test_a_mask_is_every_key_of_the_config_s(world):

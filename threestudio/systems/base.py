@@ -23,6 +23,9 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
     """
 
     Config = SystemConfig
+    cannot_change_results: frozenset[str] = frozenset()
+    """Dotted keys of the experiment, each with all below it, that a resumed run may change: they decide how a run is
+    looked at, never its result."""
     cfg: Any
 
     def __init__(self, cfg: dict | DictConfig | None = None) -> None:

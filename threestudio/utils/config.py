@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from threestudio.errors import ConfigError, first_line
-from threestudio.utils.config_files import apply_overrides, check_words, read_file
-from threestudio.utils.config_strict import field_hints, merge, merge_structured, path_of
+from threestudio.utils.config_files import apply_overrides, check_steps, check_words, read_file, steps_of
+from threestudio.utils.config_strict import field_hints, merge, merge_structured, path_of, resolved
 from threestudio.utils.resolvers import C_max, register_resolvers  # noqa: F401  # upstream has C_max here
 
 register_resolvers()
@@ -63,8 +63,11 @@ class ExperimentConfig:
     """Keyword arguments of Lightning's ``ModelCheckpoint``."""
 
     def __post_init__(self) -> None:
-        if not self.tag and not self.use_timestamp and not self.timestamp:
-            what = "tag is empty and use_timestamp is false"
+        if not file_name(self.name):
+            expected = "a name for the folder of runs, with a letter or digit"
+            raise ConfigError(what=f"name is {self.name!r}", expected=expected, fix="set name=...")
+        if not file_name(self.tag) and not self.use_timestamp and not self.timestamp:
+            what = f"tag is {self.tag or 'empty'} and use_timestamp is false"
             raise ConfigError(what=what, expected="a name for the run folder", fix="set tag=..., or use_timestamp=true")
         if self.timestamp is None:
             self.timestamp = datetime.now().strftime("@%Y%m%d-%H%M%S") if self.use_timestamp else ""
@@ -98,19 +101,21 @@ def load_config(*yamls: str | Path, cli_args: Iterable[str] = (), from_string: b
     trees = [OmegaConf.create(str(text)) if from_string else read_file(text) for text in yamls]
     tree = merge(*trees)
     check_words(tree, fields)
-    tree = merge(apply_overrides(tree, cli_args, fields), kwargs)
-    resolved = _resolve(tree)
-    return merge_structured(ExperimentConfig, {key: resolved[key] for key in resolved if key in fields})
+    usual_steps = steps_of(tree)
+    tree = merge(apply_overrides(tree, cli_args, ExperimentConfig), kwargs)
+    check_steps(tree, usual_steps)
+    keys = _resolve(tree)
+    return merge_structured(ExperimentConfig, {key: keys[key] for key in keys if key in fields})
 
 
-def _resolve(tree: DictConfig) -> DictConfig:
+def _resolve(tree: DictConfig) -> dict[str, Any]:
     try:
-        OmegaConf.resolve(tree)
+        return resolved(tree)
     except OmegaConfBaseException as cause:
         what = f"{cause.full_key or 'the config'} cannot be resolved: {first_line(cause)}"
-        expected, fix = "references to keys that exist, and resolvers that fit their values", "check the ${...} there"
+        expected = "references to keys that exist, and resolvers that fit their values"
+        fix = "check the ${...} there; a text that holds ${ itself is written with \\${"
         raise ConfigError(what=what, expected=expected, fix=fix) from cause
-    return tree
 
 
 def config_to_primitive(config: Any, resolve: bool = True) -> Any:

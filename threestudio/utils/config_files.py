@@ -6,7 +6,7 @@ key that is no field of the experiment is a *word*: a short name that the rest o
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from threestudio.errors import ConfigError, first_line
 from threestudio.registry import did_you_mean
-from threestudio.utils.config_strict import merge, unknown_key, wrong_value
+from threestudio.utils.config_compare import is_below, leaves
+from threestudio.utils.config_strict import field_hints, merge, unknown_key, wrong_value
+from threestudio.utils.config_tree import takes_text
 
 _REFERENCE = re.compile(r"\$\{\s*([A-Za-z_][\w.\[\]]*)\s*(?=[}])")
-_KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+|\[\d+\])*")
+_COMMENT = re.compile(r"(?:^|\s)#")
+_CLOSED = ("[", "{", "'", '"')
+"""What opens a value of YAML that ends only where its writer says, and may hold a ``#``."""
+MAX_STEPS = "trainer.max_steps"
+NULLS = ("null", "Null", "NULL", "~")
+KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+|\[\d+\])*")
 
 
 def read_file(path: str | Path, stack: tuple[Path, ...] = ()) -> DictConfig:
@@ -74,56 +81,120 @@ def parse_override(text: str) -> tuple[str, str]:
         ConfigError: If it is not of that form.
     """
     key, equals, value = text.partition("=")
-    if not equals or not _KEY.fullmatch(key):
+    if not equals or not KEY.fullmatch(key):
         raise ConfigError(what=f"{text!r} is not an override", expected="key=value", fix="write it as key=value")
     return key, value
 
 
-def parse_value(text: str, declared: object = None) -> object:
-    """The value of an override: as the declared value's type says, else as YAML says.
+def parse_value(text: str, is_text: bool = False) -> object:
+    """The value of an override: nothing where YAML would read nothing, else a text as it is, else what YAML says.
 
-    A text stays a text, whatever it looks like, where a text is declared: prompts may hold colons and digits.
+    A command line has no comments: ``#1`` is a text.
+
+    Args:
+        text: As written.
+        is_text: Whether a text is declared there, which stays a text whatever it looks like: prompts may hold colons
+            and digits.
     """
-    if isinstance(declared, str):
+    if text in NULLS:
+        return None
+    if is_text or not text.strip():
         return text
     try:
-        value = merge(OmegaConf.create(f"value: {text}"))["value"] if text.strip() else text
+        value = merge(OmegaConf.create(f"value: {text}"))["value"]
     except (yaml.YAMLError, OmegaConfBaseException):
         return text
     if isinstance(value, DictConfig) and not text.lstrip().startswith(("{", "$")):
         return text
-    return value
+    return text if _COMMENT.search(text) and not text.lstrip().startswith(_CLOSED) else value
 
 
-def apply_overrides(tree: DictConfig, overrides: Iterable[str], fields: Mapping[str, object]) -> DictConfig:
+def apply_overrides(tree: DictConfig, overrides: Iterable[str], config_class: type) -> DictConfig:
     """Set keys from the command line.
 
     Args:
         tree: The keys of the files, unresolved; changed in place.
-        overrides: ``key=value`` texts.
-        fields: The experiment's own top-level keys and their annotations; anything below them is checked later, by
-            its own dataclass.
+        overrides: ``key=value`` texts. What the files declare says of which type a value is; where they leave it
+            open, the dataclass that reads the key.
+        config_class: The dataclass of the experiment. Anything below its own keys is checked later.
 
     Raises:
         ConfigError: For a top-level key that neither the experiment nor a file declares, a sub-key of a word that no
             file declares, or a word given a value of another type than its declared one.
     """
+    fields = field_hints(config_class)
+    unclear: dict[str, str] = {}
     for text in overrides:
         key, raw = parse_override(text)
-        top = key.split(".")[0].split("[")[0]
-        if top not in fields:
+        is_word = key.split(".")[0].split("[")[0] not in fields
+        if is_word:
             _check_declared(tree, key, list(fields))
         declared = OmegaConf.select(tree, key) if not _is_reference(tree, key) else None
-        value = parse_value(raw, "" if fields.get(key) is str else declared)
-        if top not in fields:
+        value = parse_value(raw, isinstance(declared, str))
+        if is_word:
             _check_word_type(key, value, declared)
-        try:
-            OmegaConf.update(tree, key, value, merge=False)
-        except OmegaConfBaseException as cause:
-            raise ConfigError(
-                what=f"{key} cannot be set: {first_line(cause)}", expected="a path of keys", fix="check the key"
-            ) from cause
+        unclear = {other: given for other, given in unclear.items() if not is_below(other, frozenset({key}))}
+        if declared is None and value is not None and value != raw:
+            unclear[key] = raw
+        _set(tree, key, value)
+    for key, raw in unclear.items():
+        if any(takes_text(config_class, tree, path) for path in _readers(tree, key)):
+            _set(tree, key, raw)
     return tree
+
+
+def _set(tree: DictConfig, key: str, value: object) -> None:
+    try:
+        OmegaConf.update(tree, key, value, merge=False)
+    except OmegaConfBaseException as cause:
+        raise ConfigError(
+            what=f"{key} cannot be set: {first_line(cause)}", expected="a path of keys", fix="check the key"
+        ) from cause
+
+
+def _readers(tree: DictConfig, key: str) -> Iterator[str]:
+    """A key, and the paths of those that are no more than a reference to it or to a group it is in."""
+    yield key
+    unresolved: Any = OmegaConf.to_container(tree, resolve=False)
+    for path, value in leaves(unresolved).items():
+        referred = _referred(value)
+        if referred is not None and is_below(key, frozenset({referred})):
+            yield from _readers(tree, path + key.removeprefix(referred))
+
+
+def _referred(value: object) -> str | None:
+    """The key that a value is no more than a reference to."""
+    match = _REFERENCE.match(value) if isinstance(value, str) else None
+    return match.group(1) if match is not None and match.end() == len(match.string) - 1 else None
+
+
+def check_steps(tree: DictConfig, usual: int | None) -> None:
+    """Refuse a run of no steps by the key that says so, before anything is computed from it.
+
+    Args:
+        tree: The keys, unresolved. Lightning's -1, no end, may stand in ``trainer.max_steps`` itself.
+        usual: Steps that the files say, for the message.
+
+    Raises:
+        ConfigError: If ``trainer.max_steps``, or the word it refers to, is below 1.
+    """
+    key, value = _steps(tree)
+    if value is not None and value < 1 and (key, value) != (MAX_STEPS, -1):
+        raise wrong_value(key, value, "at least 1", f"set {key}={usual if usual is not None and usual > 0 else 1}")
+
+
+def steps_of(tree: DictConfig) -> int | None:
+    """How many steps the unresolved keys say, if they say a number."""
+    return _steps(tree)[1]
+
+
+def _steps(tree: DictConfig) -> tuple[str, int | None]:
+    unresolved: Any = OmegaConf.to_container(tree, resolve=False)
+    values, key = leaves(unresolved), MAX_STEPS
+    while (referred := _referred(values.get(key))) is not None:
+        values, key = {name: value for name, value in values.items() if name != key}, referred
+    value = values.get(key)
+    return key, value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def check_words(tree: DictConfig, fields: Iterable[str]) -> None:

@@ -1,6 +1,7 @@
 """Merging written keys into a dataclass, strictly: every key known, every value of its type, full path in errors."""
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -48,7 +49,7 @@ def type_in_words(hint: object) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(type_in_words(arg) for arg in args)
     if origin in (list, tuple):
-        inner = {type_in_words(arg) for arg in args if arg is not Ellipsis}
+        inner = {type_in_words(arg) for arg in args if arg not in (Ellipsis, Any)}
         count = f" {len(args)}" if origin is tuple and Ellipsis not in args else ""
         return f"a list of{count} values, each {' or '.join(sorted(inner))}" if inner else "a list"
     if hint is dict or origin is dict or dataclasses.is_dataclass(hint):
@@ -88,7 +89,8 @@ def merge_structured(config_class: type, cfg: object, path: str = "") -> DictCon
         merged = merge(schema, keys)
         if hasattr(config_class, "__post_init__"):
             _check_required(merged, path)
-            merged = OmegaConf.structured(OmegaConf.to_object(merged))
+            checked: Any = OmegaConf.to_object(merged)
+            merged = merge(schema, literal(dataclasses.asdict(checked)))
     except OmegaConfBaseException as cause:
         if cause.__cause__ is not None and is_user_error(cause.__cause__):
             raise cause.__cause__ from cause
@@ -110,16 +112,31 @@ def merge(*parts: object) -> DictConfig:
 
 def path_of(cfg: object) -> str:
     """Where a config node stands in the whole config; empty at the top and for plain mappings."""
-    if isinstance(cfg, DictConfig) and cfg._get_parent() is not None:
-        return cfg._get_full_key(None)
+    parent = cfg._get_parent() if isinstance(cfg, DictConfig) else None
+    if isinstance(cfg, DictConfig) and isinstance(parent, DictConfig | ListConfig):
+        return parent._get_full_key(cfg._key())
     return ""
+
+
+def literal(value: Any) -> Any:
+    """Plain values in which every ``${`` is escaped: a config of them has no references, and reads as the values do."""
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    if isinstance(value, Mapping):
+        return {key: literal(inner) for key, inner in value.items()}
+    return [literal(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The keys with every reference replaced; a ``${`` that is left belongs to a text, and is escaped again."""
+    return literal(OmegaConf.to_container(cfg, resolve=True))
 
 
 def _as_mapping(cfg: object, path: str) -> DictConfig:
     if cfg is None or (isinstance(cfg, DictConfig) and cfg._is_none()):
         return OmegaConf.create({})
     if isinstance(cfg, DictConfig):
-        return merge(OmegaConf.to_container(cfg, resolve=True))
+        return OmegaConf.create(resolved(cfg))
     if isinstance(cfg, Mapping):
         return OmegaConf.create(dict(cfg))
     raise wrong_value(path or "the config", cfg, "a group of keys")

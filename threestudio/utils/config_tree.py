@@ -16,7 +16,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from threestudio import registry
 from threestudio.errors import ConfigError
-from threestudio.utils.config_strict import join, merge_structured, path_of, type_in_words, unknown_key, wrong_value
+from threestudio.utils.config_strict import (
+    field_hints,
+    is_dataclass_type,
+    join,
+    merge_structured,
+    path_of,
+    type_in_words,
+    unknown_key,
+    wrong_value,
+)
 
 USUAL_KEYS: dict[str, dict[str, object]] = {
     "trainer": {
@@ -77,6 +86,29 @@ def _complete_modules(cfg: DictConfig) -> None:
             if config_class is not None:
                 cfg[key] = OmegaConf.to_container(merge_structured(config_class, group, join(path, key)))
         _complete_modules(cfg[key])
+
+
+def takes_text(config_class: type, tree: DictConfig, path: str) -> bool:
+    """Whether a text is declared at a path, by a dataclass or by those of the ``..._type`` keys on the way.
+
+    Args:
+        config_class: Dataclass of the whole tree.
+        tree: The keys, unresolved.
+        path: Dotted; what is inside a list is declared by nobody.
+    """
+    where, reader, hint = "", config_class, None
+    for part in path.split("."):
+        hints = field_hints(reader) if is_dataclass_type(reader) else {}
+        if part not in hints:
+            return False
+        hint, where = hints[part], join(where, part)
+        if f"{part}_type" in hints:
+            usual = getattr(reader, f"{part}_type", None)
+            named = OmegaConf.select(tree, f"{where}_type", throw_on_resolution_failure=False) or usual
+            reader = _config_class(named, f"{where}_type") if named in registry.__modules__ else None
+        else:
+            reader = hint
+    return hint is str or hint == str | None
 
 
 def config_class_of(registered: object) -> type | None:

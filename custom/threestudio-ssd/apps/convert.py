@@ -1,4 +1,4 @@
-"""Turns a splat file into another format: ``launch.py --run convert IN OUT``."""
+"""Turns a splat file into another format: ``launch.py --run convert SRC DST``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from ..gaussians.io import convert_gaussians
 
 @threestudio.register("app-convert")
 class Convert(Configurable):
-    """Convert a splat file: --run convert IN OUT; the suffixes decide the formats."""
+    """Convert a splat file: --run convert SRC DST; the suffixes decide the formats."""
 
     needs_config = False
     positional = ("src", "dst")

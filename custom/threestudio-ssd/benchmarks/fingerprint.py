@@ -2,7 +2,7 @@
 
 A benchmark keeps each result beside its fingerprint, and takes the result again only where nothing that can change it
 is different. The config counts whole, so that a key which is added tomorrow counts as well. Keys that cannot change a
-result are listed here, each group with its reason.
+result are listed where they belong, those of the host and those of edits, each group with its reason.
 """
 
 import dataclasses
@@ -12,33 +12,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import threestudio
 from threestudio.utils.config import parse_structured
+from threestudio.utils.config_compare import CANNOT_CHANGE_RESULTS as CANNOT_CHANGE_RUNS
+from threestudio.utils.config_compare import difference, is_below, leaves, plain, settings
 
 from ..diffusion.lora import Lora
 from ..diffusion.models import MODEL, VAE
+from ..edits.keys import CANNOT_CHANGE_EDITS
 from ..errors import ConfigError
 from ..files import sha256, write_json
 from ..guidance.score_options import build_score
 from ..pretrained import locate
 
-CANNOT_CHANGE_RESULTS = frozenset({
-    # names of a run and of its folder
-    "name", "description", "tag", "use_timestamp", "timestamp", "exp_root_dir", "exp_dir", "trial_name", "trial_dir",
-    # when checkpoints are written and which one a run goes on from; a resumed run is the run that was not stopped
-    "resume", "checkpoint", "trainer.enable_checkpointing",
-    # how many GPUs the command line named
-    "n_gpus",
-    # what is logged, drawn or measured beside the edit
-    "system.preview_every", "system.clip_model", "system.cleanup_after_validation_step",
-    "system.cleanup_after_test_step", "data.video_frames", "trainer.log_every_n_steps", "trainer.logger",
-    "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.profiler", "trainer.default_root_dir",
-    # where a model is looked for; which one it is decides the result, and its files or its commit count
-    "system.guidance.offline",
-})  # fmt: skip
-"""Dotted keys, each with all that is below it, that decide how a run is named, kept or looked at, never its result."""
+CANNOT_CHANGE_RESULTS = CANNOT_CHANGE_RUNS | CANNOT_CHANGE_EDITS
+"""Dotted keys, each with all that is below it, of the host and of edits."""
 MODEL_FILES = (".safetensors", ".bin", ".json")
 """Suffixes of a model folder's files that count: the weights, and the settings of network, schedule and tokens."""
 
@@ -57,26 +47,13 @@ def fingerprint(
         The keys of the config in its order, the score with all its fields; then the checksums or commits of the
         model's files below ``weights``; then ``more``.
     """
-    config = _plain(experiment)
+    config = plain(experiment)
     guidance = config["system"].get("guidance")
     if guidance is not None:
         more = {"weights": weights_of(guidance), **more}
         score = dataclasses.asdict(build_score(guidance["score"]))
         guidance["score"] = {"name": guidance["score"].get("name", "ssd"), **score}
-    facts = {key: value for key, value in leaves(config).items() if not is_below(key, without)} | leaves(more)
-    return {key: json.dumps(value) for key, value in facts.items()}
-
-
-def difference(earlier: Mapping[str, str], now: Mapping[str, str]) -> str | None:
-    """How two fingerprints differ, as the end of a sentence on what was made; None where they are the same."""
-    for key in (*now, *earlier):
-        if key not in earlier:
-            return f"without {key}, and now it is {now[key]}"
-        if key not in now:
-            return f"with {key} {earlier[key]}, and now there is none"
-        if earlier[key] != now[key]:
-            return f"with {key} {earlier[key]}, and now it is {now[key]}"
-    return None
+    return settings(config, without) | settings(more, frozenset())
 
 
 def check_same(path: str | Path, earlier: Mapping[str, str], now: Mapping[str, str], fix: str) -> None:
@@ -147,21 +124,6 @@ def refuse_unread(
             )  # fmt: skip
 
 
-def leaves(tree: Mapping[str, Any] | DictConfig, prefix: str = "") -> dict[str, Any]:
-    """The values of nested mappings by dotted key; lists and empty mappings are values."""
-    values: dict[str, Any] = {}
-    for key, value in _plain(tree).items():
-        value = _plain(value)
-        is_branch = isinstance(value, Mapping) and value
-        values |= leaves(value, f"{prefix}{key}.") if is_branch else {f"{prefix}{key}": value}
-    return values
-
-
-def _plain(value: Any) -> Any:
-    """A config as dicts, lists and values; anything else as it is."""
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-
 def weights_of(guidance: Mapping[str, Any]) -> dict[str, str]:
     """What stands behind the models that a guidance names: a checksum for each file, a commit for a hub id.
 
@@ -199,11 +161,6 @@ def _checksum(file: Path) -> str:
 @cache
 def _checksum_of(file: Path, modified: int, size: int) -> str:
     return sha256(file)
-
-
-def is_below(key: str, tops: frozenset[str]) -> bool:
-    """Whether a dotted key is one of these, or below one."""
-    return any(key == top or key.startswith(f"{top}.") for top in tops)
 
 
 def _defaults(group: str, name: str) -> dict[str, Any]:

@@ -99,3 +99,11 @@ class Edit(nn.Module, ABC):
 def value_at(value: Any, step: int, interpolation: str = "linear") -> float:
     """The value of a number or schedule at a step; schedules are written as in ``threestudio.utils.schedule``."""
     return C(value, 0, step, interpolation)
+
+
+def values_of(value: Any) -> list[float]:
+    """The values that a number or schedule goes through, from first to last."""
+    if not isinstance(value, Sequence):
+        return [value]
+    first = 0 if len(value) == 3 else 1
+    return [value[first], *value[first + 1 :: 2]]

@@ -17,7 +17,7 @@ from ..seeds import Stream, generator
 from .editable_gaussians import EditableGaussians
 from .gaussian_edit import GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit
 from .growth import Growth, GrowthConfig, check_growth
-from .keys import EditConfig
+from .keys import EditConfig, check_not_negative, check_num_steps
 from .objectives import Photometric
 from .photometric import gaussians_from_points, random_points
 
@@ -46,7 +46,7 @@ class FitConfig(EditConfig):
     learning_rates: LearningRates = field(default_factory=LearningRates)
     """Per attribute; that of means is times the scene's extent, its schedule falls by a constant ratio."""
     lambda_ssim: float = 0.2
-    """Share of 1 - SSIM in the loss, the rest is L1."""
+    """Share of 1 - SSIM in the loss, in [0, 1]; the rest is L1."""
     growth: GrowthConfig = field(default_factory=lambda: GrowthConfig(kind="default"))
     """How Gaussians are added and removed."""
     preview_every: int = 1000
@@ -66,11 +66,13 @@ class SceneFit(SceneJob):
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
         check_growth(cfg.growth)
+        check_num_steps(cfg, FitConfig)
+        check_not_negative("system.learning_rates", cfg.learning_rates, LearningRates)
         check_values("system", cfg, FitConfig, {
-            "num_steps": (cfg.num_steps >= 1, "at least 1"),
             "sh_degree": (0 <= cfg.sh_degree <= 4, "0 to 4"),
             "sh_every": (cfg.sh_every >= 1, "at least 1"),
             "start_opacity": (0 < cfg.start_opacity < 1, "between 0 and 1"),
+            "lambda_ssim": (0 <= cfg.lambda_ssim <= 1, "0 to 1"),
         })  # fmt: skip
         self.device = get_device()
 

@@ -29,7 +29,7 @@ NODES_PER_CELL = 2
 
 @dataclass
 class LearningRates:
-    """Adam's learning rate per attribute, a number or schedule [step, value, value, step]; 0 keeps the attribute."""
+    """Adam's learning rate per attribute, >= 0, a number or schedule [step, value, value, step]; 0 keeps it."""
 
     means: Any = 1.6e-4
     """Times the scene's length: the orbit's radius, or the extent of a fit's cameras."""

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..diffusion import PromptEmbeds
+from ..errors import ConfigError
 from ..guidance import EditGuidance
 from ..images import read_mask
-from .edit import Edit, Facts, value_at
+from .edit import Edit, Facts, value_at, values_of
 from .editable_images import EditableImages
-from .keys import DistillationConfig, check_num_steps, load_guidance
+from .keys import DistillationConfig, check_not_negative, check_num_steps, load_guidance
 
 
 @dataclass
@@ -29,7 +30,7 @@ class ImageEditConfig(DistillationConfig):
     latent_steps: Literal["sgd", "adam"] = "sgd"
     """How latents move: sgd, by the score itself, as published; adam, whatever the score's size is."""
     learning_rate: Any = 0.02
-    """Of the steps on latents, or of Adam's on pixels; number or schedule."""
+    """Of the steps on latents, or of Adam's on pixels; number or schedule, >= 0."""
     lambda_detail: Any = 0.0
     """Weight of changes finer than a latent cell, for pixels, number or schedule, >= 0: an encoder that cannot see
     them lets them grow into a grid."""
@@ -123,6 +124,10 @@ class ImageEdit:
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
         check_num_steps(cfg, ImageEditConfig)
+        check_not_negative("system", cfg, ImageEditConfig, ("learning_rate", "lambda_detail"))
+        if not any(values_of(cfg.learning_rate)):
+            fix = f"set system.learning_rate={ImageEditConfig.learning_rate}"
+            raise ConfigError(what="system.learning_rate is 0", expected="above 0", fix=fix)
         self.prompts, self.guidance, self.embeddings = load_guidance(cfg)
 
     def open(self, image: Float[Tensor, "1 3 h w"]) -> None:

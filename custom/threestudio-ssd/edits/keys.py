@@ -1,11 +1,13 @@
 """The keys that edits share, and what is loaded by them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..diffusion import PromptEmbeds
-from ..errors import ConfigError
+from ..errors import ConfigError, check_values
 from ..guidance import EditGuidance, EditPrompts, guidance_class, prompts_class
+from .edit import values_of
 
 try:  # so that checking keys does not import Lightning
     from threestudio.systems.config import SystemConfig
@@ -13,6 +15,14 @@ except ImportError:  # upstream threestudio has no such module
     from threestudio.systems.base import BaseSystem
 
     SystemConfig = BaseSystem.Config
+
+CANNOT_CHANGE_EDITS = frozenset({
+    # what is drawn or measured beside the edit
+    "system.preview_every", "system.clip_model", "data.video_frames",
+    # where a model is looked for; which one it is decides the result
+    "system.guidance.offline",
+})  # fmt: skip
+"""Dotted keys that decide how an edit is looked at, never its result."""
 
 
 @dataclass
@@ -67,3 +77,19 @@ def check_num_steps(cfg: Any, keys: type) -> None:
     usual = next(field.default for field in fields(keys) if field.name == "num_steps")
     if cfg.num_steps < 1:
         raise ConfigError(what=f"steps is {cfg.num_steps}", expected="at least 1", fix=f"set steps={usual}")
+
+
+def check_not_negative(prefix: str, cfg: Any, keys: type, names: Sequence[str] = ()) -> None:
+    """Refuse numbers and schedules that are anywhere below 0.
+
+    Args:
+        prefix: Where the keys stand, such as "system".
+        cfg: The keys.
+        keys: Their dataclass.
+        names: Which of them; by default all.
+
+    Raises:
+        ConfigError: For the first that is.
+    """
+    names = names or [field.name for field in fields(keys)]
+    check_values(prefix, cfg, keys, {name: (min(values_of(cfg[name])) >= 0, "at least 0") for name in names})

@@ -21,7 +21,7 @@ from .editable_gaussians import EditableGaussians
 from .gaussian_edit import GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit
 from .growth import Growth, GrowthConfig
 from .inpaint import Inpainter, check_inpainter, load_inpainter
-from .keys import EditConfig, check_num_steps
+from .keys import EditConfig, check_not_negative, check_num_steps
 from .objectives import Photometric
 from .photometric import gaussians_from_points
 from .scene_edit import load_scene
@@ -69,7 +69,7 @@ class RemovalConfig(EditConfig):
     learning_rates: LearningRates = field(default_factory=LearningRates)
     """Per attribute."""
     lambda_ssim: float = 0.2
-    """Share of 1 - SSIM in the loss, the rest is L1."""
+    """Share of 1 - SSIM in the loss, in [0, 1]; the rest is L1."""
     preview_every: int = 250
     """0: no pictures of the mask in save/mask."""
 
@@ -89,8 +89,9 @@ class SceneRemoval(SceneJob):
         self.cfg = cfg
         check_mask(cfg.mask)
         check_num_steps(cfg, RemovalConfig)
-        rules = {name: (cfg[name] >= 0, "at least 0") for name in ("rim", "dilate")}
-        check_values("system", cfg, RemovalConfig, rules)
+        check_not_negative("system", cfg, RemovalConfig, ("rim", "dilate"))
+        check_not_negative("system.learning_rates", cfg.learning_rates, LearningRates)
+        check_values("system", cfg, RemovalConfig, {"lambda_ssim": (0 <= cfg.lambda_ssim <= 1, "0 to 1")})
         check_inpainter(cfg.inpainter, cfg.dtype)
         self.device = get_device()
         self.source = load_scene(cfg.scene)

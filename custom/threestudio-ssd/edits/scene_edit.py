@@ -17,10 +17,11 @@ from ..gaussians.io import load_gaussians
 from ..gaussians.model import FIELD_NAMES
 from ..guidance import EditGuidance, is_recolouring
 from ..masks import MaskConfig, Selection, check_mask, find_selection
+from .edit import values_of
 from .editable_gaussians import EditableGaussians
 from .gaussian_edit import Anchors, ColorSteps, GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit
 from .growth import Growth, GrowthConfig, check_growth
-from .keys import DistillationConfig, check_num_steps, load_guidance
+from .keys import DistillationConfig, check_not_negative, check_num_steps, load_guidance
 from .objectives import Distillation
 
 STEPS_OF_A_WAY = 225
@@ -102,14 +103,17 @@ class SceneEdit(SceneJob):
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
         check_num_steps(cfg, SceneEditConfig)
+        check_not_negative("system", cfg, SceneEditConfig, ("lambda_detail", "lambda_shading"))
+        check_not_negative("system.learning_rates", cfg.learning_rates, LearningRates)
+        check_not_negative("system.lambda_anchor", cfg.lambda_anchor, Anchors)
         check_mask(cfg.mask)
         check_growth(cfg.growth)
         check_values("system", cfg, SceneEditConfig, {
             "color_way": (cfg.color_way is None or cfg.color_way > 0, "above 0"),
         })  # fmt: skip
         self.source = load_scene(cfg.scene)
-        rates = learning_rates_of(cfg)
-        if not any(t.numel() and rates[name] != 0 for name, t in self.source.parameters().items()):
+        rates = {name: values_of(rate) for name, rate in learning_rates_of(cfg).items()}
+        if not any(values.numel() and any(rates[name]) for name, values in self.source.parameters().items()):
             what = "all of system.learning_rates are 0"
             raise ConfigError(what=what, expected="one above 0", fix="set system.learning_rates.sh0=0.0125")
         self.prompts, self.guidance, self.embeddings = load_guidance(cfg)

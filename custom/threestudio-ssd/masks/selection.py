@@ -171,8 +171,12 @@ def _inner(part: Any, name: str) -> list[DictConfig]:
 
 def _check_parts(part: Any, path: str) -> None:
     for name in ("any_of", "none_of"):
-        for index, inner in enumerate(_inner(part, name)):
+        for index, keys in enumerate(getattr(part, name)):
             where = f"{path}.{name}[{index}]"
+            if not isinstance(keys, dict | DictConfig):
+                fix = "write it as {text: a chair}, for example"
+                raise ConfigError(what=f"{where} is {keys!r}", expected="a group of keys", fix=fix)
+            inner = parse_structured(MaskPart, keys)
             if not any(_is_set(inner, key) for key in _KEYS):
                 expected, fix = f"one of its keys: {', '.join(_KEYS)}", "say what it is, or remove it"
                 raise ConfigError(what=f"{where} is empty", expected=expected, fix=fix)

@@ -16,6 +16,7 @@ import threestudio
 from threestudio.systems.base import BaseSystem
 
 from ..edits.edit import CHECK_EVERY, Edit
+from ..edits.keys import CANNOT_CHANGE_EDITS
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..gaussians.io import save_gaussians
@@ -54,6 +55,8 @@ class Clock:
 class EditSystem(BaseSystem):
     """Runs one edit through Lightning: a subclass says what is edited (``make``, ``open``) and what is reported."""
 
+    cannot_change_results = CANNOT_CHANGE_EDITS | {"data.num_test_views", "data.test_size"}
+    """See ``BaseSystem``; views that only the report shows are none of the edit's."""
     edit: Edit
     """What is optimised, once it was laid out."""
     progress_bar: Sequence[str] = ("score",)

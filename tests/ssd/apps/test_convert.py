@@ -1,4 +1,4 @@
-"""``--run convert IN OUT``."""
+"""``--run convert SRC DST``."""
 
 import contextlib
 from pathlib import Path

@@ -159,6 +159,23 @@ def test_a_missing_clip_is_known_before_the_first_step(world, tmp_path):
     assert not (tmp_path / "ssd-image").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "what", "fix"),
+    [
+        ("learning_rate", "0", "system.learning_rate is 0", "set system.learning_rate=0.02"),
+        ("learning_rate", "[0,0,4]", "system.learning_rate is 0", "set system.learning_rate=0.02"),
+        ("learning_rate", "-0.1", "system.learning_rate is -0.1", "set system.learning_rate=0.02"),
+        ("lambda_detail", "[0,1,-1,4]", "system.lambda_detail is [0, 1, -1, 4]", "set system.lambda_detail=0.0"),
+        ("num_steps", "0", "steps is 0", "set steps=200"),
+    ],
+)
+def test_edits_that_cannot_start(world, tmp_path, key, value, what, fix):
+    with pytest.raises(ConfigError) as error:
+        run(world, tmp_path, **{f"system.{key}": value})
+    assert (error.value.what, error.value.fix) == (what, fix)
+    assert not (tmp_path / "ssd-image").exists()
+
+
 def test_sizes_follow_the_model_and_the_aspect(world):
     def size(**keys):
         data = SingleImage({"picture": str(world / "picture.png"), **keys})

@@ -166,9 +166,11 @@ def test_networks_fill_the_views_from_start_to_end(holed, world, inpainting_pipe
 @pytest.mark.parametrize(
     ("more", "what"),
     [
-        ({"steps": 0}, "steps is 0"),
+        ({"system.num_steps": 0}, "steps is 0"),
         ({"system.rim": -1}, "system.rim is -1.0"),
         ({"system.dilate": -1}, "system.dilate is -1.0"),
+        ({"system.lambda_ssim": -0.1}, "system.lambda_ssim is -0.1"),
+        ({"system.learning_rates.means": -1}, "system.learning_rates.means is -1"),
         ({"system.inpainter": "tela"}, "system.inpainter folder 'tela' does not exist"),
         ({"system.dtype": "fp8"}, "dtype is fp8"),
     ],

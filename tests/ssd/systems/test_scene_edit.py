@@ -262,7 +262,13 @@ def test_an_edit_that_is_not_finite_is_exit_code_three_and_writes_no_splat(world
 @pytest.mark.parametrize(
     ("more", "what", "fix"),
     [
-        ({"steps": 0}, "steps is 0", "set steps=1500"),
+        ({"system.num_steps": 0}, "steps is 0", "set steps=1500"),
+        ({"system.lambda_detail": -1}, "system.lambda_detail is -1", "set system.lambda_detail=0.0"),
+        ({"system.lambda_anchor.sh0": -1}, "system.lambda_anchor.sh0 is -1.0", "set system.lambda_anchor.sh0=0.0"),
+        ({"system.learning_rates.sh0": "[0.1,-0.1,4]"}, "system.learning_rates.sh0 is [0.1, -0.1, 4]",
+         "set system.learning_rates.sh0=0.0125"),
+        ({f"system.learning_rates.{name}": "[0,0,4]" for name in FIELD_NAMES}, "all of system.learning_rates are 0",
+         "set system.learning_rates.sh0=0.0125"),
         ({f"system.learning_rates.{name}": 0 for name in FIELD_NAMES}, "all of system.learning_rates are 0",
          "set system.learning_rates.sh0=0.0125"),
     ],

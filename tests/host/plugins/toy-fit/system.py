@@ -72,6 +72,7 @@ class ToySystem(BaseSystem):
         interrupt_at: int = -1
         exit_code: int = 0
 
+    cannot_change_results = frozenset({"system.fail_at", "system.interrupt_at", "system.exit_code"})
     cfg: Config
 
     def configure(self) -> None:
