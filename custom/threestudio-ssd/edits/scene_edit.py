@@ -119,7 +119,7 @@ class SceneEdit(SceneJob):
         self.prompts, self.guidance, self.embeddings = load_guidance(cfg)
         self.device = self.guidance.backbone.device
         words = self.prompts.cfg
-        self.keeps_light = keeps_light_of(cfg, self.guidance, words.source_prompt, words.target_prompt)
+        self.keeps_light = keeps_light_of(cfg, words.source_prompt, words.target_prompt, self.guidance.reads_image)
 
     def open(self, plan: ViewPlan) -> None:
         """Choose views and selection, and lay out the edit.
@@ -170,18 +170,18 @@ def load_scene(path: str | Path) -> Gaussians:
     return gaussians
 
 
-def keeps_light_of(cfg: Any, guidance: EditGuidance, source_prompt: str, target_prompt: str) -> bool:
+def keeps_light_of(cfg: Any, source_prompt: str, target_prompt: str, is_instruction: bool = False) -> bool:
     """Whether the shading term counts in an edit, by the keys of ``SceneEditConfig``.
 
     Args:
         cfg: The keys.
-        guidance: Says whether the target is an instruction, which names nothing of the source.
         source_prompt: What is there.
         target_prompt: What should be there.
+        is_instruction: The target says what to do, and need not name what is there.
     """
     if cfg.lambda_shading == 0 or cfg.keep_light == "never":
         return False
-    return cfg.keep_light == "always" or is_recolouring("" if guidance.reads_image else source_prompt, target_prompt)
+    return cfg.keep_light == "always" or is_recolouring("" if is_instruction else source_prompt, target_prompt)
 
 
 def learning_rates_of(cfg: Any) -> dict[str, Any]:

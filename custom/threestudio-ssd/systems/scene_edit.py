@@ -81,7 +81,7 @@ class SceneEditSystem(EditSystem):
         )  # fmt: skip
         if runaway := runaway_colors(*colors):
             advice = "set system.colors=bounded system.color_steps=shared, or lower system.learning_rates.sh0"
-            threestudio.warn(f"Colours ran away {runaway}. {advice}.")
+            threestudio.warn(f"Colours ran away {runaway}; {advice}.")
         self.warn_unless_visible(report["changed_visibly"], "give it more steps, or a prompt further from the source")
         save_before_after(self, before, after, job.views.video, job.background)
 

@@ -1,15 +1,26 @@
 """The step of every edit of Gaussians: its order, its rates, its scenes side by side."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from tests.edit_world import toy_cameras, toy_parts
-from threestudio_ssd.edits.edit import Edit
+from threestudio_ssd.edits.edit import Edit, value_at
 from threestudio_ssd.edits.editable_gaussians import EditableGaussians
 from threestudio_ssd.edits.gaussian_edit import GaussianEdit, LearningRates, Movement, Objective, SceneUnderEdit
 from threestudio_ssd.edits.growth import Growth, GrowthConfig
+from threestudio_ssd.edits.scene_edit import SceneEditConfig, keeps_light_of, learning_rates_of
 
 RATES = vars(LearningRates(means=[0, 0.01, 0.03, 10], log_scales=0, raw_quats=0, logit_opacities=0, sh0=0.2))
+
+
+class Nothing(Objective):
+    """Asks for nothing, but has a gradient."""
+
+    def __call__(self, images, rows, step):
+        return sum((0 * image).sum() for image in images), {}
 
 
 class Blue(Objective):
@@ -104,3 +115,80 @@ def test_numbers_that_run_away_are_noticed():
     assert edit.is_finite()
     edit.scenes[0].editable.selected["sh0"].data[0] = float("nan")
     assert not edit.is_finite()
+
+
+def keys(**more):
+    return OmegaConf.structured(SceneEditConfig(**more))
+
+
+@pytest.mark.parametrize(("steps", "way"), [(300, 6.0), (225, 6.0), (100, 4.0), (9, 1.2)])
+def test_colors_go_their_way_in_any_number_of_steps_and_less_in_few(steps, way):
+    rates = learning_rates_of(keys(color_way=6.0, num_steps=steps))
+    each = [value_at(rates["sh0"], step) for step in range(steps)]
+    assert sum(each) == pytest.approx(way, rel=2 / steps)
+    assert each == sorted(each, reverse=True)
+    assert rates["means"] == LearningRates.means
+    assert learning_rates_of(keys())["sh0"] == LearningRates.sh0
+
+
+@pytest.mark.parametrize(
+    ("more", "source", "target", "keeps"),
+    [
+        ({"lambda_shading": 48}, "a red ball", "a blue ball", True),
+        ({"lambda_shading": 48}, "a red ball", "a red cube", False),
+        ({"lambda_shading": 48, "keep_light": "always"}, "a red ball", "a red cube", True),
+        ({"lambda_shading": 48, "keep_light": "never"}, "a red ball", "a blue ball", False),
+        ({}, "a red ball", "a blue ball", False),
+    ],
+)
+def test_light_is_kept_where_colors_alone_change(more, source, target, keeps):
+    assert keeps_light_of(keys(**more), source, target) == keeps
+
+
+def test_an_instruction_is_read_without_the_caption():
+    cfg = keys(lambda_shading=48)
+    assert keeps_light_of(cfg, "a photo of a red ball", "make it blue", is_instruction=True)
+    assert not keeps_light_of(cfg, "a photo of a red ball", "make it blue")
+
+
+def test_the_shading_term_is_in_the_loss_of_the_scenes_that_keep_light():
+    edit = edit_of(0, 1, movement=Movement(RATES, lambda_shading=10.0))
+    edit.scenes[1] = replace(edit.scenes[1], keeps_light=True)
+    edit.prepare()
+    before, _ = edit.loss(0)
+    with torch.no_grad():
+        for scene in edit.scenes:
+            scene.editable.selected["sh0"] += torch.tensor([-0.5, 0.0, 0.5])  # a push that flattens
+    edit.objective = Nothing()
+    loss, _ = edit.loss(0)
+    loss.backward()
+    assert float(before) > 0
+    assert float(loss) > 0
+    assert edit.scenes[1].editable.selected["sh0"].grad.abs().max() > 0
+    assert not edit.scenes[0].editable.selected["sh0"].grad.any()
+
+
+def test_a_latent_cell_is_measured_where_the_selection_is():
+    """Twice the pixels a cell, twice the size; a camera at twice the distance sees it twice as large."""
+    scene = edit_of(0).scenes[0]
+    size = scene.cell_size()
+    assert replace(scene, cell=2.0).cell_size() == pytest.approx(2 * size)
+    farther = scene.cameras.viewmats.clone()
+    means = scene.editable.source.means[scene.editable.is_selected]
+    farther[:, 2, 3] += (means @ farther[:, 2, :3].T + farther[:, 2, 3]).median(0).values
+    far = replace(scene, cameras=replace(scene.cameras, viewmats=farther))
+    assert far.cell_size() == pytest.approx(2 * size, rel=0.05)
+
+
+def test_color_readings_are_of_the_selection_before_and_now():
+    edit = edit_of(0)
+    (scene,) = edit.scenes
+    before, after = edit.color_readings(scene)
+    assert before == after
+    assert before.out_of_range == 0
+    with torch.no_grad():
+        scene.editable.selected["sh0"][::2] += 5
+    again, after = edit.color_readings(scene)
+    assert again == before
+    assert after.out_of_range == pytest.approx(0.5, abs=0.01)
+    assert after.speckle_visible > before.speckle_visible + 0.3

@@ -20,7 +20,8 @@ from threestudio_ssd.systems.scene_edit import SceneEditSystem
 REPORT_KEYS = (
     "source_prompt target_prompt score model seed steps seconds peak_memory_bytes num_gaussians_before"
     " num_gaussians_after num_selected change_inside change_outside psnr_outside clip_similarity"
-    " clip_directional_similarity device versions"
+    " clip_directional_similarity device versions out_of_range out_of_range_before speckle_visible"
+    " speckle_visible_before speckle_hidden speckle_hidden_before"
 ).split()
 
 
@@ -119,6 +120,34 @@ def test_resuming_gives_the_bytes_of_an_uninterrupted_run(edited, world, tmp_pat
     resumed = torch.load(folder / "ckpts" / "last.ckpt", weights_only=True)
     assert resumed["global_step"] == 4
     assert resumed["train_seconds"] > halted["train_seconds"] > 0
+
+
+HELD = {
+    "system.colors": "bounded", "system.color_steps": "shared", "system.color_way": 6.3, "system.keep_light": "always",
+    "system.lambda_shading": 48, "system.learning_rates.sh0": 0.0125,
+}  # fmt: skip
+"""What the default config does for colours, where the smoke config does as published."""
+
+
+def test_held_colors_resume_to_the_same_bytes_too(world, tmp_path):
+    whole = run(world, tmp_path / "whole", "train", "export", **HELD)[1] / "save" / "edited.ply"
+    run(world, tmp_path / "halves", "train", **HELD, **{"trainer.max_steps": 2})
+    _, folder = run(world, tmp_path / "halves", "train", "export", resume="auto", **HELD)
+    assert (folder / "save" / "edited.ply").read_bytes() == whole.read_bytes()
+
+
+def test_colors_that_ran_away_are_said(world, tmp_path, caplog):
+    """At a rate that throws them about; and not where they are held, at the same way."""
+    _, folder = run(world, tmp_path / "free", "train", "test", **{"system.learning_rates.sh0": 2.0})
+    report = json.loads((folder / "save" / "report.json").read_text())
+    assert report["out_of_range"] > 0.5 > report["out_of_range_before"]
+    assert report["speckle_visible"] > report["speckle_visible_before"] + 0.03
+    assert "Colours ran away in places that are seen: neighbours differ by" in caplog.text
+    caplog.clear()
+    _, folder = run(world, tmp_path / "held", "train", "test", **HELD | {"system.color_way": 8.0})
+    report = json.loads((folder / "save" / "report.json").read_text())
+    assert report["out_of_range"] <= report["out_of_range_before"]
+    assert "ran away" not in caplog.text
 
 
 def test_exporting_a_checkpoint_alone_gives_the_same_file(edited, world, tmp_path):
@@ -267,6 +296,10 @@ def test_an_edit_that_is_not_finite_is_exit_code_three_and_writes_no_splat(world
         ({"system.lambda_anchor.sh0": -1}, "system.lambda_anchor.sh0 is -1.0", "set system.lambda_anchor.sh0=0.0"),
         ({"system.learning_rates.sh0": "[0.1,-0.1,4]"}, "system.learning_rates.sh0 is [0.1, -0.1, 4]",
          "set system.learning_rates.sh0=0.0125"),
+        ({"system.color_way": 0}, "system.color_way is 0.0", "set system.color_way=null"),
+        ({"system.lambda_shading": -1}, "system.lambda_shading is -1", "set system.lambda_shading=0.0"),
+        ({"system.color_way": 6}, "both system.color_way (6.0) and system.learning_rates.sh0 (0.1) are set",
+         "set system.color_way=null to give the rate itself"),
         ({f"system.learning_rates.{name}": "[0,0,4]" for name in FIELD_NAMES}, "all of system.learning_rates are 0",
          "set system.learning_rates.sh0=0.0125"),
         ({f"system.learning_rates.{name}": 0 for name in FIELD_NAMES}, "all of system.learning_rates are 0",

@@ -117,7 +117,7 @@ def scene_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fals
         plan = ViewPlan(OmegaConf.merge(cfg.data, {"seed": trial.seed}), capture)
         views = plan.views(gaussians, backbone.image_size, backbone.size_multiple)
         views, size = plan.cropped(views, gaussians, is_selected), views.size
-        keeps_light = keeps_light_of(system, guidance, *trial_prompts(trial, guidance))
+        keeps_light = keeps_light_of(system, *trial_prompts(trial, guidance), guidance.reads_image)
         scene = scene_under_edit(system, gaussians, is_selected, views, trial.seed, backbone.downscale, keeps_light)
         scenes.append(scene)
     background = torch.tensor(list(system.background), dtype=torch.float32, device=backbone.device)
