@@ -1,8 +1,8 @@
 """The judge of toy edits: does a result look like what was asked for?
 
 A classifier alone is easily pleased: it reads "wood" in lava and "snow" in violet slabs. So a view passes only if the
-classifier reads the word *and* the picture holds against the truth in the ways that a person would notice. The limits
-were set on pictures that a person judged, see ``tests/assets/verdicts``.
+classifier reads the word *and* the picture holds against the truth in the ways that an eye would notice. The limits
+were set on pictures that were judged by eye, see ``tests/assets/verdicts``.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class Limits:
 
     min_null_psnr: float = 37.0
     """dB of the blurred view to the source, for a null edit. An exact result that went through the autoencoder has
-    43 dB and more; a change that a person saw had at most 32 dB."""
+    43 dB and more; changes that were seen had at most 32 dB."""
     min_blurred_psnr: float = 17.0
     """dB of the blurred view to the truth, for every other edit: a floor, whatever the source was like."""
     min_arrived: float = 0.7
@@ -108,7 +108,7 @@ class ViewFigures(NamedTuple):
     strange: Float[Tensor, " c"]
 
     def passes(self, edit: ToyEdit, limits: Limits = LIMITS) -> Bool[Tensor, " c"]:
-        """Which views a person would accept.
+        """Which views a picky user would accept.
 
         Args:
             edit: What was asked for. For a null edit closeness to the source decides alone: the classifier knows
@@ -198,9 +198,9 @@ def view_figures(images: Float[Tensor, "c 3 h w"], truth: Truth, shows_word: Boo
     result, source, target, backdrop = (resized(stack, size) for stack in stacks)
     inside, parts = _shrunk(truth.inside.long()) > 0, _shrunk(truth.parts)
     attribute, is_object = truth.edit.attribute, parts == PART_OBJECT
-    blurred = [gaussian_blur(stack, BLUR) for stack in (result, source, target)]
+    result_blur, source_blur, target_blur = (gaussian_blur(stack, BLUR) for stack in (result, source, target))
     figures: dict[str, Tensor] = {"shows_word": shows_word}
-    figures["blurred_psnr"] = psnr(blurred[0], blurred[2]).clamp(max=IDENTICAL_PSNR)
+    figures["blurred_psnr"] = psnr(result_blur, target_blur).clamp(max=IDENTICAL_PSNR)
     if attribute == NULL:
         return _with_nan(figures)
     about_object = is_object | inside if attribute in OBJECT_ATTRIBUTES else is_object
@@ -208,7 +208,10 @@ def view_figures(images: Float[Tensor, "c 3 h w"], truth: Truth, shows_word: Boo
     figures["color_distance"] = color_distances(result, target, looked_at)
     figures["strange"] = strange_shares(result, target, ~about_object)
     if attribute != "pattern":
-        figures["arrived"] = arrived_shares(*blurred, inside, is_brightness_free=attribute == "color")
+        is_brightness_free = attribute == "color"
+        figures["arrived"] = arrived_shares(
+            result_blur, source_blur, target_blur, inside, is_brightness_free=is_brightness_free
+        )
     if attribute in OBJECT_ATTRIBUTES:
         figures["silhouette_iou"] = silhouette_ious(result, target, backdrop, is_object)
     if attribute == "pattern" and truth.edit.target.pattern != "plain":
@@ -260,12 +263,12 @@ def silhouette_ious(
         colors = true[:, mask]
         palette = colors[:, :: max(1, colors.shape[1] // NUM_PALETTE)]
         around = pad(behind[None], (1,) * 4, mode="replicate")[0].unfold(1, 3, 1).unfold(2, 3, 1).flatten(3)
-        found = []
+        silhouettes = []
         for picture in (image, true):
             pixels = picture[..., None]
             to_object = (pixels - palette[:, None, None]).square().sum(0).amin(-1)
-            found.append(to_object < (pixels - around).square().sum(0).amin(-1))
-        values.append((found[0] & found[1]).sum() / (found[0] | found[1]).sum())
+            silhouettes.append(to_object < (pixels - around).square().sum(0).amin(-1))
+        values.append((silhouettes[0] & silhouettes[1]).sum() / (silhouettes[0] | silhouettes[1]).sum())
     return torch.stack(values)
 
 
@@ -301,8 +304,8 @@ def strange_shares(
 ) -> Float[Tensor, " c"]:
     """Share of the pixels whose colour is nowhere in the truth."""
     result, target = (gaussian_blur(stack, STRANGE_BLUR) for stack in (result, target))
-    known = target.flatten(2)[:, :, ::STRANGE_STRIDE]
-    distances = (result[..., None] - known[:, :, None, None]).square().sum(1).amin(-1).sqrt()
+    true_colors = target.flatten(2)[:, :, ::STRANGE_STRIDE]
+    distances = (result[..., None] - true_colors[:, :, None, None]).square().sum(1).amin(-1).sqrt()
     return _mean_within((distances > STRANGE_DISTANCE).float(), where)
 
 
