@@ -303,9 +303,10 @@ def strange_shares(
     result: Float[Tensor, "c 3 h w"], target: Float[Tensor, "c 3 h w"], where: Bool[Tensor, "c h w"]
 ) -> Float[Tensor, " c"]:
     """Share of the pixels whose colour is nowhere in the truth."""
-    result, target = (gaussian_blur(stack, STRANGE_BLUR) for stack in (result, target))
-    true_colors = target.flatten(2)[:, :, ::STRANGE_STRIDE]
-    distances = (result[..., None] - true_colors[:, :, None, None]).square().sum(1).amin(-1).sqrt()
+    pixels, true_colors = (gaussian_blur(stack, STRANGE_BLUR).flatten(2).mT for stack in (result, target))
+    pairs = zip(pixels, true_colors[:, ::STRANGE_STRIDE], strict=True)
+    nearest = [torch.cdist(*pair, compute_mode="donot_use_mm_for_euclid_dist").amin(1) for pair in pairs]
+    distances = torch.stack(nearest).view_as(where)
     return _mean_within((distances > STRANGE_DISTANCE).float(), where)
 
 
