@@ -13,7 +13,8 @@ from ..toyworld.edits import NULL
 from .grids import image_name
 
 COLUMNS = {
-    "success": ("success", 2, "share of held-out views in which an independent classifier reads the target attribute"),
+    "success": ("success", 2, "share of held-out views that pass the judge: read as asked, and right beside the truth"),
+    "shows_word": ("reads as asked", 2, "share of views in which an independent classifier reads the target attribute"),
     "kept": ("others kept", 2, "the same for the four other attributes"),
     "truth_psnr": ("PSNR to truth, inside", 1, "dB, what the edit is about against the true target"),
     "truth_ssim": ("SSIM", 2, "the same"),
@@ -24,13 +25,26 @@ COLUMNS = {
     "out_of_range": ("out of range", 2, "share of Gaussians whose colour is beyond [0, 1] by more than .02"),
     "speckle_visible": ("speckle", 3, "colour of a visible Gaussian against the mean of its 8 neighbours"),
     "speckle_hidden": ("hidden speckle", 3, "the same where training views hardly look"),
-    "null_success": ("null edits kept", 2, "target = source: share of views with all five attributes as they were"),
+    "null_success": ("null edits kept", 2, "target = source: share of views that are as they were"),
     "null_psnr": ("null PSNR", 1, "dB, null edits against the source"),
     "steps_to_90": ("steps to 90 %", 0, "until the target's probability made 90 % of its way; moved ones only"),
     "noise_predictions": ("predictions", 0, "noise predictions an edit"),
     "seconds": ("seconds", 1, "an edit, in a batch of all; figures of one machine"),
 }
 """Key -> head of the column, decimals, meaning."""
+REASONS = {
+    "success": COLUMNS["success"],
+    "shows_word": COLUMNS["shows_word"],
+    "blurred_psnr": ("blurred PSNR", 1, "dB of blurred views to the true target"),
+    "arrived": ("arrived", 2, "share of the pixels to be changed that made half of their way; not of patterns"),
+    "silhouette_iou": ("silhouette", 2, "overlap of the object's outline with the truth's; edits of the object only"),
+    "object_ssim": ("object SSIM", 2, "structural similarity of the object to the truth; not of patterns"),
+    "mottle": ("mottle", 3, "speckles and blotches within the object, 0 to 1; not of patterns"),
+    "pattern": ("pattern", 2, "share of the object where the pattern is; patterns only"),
+    "color_distance": ("colour distance", 3, "of object, ground or sky to the truth's colours, the worst of them"),
+    "strange": ("strange", 3, "share of the pixels off the object whose colour is nowhere in the truth"),
+}
+"""The same for what a success is made of."""
 KIND_TITLES = {"picture": "Pictures (2D)", "scene": "Scenes (3D)"}
 
 
@@ -40,7 +54,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], dict[str,
     for row in rows:
         groups.setdefault((row["kind"], row["method"]), {}).setdefault(row["seed"], []).append(row)
     return {
-        key: {name: _spread([_seed_mean(name, of_seed) for of_seed in seeds.values()]) for name in COLUMNS}
+        key: {name: _spread([_seed_mean(name, of_seed) for of_seed in seeds.values()]) for name in COLUMNS | REASONS}
         for key, seeds in groups.items()
     }
 
@@ -48,7 +62,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], dict[str,
 def _seed_mean(name: str, rows: Sequence[dict[str, Any]]) -> float | None:
     wants_null = name.startswith("null_")
     key = {"null_success": "success", "null_psnr": "outside_psnr"}.get(name, name)
-    values = [row[key] for row in rows if (row["attribute"] == NULL) == wants_null and row[key] is not None]
+    values = [row[key] for row in rows if (row["attribute"] == NULL) == wants_null and row.get(key) is not None]
     return statistics.mean(values) if values else None
 
 
@@ -63,20 +77,21 @@ def cell(value: tuple[float, float] | None, decimals: int) -> str:
 
 
 def markdown(rows: Sequence[dict[str, Any]], title: str, note: str) -> str:
-    """The tables: methods against columns, then success by attribute."""
+    """The tables: methods against columns, success by attribute, what success is made of."""
     summary = summarise(rows)
     lines = [f"# {title}", "", note, ""]
     for kind in dict.fromkeys(kind for kind, _ in summary):
-        lines += [f"## {KIND_TITLES.get(kind, kind)}", "", _table(summary, kind), "", _by_attribute(rows, kind), ""]
-    lines += [f"- *{head}*: {meaning}" for head, _, meaning in COLUMNS.values()]
+        tables = (_table(summary, kind), _by_attribute(rows, kind), _table(summary, kind, REASONS))
+        lines += [f"## {KIND_TITLES.get(kind, kind)}", "", *(part for table in tables for part in (table, ""))]
+    lines += [f"- *{head}*: {meaning}" for head, _, meaning in (COLUMNS | REASONS).values()]
     return "\n".join([*lines, ""])
 
 
-def _table(summary: dict, kind: str) -> str:
-    used = [name for name in COLUMNS if any(row[name] for (k, _), row in summary.items() if k == kind)]
+def _table(summary: dict, kind: str, columns: dict[str, tuple[str, int, str]] = COLUMNS) -> str:
+    used = [name for name in columns if any(row[name] for (k, _), row in summary.items() if k == kind)]
     of_kind = {method: row for (k, method), row in summary.items() if k == kind}
-    cells = [[method, *(cell(row[name], COLUMNS[name][1]) for name in used)] for method, row in of_kind.items()]
-    return markdown_table(["method", *(COLUMNS[name][0] for name in used)], cells)
+    cells = [[method, *(cell(row[name], columns[name][1]) for name in used)] for method, row in of_kind.items()]
+    return markdown_table(["method", *(columns[name][0] for name in used)], cells)
 
 
 def _by_attribute(rows: Sequence[dict[str, Any]], kind: str) -> str:
@@ -104,9 +119,9 @@ def means_csv(rows: Sequence[dict[str, Any]]) -> str:
     """The tables: a row each kind and method, two columns each figure: mean and standard deviation over seeds."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["kind", "method", *(f"{name}{part}" for name in COLUMNS for part in ("", "_std"))])
+    writer.writerow(["kind", "method", *(f"{name}{part}" for name in COLUMNS | REASONS for part in ("", "_std"))])
     for key, row in summarise(rows).items():
-        writer.writerow([*key, *(value for name in COLUMNS for value in row[name] or ("", ""))])
+        writer.writerow([*key, *(value for name in COLUMNS | REASONS for value in row[name] or ("", ""))])
     return text.getvalue()
 
 
@@ -185,11 +200,12 @@ def _page(out: Path, rows: Sequence[dict[str, Any]], title: str, note: str, plot
         parts.append(f"<h2>{html.escape(KIND_TITLES.get(kind, kind))}</h2>")
         parts.append(_html_table(_table(summary, kind)))
         parts.append(_html_table(_by_attribute(rows, kind)))
+        parts.append(_html_table(_table(summary, kind, REASONS)))
         if kind in plotted:
             parts.append(f'<img class="plot" src="pareto-{kind}.svg" alt="success against preservation">')
         parts.append(_image_grid(out, rows, kind))
     meanings = "".join(
-        f"<li><i>{html.escape(head)}</i>: {html.escape(text)}</li>" for head, _, text in COLUMNS.values()
+        f"<li><i>{html.escape(head)}</i>: {html.escape(text)}</li>" for head, _, text in (COLUMNS | REASONS).values()
     )
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>

@@ -1,5 +1,6 @@
 """Metrics: pure functions on images (b 3 h w) in [0, 1] and on texts; one value per image."""
 
+from .blur import gaussian_blur
 from .clip_directional_similarity import clip_direction_consistency, clip_directional_similarity
 from .clip_model import ClipModel, check_clip, load_clip, read_clip
 from .clip_protocols import clip_scores, edited_region_similarity
@@ -17,7 +18,7 @@ from .tiny_perceptual import tiny_perceptual_distance
 __all__ = [
     "IDENTICAL_PSNR", "ClipModel", "ColorReading", "Lpips", "StructureModel", "check_clip",
     "clip_direction_consistency", "clip_directional_similarity", "clip_scores", "clip_similarity", "edit_regions",
-    "edited_region_similarity", "hidden_ones", "load_clip", "load_lpips", "load_structure_model", "lpips",
-    "mean_psnr", "mse", "psnr", "read_clip", "read_colors", "saturation_drift", "ssim", "structure_distance",
-    "tiny_perceptual_distance",
+    "edited_region_similarity", "gaussian_blur", "hidden_ones", "load_clip", "load_lpips", "load_structure_model",
+    "lpips", "mean_psnr", "mse", "psnr", "read_clip", "read_colors", "saturation_drift", "ssim",
+    "structure_distance", "tiny_perceptual_distance",
 ]  # fmt: skip

@@ -11,9 +11,9 @@ from threestudio_ssd.benchmarks.report import markdown, pareto_front, pareto_svg
 def row(**changes):
     base = {
         "method": "dds", "kind": "picture", "edit": "blue-ball", "attribute": "color", "seed": 0, "success": 1.0,
-        "kept": 0.5, "truth_psnr": 20.0, "truth_ssim": 0.8, "truth_distance": 0.1, "outside_psnr": 30.0,
-        "consistency": None, "saturation_drift": 0.1, "steps_to_90": 40.0, "noise_predictions": 600.0,
-        "encodes": 1.0, "seconds": 2.0, "probabilities": [],
+        "shows_word": 1.0, "mottle": 0.05, "kept": 0.5, "truth_psnr": 20.0, "truth_ssim": 0.8, "truth_distance": 0.1,
+        "outside_psnr": 30.0, "consistency": None, "saturation_drift": 0.1, "steps_to_90": 40.0,
+        "noise_predictions": 600.0, "encodes": 1.0, "seconds": 2.0, "probabilities": [],
     }  # fmt: skip
     return base | changes
 
@@ -33,6 +33,8 @@ def test_means_over_edits_spread_over_seeds_null_edits_apart():
     assert means["consistency"] is None
     text = markdown(ROWS, "Title", "note")
     assert "| dds | 0.75 ± 0.35 |" in text
+    assert "| method | success | reads as asked | mottle |" in text
+    assert "| sds | 0.50 ± 0.00 | 1.00 ± 0.00 | 0.050 ± 0.000 |" in text
     assert "| success by attribute | color | ground | null |" in text
     assert "| dds | 1.00 | 0.50 | 0.25 |" in text
 

@@ -132,7 +132,7 @@ def test_the_smoke_benchmark_runs_resumes_and_writes_everything(model, tmp_path,
     assert main(words) == 0
     report = (tmp_path / "report.md").read_text()
     assert capsys.readouterr().out.endswith(f"{tmp_path}/report.md\n")
-    assert report.count("| dds |") == 2
+    assert report.count("| dds |") == 3  # figures, success by attribute, what it is made of
     assert "Scenes (3D)" in report
     rows = json.loads((tmp_path / "scene" / "ssd" / "seed-0.json").read_text())["rows"]
     assert [each["edit"] for each in rows] == ["blue-ball", "null-ball"]

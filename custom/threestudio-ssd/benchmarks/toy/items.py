@@ -16,9 +16,9 @@ from threestudio.utils.config import load_config
 from ...errors import ConfigError
 from ...guidance import build_score
 from ...images import save_image
-from ...toyworld.classifier import classifier_checksum, load_classifier
+from ...toyworld.classifier import load_classifier
 from ...toyworld.edits import toy_edit
-from ...toyworld.truth import judge_images
+from ...toyworld.judge import judge_fingerprint, judge_images
 from ..fingerprint import CANNOT_CHANGE_RESULTS, fingerprint, is_below, kept, leaves
 from ..grids import image_name
 from .trials import Outcome, Trial, picture_batch, run_batch, scene_batch, steps_to_share
@@ -180,7 +180,7 @@ def made_with(cfg: DictConfig, kind: Kind, settings: ItemSettings) -> dict[str, 
     """
     trials = {
         "edits": list(settings.edits), "scene_seed": settings.scene_seed, "use_masks": settings.use_masks,
-        "num_probes": settings.num_probes, "classifier": classifier_checksum(),
+        "num_probes": settings.num_probes, "judge": judge_fingerprint(),
     }  # fmt: skip
     if kind == "scene":
         trials["num_views"] = settings.num_views

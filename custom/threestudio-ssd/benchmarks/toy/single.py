@@ -14,9 +14,9 @@ from ...gaussians.io import load_gaussians
 from ...images import save_rows
 from ...metrics import mean_psnr
 from ...toyworld.capture import write_scene
-from ...toyworld.classifier import classifier_checksum
 from ...toyworld.edits import ToyEdit, toy_edit
-from ...toyworld.truth import judge_images, make_truth, shots
+from ...toyworld.judge import judge_fingerprint, judge_images
+from ...toyworld.truth import make_truth, shots
 from ...toyworld.views import held_out_orbit
 from ..fingerprint import CANNOT_CHANGE_RESULTS, fingerprint, kept
 
@@ -39,7 +39,7 @@ def run_toy_edits(names: list[str], experiment: DictConfig, out: Path, scene_see
     """
     made_with = fingerprint(
         experiment, without=CANNOT_CHANGE_RESULTS | SUPPLIED, scene_seed=scene_seed,
-        clip_model=experiment.system.clip_model, classifier=classifier_checksum(),
+        clip_model=experiment.system.clip_model, judge=judge_fingerprint(),
     )  # fmt: skip
 
     def make(name: str) -> dict[str, Any]:

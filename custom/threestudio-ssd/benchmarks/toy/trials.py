@@ -19,8 +19,9 @@ from ...guidance import EditGuidance, guidance_class, prompts_class
 from ...metrics import ColorReading, edit_regions
 from ...toyworld import PART_OBJECT, build_scene
 from ...toyworld.edits import EDITS, ToyEdit
+from ...toyworld.judge import target_probability
 from ...toyworld.splat import to_gaussians
-from ...toyworld.truth import Truth, make_truth, part_coverage, shots, target_probability
+from ...toyworld.truth import Truth, make_truth, part_coverage, shots
 from ...toyworld.views import capture_views, held_out_orbit, single_view
 
 HELD_OUT_SIZE = 64
