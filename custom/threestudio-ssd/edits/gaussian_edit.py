@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from ..cameras import Cameras
 from ..data import view_order
 from ..gaussians.sh import rgbs_from_sh0
+from ..guidance import EditKind
 from ..masks import visible_weights
 from ..metrics import ColorReading, hidden_ones, read_colors
 from ..rendering import render_with_info
@@ -89,7 +90,8 @@ class SceneUnderEdit:
         length: World units that the learning rate of means is counted in.
         growth: Lets the selection grow.
         cell: Side of a latent cell in the views, pixels.
-        keeps_light: Whether the shading term counts.
+        kind: What is asked for: the shading term counts in a ``recolor``.
+        color_reach: What the rate of sh0 is multiplied with.
     """
 
     editable: EditableGaussians
@@ -98,7 +100,8 @@ class SceneUnderEdit:
     length: float
     growth: Growth
     cell: float = 1.0
-    keeps_light: bool = False
+    kind: EditKind = "other"
+    color_reach: float = 1.0
 
     @torch.no_grad()
     def visible_weights(self) -> Float[Tensor, "n"]:
@@ -216,7 +219,7 @@ class GaussianEdit(Edit):
         if self.movement.lambda_shading != 0:
             for scene in self.scenes:
                 rgbs = rgbs_from_sh0(scene.editable.source.sh0[:, 0])
-                shading = Shading(rgbs, self._weights(scene) / scene.cell**2) if scene.keeps_light else None
+                shading = Shading(rgbs, self._weights(scene) / scene.cell**2) if scene.kind == "recolor" else None
                 self._shadings.append(shading)
 
     def make_optimizers(self) -> list[Optimizer]:
@@ -294,12 +297,13 @@ class GaussianEdit(Edit):
             scene.growth.record(loss_scale)
 
     def set_rates(self, optimizers: Sequence[Optimizer], step: int) -> None:
-        """The learning rates of this step; that of means is times the scene's length."""
+        """The learning rates of this step; that of means is times the scene's length, that of sh0 times its reach."""
         for scene, optimizer in zip(self.scenes, optimizers, strict=True):
+            factors = {"means": scene.length, "sh0": scene.color_reach}
             for group in optimizer.param_groups:
-                rate, is_means = self.movement.learning_rates[group["name"]], group["name"] == "means"
-                how = self.movement.means_interpolation if is_means else "linear"
-                group["lr"] = value_at(rate, step, how) * (scene.length if is_means else 1.0)
+                name = group["name"]
+                how = self.movement.means_interpolation if name == "means" else "linear"
+                group["lr"] = value_at(self.movement.learning_rates[name], step, how) * factors.get(name, 1.0)
 
     def after_step(self) -> None:
         """Put the Gaussians back where they have to stay."""

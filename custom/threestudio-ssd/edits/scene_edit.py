@@ -15,7 +15,7 @@ from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
 from ..gaussians.model import FIELD_NAMES
-from ..guidance import EditGuidance, is_recolouring
+from ..guidance import EditGuidance, EditKind, edit_kind
 from ..masks import MaskConfig, Selection, check_mask, find_selection
 from .edit import values_of
 from .editable_gaussians import EditableGaussians
@@ -26,6 +26,8 @@ from .objectives import Distillation
 
 STEPS_OF_A_WAY = 225
 """Steps from which on colours may go the whole of ``color_way``."""
+RELIGHT_REACH = 2.0
+"""How much farther colours go where the light changes: from night to day all of them go most of the way."""
 LAST_SHARE = 0.05
 """What a rate has fallen to at the end of a run."""
 SCENE_EXTENT = 1.1
@@ -66,9 +68,9 @@ class SceneEditConfig(DistillationConfig):
     lets them grow into speckles."""
     lambda_shading: Any = 0.0
     """Weight of changes that are not a change of material under the source's light, number or schedule, >= 0
-    (``Shading``)."""
-    keep_light: Literal["auto", "always", "never"] = "auto"
-    """Whether lambda_shading counts; auto: where the prompts differ in nothing but colours."""
+    (``Shading``); counts where edit_kind is recolor."""
+    edit_kind: Literal["auto", "recolor", "relight", "other"] = "auto"
+    """recolor keeps light and shade; relight lets colours go twice their way; auto: as the prompts' words say."""
     growth: GrowthConfig = field(default_factory=GrowthConfig)
     """Whether and how the selection grows."""
     mask_latents: bool = False
@@ -92,7 +94,7 @@ class SceneEdit(SceneJob):
     Attributes:
         source: The scene as its file has it.
         guidance: Network and score.
-        keeps_light: Whether the shading term counts.
+        kind: What kind of edit it is.
         views: Cameras, after ``open``.
         selection: What may change and why, after ``open``.
     """
@@ -119,7 +121,7 @@ class SceneEdit(SceneJob):
         self.prompts, self.guidance, self.embeddings = load_guidance(cfg)
         self.device = self.guidance.backbone.device
         words = self.prompts.cfg
-        self.keeps_light = keeps_light_of(cfg, words.source_prompt, words.target_prompt, self.guidance.reads_image)
+        self.kind = kind_of(cfg, words.source_prompt, words.target_prompt, self.guidance.reads_image)
 
     def open(self, plan: ViewPlan) -> None:
         """Choose views and selection, and lay out the edit.
@@ -133,7 +135,7 @@ class SceneEdit(SceneJob):
         self.views = plan.cropped(views, self.scene, self.selection.is_selected)
         scene = scene_under_edit(
             self.cfg, self.scene, self.selection.is_selected, self.views, self.cfg.seed, backbone.downscale,
-            self.keeps_light,
+            self.kind,
         )  # fmt: skip
         self.edit = distil(
             self.cfg, self.guidance, self.embeddings, [scene], self.views.size, self.background,
@@ -170,8 +172,8 @@ def load_scene(path: str | Path) -> Gaussians:
     return gaussians
 
 
-def keeps_light_of(cfg: Any, source_prompt: str, target_prompt: str, is_instruction: bool = False) -> bool:
-    """Whether the shading term counts in an edit, by the keys of ``SceneEditConfig``.
+def kind_of(cfg: Any, source_prompt: str, target_prompt: str, is_instruction: bool = False) -> EditKind:
+    """What kind of edit it is, by ``edit_kind`` of ``SceneEditConfig``.
 
     Args:
         cfg: The keys.
@@ -179,9 +181,9 @@ def keeps_light_of(cfg: Any, source_prompt: str, target_prompt: str, is_instruct
         target_prompt: What should be there.
         is_instruction: The target says what to do, and need not name what is there.
     """
-    if cfg.lambda_shading == 0 or cfg.keep_light == "never":
-        return False
-    return cfg.keep_light == "always" or is_recolouring("" if is_instruction else source_prompt, target_prompt)
+    if cfg.edit_kind != "auto":
+        return cfg.edit_kind
+    return edit_kind("" if is_instruction else source_prompt, target_prompt)
 
 
 def learning_rates_of(cfg: Any) -> dict[str, Any]:
@@ -206,7 +208,7 @@ def learning_rates_of(cfg: Any) -> dict[str, Any]:
 
 def scene_under_edit(
     cfg: Any, scene: Gaussians, is_selected: Bool[Tensor, "n"], views: SceneViews, seed: int, downscale: int,
-    keeps_light: bool = False,
+    kind: EditKind = "other",
 ) -> SceneUnderEdit:  # fmt: skip
     """A scene as its edit sees it.
 
@@ -217,12 +219,13 @@ def scene_under_edit(
         views: Cameras.
         seed: Of this scene's edit.
         downscale: Pixels that a latent cell has along a side, as the diffusion model gets them.
-        keeps_light: See ``keeps_light_of``.
+        kind: What kind of edit it is.
     """
     editable = EditableGaussians(scene, is_selected, cfg.colors == "bounded")
     growth = Growth(cfg.growth, editable, SCENE_EXTENT * views.orbit.radius, seed)
     cell = downscale * int(views.train.widths[0]) / views.size[0]
-    return SceneUnderEdit(editable, views.train.to(scene.device), seed, views.orbit.radius, growth, cell, keeps_light)
+    reach = RELIGHT_REACH if kind == "relight" and cfg.color_way is not None else 1.0
+    return SceneUnderEdit(editable, views.train.to(scene.device), seed, views.orbit.radius, growth, cell, kind, reach)
 
 
 def distil(

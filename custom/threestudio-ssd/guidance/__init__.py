@@ -7,8 +7,8 @@ import threestudio
 from ..errors import ConfigError
 from .contrast import CDSConfig, ContrastTerm
 from .edit_guidance import EditGuidance, GuidanceOutput
+from .edit_kind import EditKind, edit_kind
 from .prompts import EditPrompts
-from .recolouring import is_recolouring
 from .score_options import build_score
 from .timesteps import SCHEDULES, timestep_at
 from .variational import LoraNetworkConfig, VariationalTerm

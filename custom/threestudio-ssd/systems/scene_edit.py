@@ -75,7 +75,7 @@ class SceneEditSystem(EditSystem):
             ),
             self,
             {
-                "scene": self.cfg.scene, **color_facts(*colors), **distillation_facts(job.guidance),
+                "scene": self.cfg.scene, "edit_kind": job.kind, **color_facts(*colors), **distillation_facts(job.guidance),
                 **self.run_facts(),
             },
         )  # fmt: skip

@@ -6,12 +6,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from tests.edit_world import toy_cameras, toy_parts
+from tests.edit_world import experiment, toy_cameras, toy_parts
+from threestudio_ssd.data import ViewPlan
 from threestudio_ssd.edits.edit import Edit, value_at
 from threestudio_ssd.edits.editable_gaussians import EditableGaussians
 from threestudio_ssd.edits.gaussian_edit import GaussianEdit, LearningRates, Movement, Objective, SceneUnderEdit
 from threestudio_ssd.edits.growth import Growth, GrowthConfig
-from threestudio_ssd.edits.scene_edit import SceneEditConfig, keeps_light_of, learning_rates_of
+from threestudio_ssd.edits.scene_edit import SceneEditConfig, kind_of, learning_rates_of, scene_under_edit
 
 RATES = vars(LearningRates(means=[0, 0.01, 0.03, 10], log_scales=0, raw_quats=0, logit_opacities=0, sh0=0.2))
 
@@ -132,28 +133,39 @@ def test_colors_go_their_way_in_any_number_of_steps_and_less_in_few(steps, way):
 
 
 @pytest.mark.parametrize(
-    ("more", "source", "target", "keeps"),
+    ("given", "source", "target", "kind"),
     [
-        ({"lambda_shading": 48}, "a red ball", "a blue ball", True),
-        ({"lambda_shading": 48}, "a red ball", "a red cube", False),
-        ({"lambda_shading": 48, "keep_light": "always"}, "a red ball", "a red cube", True),
-        ({"lambda_shading": 48, "keep_light": "never"}, "a red ball", "a blue ball", False),
-        ({}, "a red ball", "a blue ball", False),
+        ("auto", "a red ball", "a blue ball", "recolor"),
+        ("auto", "a red ball", "a red cube", "other"),
+        ("auto", "a ball at night", "a ball by day", "relight"),
+        ("recolor", "a red ball", "a red cube", "recolor"),
+        ("other", "a red ball", "a blue ball", "other"),
     ],
 )
-def test_light_is_kept_where_colors_alone_change(more, source, target, keeps):
-    assert keeps_light_of(keys(**more), source, target) == keeps
+def test_the_kind_of_an_edit_is_what_the_words_or_the_config_say(given, source, target, kind):
+    assert kind_of(keys(edit_kind=given), source, target) == kind
 
 
 def test_an_instruction_is_read_without_the_caption():
-    cfg = keys(lambda_shading=48)
-    assert keeps_light_of(cfg, "a photo of a red ball", "make it blue", is_instruction=True)
-    assert not keeps_light_of(cfg, "a photo of a red ball", "make it blue")
+    assert kind_of(keys(), "a photo of a red ball", "make it blue", is_instruction=True) == "recolor"
+    assert kind_of(keys(), "a photo of a red ball", "make it blue") == "other"
+
+
+def test_colors_go_twice_as_far_where_the_light_changes(world):
+    for kind, factor in (("recolor", 1), ("relight", 2), ("other", 1)):
+        cfg = experiment(world, world, **{"system.color_way": 6, "system.learning_rates.sh0": 0.0125})
+        source, is_object = toy_parts(keep_every=20)
+        views = ViewPlan(cfg.data, toy_cameras(4, 24)).views(source, 32, 8)
+        scene = scene_under_edit(cfg.system, source, is_object, views, 0, 8, kind)
+        edit = GaussianEdit([scene], Blue(), Movement(RATES), num_steps=10, background=torch.zeros(3))
+        optimizers = edit.make_optimizers()
+        edit.set_rates(optimizers, 0)
+        assert [g["lr"] for g in optimizers[0].param_groups if g["name"] == "sh0"] == [0.2 * factor]
 
 
 def test_the_shading_term_is_in_the_loss_of_the_scenes_that_keep_light():
     edit = edit_of(0, 1, movement=Movement(RATES, lambda_shading=10.0))
-    edit.scenes[1] = replace(edit.scenes[1], keeps_light=True)
+    edit.scenes[1] = replace(edit.scenes[1], kind="recolor")
     edit.prepare()
     before, _ = edit.loss(0)
     with torch.no_grad():

@@ -21,7 +21,7 @@ REPORT_KEYS = (
     "source_prompt target_prompt score model seed steps seconds peak_memory_bytes num_gaussians_before"
     " num_gaussians_after num_selected change_inside change_outside psnr_outside clip_similarity"
     " clip_directional_similarity device versions out_of_range out_of_range_before speckle_visible"
-    " speckle_visible_before speckle_hidden speckle_hidden_before"
+    " speckle_visible_before speckle_hidden speckle_hidden_before edit_kind"
 ).split()
 
 
@@ -123,7 +123,7 @@ def test_resuming_gives_the_bytes_of_an_uninterrupted_run(edited, world, tmp_pat
 
 
 HELD = {
-    "system.colors": "bounded", "system.color_steps": "shared", "system.color_way": 6.3, "system.keep_light": "always",
+    "system.colors": "bounded", "system.color_steps": "shared", "system.color_way": 6.3, "system.edit_kind": "recolor",
     "system.lambda_shading": 48, "system.learning_rates.sh0": 0.0125,
 }  # fmt: skip
 """What the default config does for colours, where the smoke config does as published."""

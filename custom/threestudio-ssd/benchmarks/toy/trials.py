@@ -14,7 +14,7 @@ from ...data import ViewPlan
 from ...diffusion import PromptEmbeds
 from ...edits.edit import Edit
 from ...edits.image_edit import ImageBatchEdit
-from ...edits.scene_edit import distil, keeps_light_of, scene_under_edit
+from ...edits.scene_edit import distil, kind_of, scene_under_edit
 from ...guidance import EditGuidance, guidance_class, prompts_class
 from ...metrics import ColorReading, edit_regions
 from ...toyworld import PART_OBJECT, build_scene
@@ -118,8 +118,8 @@ def scene_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fals
         plan = ViewPlan(OmegaConf.merge(cfg.data, {"seed": trial.seed}), capture)
         views = plan.views(gaussians, backbone.image_size, backbone.size_multiple)
         views, size = plan.cropped(views, gaussians, is_selected), views.size
-        keeps_light = keeps_light_of(system, *trial_prompts(trial, guidance), guidance.reads_image)
-        scene = scene_under_edit(system, gaussians, is_selected, views, trial.seed, backbone.downscale, keeps_light)
+        kind = kind_of(system, *trial_prompts(trial, guidance), guidance.reads_image)
+        scene = scene_under_edit(system, gaussians, is_selected, views, trial.seed, backbone.downscale, kind)
         scenes.append(scene)
     background = torch.tensor(list(system.background), dtype=torch.float32, device=backbone.device)
     edit = distil(

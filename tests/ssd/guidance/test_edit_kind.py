@@ -1,15 +1,27 @@
-"""Whether two prompts differ in colours alone."""
+"""What kind of edit the words of two prompts ask for."""
 
 import pytest
 
-from threestudio_ssd.guidance import is_recolouring
+from threestudio_ssd.guidance import edit_kind
 from threestudio_ssd.toyworld.edits import EDITS, toy_edit
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_toy_edits_of_the_color_are_recolourings_and_no_others(name):
+def test_toy_edits_are_told_apart_by_their_captions(name):
     edit = toy_edit(name)
-    assert is_recolouring(*edit.prompts) == (edit.attribute == "color")
+    assert edit_kind(*edit.prompts) == {"color": "recolor", "time": "relight"}.get(edit.attribute, "other")
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("a photo of a garden by day", "a photo of a garden at night"),
+        ("a house", "a house in bright sunlight"),
+        ("", "turn it to sunset"),
+    ],
+)
+def test_relightings(source, target):
+    assert edit_kind(source, target) == "relight"
 
 
 @pytest.mark.parametrize(
@@ -23,7 +35,7 @@ def test_toy_edits_of_the_color_are_recolourings_and_no_others(name):
     ],
 )
 def test_recolourings(source, target):
-    assert is_recolouring(source, target)
+    assert edit_kind(source, target) == "recolor"
 
 
 @pytest.mark.parametrize(
@@ -33,7 +45,7 @@ def test_recolourings(source, target):
         ("a red ball", "a red cube"),
         ("a red ball", "a blue cube"),
         ("a ball", "a striped blue ball"),
-        ("grass by day", "grass at night"),
+        ("grass by day", "snow at night"),
         ("a man", "a clown with a red nose"),
         ("a ball", "a light ball"),
         ("", "make it a blue cube"),
@@ -42,4 +54,4 @@ def test_recolourings(source, target):
 )
 def test_other_edits(source, target):
     """A caption whose words are gone is another scene; an instruction is read without the caption."""
-    assert not is_recolouring(source, target)
+    assert edit_kind(source, target) == "other"
