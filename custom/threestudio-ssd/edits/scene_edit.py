@@ -101,6 +101,7 @@ class SceneEdit(SceneJob):
 
     views: SceneViews
     selection: Selection
+    kind: EditKind
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
