@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -103,6 +104,7 @@ class SceneUnderEdit:
     kind: EditKind = "other"
     color_reach: float = 1.0
 
+    @cached_property
     @torch.no_grad()
     def visible_weights(self) -> Float[Tensor, "n"]:
         """Pixels' worth of weight that each Gaussian of the source has in an average training view.
@@ -209,7 +211,6 @@ class GaussianEdit(Edit):
         self.editables = nn.ModuleList([scene.editable for scene in scenes])
         self.background, self.views_per_step = background, views_per_step
         self._sh_degree_at, self._keep_inside = sh_degree_at, keep_inside
-        self._weights_of: dict[int, Tensor] = {}
         self._shadings: list[Shading | None] = []
 
     @torch.no_grad()
@@ -219,7 +220,7 @@ class GaussianEdit(Edit):
         if self.movement.lambda_shading != 0:
             for scene in self.scenes:
                 rgbs = rgbs_from_sh0(scene.editable.source.sh0[:, 0])
-                shading = Shading(rgbs, self._weights(scene) / scene.cell**2) if scene.kind == "recolor" else None
+                shading = Shading(rgbs, scene.visible_weights / scene.cell**2) if scene.kind == "recolor" else None
                 self._shadings.append(shading)
 
     def make_optimizers(self) -> list[Optimizer]:
@@ -234,7 +235,7 @@ class GaussianEdit(Edit):
             if how == "shared":
                 side = scene.cell_size() / NODES_PER_CELL
                 shares = linear_shares(editable.selected["means"].detach(), side)
-            weights = self._weights(scene)[editable.rows]
+            weights = scene.visible_weights[editable.rows]
             for group in groups:
                 if group["name"] in COLORS:
                     group.update(color_steps_group(weights, shares))
@@ -243,18 +244,12 @@ class GaussianEdit(Edit):
     def color_readings(self, scene: SceneUnderEdit) -> tuple[ColorReading, ColorReading]:
         """Whether colours of the selection ran away: before the edit, and as they are now."""
         editable, is_selected = scene.editable, scene.editable.is_selected
-        is_hidden = hidden_ones(self._weights(scene)[is_selected])
+        is_hidden = hidden_ones(scene.visible_weights[is_selected])
         chosen, places = editable.source.select(is_selected), is_selected.cumsum(0) - 1
         before = read_colors(chosen.means, rgbs_from_sh0(chosen.sh0[:, 0]), is_hidden)
         current = editable.current()
         after = read_colors(current.means, rgbs_from_sh0(current.sh0[:, 0]), is_hidden[places[editable.rows]])
         return before, after
-
-    def _weights(self, scene: SceneUnderEdit) -> Float[Tensor, "n"]:
-        """Visible weights of a scene's source, computed once."""
-        if id(scene) not in self._weights_of:
-            self._weights_of[id(scene)] = scene.visible_weights()
-        return self._weights_of[id(scene)]
 
     def before_step(self, step: int, optimizers: Sequence[Optimizer]) -> None:
         """Grow and prune where it is time."""

@@ -39,7 +39,7 @@ def linear_shares(points: Float[Tensor, "n d"], side: float) -> Shares:
         points: Finite.
         side: Of a cell, > 0, in the points' unit.
     """
-    places = points.double() / side
+    places = points.detach().cpu().double() / side  # not every device has doubles
     corner = places.floor()
     part = places - corner
     rows, weights = [], []
@@ -47,9 +47,10 @@ def linear_shares(points: Float[Tensor, "n d"], side: float) -> Shares:
         step = places.new_tensor(offset)
         rows.append(corner + step)
         weights.append(torch.where(step > 0, part, 1 - part).prod(dim=1))
-    keys = torch.zeros(len(rows) * len(points), dtype=torch.int64, device=points.device)
+    keys = torch.zeros(len(rows) * len(points), dtype=torch.int64)
     for column in torch.cat(rows).unbind(dim=1):  # axis by axis, so that no product of sides overflows
         _, ranks = column.unique(return_inverse=True)
         _, keys = (keys * (ranks.max() + 1) + ranks if len(ranks) else ranks).unique(return_inverse=True)
     count = int(keys.max()) + 1 if len(keys) else 0
-    return Shares(keys.view(len(rows), len(points)).T, torch.stack(weights, dim=1).to(points), count)
+    nodes = keys.view(len(rows), len(points)).T.to(points.device)
+    return Shares(nodes, torch.stack(weights, dim=1).to(points), count)

@@ -75,8 +75,8 @@ class SceneEditSystem(EditSystem):
             ),
             self,
             {
-                "scene": self.cfg.scene, "edit_kind": job.kind, **color_facts(*colors), **distillation_facts(job.guidance),
-                **self.run_facts(),
+                "scene": self.cfg.scene, "edit_kind": job.kind, **color_facts(*colors),
+                **distillation_facts(job.guidance), **self.run_facts(),
             },
         )  # fmt: skip
         if runaway := runaway_colors(*colors):
