@@ -60,7 +60,7 @@ def fit(capture, out, *stages, expected=0, **more):
         "cameras": capture, "exp_root_dir": out, "use_timestamp": "false", "trainer.accelerator": "cpu", "steps": 120,
         "data.size": SIZE, "data.hold_out_every": 4, "system.sh_degree": 1, "system.sh_every": 20,
         "system.growth.start": 10, "system.growth.stop": 60, "system.growth.every": 10, "system.preview_every": 0,
-        "system.growth.reset_every": 0, "system.growth.grad_above": 1e-3, "system.learning_rates.sh0": 0.05,
+        "system.growth.grad_above": 1e-3, "system.learning_rates.sh0": 0.05,
         "system.learning_rates.log_scales": 0.02, **QUIET, **more,
     }  # fmt: skip
     cfg = load_config(
