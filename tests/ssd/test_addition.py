@@ -55,8 +55,8 @@ class PaintSystem(EditSystem):
     def open(self, data, stage):
         views = data.plan.views(self.scene, 24, 4)
         editable = EditableGaussians(self.scene, torch.ones(len(self.scene), dtype=torch.bool))
-        growth = Growth(GrowthConfig(), editable, views.orbit.radius, self.cfg.seed)
-        scene = SceneUnderEdit(editable, views.train, self.cfg.seed, views.orbit.radius, growth)
+        growth = Growth(GrowthConfig(), editable, extent=views.extent, num_steps=self.cfg.num_steps, seed=self.cfg.seed)
+        scene = SceneUnderEdit(editable, views.train, self.cfg.seed, growth)
         rates = vars(LearningRates(means=0, log_scales=0, raw_quats=0, logit_opacities=0, sh0=0.1))
         movement = Movement(rates)
         return GaussianEdit(

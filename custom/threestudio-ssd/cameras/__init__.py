@@ -1,6 +1,7 @@
 """Cameras: read from captures, or made around a scene that has none."""
 
 from .cameras import Cameras, concatenate
+from .extent import cameras_extent
 from .lenses import Lens
 from .load import load_cameras, transforms_file
 from .orbit import Orbit, fit_orbit, look_at, orbit_cameras, parse_axis
@@ -8,6 +9,6 @@ from .points import load_points
 from .transforms_json import World, sparse_points_file
 
 __all__ = [
-    "Cameras", "Lens", "Orbit", "World", "concatenate", "fit_orbit", "load_cameras", "load_points", "look_at",
-    "orbit_cameras", "parse_axis", "sparse_points_file", "transforms_file",
+    "Cameras", "Lens", "Orbit", "World", "cameras_extent", "concatenate", "fit_orbit", "load_cameras", "load_points",
+    "look_at", "orbit_cameras", "parse_axis", "sparse_points_file", "transforms_file",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from ..cameras import Cameras, Orbit, fit_orbit, load_cameras
+from ..cameras import Cameras, Orbit, cameras_extent, fit_orbit, load_cameras
 from ..early import views_capture
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
@@ -38,7 +38,8 @@ class ViewPlan:
         """The cameras of a run.
 
         Args:
-            gaussians: The source scene, for an orbit; a capture that goes all the way round says its own.
+            gaussians: The source scene, for an orbit (a capture that goes all the way round says its own), and for the
+                extent of cameras at one place.
             model_size: Shorter side of training views if the config leaves it open, pixels.
             size_multiple: Sides of training views are rounded to multiples of this.
         """
@@ -48,18 +49,20 @@ class ViewPlan:
         around = capture_orbit(self.capture) if self.capture is not None else None
         orbit, where = around or self._fitted_orbit(gaussians)
         if self.capture is None or cfg.views == "orbit":
-            train = random_orbit(orbit, where, cfg.num_train_views, (size, size), cfg.seed)
+            train = pool = random_orbit(orbit, where, cfg.num_train_views, (size, size), cfg.seed)
         else:
-            train = _sized(spread_subset(self.capture, cfg.num_train_views, cfg.seed), size, size_multiple)
+            pool = self.capture
+            train = _sized(spread_subset(pool, cfg.num_train_views, cfg.seed), size, size_multiple)
+        extent = cameras_extent(pool, gaussians.means)
         fed = (int(train.widths[0]), int(train.heights[0]))
         if cfg.render_size:
             train = train.resized(*(max(1, round(side * cfg.render_size / min(fed))) for side in fed))
         if self.capture is None or around is not None:
             test = even_orbit(orbit, where, cfg.num_test_views, test_size)
-            return SceneViews(train, test, turntable(orbit, where, cfg.video_frames, test_size), orbit, fed)
+            return SceneViews(train, test, turntable(orbit, where, cfg.video_frames, test_size), orbit, fed, extent)
         seen = _sized(self.capture, cfg.test_size, 2)
         video = spread_subset(seen, max(cfg.video_frames, 1))[: cfg.video_frames]
-        return SceneViews(train, spread_subset(seen, cfg.num_test_views), video, orbit, fed)
+        return SceneViews(train, spread_subset(seen, cfg.num_test_views), video, orbit, fed, extent)
 
     def cropped(self, views: SceneViews, gaussians: Gaussians, is_selected: Bool[Tensor, "n"]) -> SceneViews:
         """The views as ``data.crop`` says: training views that show the selection, cut to it, or all as they are."""

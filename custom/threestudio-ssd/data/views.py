@@ -38,6 +38,8 @@ class SceneViews:
         video: A path; empty for no video.
         orbit: The orbit around the scene.
         size: Width and height of the pictures that the diffusion model gets, pixels.
+        extent: ``cameras_extent`` of the cameras that training views are drawn from, world units: all of a capture's,
+            or the orbit's training views.
     """
 
     train: Cameras
@@ -45,6 +47,7 @@ class SceneViews:
     video: Cameras
     orbit: Orbit
     size: tuple[int, int]
+    extent: float
 
 
 def random_orbit(orbit: Orbit, where: OrbitRange, count: int, size: tuple[int, int], seed: int) -> Cameras:

@@ -101,6 +101,44 @@ def value_at(value: Any, step: int, interpolation: str = "linear") -> float:
     return C(value, 0, step, interpolation)
 
 
+Moment = int | float
+"""A moment or length of a run: a whole number counts steps, one with a decimal point is a share of the run."""
+A_MOMENT = "a step from 0 on, or a share of the run from 0.0 to 1.0"
+AN_INTERVAL = "steps from 1 on, or a share of the run above 0.0, at most 1.0"
+
+
+def is_moment(value: Moment) -> bool:
+    """Whether a moment is ``A_MOMENT``."""
+    return 0 <= value <= 1 if isinstance(value, float) else value >= 0
+
+
+def is_interval(value: Moment) -> bool:
+    """Whether a length is ``AN_INTERVAL``."""
+    return is_moment(value) and value > 0
+
+
+def in_steps(moment: Moment, num_steps: int) -> float:
+    """A moment or length of a run of so many steps, in steps, not rounded."""
+    return moment * num_steps if isinstance(moment, float) else moment
+
+
+def due_steps(start: Moment, stop: Moment, every: Moment, num_steps: int) -> list[int]:
+    """Steps of what happens again and again, at the multiples of ``every`` from start to stop, but never at 0.
+
+    Shares give the same number in a run of any length, unless it is so short that two fall on one step.
+
+    Args:
+        start: Nothing before it.
+        stop: Nothing after it, nor after the run.
+        every: Between two, above 0.
+        num_steps: Length of the run.
+    """
+    first, last, apart = (in_steps(moment, num_steps) for moment in (start, stop, every))
+    slack = 1e-6 * num_steps  # so that 3 * 0.1 is 0.3
+    counts = range(1, int((min(last, num_steps) + slack) / apart) + 1)
+    return sorted({round(count * apart) for count in counts if count * apart >= first - slack} - {0})
+
+
 def values_of(value: Any) -> list[float]:
     """The values that a number or schedule goes through, from first to last."""
     if not isinstance(value, Sequence):

@@ -12,14 +12,16 @@ from torch.optim import Optimizer
 
 from ..cameras import Cameras
 from ..data import view_order
+from ..errors import ConfigError
 from ..gaussians.sh import rgbs_from_sh0
 from ..guidance import EditKind
 from ..masks import visible_weights
 from ..metrics import ColorReading, hidden_ones, read_colors
 from ..rendering import render_with_info
-from .edit import Edit, Facts, value_at
+from .edit import Edit, Facts, value_at, values_of
 from .editable_gaussians import EditableGaussians
 from .growth import Growth
+from .keys import check_not_negative
 from .shading import Shading
 from .shared_grid import linear_shares
 from .visible_adam import COLORS, VisibleAdam, color_steps_group
@@ -34,7 +36,8 @@ class LearningRates:
     """Adam's learning rate per attribute, >= 0, a number or schedule [step, value, value, step]; 0 keeps it."""
 
     means: Any = 1.6e-4
-    """Times the scene's length: the orbit's radius, or the extent of a fit's cameras."""
+    """Times the extent of the cameras (``cameras_extent``); a schedule goes from value to value by a constant ratio a
+    step, so none of its values is 0."""
     log_scales: Any = 5e-3
     """Of the natural logs."""
     raw_quats: Any = 1e-3
@@ -45,6 +48,25 @@ class LearningRates:
     """Of the degree 0 coefficients; times 0.28 in colour."""
     shN: Any = 0.000625
     """Of the higher degrees."""
+
+
+def check_learning_rates(cfg: Any) -> None:
+    """Refuse rates below 0, and a schedule of means that reaches 0.
+
+    Args:
+        cfg: Keys of ``LearningRates``, at ``system.learning_rates``.
+
+    Raises:
+        ConfigError: For the first that is.
+    """
+    check_not_negative("system.learning_rates", cfg, LearningRates)
+    values = values_of(cfg.means)
+    if len(values) > 1 and min(values) == 0:
+        raise ConfigError(
+            what=f"system.learning_rates.means is {cfg.means}",
+            expected="values above 0 in a schedule, which goes from one to the next by a constant ratio",
+            fix="write a small value such as 1.6e-6 in place of 0, or a single 0 to keep means where they are",
+        )  # fmt: skip
 
 
 @dataclass
@@ -69,7 +91,6 @@ class Movement:
         betas: Of Adam.
         anchors: Weights of the anchors, by attribute.
         lambda_shading: Weight of ``Shading``, number or schedule, visible weight counted in latent cells.
-        means_interpolation: How a schedule of the rate of means goes from value to value, ``linear`` or ``exp``.
     """
 
     learning_rates: Mapping[str, Any]
@@ -77,7 +98,6 @@ class Movement:
     betas: tuple[float, float] = (0.9, 0.999)
     anchors: Mapping[str, float] = field(default_factory=dict)
     lambda_shading: Any = 0.0
-    means_interpolation: Literal["linear", "exp"] = "linear"
 
 
 @dataclass(frozen=True)
@@ -88,8 +108,7 @@ class SceneUnderEdit:
         editable: Its Gaussians, and which of them move.
         cameras: Training views, where the Gaussians are.
         seed: Decides the order of views, timesteps and noise.
-        length: World units that the learning rate of means is counted in.
-        growth: Lets the selection grow.
+        growth: Lets the selection grow; knows the scene's extent.
         cell: Side of a latent cell in the views, pixels.
         kind: What is asked for: the shading term counts in a ``recolor``.
         color_reach: What the rate of sh0 is multiplied with.
@@ -98,11 +117,15 @@ class SceneUnderEdit:
     editable: EditableGaussians
     cameras: Cameras
     seed: int
-    length: float
     growth: Growth
     cell: float = 1.0
     kind: EditKind = "other"
     color_reach: float = 1.0
+
+    @property
+    def extent(self) -> float:
+        """``cameras_extent``, world units: what the learning rate of means is times."""
+        return self.growth.extent
 
     @cached_property
     @torch.no_grad()
@@ -292,12 +315,12 @@ class GaussianEdit(Edit):
             scene.growth.record(loss_scale)
 
     def set_rates(self, optimizers: Sequence[Optimizer], step: int) -> None:
-        """The learning rates of this step; that of means is times the scene's length, that of sh0 times its reach."""
+        """The learning rates of this step; that of means is times the scene's extent, that of sh0 times its reach."""
         for scene, optimizer in zip(self.scenes, optimizers, strict=True):
-            factors = {"means": scene.length, "sh0": scene.color_reach}
+            factors = {"means": scene.extent, "sh0": scene.color_reach}
             for group in optimizer.param_groups:
                 name = group["name"]
-                how = self.movement.means_interpolation if name == "means" else "linear"
+                how = "exp" if name == "means" else "linear"  # as in 3D Gaussian splatting
                 group["lr"] = value_at(self.movement.learning_rates[name], step, how) * factors.get(name, 1.0)
 
     def after_step(self) -> None:

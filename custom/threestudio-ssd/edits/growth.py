@@ -1,5 +1,6 @@
 """Growth of the selection while it is optimised: GaussianEditor's hierarchy, or gsplat's strategy kept inside it."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians, Offspring, anchor_weights, grow, strongest
 from ..gaussians.model import FIELD_NAMES
 from ..seeds import Stream, generator
+from .edit import A_MOMENT, AN_INTERVAL, due_steps, in_steps, is_interval, is_moment
 from .editable_gaussians import EditableGaussians
 
 GSPLAT_NAMES = dict(zip(("means", "scales", "quats", "opacities", "sh0", "shN"), FIELD_NAMES, strict=True))
@@ -22,17 +24,22 @@ GSPLAT_NAMES = dict(zip(("means", "scales", "quats", "opacities", "sh0", "shN"),
 
 @dataclass
 class GrowthConfig:
-    """Keys of growth; outside the selection nothing grows, moves or is pruned."""
+    """Keys of growth; outside the selection nothing grows, moves or is pruned.
+
+    ``start``, ``stop``, ``every`` and ``reset_every`` count steps where they are whole numbers. With a decimal point
+    they are shares of the run, so that it grows alike in any number of steps. The defaults are GaussianEditor's steps
+    100, 200, .. 1400 of 1500.
+    """
 
     kind: Literal["none", "hierarchical", "default"] = "none"
     """hierarchical: GaussianEditor's (a share of the Gaussians grows, generations are held by anchors); default:
     gsplat's DefaultStrategy (whatever is above a gradient grows)."""
-    start: int = 100
-    """First step before which Gaussians grow."""
-    stop: int = 1400
-    """Last one."""
-    every: int = 100
-    """Steps between growths, >= 1."""
+    start: int | float = 0.06
+    """No growth before it: a step, or a share of the run."""
+    stop: int | float = 0.94
+    """None after it: a step, or a share of the run."""
+    every: int | float = 0.06667
+    """Growth happens at its multiples: steps, >= 1, or a share of the run, in (0, 1]."""
     max_gaussians: int = 1_000_000
     """The scene never has more than this, whatever grows."""
     top_share: float = 0.01
@@ -44,13 +51,14 @@ class GrowthConfig:
     absgrad: bool = False
     """default: use absolute gradients (AbsGS); grad_above is then about 8e-4."""
     split_scale: float = 0.01
-    """Gaussians larger than this are split, smaller ones cloned; in units of the scene's extent."""
+    """Gaussians larger than this are split, smaller ones cloned; in units of the cameras' extent."""
     prune_opacity: float = 0.005
     """Fainter Gaussians are removed."""
     prune_scale: float = 0.1
-    """Gaussians that grew larger than this are removed; in units of the scene's extent."""
-    reset_every: int = 0
-    """default: steps between resets of the opacities; 0: never, as an edit of a finished scene wants it."""
+    """Gaussians that grew larger than this are removed; in units of the cameras' extent."""
+    reset_every: int | float = 0
+    """default: opacities are reset at its multiples, steps or a share of the run; 0: never, as an edit of a finished
+    scene wants it."""
     anchor_first: float = 0.05
     """hierarchical: weight of the scene's own Gaussians in the anchors before the first growth."""
     anchor_birth: float = 0.1
@@ -59,20 +67,32 @@ class GrowthConfig:
     """hierarchical: all weights times this at each growth, up to 10."""
 
 
-def check_growth(cfg: DictConfig) -> None:
-    """Find what is wrong with the keys of growth before any work.
+def check_growth(cfg: DictConfig, num_steps: int) -> None:
+    """Find what is wrong with the keys of growth before any work, and say so if nothing would ever grow.
+
+    Args:
+        cfg: Keys of ``GrowthConfig``, at ``system.growth``.
+        num_steps: Length of the run.
 
     Raises:
         ConfigError: For a number out of range.
     """
     check_values("system.growth", cfg, GrowthConfig, {
-        "every": (cfg.every >= 1, "at least 1"),
+        "start": (is_moment(cfg.start), A_MOMENT),
+        "stop": (is_moment(cfg.stop), A_MOMENT),
+        "every": (is_interval(cfg.every), AN_INTERVAL),
+        "reset_every": (is_moment(cfg.reset_every), f"0 for never, {AN_INTERVAL}"),
         "max_gaussians": (cfg.max_gaussians >= 1, "at least 1"),
         "top_share": (0 < cfg.top_share <= 1, "above 0, at most 1"),
     })  # fmt: skip
-    if cfg.stop < cfg.start:
+    if in_steps(cfg.stop, num_steps) < in_steps(cfg.start, num_steps):
         expected, fix = f"at least growth.start, which is {cfg.start}", f"set system.growth.stop={cfg.start}"
         raise ConfigError(what=f"system.growth.stop is {cfg.stop}", expected=expected, fix=fix)
+    if cfg.kind != "none" and not due_steps(cfg.start, cfg.stop, cfg.every, num_steps):
+        threestudio.warn(
+            f"Nothing grows in {num_steps} steps: system.growth starts at {cfg.start} and goes by {cfg.every}. "
+            "Shares of the run, such as start=0.1 every=0.1, fit any number of steps."
+        )
 
 
 class Growth:
@@ -84,12 +104,23 @@ class Growth:
     Args:
         cfg: When and how.
         editable: What grows; all state that changes is kept in it, and so in the checkpoint.
-        extent: Of the scene, world units.
+        extent: ``cameras_extent`` of the scene, world units.
+        num_steps: Length of the run, which shares are of.
         seed: With the step, decides where the halves of split Gaussians lie.
     """
 
-    def __init__(self, cfg: GrowthConfig | DictConfig, editable: EditableGaussians, extent: float, seed: int) -> None:
+    def __init__(
+        self,
+        cfg: GrowthConfig | DictConfig,
+        editable: EditableGaussians,
+        *,
+        extent: float,
+        num_steps: int,
+        seed: int,
+    ) -> None:
         self.cfg, self.editable, self.extent, self.seed = cfg, editable, extent, seed
+        self._due = due_steps(cfg.start, cfg.stop, cfg.every, num_steps) if self.is_on else []
+        self._resets = due_steps(0, num_steps, cfg.reset_every, num_steps) if cfg.reset_every else []
         self._info: dict[str, Any] | None = None
 
     @property
@@ -99,13 +130,11 @@ class Growth:
 
     def num_growths(self, step: int) -> int:
         """Growths before a step."""
-        done = range(self.cfg.start, min(step, self.cfg.stop) + 1)
-        return sum(1 for s in done if self.is_due(s))
+        return bisect_right(self._due, step)
 
     def is_due(self, step: int) -> bool:
         """Whether the selection grows before this step."""
-        cfg = self.cfg
-        return self.is_on and 0 < step and cfg.start <= step <= cfg.stop and step % cfg.every == 0
+        return step in self._due
 
     def generation_weights(self, step: int) -> Float[Tensor, "g"] | None:
         """How firmly each generation is held to its anchor at a step; None: all alike."""
@@ -119,7 +148,7 @@ class Growth:
     def watch(self, info: dict[str, Any], step: int) -> None:
         """Keep the gradient on the screen of a render; call it before the backward pass."""
         self._info = None
-        if self.is_on and step < self.cfg.stop:
+        if self._due and step < self._due[-1]:
             info["means2d"].retain_grad()
             self._info = info
 
@@ -151,7 +180,7 @@ class Growth:
             step: The step about to be made.
             optimizer: Follows what happens to the parameters.
         """
-        if self.cfg.kind == "default" and self.cfg.reset_every and step and step % self.cfg.reset_every == 0:
+        if self.cfg.kind == "default" and step in self._resets:
             self._reset_opacities(optimizer)
         if not self.is_due(step):
             return

@@ -18,7 +18,7 @@ from ..masks import MaskConfig, check_mask, find_selection
 from ..masks.holes import hole_masks, rim_of, seeds_in_hole
 from ..rendering import render_each
 from .editable_gaussians import EditableGaussians
-from .gaussian_edit import GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit
+from .gaussian_edit import GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit, check_learning_rates
 from .growth import Growth, GrowthConfig
 from .inpaint import Inpainter, check_inpainter, load_inpainter
 from .keys import EditConfig, check_not_negative, check_num_steps
@@ -90,7 +90,7 @@ class SceneRemoval(SceneJob):
         check_mask(cfg.mask)
         check_num_steps(cfg, RemovalConfig)
         check_not_negative("system", cfg, RemovalConfig, ("rim", "dilate"))
-        check_not_negative("system.learning_rates", cfg.learning_rates, LearningRates)
+        check_learning_rates(cfg.learning_rates)
         check_values("system", cfg, RemovalConfig, {"lambda_ssim": (0 <= cfg.lambda_ssim <= 1, "0 to 1")})
         check_inpainter(cfg.inpainter, cfg.dtype)
         self.device = get_device()
@@ -121,10 +121,8 @@ class SceneRemoval(SceneJob):
         self.targets = self._filled_views()
         start, is_changing = self._with_seeds(is_rim[~self.is_removed])
         editable = EditableGaussians(start, is_changing)
-        scene = SceneUnderEdit(
-            editable, self.views.train.to(self.device), cfg.seed, self.views.orbit.radius,
-            Growth(GrowthConfig(), editable, self.views.orbit.radius, cfg.seed),
-        )  # fmt: skip
+        growth = Growth(GrowthConfig(), editable, extent=self.views.extent, num_steps=cfg.num_steps, seed=cfg.seed)
+        scene = SceneUnderEdit(editable, self.views.train.to(self.device), cfg.seed, growth)
         self.edit = GaussianEdit(
             [scene], Photometric(list(self.targets), cfg.lambda_ssim), Movement(cfg.learning_rates),
             num_steps=cfg.num_steps, background=self.background,

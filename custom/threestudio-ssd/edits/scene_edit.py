@@ -19,7 +19,16 @@ from ..guidance import EditGuidance, EditKind, edit_kind
 from ..masks import MaskConfig, Selection, check_mask, find_selection
 from .edit import values_of
 from .editable_gaussians import EditableGaussians
-from .gaussian_edit import Anchors, ColorSteps, GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit
+from .gaussian_edit import (
+    Anchors,
+    ColorSteps,
+    GaussianEdit,
+    LearningRates,
+    Movement,
+    SceneJob,
+    SceneUnderEdit,
+    check_learning_rates,
+)  # fmt: skip
 from .growth import Growth, GrowthConfig, check_growth
 from .keys import DistillationConfig, check_not_negative, check_num_steps, load_guidance
 from .objectives import Distillation
@@ -30,8 +39,6 @@ RELIGHT_REACH = 2.0
 """How much farther colours go where the light changes: from night to day all of them go most of the way."""
 LAST_SHARE = 0.05
 """What a rate has fallen to at the end of a run."""
-SCENE_EXTENT = 1.1
-"""Extent of a scene in units of the distance its cameras stand off, which scales of Gaussians are measured by."""
 
 
 @dataclass
@@ -107,10 +114,10 @@ class SceneEdit(SceneJob):
         self.cfg = cfg
         check_num_steps(cfg, SceneEditConfig)
         check_not_negative("system", cfg, SceneEditConfig, ("lambda_detail", "lambda_shading"))
-        check_not_negative("system.learning_rates", cfg.learning_rates, LearningRates)
+        check_learning_rates(cfg.learning_rates)
         check_not_negative("system.lambda_anchor", cfg.lambda_anchor, Anchors)
         check_mask(cfg.mask)
-        check_growth(cfg.growth)
+        check_growth(cfg.growth, cfg.num_steps)
         check_values("system", cfg, SceneEditConfig, {
             "color_way": (cfg.color_way is None or cfg.color_way > 0, "above 0"),
         })  # fmt: skip
@@ -223,10 +230,10 @@ def scene_under_edit(
         kind: What kind of edit it is.
     """
     editable = EditableGaussians(scene, is_selected, cfg.colors == "bounded")
-    growth = Growth(cfg.growth, editable, SCENE_EXTENT * views.orbit.radius, seed)
+    growth = Growth(cfg.growth, editable, extent=views.extent, num_steps=cfg.num_steps, seed=seed)
     cell = downscale * int(views.train.widths[0]) / views.size[0]
     reach = RELIGHT_REACH if kind == "relight" and cfg.color_way is not None else 1.0
-    return SceneUnderEdit(editable, views.train.to(scene.device), seed, views.orbit.radius, growth, cell, kind, reach)
+    return SceneUnderEdit(editable, views.train.to(scene.device), seed, growth, cell, kind, reach)
 
 
 def distil(

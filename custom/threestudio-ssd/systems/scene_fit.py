@@ -68,6 +68,7 @@ class SceneFitSystem(EditSystem):
         self.save_image_grid("grid.png", [grid_row(row) for row in self._rows(images[:GRID_VIEWS])])
         report = {
             "num_gaussians": len(job.editable),
+            "sh_degree": job.sh_degree_reached,
             "photos": len(job.photos.images),
             "held_out": job.judges.cameras.names if is_held_out else [],
             "psnr": sum(float(psnr(*pair)) for pair in pairs) / len(pairs),

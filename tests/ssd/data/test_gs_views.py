@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.edit_world import toy_cameras, toy_parts
-from threestudio_ssd.cameras import concatenate
+from threestudio_ssd.cameras import cameras_extent, concatenate
 from threestudio_ssd.data.modules import GSViews
 from threestudio_ssd.toyworld.splat import save_cameras_json
 
@@ -51,6 +51,22 @@ def test_a_capture_s_own_cameras_train_and_its_orbit_is_held_out(gaussians, capt
     distances = torch.cdist(views.test.centers, data.plan.capture.centers)
     assert distances.min() > 0.05
     assert (views.test.centers - torch.tensor([0.0, 0.0, 0.9])).norm(dim=1).sub(5.4).abs().max() < 0.05
+
+
+def test_the_extent_is_that_of_all_cameras_which_training_views_are_drawn_from(gaussians, capture):
+    """Neither the draw nor a cut changes it; with data.views=orbit they are the orbit's."""
+    whole = cameras_extent(toy_cameras(16, 100))
+    for keys in ({"num_train_views": 2}, {"num_train_views": 96}):
+        plan = GSViews({"cameras": capture, **keys}).plan
+        assert plan.views(gaussians, 32, 8).extent == pytest.approx(whole, rel=1e-5)
+    plan = GSViews({"cameras": capture, "crop": "selection"}).plan
+    is_selected = torch.arange(len(gaussians)) < 20
+    views = plan.views(gaussians, 32, 8)
+    assert plan.cropped(views, gaussians, is_selected).extent == views.extent
+    views = GSViews({"cameras": capture, "views": "orbit", "num_train_views": 24}).plan.views(gaussians, 32, 8)
+    assert views.extent == cameras_extent(views.train) != pytest.approx(whole, rel=1e-3)
+    views = GSViews({"num_train_views": 24}).plan.views(gaussians, 32, 8)
+    assert views.extent == cameras_extent(views.train)
 
 
 def test_sides_are_rounded_to_what_the_model_takes(gaussians, capture):

@@ -6,13 +6,23 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from tests.edit_world import experiment, toy_cameras, toy_parts
+from tests.edit_world import REPOSITORY, experiment, toy_cameras, toy_parts
+from threestudio.utils.config import load_config
+from threestudio_ssd.cameras import cameras_extent
 from threestudio_ssd.data import ViewPlan
-from threestudio_ssd.edits.edit import Edit, value_at
+from threestudio_ssd.edits.edit import Edit, value_at, values_of
 from threestudio_ssd.edits.editable_gaussians import EditableGaussians
-from threestudio_ssd.edits.gaussian_edit import GaussianEdit, LearningRates, Movement, Objective, SceneUnderEdit
+from threestudio_ssd.edits.gaussian_edit import (
+    GaussianEdit,
+    LearningRates,
+    Movement,
+    Objective,
+    SceneUnderEdit,
+    check_learning_rates,
+)  # fmt: skip
 from threestudio_ssd.edits.growth import Growth, GrowthConfig
 from threestudio_ssd.edits.scene_edit import SceneEditConfig, kind_of, learning_rates_of, scene_under_edit
+from threestudio_ssd.errors import ConfigError
 
 RATES = vars(LearningRates(means=[0, 0.01, 0.03, 10], log_scales=0, raw_quats=0, logit_opacities=0, sh0=0.2))
 
@@ -32,13 +42,13 @@ class Blue(Objective):
         return sum((image - torch.tensor([0.0, 0, 1])).pow(2).mean() for image in images), {"step": float(step)}
 
 
-def edit_of(*seeds, length=4.0, **more):
+def edit_of(*seeds, extent=4.0, **more):
     scenes = []
     for seed in seeds:
         source, is_object = toy_parts(keep_every=20)
         editable = EditableGaussians(source, is_object)
-        growth = Growth(GrowthConfig(), editable, length, seed)
-        scenes.append(SceneUnderEdit(editable, toy_cameras(4, 24), seed, length, growth))
+        growth = Growth(GrowthConfig(), editable, extent=extent, num_steps=10, seed=seed)
+        scenes.append(SceneUnderEdit(editable, toy_cameras(4, 24), seed, growth))
     words = {"movement": Movement(RATES), "num_steps": 10, "background": torch.zeros(3), **more}
     return GaussianEdit(scenes, Blue(), words.pop("movement"), **words)
 
@@ -51,15 +61,41 @@ def run(edit, count=4):
     return [scene.editable.result() for scene in edit.scenes]
 
 
-def test_rates_are_read_at_the_step_and_that_of_means_is_times_the_length():
-    edit = edit_of(0)
-    (optimizer,) = optimizers = edit.make_optimizers()
-    edit.set_rates(optimizers, 5)
-    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
-    assert rates == pytest.approx({"means": 4 * 0.02, "sh0": 0.2})
-    falling = edit_of(0, movement=Movement(RATES | {"means": [0, 1e-2, 1e-4, 10]}, means_interpolation="exp"))
-    falling.set_rates(optimizers, 5)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(4e-3)
+def rates_at(edit, step):
+    optimizers = edit.make_optimizers()
+    edit.set_rates(optimizers, step)
+    return {group["name"]: group["lr"] for group in optimizers[0].param_groups}
+
+
+def test_rates_are_read_at_the_step_and_that_of_means_is_times_the_extent():
+    edit = edit_of(0, movement=Movement(RATES | {"means": 0.01, "sh0": [0, 0.1, 0.3, 10]}))
+    assert rates_at(edit, 5) == pytest.approx({"means": 4 * 0.01, "sh0": 0.2})
+
+
+@pytest.mark.parametrize("num_steps", [20, 500, 1500, 5000])
+def test_the_rate_of_means_falls_by_a_constant_ratio_over_a_run_of_any_length(num_steps):
+    """3D Gaussian splatting's rule, with GaussianEditor's rates: a tenth at the end, their geometric mean halfway."""
+    edit = edit_of(0, movement=Movement(RATES | {"means": [0, 1.6e-4, 1.6e-5, num_steps]}), num_steps=num_steps)
+    rates = [rates_at(edit, share * num_steps // 4)["means"] / 4 for share in range(5)]
+    assert rates == pytest.approx([1.6e-4 * 10 ** (-share / 4) for share in range(5)])
+
+
+@pytest.mark.parametrize("steps", [20, 500])
+def test_the_shipped_rates_of_means_follow_the_steps(steps):
+    for name in ("ssd-gs-sd15", "add-gs", "fit-gs"):
+        cfg = load_config(REPOSITORY / "configs" / f"{name}.yaml", cli_args=[f"steps={steps}"])
+        means = cfg.system.learning_rates.means
+        assert value_at(means, steps, "exp") == pytest.approx(values_of(means)[-1])
+        assert value_at(means, steps - 1, "exp") > value_at(means, steps, "exp")
+
+
+def test_a_rate_of_means_that_reaches_zero_is_refused():
+    cfg = OmegaConf.structured(LearningRates(means=[0, 1e-3, 0, 10]))
+    with pytest.raises(ConfigError) as error:
+        check_learning_rates(cfg)
+    assert error.value.what == "system.learning_rates.means is [0, 0.001, 0, 10]"
+    assert error.value.fix.startswith("write a small value such as 1.6e-6 in place of 0")
+    check_learning_rates(OmegaConf.structured(LearningRates(means=0, sh0=[0, 1e-3, 0, 10])))
 
 
 def test_scenes_side_by_side_move_as_each_would_alone():
@@ -161,6 +197,17 @@ def test_colors_go_twice_as_far_where_the_light_changes(world):
         optimizers = edit.make_optimizers()
         edit.set_rates(optimizers, 0)
         assert [g["lr"] for g in optimizers[0].param_groups if g["name"] == "sh0"] == [0.2 * factor]
+
+
+@pytest.mark.parametrize("count", [1, 4, 12])
+def test_a_scene_s_steps_and_growth_are_counted_in_the_extent_of_its_capture(world, count):
+    """Also for neighbours, which stand far nearer to one another than to the scene, and for one camera."""
+    cfg, (source, is_object) = experiment(world, world, **{"data.num_train_views": 2}), toy_parts(keep_every=20)
+    capture = toy_cameras(count, 24) if count != 4 else toy_cameras(48, 24)[0:8:2]
+    views = ViewPlan(cfg.data, capture).views(source, 32, 8)
+    scene = scene_under_edit(cfg.system, source, is_object, views, 0, 8)
+    assert scene.extent == scene.growth.extent == cameras_extent(capture, source.means)
+    assert scene.extent < views.orbit.radius / 10 if count == 4 else scene.extent > 5
 
 
 def test_the_shading_term_is_in_the_loss_of_the_scenes_that_keep_light():

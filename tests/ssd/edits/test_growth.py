@@ -6,7 +6,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from tests.edit_world import fit, run, toy_cameras, toy_parts, vertex_rows
+from tests.edit_world import REPOSITORY, fit, run, toy_cameras, toy_parts, vertex_rows
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
 from threestudio_ssd.edits.editable_gaussians import EditableGaussians
 from threestudio_ssd.edits.growth import Growth, GrowthConfig, check_growth
 from threestudio_ssd.edits.visible_adam import VisibleAdam
@@ -23,11 +25,12 @@ FAST = {
 }  # fmt: skip
 
 
-def growing(kind, **keys):
+def growing(kind, num_steps=1500, **keys):
     """A selection with gradients recorded from one render against black, its optimiser, and its growth."""
     source, is_object = toy_parts(keep_every=20)
     editable = EditableGaussians(source, is_object)
-    growth = Growth(GrowthConfig(kind=kind, start=1, every=2, **keys), editable, EXTENT, seed=3)
+    keys = {"start": 1, "stop": 1400, "every": 2, **keys}
+    growth = Growth(GrowthConfig(kind=kind, **keys), editable, extent=EXTENT, num_steps=num_steps, seed=3)
     groups = [{"params": [p], "lr": 1e-3} for p in editable.selected.values() if p.numel()]
     optimizer = VisibleAdam(groups)
     observe(growth)
@@ -51,6 +54,55 @@ def test_when_it_grows():
     _, never, _ = growing("none")
     assert not never.is_due(2)
     assert never.generation_weights(100) is None
+
+
+def growth_of(config, *words):
+    """Growth as a shipped config has it, and the length of its run."""
+    cfg = complete(load_config(REPOSITORY / "configs" / f"{config}.yaml", cli_args=list(words))).system
+    check_growth(cfg.growth, cfg.num_steps)
+    source, is_object = toy_parts(keep_every=20)
+    editable = EditableGaussians(source, is_object)
+    return Growth(cfg.growth, editable, extent=EXTENT, num_steps=cfg.num_steps, seed=0), cfg.num_steps
+
+
+@pytest.mark.parametrize(("config", "count"), [("ssd-gs-sd15", 14), ("add-gs", 7)])
+@pytest.mark.parametrize("steps", [100, 300, 500, 1500, 3000, 5000])
+def test_it_grows_as_often_in_a_run_of_any_length(config, count, steps):
+    growth, num_steps = growth_of(config, f"steps={steps}")
+    due = [step for step in range(num_steps) if growth.is_due(step)]
+    assert len(due) == growth.num_growths(num_steps) == count
+    assert 0.06 < due[0] / steps < due[-1] / steps < 0.95
+
+
+@pytest.mark.parametrize(
+    ("config", "steps", "due"),
+    [
+        ("ssd-gs-sd15", 1500, range(100, 1401, 100)),
+        ("add-gs", 1500, range(300, 1201, 150)),
+        ("fit-gs", 3000, range(300, 2001, 100)),
+    ],
+)
+def test_at_its_own_length_a_config_grows_at_the_published_steps(config, steps, due):
+    growth, _ = growth_of(config, f"steps={steps}")
+    assert [step for step in range(steps) if growth.is_due(step)] == list(due)
+
+
+def test_opacities_are_reset_at_a_share_of_the_run():
+    for num_steps in (10, 1500):
+        editable, growth, optimizer = growing("default", reset_every=0.5, stop=2, num_steps=num_steps)
+        growth.before_step(num_steps // 2 - 1, optimizer)
+        assert editable.current().opacities.max() > 0.5
+        growth.before_step(num_steps // 2, optimizer)
+        assert editable.current().opacities.max() < 0.011
+
+
+def test_steps_that_a_run_never_reaches_are_said(caplog):
+    cfg = OmegaConf.structured(GrowthConfig(kind="default", start=100, every=100, stop=1400))
+    check_growth(cfg, 1500)
+    assert not caplog.records
+    check_growth(cfg, 60)
+    (record,) = caplog.records
+    assert record.message.startswith("Nothing grows in 60 steps: system.growth starts at 100 and goes by 100.")
 
 
 def test_gradients_are_gsplat_s():
@@ -143,7 +195,8 @@ def test_faint_and_overgrown_ones_leave_but_what_was_large_stays():
     rows = is_object.nonzero()[:, 0]
     scales[rows[0]] = 1.0
     editable = EditableGaussians(source.replace(log_scales=scales), is_object)
-    growth = Growth(GrowthConfig(kind="hierarchical", start=1, every=2, least_grad=1e9), editable, EXTENT, seed=0)
+    cfg = GrowthConfig(kind="hierarchical", start=1, every=2, least_grad=1e9)
+    growth = Growth(cfg, editable, extent=EXTENT, num_steps=10, seed=0)
     with torch.no_grad():
         editable.selected["logit_opacities"][1] = -9.0
         editable.selected["log_scales"][2] = 1.0
@@ -165,14 +218,25 @@ def test_opacities_are_reset_with_their_moments():
 
 @pytest.mark.parametrize(
     ("key", "value", "fix"),
-    [("every", 0, 100), ("top_share", 0.0, 0.01), ("max_gaussians", 0, 1_000_000), ("stop", 50, 100)],
+    [
+        ("every", 0, 0.06667),
+        ("every", 0.0, 0.06667),
+        ("every", 1.5, 0.06667),
+        ("start", -1, 0.06),
+        ("stop", 1.2, 0.94),
+        ("reset_every", -0.5, 0),
+        ("top_share", 0.0, 0.01),
+        ("max_gaussians", 0, 1_000_000),
+        ("stop", 50, 0.06),
+        ("stop", 0.05, 0.06),
+    ],
 )
 def test_keys_out_of_range_are_refused(key, value, fix):
     cfg = OmegaConf.structured(GrowthConfig(kind="default"))
-    check_growth(cfg)
+    check_growth(cfg, 1500)
     cfg[key] = value
     with pytest.raises(ConfigError) as error:
-        check_growth(cfg)
+        check_growth(cfg, 1500)
     assert error.value.what == f"system.growth.{key} is {value}"
     assert error.value.fix == f"set system.growth.{key}={fix}"
 

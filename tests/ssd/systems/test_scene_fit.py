@@ -6,14 +6,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 from tests.edit_world import QUIET, REPOSITORY, toy_cameras, toy_parts
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
-from threestudio_ssd.cameras import load_points
+from threestudio_ssd.cameras import cameras_extent, load_points
 from threestudio_ssd.data.modules import PhotosData
+from threestudio_ssd.edits.fit import FitConfig, SceneFit
 from threestudio_ssd.edits.photometric import gaussians_from_points, photometric_loss, random_points
 from threestudio_ssd.errors import ConfigError, SceneFormatError
 from threestudio_ssd.gaussians.io import load_gaussians
@@ -68,6 +70,10 @@ def fit(capture, out, *stages, expected=0, **more):
     return out / "fit-gs" / "fit"
 
 
+FULL = {"system.sh_degree": 2, "system.sh_every": 0.2667}
+"""The degrees of the shipped config."""
+
+
 @pytest.fixture(scope="module")
 def fitted(capture, tmp_path_factory):
     return fit(capture, tmp_path_factory.mktemp("fitted"), "train", "test", "export")
@@ -96,6 +102,50 @@ def test_a_resumed_fit_gives_the_same_bytes(fitted, capture, tmp_path):
     fit(capture, tmp_path, "train", **{"trainer.max_steps": 20})
     folder = fit(capture, tmp_path, "train", "export", resume="auto")
     assert (folder / "save" / "fitted.ply").read_bytes() == (fitted / "save" / "fitted.ply").read_bytes()
+
+
+@pytest.mark.parametrize("steps", [120, 500, 1500, 3000])
+def test_all_degrees_are_fitted_in_a_run_of_any_length(steps):
+    job = SceneFit(OmegaConf.structured(FitConfig(num_steps=steps, sh_every=0.2667)))
+    degrees = [job.sh_degree_at(step) for step in range(steps)]
+    assert [degrees.count(degree) / steps for degree in range(3)] == pytest.approx([0.267, 0.267, 0.466], abs=0.01)
+    assert job.sh_degree_reached == 2
+
+
+def test_at_its_own_length_the_config_raises_the_degree_every_800_steps():
+    cfg = complete(load_config(REPOSITORY / "configs" / "fit-gs.yaml", cli_args=[]))
+    job = SceneFit(cfg.system)
+    assert [job.sh_degree_at(step) for step in (0, 799, 800, 1599, 1600, 2999)] == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_short_fit_has_colours_of_the_second_degree(capture, tmp_path):
+    folder = fit(capture, tmp_path, "train", "test", "export", steps=12, **FULL)
+    assert json.loads((folder / "save" / "report.json").read_text())["sh_degree"] == 2
+    result = load_gaussians(folder / "save" / "fitted.ply")
+    assert result.shN.shape[1] == 8
+    assert result.shN[:, 3:].abs().max() > 0
+
+
+def test_a_degree_that_is_not_reached_is_said(capture, tmp_path, caplog):
+    folder = fit(capture, tmp_path, "train", "test", "export", steps=12, **FULL | {"system.sh_every": 8})
+    assert "The fit reaches degree 1 of 2 in 12 steps, as it goes up by one every 8 of them" in caplog.text
+    assert json.loads((folder / "save" / "report.json").read_text())["sh_degree"] == 1
+    assert not load_gaussians(folder / "save" / "fitted.ply").shN[:, 3:].any()
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 1.5, -3])
+def test_a_degree_s_length_that_cannot_be_is_refused(value):
+    with pytest.raises(ConfigError) as error:
+        SceneFit(OmegaConf.structured(FitConfig(sh_every=value)))
+    assert error.value.what == f"system.sh_every is {value}"
+    assert error.value.fix == "set system.sh_every=0.1667"
+
+
+def test_a_fit_is_counted_in_the_extent_of_its_cameras(capture):
+    data = PhotosData({"cameras": str(capture), "size": SIZE, "hold_out_every": 4})
+    job = SceneFit(OmegaConf.structured(FitConfig()))
+    job.open(data.capture)
+    assert job.edit.scenes[0].extent == cameras_extent(data.capture.split((0, 0, 0))[0].cameras)
 
 
 def test_points_in_text_and_binary_agree(capture, tmp_path):
