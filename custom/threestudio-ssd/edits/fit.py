@@ -94,7 +94,7 @@ class SceneFit(SceneJob):
         self.edit = GaussianEdit(
             [SceneUnderEdit(editable, self.photos.cameras, cfg.seed, extent, growth)],
             Photometric(self.photos.images, cfg.lambda_ssim, self.photos.inside),
-            Movement(cfg.learning_rates, means_interpolation="exp"),
+            Movement(cfg.learning_rates, interpolations={"means": "exp"}),
             num_steps=cfg.num_steps,
             background=self.background,
             sh_degree_at=lambda step: step // cfg.sh_every,

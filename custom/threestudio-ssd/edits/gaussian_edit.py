@@ -25,6 +25,7 @@ from .shared_grid import linear_shares
 from .visible_adam import COLORS, VisibleAdam, color_steps_group
 
 ColorSteps = Literal["adam", "visible-weight", "shared"]
+Interpolation = Literal["linear", "exp"]
 NODES_PER_CELL = 2
 """Nodes of the grid that steps are shared on, along a latent cell's side."""
 
@@ -69,7 +70,8 @@ class Movement:
         betas: Of Adam.
         anchors: Weights of the anchors, by attribute.
         lambda_shading: Weight of ``Shading``, number or schedule, visible weight counted in latent cells.
-        means_interpolation: How a schedule of the rate of means goes from value to value, ``linear`` or ``exp``.
+        interpolations: How a schedule of an attribute's rate goes from value to value, ``linear`` (the default) or
+            ``exp``, by attribute.
     """
 
     learning_rates: Mapping[str, Any]
@@ -77,7 +79,7 @@ class Movement:
     betas: tuple[float, float] = (0.9, 0.999)
     anchors: Mapping[str, float] = field(default_factory=dict)
     lambda_shading: Any = 0.0
-    means_interpolation: Literal["linear", "exp"] = "linear"
+    interpolations: Mapping[str, Interpolation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -297,7 +299,7 @@ class GaussianEdit(Edit):
             factors = {"means": scene.length, "sh0": scene.color_reach}
             for group in optimizer.param_groups:
                 name = group["name"]
-                how = self.movement.means_interpolation if name == "means" else "linear"
+                how = self.movement.interpolations.get(name, "linear")
                 group["lr"] = value_at(self.movement.learning_rates[name], step, how) * factors.get(name, 1.0)
 
     def after_step(self) -> None:

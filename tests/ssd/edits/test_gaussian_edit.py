@@ -12,7 +12,8 @@ from threestudio_ssd.edits.edit import Edit, value_at
 from threestudio_ssd.edits.editable_gaussians import EditableGaussians
 from threestudio_ssd.edits.gaussian_edit import GaussianEdit, LearningRates, Movement, Objective, SceneUnderEdit
 from threestudio_ssd.edits.growth import Growth, GrowthConfig
-from threestudio_ssd.edits.scene_edit import SceneEditConfig, kind_of, learning_rates_of, scene_under_edit
+from threestudio_ssd.edits.scene_edit import SceneEditConfig, kind_of, learning_rates_of, movement_of, scene_under_edit
+from threestudio_ssd.errors import ConfigError
 
 RATES = vars(LearningRates(means=[0, 0.01, 0.03, 10], log_scales=0, raw_quats=0, logit_opacities=0, sh0=0.2))
 
@@ -57,7 +58,7 @@ def test_rates_are_read_at_the_step_and_that_of_means_is_times_the_length():
     edit.set_rates(optimizers, 5)
     rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
     assert rates == pytest.approx({"means": 4 * 0.02, "sh0": 0.2})
-    falling = edit_of(0, movement=Movement(RATES | {"means": [0, 1e-2, 1e-4, 10]}, means_interpolation="exp"))
+    falling = edit_of(0, movement=Movement(RATES | {"means": [0, 1e-2, 1e-4, 10]}, interpolations={"means": "exp"}))
     falling.set_rates(optimizers, 5)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(4e-3)
 
@@ -130,6 +131,36 @@ def test_colors_go_their_way_in_any_number_of_steps_and_less_in_few(steps, way):
     assert each == sorted(each, reverse=True)
     assert rates["means"] == LearningRates.means
     assert learning_rates_of(keys())["sh0"] == LearningRates.sh0
+
+
+def test_schedules_of_rates_fall_in_a_line_or_by_a_ratio():
+    cfg = keys(rate_schedules="exp", learning_rates=LearningRates(means=[0, 1e-4, 1e-6, 10], sh0=[0, 0.04, 0.01, 10]))
+    edit = edit_of(0, length=1.0, movement=movement_of(cfg))
+    assert (halfway_rates(edit)["means"], halfway_rates(edit)["sh0"]) == pytest.approx((1e-5, 0.02))
+    cfg.rate_schedules = "linear"
+    edit = edit_of(0, length=1.0, movement=movement_of(cfg))
+    assert (halfway_rates(edit)["means"], halfway_rates(edit)["sh0"]) == pytest.approx((5.05e-5, 0.025))
+
+
+def halfway_rates(edit):
+    (optimizer,) = optimizers = edit.make_optimizers()
+    edit.set_rates(optimizers, 5)
+    return {group["name"]: group["lr"] for group in optimizer.param_groups}
+
+
+def test_the_way_of_colors_is_the_same_whatever_the_other_rates_do():
+    cfg = keys(rate_schedules="exp", color_way=6.0, num_steps=10)
+    edit = edit_of(0, movement=movement_of(cfg))
+    assert halfway_rates(edit)["sh0"] == pytest.approx(value_at(learning_rates_of(cfg)["sh0"], 5))
+
+
+def test_no_ratio_leads_to_a_rate_of_zero():
+    cfg = keys(rate_schedules="exp", learning_rates=LearningRates(means=0.0, sh0=[0, 0.04, 0.0, 10]))
+    with pytest.raises(ConfigError) as caught:
+        learning_rates_of(cfg)
+    assert caught.value.what == "a schedule reaches 0, system.learning_rates.sh0=[0.04, 0.0]"
+    assert "system.rate_schedules=linear" in caught.value.fix
+    assert learning_rates_of(keys(rate_schedules="exp", learning_rates=LearningRates(means=0.0)))["means"] == 0
 
 
 @pytest.mark.parametrize(
