@@ -290,6 +290,6 @@ def distil(
     before = [scene.editable.source for scene in scenes] if sources is None else sources
     objective = Distillation(guidance, prompts, before, size, background, cfg)
     return GaussianEdit(
-        scenes, objective, movement_of(cfg), num_steps=cfg.num_steps, background=background, views_per_step=views_per_step,
-        keep_inside=keep_inside,
+        scenes, objective, movement_of(cfg), num_steps=cfg.num_steps, background=background,
+        views_per_step=views_per_step, keep_inside=keep_inside,
     )  # fmt: skip
