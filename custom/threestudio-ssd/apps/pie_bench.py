@@ -28,7 +28,7 @@ class PieBench(Configurable):
         limit: int = 0
         """So many images of each group at most; 0: all."""
         as_published: bool = False
-        """Compute the figures with the published script's quirks."""
+        """true: the figures as the published script counts them, to stand beside published tables; false: exact."""
         clip_model: str = "tiny-clip"
         """ViT-L/14 as published."""
         structure_model: str = "tiny-clip"

@@ -27,6 +27,7 @@ from .shared_grid import linear_shares
 from .visible_adam import COLORS, VisibleAdam, color_steps_group
 
 ColorSteps = Literal["adam", "visible-weight", "shared"]
+Interpolation = Literal["linear", "exp"]
 NODES_PER_CELL = 2
 """Nodes of the grid that steps are shared on, along a latent cell's side."""
 
@@ -91,6 +92,8 @@ class Movement:
         betas: Of Adam.
         anchors: Weights of the anchors, by attribute.
         lambda_shading: Weight of ``Shading``, number or schedule, visible weight counted in latent cells.
+        interpolations: How a schedule of an attribute's rate goes from value to value, ``linear`` (the default) or
+            ``exp``, by attribute; that of means always ``exp``, as in 3D Gaussian splatting.
     """
 
     learning_rates: Mapping[str, Any]
@@ -98,6 +101,7 @@ class Movement:
     betas: tuple[float, float] = (0.9, 0.999)
     anchors: Mapping[str, float] = field(default_factory=dict)
     lambda_shading: Any = 0.0
+    interpolations: Mapping[str, Interpolation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -320,7 +324,7 @@ class GaussianEdit(Edit):
             factors = {"means": scene.extent, "sh0": scene.color_reach}
             for group in optimizer.param_groups:
                 name = group["name"]
-                how = "exp" if name == "means" else "linear"  # as in 3D Gaussian splatting
+                how = "exp" if name == "means" else self.movement.interpolations.get(name, "linear")
                 group["lr"] = value_at(self.movement.learning_rates[name], step, how) * factors.get(name, 1.0)
 
     def after_step(self) -> None:

@@ -23,6 +23,7 @@ from .gaussian_edit import (
     Anchors,
     ColorSteps,
     GaussianEdit,
+    Interpolation,
     LearningRates,
     Movement,
     SceneJob,
@@ -55,6 +56,8 @@ class SceneEditConfig(DistillationConfig):
     """What may change; empty: everything."""
     learning_rates: LearningRates = field(default_factory=LearningRates)
     """Per attribute."""
+    rate_schedules: Interpolation = "linear"
+    """How schedules of the learning rates go from value to value; exp: by a constant ratio per step, as published."""
     colors: Literal["free", "bounded"] = "free"
     """bounded: each Gaussian's colour stays in [0, 1], and what depends on the view follows it; free: as published."""
     color_way: float | None = None
@@ -201,6 +204,12 @@ def learning_rates_of(cfg: Any) -> dict[str, Any]:
         ConfigError: If both ``color_way`` and ``learning_rates.sh0`` are set.
     """
     rates = {name: cfg.learning_rates[name] for name in FIELD_NAMES}
+    if cfg.rate_schedules == "exp" and (zero := next((n for n, rate in rates.items() if _reaches_zero(rate)), None)):
+        raise ConfigError(
+            what=f"a schedule reaches 0, system.learning_rates.{zero}={values_of(rates[zero])}",
+            expected="values above 0, between which a constant ratio leads",
+            fix=f"set a small value in place of 0 in system.learning_rates.{zero}, or system.rate_schedules=linear",
+        )
     if cfg.color_way is None:
         return rates
     if rates["sh0"] != LearningRates.sh0:
@@ -212,6 +221,22 @@ def learning_rates_of(cfg: Any) -> dict[str, Any]:
     way = cfg.color_way * min(1.0, (cfg.num_steps / STEPS_OF_A_WAY) ** 0.5)
     first = 2 * way / ((1 + LAST_SHARE) * cfg.num_steps)
     return rates | {"sh0": [0, first, LAST_SHARE * first, cfg.num_steps]}
+
+
+def movement_of(cfg: Any) -> Movement:
+    """How Gaussians move by the keys of ``SceneEditConfig``."""
+    interpolations: dict[str, Interpolation] = dict.fromkeys(FIELD_NAMES, cfg.rate_schedules)
+    if cfg.color_way is not None:  # whose rates fall in a straight line, or their sum would be another way
+        interpolations["sh0"] = "linear"
+    return Movement(
+        learning_rates_of(cfg), cfg.color_steps, tuple(cfg.adam_betas), cfg.lambda_anchor, cfg.lambda_shading,
+        interpolations,
+    )  # fmt: skip
+
+
+def _reaches_zero(rate: Any) -> bool:
+    """Whether a schedule (a number is none) has a 0 in it."""
+    return len(values_of(rate)) > 1 and min(values_of(rate)) <= 0
 
 
 def scene_under_edit(
@@ -263,10 +288,7 @@ def distil(
     """
     before = [scene.editable.source for scene in scenes] if sources is None else sources
     objective = Distillation(guidance, prompts, before, size, background, cfg)
-    movement = Movement(
-        learning_rates_of(cfg), cfg.color_steps, tuple(cfg.adam_betas), cfg.lambda_anchor, cfg.lambda_shading
-    )
     return GaussianEdit(
-        scenes, objective, movement, num_steps=cfg.num_steps, background=background, views_per_step=views_per_step,
-        keep_inside=keep_inside,
+        scenes, objective, movement_of(cfg), num_steps=cfg.num_steps, background=background,
+        views_per_step=views_per_step, keep_inside=keep_inside,
     )  # fmt: skip

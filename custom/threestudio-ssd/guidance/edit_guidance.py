@@ -18,7 +18,7 @@ from ..scores import Branch, ScoreInputs, predict_branches
 from ..seeds import Stream, generator
 from .contrast import CDSConfig, ContrastTerm
 from .score_options import build_score
-from .timesteps import check_range, check_trained, nearest, timestep_at
+from .timesteps import check_range, check_sampler, check_trained, nearest, timestep_at
 from .variational import LoraNetworkConfig, VariationalTerm
 
 
@@ -103,6 +103,11 @@ class EditGuidance(BaseObject):
         """Smallest timestep over T, in (0, t_max_frac)."""
         t_max_frac: float = 0.98
         """Largest timestep over T, below 1."""
+        timestep_stride: int = 1
+        """Timesteps from one that may be drawn to the next, >= 1: 2 is a sampler of 500 steps on a model of 1,000."""
+        timestep_offset: int = 0
+        """Added to the schedule's timestep, not to the t / T that a score reads: 1 in released codes, whose samplers
+        count from 1."""
         only_timesteps: list[int] = field(default_factory=list)
         """Timesteps a few-step model was distilled at; the schedule's are moved to the nearest; empty: all are good."""
         grad_clip: float | None = None
@@ -122,6 +127,7 @@ class EditGuidance(BaseObject):
             vae_checkpointing=cfg.vae_checkpointing,
         )  # fmt: skip
         check_trained(cfg.only_timesteps, self.backbone.num_timesteps)
+        check_sampler(cfg.timestep_stride, cfg.timestep_offset, cfg.t_max_frac, self.backbone.num_timesteps)
         has_lora = any(branch.network == "lora" for branch in self.score.branches)
         self._refuse_compiling("score", has_lora, "switches a LoRA on and off")
         self._refuse_compiling("cds", cfg.cds.weight != 0, "reads the network's layers")
@@ -216,7 +222,8 @@ class EditGuidance(BaseObject):
             draws = generator(seed, step, Stream.DIFFUSION)
             timestep = timestep_at(
                 self.cfg.schedule, step, num_steps, num_timesteps=self.backbone.num_timesteps,
-                t_min_frac=self.cfg.t_min_frac, t_max_frac=self.cfg.t_max_frac, generator=draws,
+                t_min_frac=self.cfg.t_min_frac, t_max_frac=self.cfg.t_max_frac,
+                stride=self.cfg.timestep_stride, offset=self.cfg.timestep_offset, generator=draws,
             )  # fmt: skip
             timesteps += [nearest(timestep, self.cfg.only_timesteps)] * num_views
             noise.append(torch.randn((num_views, *latents.shape[1:]), generator=draws))
@@ -253,6 +260,7 @@ class EditGuidance(BaseObject):
                 the places of the contrastive term and the samples that train the LoRA, which all views share.
         """
         timesteps = torch.as_tensor(timestep, device=latents.device).expand(len(latents))
+        scheduled = (timesteps - self.cfg.timestep_offset).to(latents).view(-1, 1, 1, 1)
         inputs = ScoreInputs(
             latents_tgt=latents,
             latents_src=latents_src,
@@ -260,6 +268,7 @@ class EditGuidance(BaseObject):
             latents_noisy_src=self.backbone.add_noise(latents_src, noise, timesteps),
             noise=noise,
             timesteps=timesteps,
+            t_frac=scheduled / self.backbone.num_timesteps if self.cfg.timestep_offset else None,
             alphas_cumprod_table=self.backbone.alphas_cumprod.to(latents),
             step=step,
             num_steps=num_steps,

@@ -53,9 +53,14 @@ def timestep_at(
     num_timesteps: int,
     t_min_frac: float,
     t_max_frac: float,
+    stride: int = 1,
+    offset: int = 0,
     generator: torch.Generator | None = None,
 ) -> int:
-    """The timestep of an optimisation step.
+    """The timestep of an optimisation step: i stride + offset, where the schedule gives i out of T / stride.
+
+    Released codes read their timesteps off a sampler's list, which counts from 1: SSD's has 1, 2, ..., 1000, the list
+    of PDS and DreamCatalyst 1, 3, ..., 999.
 
     Args:
         schedule: A key of ``SCHEDULES``, or "uniform".
@@ -64,20 +69,26 @@ def timestep_at(
         num_timesteps: T of the model.
         t_min_frac: Smallest t / T, in (0, t_max_frac).
         t_max_frac: Largest t / T, below 1.
+        stride: Timesteps from one of the sampler's to the next, >= 1.
+        offset: The sampler's first timestep, >= 0.
         generator: For "uniform".
 
     Returns:
-        An integer in [t_min_frac T, t_max_frac T]; with "linear", 0.02 to 0.98 and 1,500 steps: 980, ..., 20.
+        An integer in [t_min_frac T, t_max_frac T] + offset; with "linear", 0.02 to 0.98, no offset and 1,500 steps:
+        980, ..., 20.
 
     Raises:
         ValueError: If the step is outside the schedule; it is never stretched silently.
     """
     if not 0 <= step < num_steps:
         raise ValueError(f"step {step} is outside the schedule of {num_steps} steps")
-    low, high = int(num_timesteps * t_min_frac), int(num_timesteps * t_max_frac)
+    count = num_timesteps // stride
+    low, high = int(count * t_min_frac), int(count * t_max_frac)
     if schedule == "uniform":
-        return int(torch.randint(low, high + 1, (), generator=generator))
-    return int(SCHEDULES[schedule](step / num_steps, low / num_timesteps, high / num_timesteps) * num_timesteps + 1e-6)
+        index = int(torch.randint(low, high + 1, (), generator=generator))
+    else:
+        index = int(SCHEDULES[schedule](step / num_steps, low / count, high / count) * count + 1e-6)
+    return index * stride + offset
 
 
 def nearest(timestep: int, trained: Sequence[int]) -> int:
@@ -92,6 +103,18 @@ def check_trained(trained: Sequence[int], num_timesteps: int) -> None:
         what = f"only_timesteps holds {beyond[0]}"
         fix = "leave it out, or name the timesteps that the model was distilled at"
         raise ConfigError(what=what, expected=f"timesteps from 0 to {num_timesteps - 1}", fix=fix)
+
+
+def check_sampler(stride: int, offset: int, t_max_frac: float, num_timesteps: int) -> None:
+    """Raise ``ConfigError`` unless a sampler of this stride and offset stays within the model's timesteps."""
+    if not 1 <= stride <= num_timesteps:
+        expected, fix = f"1 to {num_timesteps}", "set system.guidance.timestep_stride=1"
+        raise ConfigError(what=f"system.guidance.timestep_stride is {stride}", expected=expected, fix=fix)
+    largest = int(num_timesteps // stride * t_max_frac) * stride
+    if not 0 <= offset < num_timesteps - largest:
+        expected, fix = f"0 to {num_timesteps - largest - 1}", "set system.guidance.timestep_offset=0"
+        what = f"system.guidance.timestep_offset is {offset}, and the schedule starts at {largest}"
+        raise ConfigError(what=what, expected=expected, fix=fix)
 
 
 def check_range(t_min_frac: float, t_max_frac: float, schedule: str) -> None:

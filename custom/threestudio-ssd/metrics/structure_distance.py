@@ -36,17 +36,17 @@ class StructureModel:
         layers = [module for name, module in self.network.named_modules() if name.endswith(("k_proj", "key"))]
         return layers[-1]
 
-    def keys(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l d"]:
+    def keys(self, images: Float[Tensor, "b 3 h w"], antialias: bool = True) -> Float[Tensor, "b l d"]:
         """Keys of all tokens, the class token first, for images resized and normalised here."""
         caught: list[Any] = []
         handle = self.last_keys.register_forward_hook(lambda module, args, output: caught.append(output))
         try:
-            self.network(pixel_values=self._prepare(images), interpolate_pos_encoding=True)
+            self.network(pixel_values=self._prepare(images, antialias), interpolate_pos_encoding=True)
         finally:
             handle.remove()
         return caught[0]
 
-    def _prepare(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h2 w2"]:
+    def _prepare(self, images: Float[Tensor, "b 3 h w"], antialias: bool = True) -> Float[Tensor, "b 3 h2 w2"]:
         height, width = images.shape[-2:]
         scale = self.image_size / min(height, width)
         limit = round(self.image_size * MAX_ASPECT)
@@ -54,7 +54,7 @@ class StructureModel:
         size = (max(1, int(height * scale + 1e-6)), max(1, int(width * scale + 1e-6)))
         images = images.to(next(self.network.parameters()))
         if images.shape[-2:] != size:
-            images = interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+            images = interpolate(images, size, mode="bilinear", align_corners=False, antialias=antialias)
         return normalised(images, self.mean, self.std)
 
 
@@ -98,6 +98,7 @@ def structure_distance(
     model: str | StructureModel = DINO,
     *,
     is_input_0_255: bool = False,
+    antialias: bool = True,
 ) -> Float[Tensor, " b"]:
     """Mean squared difference of the images' key self-similarities; lower keeps more of the layout.
 
@@ -108,6 +109,8 @@ def structure_distance(
             (224; the longer at most 480), keys of block 11, heads concatenated, class token included.
         is_input_0_255: PIE-Bench's published numbers were made with images that were multiplied by 255 before
             ImageNet's normalisation. True reproduces that; the right definition is False.
+        antialias: Whether images that are made smaller are averaged. PIE-Bench's published numbers were made by a
+            resize that samples them instead; False reproduces that.
 
     Returns:
         One value per image, >= 0; 0 where the images are equal. PIE-Bench reports it times 10^3.
@@ -119,5 +122,5 @@ def structure_distance(
     check_pair(images, references)
     network = model if isinstance(model, StructureModel) else load_structure_model(model, str(images.device))
     factor = 255.0 if is_input_0_255 else 1.0
-    first, second = (self_similarity(network.keys(stack * factor)) for stack in (images, references))
+    first, second = (self_similarity(network.keys(stack * factor, antialias)) for stack in (images, references))
     return (first - second).square().mean((1, 2))

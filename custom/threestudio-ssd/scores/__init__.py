@@ -5,6 +5,7 @@ from .cds import CDS
 from .csd import CSD
 from .dds import DDS
 from .dream_catalyst import DreamCatalyst
+from .dream_catalyst_instruct_pix2pix import DreamCatalystInstructPix2Pix
 from .focused_ssd import FocusedSSD
 from .nfsd import NFSD
 from .pds import PDS
@@ -22,6 +23,7 @@ SCORES |= {
     "nfsd": NFSD,
     "pds": PDS,
     "dream-catalyst": DreamCatalyst,
+    "dream-catalyst-ip2p": DreamCatalystInstructPix2Pix,
     "ssd": SSD,
     "ssd-focused": FocusedSSD,
     "ssd-settled": SettledSSD,

@@ -16,8 +16,8 @@ from .ssd import identity
 class DreamCatalyst(Score):
     """DreamCatalyst (Kim et al. 2024, arXiv:2407.11394): (delta + gamma t^(1/e)) delta-eps^s + w exp(t) (z - z_src).
 
-    The text-conditioned delta, for Stable Diffusion; the authors' form on InstructPix2Pix, with five predictions, is
-    not here. Clean latents in the ID term. Zero on a null edit.
+    The text-conditioned delta, for Stable Diffusion; the authors' released form reads InstructPix2Pix, see
+    ``DreamCatalystInstructPix2Pix``. Clean latents in the ID term. Zero on a null edit.
     """
 
     guidance_scale: float = 7.5
@@ -34,6 +34,10 @@ class DreamCatalyst(Score):
         return DDS(self.guidance_scale).branches
 
     def evaluate(self, eps: Predictions, inputs: ScoreInputs) -> Float[Tensor, "b c zh zw"]:
-        edit_weight = self.delta + self.gamma * inputs.t_frac ** (1 / math.e)
         pull = identity(self.id_weight, inputs.latents_tgt, inputs.latents_src, inputs.t_frac)
-        return edit_weight * DDS(self.guidance_scale)(eps) + pull
+        return edit_weight(self.delta, self.gamma, inputs.t_frac) * DDS(self.guidance_scale)(eps) + pull
+
+
+def edit_weight(delta: float, gamma: float, t_frac: Float[Tensor, "b 1 1 1"]) -> Float[Tensor, "b 1 1 1"]:
+    """Weight of the edit's part, delta + gamma t^(1/e)."""
+    return delta + gamma * t_frac ** (1 / math.e)

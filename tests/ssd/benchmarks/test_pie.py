@@ -92,8 +92,9 @@ def squeeze(monkeypatch, tmp_path):
 
 
 def keys_similarity(network, picture, factor):
-    """Self-similarity of the last block's keys in double precision, from the block's input and weights."""
-    small = torch.nn.functional.interpolate(picture, (64, 64), mode="bilinear", antialias=True) * factor
+    """Self-similarity of the last block's keys in double precision; as published (255) pixels are sampled, 5 to 1."""
+    small = torch.nn.functional.interpolate(picture, (64, 64), mode="bilinear", antialias=True)
+    small = (small if factor == 1 else picture[..., 2::5, 2::5]) * factor
     states = network(pixel_values=(small - CLIP_MEAN) / CLIP_STD, output_hidden_states=True).hidden_states
     block = network.encoder.layers[-1]
     keys = block.self_attn.k_proj(block.layer_norm1(states[-2]))[0].double()
@@ -173,6 +174,23 @@ def test_a_worse_edit_scores_worse_in_every_column(judges, dataset):
     kept = pie_figures(source, source, entry.mask, entry.target_prompt, judges)
     assert (kept["mse"], kept["structure"], kept["psnr"]) == (0, 0, 100)
     assert kept["clip_edited"] < good["clip_edited"]
+
+
+@pytest.mark.parametrize(("as_published", "psnr", "mean"), [(False, 100.0, "80.00"), (True, float("inf"), "inf")])
+def test_an_untouched_background_counts_as_published_or_as_100_db(judges, as_published, psnr, mean):
+    """The published script's PSNR is torchmetrics', infinite, and so is its mean; all else is the best there is."""
+    source, mask = torch.rand(1, 3, 64, 64), torch.zeros(64, 64, dtype=torch.bool)
+    mask[16:48, 16:48] = True
+    edited = torch.where(mask, 1 - source, source)
+    figures = pie_figures(source, edited, mask, "a ball", judges, as_published)
+    assert (figures["mse"], figures["psnr"]) == (0, psnr)
+    assert figures["ssim"] == pytest.approx(100)
+    assert figures["structure"] > 0
+    if as_published:
+        pair = edited * ~mask, source * ~mask
+        assert float(peak_signal_noise_ratio(*pair, data_range=1.0)) == psnr
+    rows = [{"group": 6, **figures}, {"group": 6, **figures, "psnr": 60.0}]
+    assert f"| {mean} |" in pie_table(rows, "x", "note", judges.heads).splitlines()[2]
 
 
 def test_empty_regions_are_skipped(judges):
@@ -282,6 +300,26 @@ def test_rows_belong_to_the_pictures_that_they_were_measured_on(dataset, tmp_pat
     assert f"{file}: line 3 is cut off; its picture is measured again." in capsys.readouterr().out
     assert [json.loads(line) for line in file.read_text().splitlines()] == second
     assert (out / "table.md").read_text() == table
+
+
+def test_rows_that_were_counted_otherwise_are_not_taken(dataset, tmp_path):
+    """Both countings of one folder stand beside each other; an infinite figure is kept as JSON can say it."""
+    entry = next(entry for entry in load_pie_bench(dataset) if entry.group == 6)
+    edited, place = tmp_path / "edited", dataset / "annotation_images" / entry.image_path
+    (edited / entry.image_path).parent.mkdir(parents=True)
+    shutil.copy(place, edited / entry.image_path)
+    judges = load_judges("tiny-clip", "tiny-clip", "tiny")
+    measured = [run.measure([entry], dataset, edited, tmp_path, judges, way)[0] for way in (False, True)]
+    assert [row["psnr"] for row in measured] == [100.0, "inf"]
+    file = tmp_path / "rows-as-published.jsonl"
+    kept = json.loads(file.read_text(), parse_constant=pytest.fail)
+    assert kept == measured[1]
+    assert run.measure([entry], dataset, edited, tmp_path, judges, True) == measured[1:]
+    for counted in ("as another version of this program did", None):  # rows of before had no such word
+        older = {**kept, "psnr": 3.0, "counted": counted}
+        file.write_text(json.dumps(older) + "\n")
+        assert run.measure([entry], dataset, edited, tmp_path, judges, True) == measured[1:]
+    assert "| inf |" in pie_table(measured[1:], "x", "note", judges.heads)
 
 
 def experiment(dataset, *changes):

@@ -21,7 +21,7 @@ from threestudio_ssd.edits.gaussian_edit import (
     check_learning_rates,
 )  # fmt: skip
 from threestudio_ssd.edits.growth import Growth, GrowthConfig
-from threestudio_ssd.edits.scene_edit import SceneEditConfig, kind_of, learning_rates_of, scene_under_edit
+from threestudio_ssd.edits.scene_edit import SceneEditConfig, kind_of, learning_rates_of, movement_of, scene_under_edit
 from threestudio_ssd.errors import ConfigError
 
 RATES = vars(LearningRates(means=[0, 0.01, 0.03, 10], log_scales=0, raw_quats=0, logit_opacities=0, sh0=0.2))
@@ -166,6 +166,30 @@ def test_colors_go_their_way_in_any_number_of_steps_and_less_in_few(steps, way):
     assert each == sorted(each, reverse=True)
     assert rates["means"] == LearningRates.means
     assert learning_rates_of(keys())["sh0"] == LearningRates.sh0
+
+
+def test_schedules_of_rates_fall_in_a_line_or_by_a_ratio():
+    cfg = keys(rate_schedules="exp", learning_rates=LearningRates(means=[0, 1e-4, 1e-6, 10], sh0=[0, 0.04, 0.01, 10]))
+    rates = rates_at(edit_of(0, movement=movement_of(cfg)), 5)
+    assert (rates["means"] / 4, rates["sh0"]) == pytest.approx((1e-5, 0.02))
+    cfg.rate_schedules = "linear"
+    rates = rates_at(edit_of(0, movement=movement_of(cfg)), 5)
+    assert (rates["means"] / 4, rates["sh0"]) == pytest.approx((1e-5, 0.025))
+
+
+def test_the_way_of_colors_is_the_same_whatever_the_other_rates_do():
+    cfg = keys(rate_schedules="exp", color_way=6.0, num_steps=10)
+    edit = edit_of(0, movement=movement_of(cfg))
+    assert rates_at(edit, 5)["sh0"] == pytest.approx(value_at(learning_rates_of(cfg)["sh0"], 5))
+
+
+def test_no_ratio_leads_to_a_rate_of_zero():
+    cfg = keys(rate_schedules="exp", learning_rates=LearningRates(means=0.0, sh0=[0, 0.04, 0.0, 10]))
+    with pytest.raises(ConfigError) as caught:
+        learning_rates_of(cfg)
+    assert caught.value.what == "a schedule reaches 0, system.learning_rates.sh0=[0.04, 0.0]"
+    assert "system.rate_schedules=linear" in caught.value.fix
+    assert learning_rates_of(keys(rate_schedules="exp", learning_rates=LearningRates(means=0.0)))["means"] == 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Guidance: what a step costs, what it feeds back, and that models of one denoiser agree whatever they predict."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -65,6 +66,7 @@ def test_gradients_reach_the_pictures_and_nothing_else():
     [
         ("ssd", 4), ({"name": "ssd", "enhance_weight": 0}, 3), ("ssd-ip2p", 4), ("dds", 4), ("sds", 2), ("pds", 4),
         ({"name": "csd"}, 2), ({"name": "csd", "source_weight": 2.5}, 3), ("nfsd", 3), ("dream-catalyst", 4),
+        ("dream-catalyst-ip2p", 5),
         ({"name": "ssd", "cross_trajectory_weight": 0, "enhance_weight": 0}, 2),
     ],
 )  # fmt: skip
@@ -91,6 +93,21 @@ def test_every_score_runs_and_gives_a_finite_gradient(name):
     assert torch.isfinite(images.grad).all()
     assert output.score.abs().max() > 0
     assert output.timestep == 980 - 960 * 2 // 10
+
+
+def test_an_offset_moves_the_timestep_and_not_the_share_that_a_score_reads():
+    """As released: t = i + 1 goes to network and noise, exp(i / T) to the ID term."""
+    (plain, prompts, _), (moved, *_) = (make("dream-catalyst", timestep_offset=offset) for offset in (0, 1))
+    tgt, src, noise = latents_of(1, 1), latents_of(1, 2), latents_of(1, 3)
+    assert (
+        moved.latent_step(tgt, src, prompts, **RUN).timestep == 1 + plain.latent_step(tgt, src, prompts, **RUN).timestep
+    )
+    at_401 = plain.compute_score(tgt, src, prompts, 401, noise)
+    as_released = moved.compute_score(tgt, src, prompts, 401, noise)
+    edit = [0.2 + 0.8 * t_frac ** (1 / math.e) for t_frac in (0.401, 0.400)]
+    pull = [0.075 * math.exp(t_frac) * (tgt - src) for t_frac in (0.401, 0.400)]
+    torch.testing.assert_close(as_released, (at_401 - pull[0]) * edit[1] / edit[0] + pull[1], rtol=1e-4, atol=1e-4)
+    assert (as_released - at_401).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("name", SCORES)

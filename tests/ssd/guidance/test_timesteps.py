@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.guidance.timesteps import SCHEDULES, check_range, check_trained, nearest, timestep_at
+from threestudio_ssd.guidance.timesteps import (
+    SCHEDULES,
+    check_range,
+    check_sampler,
+    check_trained,
+    nearest,
+    timestep_at,
+)
 
 PAPER = {"num_timesteps": 1000, "t_min_frac": 0.02, "t_max_frac": 0.98}
 
@@ -87,6 +94,41 @@ def test_uniform_follows_its_generator_and_covers_the_range():
     assert 20 <= min(first) < 30
     assert 970 < max(first) <= 980
     assert sum(first) / len(first) == pytest.approx(500, abs=20)
+
+
+def test_an_offset_is_the_released_schedule():
+    """trunc((M - m)(I - i) / I + m) in whole numbers, read off a list that counts from 1 (SSD's guidance)."""
+    values = run_of("linear", 1500, offset=1)
+    assert values == [(960 * (1500 - step)) // 1500 + 20 + 1 for step in range(1500)]
+    assert (values[0], values[150], values[750], values[-1]) == (981, 885, 501, 21)
+
+
+def test_a_sampler_of_500_steps_has_odd_timesteps():
+    """DreamCatalyst's straight line over 3,000 steps, and PDS's draws from [0.02, 0.98)."""
+    options = {"num_timesteps": 1000, "stride": 2, "offset": 1}
+    line = [timestep_at("linear", i, 3000, t_min_frac=0.2, t_max_frac=0.9, **options) for i in range(3000)]
+    assert line == [2 * ((350 * (3000 - i)) // 3000 + 100) + 1 for i in range(3000)]
+    assert (line[0], line[-1]) == (901, 201)
+    generator = torch.Generator().manual_seed(0)
+    ends = {"t_min_frac": 0.02, "t_max_frac": 0.978, "generator": generator}
+    draws = {timestep_at("uniform", 0, 1, **ends, **options) for _ in range(20_000)}
+    assert draws == set(range(21, 980, 2))
+
+
+@pytest.mark.parametrize(
+    ("stride", "offset", "what", "expected"),
+    [
+        (0, 0, "system.guidance.timestep_stride is 0", "1 to 1000"),
+        (1001, 0, "system.guidance.timestep_stride is 1001", "1 to 1000"),
+        (1, -1, "system.guidance.timestep_offset is -1, and the schedule starts at 980", "0 to 19"),
+        (2, 20, "system.guidance.timestep_offset is 20, and the schedule starts at 980", "0 to 19"),
+    ],
+)
+def test_samplers_beyond_the_model_are_refused(stride, offset, what, expected):
+    check_sampler(1, 19, 0.98, 1000)
+    with pytest.raises(ConfigError) as caught:
+        check_sampler(stride, offset, 0.98, 1000)
+    assert (caught.value.what, caught.value.expected) == (what, expected)
 
 
 def test_a_model_with_few_timesteps():

@@ -56,6 +56,28 @@ def test_the_0_255_quirk_changes_the_number(vit_folder, pictures):
     assert ((right - published).abs() > 0.01 * right).all()
 
 
+@pytest.mark.parametrize("antialias", [True, False])
+def test_resizing_is_of_the_kind_that_was_asked_for(vit_folder, antialias):
+    """A checkerboard of single pixels: averaged it is grey, so that its inverse is the same; sampled it is not."""
+    model, board = load_structure_model(str(vit_folder)), torch.zeros(1, 3, 96, 96)
+    board[..., ::2, 1::2] = board[..., 1::2, ::2] = 1
+    board[..., :40] = 0.2  # something that stays, or all keys would be alike
+    inverse = torch.where(torch.arange(96) < 40, board, 1 - board)
+    value = float(structure_distance(inverse, board, model, antialias=antialias))
+    # 96 -> 32: the middle of each third pixel, or a triangle of 3 pixels to each side
+    if antialias:
+        offsets = torch.arange(96)[None] - (torch.arange(32)[:, None] * 3 + 1)
+        weights = (3 - offsets.abs()).clamp_min(0).float()
+        weights = weights / weights.sum(1, keepdim=True)
+        small = [weights @ each @ weights.T for each in (inverse, board)]
+    else:
+        small = [each[..., 1::3, 1::3] for each in (inverse, board)]
+    with torch.no_grad():
+        expected = float(numpy_distance(model.network, *small)[0])
+    assert value == pytest.approx(expected, rel=1e-3, abs=1e-7)
+    assert (value > 1e-3) == (not antialias)
+
+
 def test_a_worse_edit_scores_higher(vit_folder, pictures, noise):
     model = load_structure_model(str(vit_folder))
     values = [structure_distance((pictures + level * noise).clamp(0, 1), pictures, model) for level in (0, 0.03, 0.3)]

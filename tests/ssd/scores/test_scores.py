@@ -16,6 +16,7 @@ from threestudio_ssd.scores import (
     SSD,
     Branch,
     DreamCatalyst,
+    DreamCatalystInstructPix2Pix,
     FocusedSSD,
     ScoreInputs,
     SettledSSD,
@@ -89,14 +90,20 @@ def test_ssd_coefficients():
     assert list(ssd_paper().weights.values()) == [13.0, -5.5, -5.5, -2.0]
 
 
-@pytest.mark.parametrize("score", [SSD(), ssd_paper(), CSD(5.0, 3.0), SSDInstructPix2Pix()])
+@pytest.mark.parametrize(
+    "score", [SSD(), ssd_paper(), CSD(5.0, 3.0), SSDInstructPix2Pix(), DreamCatalystInstructPix2Pix()]
+)
 def test_weights_sum_to_zero(score):
     assert sum(score.weights.values()) == pytest.approx(0)
 
 
 @pytest.mark.parametrize(
-    "score", [SSD(), FocusedSSD(), CSD(5.0, 3.0), DDS(), SSDInstructPix2Pix(), PDS(), DreamCatalyst()]
-)
+    "score",
+    [
+        SSD(), FocusedSSD(), CSD(5.0, 3.0), DDS(), SSDInstructPix2Pix(), PDS(), DreamCatalyst(),
+        DreamCatalystInstructPix2Pix(),
+    ],
+)  # fmt: skip
 def test_a_constant_added_to_the_network_changes_nothing(score):
     z, z_src = values(seed=1), values(seed=2)
     shifted = compute(score, z, z_src, network=lambda *args: denoiser(*args) + 3.0)
@@ -305,6 +312,29 @@ def test_dream_catalyst_by_hand():
         edit_weight = 0.2 + 0.8 * math.exp(math.log(t_frac) / math.e)
         expected = edit_weight * delta[row] + 0.075 * math.exp(t_frac) * (z[row] - z_src[row])
         torch.testing.assert_close(result[row], expected)
+
+
+def test_dream_catalyst_on_instruct_pix2pix_by_hand():
+    """Guided predictions of both sides apart, as the released code has them; five rows of its six."""
+    score, z, z_src = DreamCatalystInstructPix2Pix(), values(seed=1), values(seed=2)
+    assert len(score.branches) == 5
+    eps, extra = inputs(score, z, z_src)
+    tgt = {(b.prompt, b.image): value for b, value in eps.items() if b.latents == "tgt"}
+    src = {(b.prompt, b.image): value for b, value in eps.items() if b.latents == "src"}
+    assert set(src) == {("null", "src"), ("null", "none")}
+    full, picture, plain = tgt["tgt", "src"], tgt["null", "src"], tgt["null", "none"]
+    eps_tgt = plain + 7.5 * (full - picture) + 1.5 * (picture - plain)
+    eps_src = src["null", "none"] + 1.5 * (src["null", "src"] - src["null", "none"])
+    result = score(eps, extra)
+    for row, t_frac in enumerate((0.4, 0.7)):
+        weight = 0.2 + 0.8 * math.exp(math.log(t_frac) / math.e)
+        expected = weight * (eps_tgt - eps_src)[row] + 0.075 * math.exp(t_frac) * (z[row] - z_src[row])
+        torch.testing.assert_close(result[row], expected)
+    eps, extra = inputs(score, z, z)
+    left = 7.5 * (eps[Branch("tgt", "tgt", "src")] - eps[Branch("tgt", "null", "src")])
+    one = torch.ones(2, 1, 1, 1, dtype=torch.float64)
+    torch.testing.assert_close(score(eps, latents_tgt=z, latents_src=z, t_frac=one), left)
+    assert len(DreamCatalystInstructPix2Pix(image_scale=1.0).branches) == 3
 
 
 def test_instruct_pix2pix_evaluates_four_rows():

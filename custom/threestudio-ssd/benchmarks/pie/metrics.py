@@ -1,5 +1,6 @@
 """The figures of PIE-Bench: exact definitions, and the published script's quirks where they are asked for."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,10 +50,14 @@ STAND_IN_HEADS = {
 """Key of the run that names an embedded network -> heads of the figures that are then another quantity."""
 PUBLISHED_JUDGES = {"clip_model": "ViT-L/14", "structure_model": "facebook/dino-vitb8", "lpips_net": "squeeze"}
 AS_PUBLISHED = (
-    "as published: pictures enter DINO as 0-255; background figures are means over all pixels, zeros included; CLIP "
+    "as published: pictures enter DINO as 0-255, resized without antialiasing; background figures are means over all "
+    "pixels, zeros included; the PSNR of an untouched background is infinite, and so is every mean that it is in; CLIP "
     "sees 8-bit pictures, resized with antialiasing"
 )
-EXACT = "exact: all pictures in [0, 1]; background figures are means over the background's own pixels"
+EXACT = (
+    "exact: all pictures in [0, 1], resized with antialiasing; background figures are means over the background's own "
+    "pixels; an untouched background counts as 100 dB"
+)
 
 
 @dataclass(frozen=True)
@@ -118,17 +123,18 @@ def pie_figures(
     clip, seen = judges.clip, edited
     if as_published:
         clip, seen = replace(clip, antialias=True), (edited * 255).round() / 255
-    has_background = bool(background.any())
+    has_background, highest = bool(background.any()), math.inf if as_published else IDENTICAL_PSNR
     where = (edited, source, background)
     region = {
         "perceptual": lambda: 1e3 * float(perceptual(*where, mask_mode=mask_mode)),
         "mse": lambda: 1e4 * float(mse(*where, mask_mode=mask_mode)),
-        "psnr": lambda: float(psnr(*where, mask_mode=mask_mode).clamp(max=IDENTICAL_PSNR)),
+        "psnr": lambda: float(psnr(*where, mask_mode=mask_mode).clamp(max=highest)),
         "ssim": lambda: 1e2 * float(ssim(*where, mask_mode=mask_mode)),
     }
     inside = edited_region_similarity(seen, mask[None], target_prompt, clip)
+    how_fed = {"is_input_0_255": as_published, "antialias": not as_published}
     return {
-        "structure": 1e3 * float(structure_distance(edited, source, judges.structure, is_input_0_255=as_published)),
+        "structure": 1e3 * float(structure_distance(edited, source, judges.structure, **how_fed)),
         **{name: compute() if has_background else None for name, compute in region.items()},
         "clip_whole": 100 * max(float(clip_similarity(seen, target_prompt, clip)), 0.0),
         "clip_edited": None if inside.isnan() else 100 * max(float(inside), 0.0),
@@ -150,8 +156,8 @@ def pie_table(rows: Sequence[Mapping[str, Any]], name: str, note: str, heads: Ma
     return "\n".join([markdown_table([name, "images", *columns], lines), "", note, ""])
 
 
-def _mean(values: Sequence[float | None]) -> str:
-    numbers = [value for value in values if value is not None]
+def _mean(values: Sequence[float | str | None]) -> str:
+    numbers = [float(value) for value in values if value is not None]
     return f"{statistics.mean(numbers):.2f}" if numbers else "-"
 
 

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,8 @@ def run_pie_bench(cfg: Any, experiment: DictConfig) -> str:
             f"run.as_published=true with embedded networks: those figures compare with no paper; set {wanted}"
         )
     rows = measure(entries, dataset, images, out, judges, cfg.as_published)
-    how = AS_PUBLISHED if cfg.as_published else EXACT
     name = "edited by another tool" if cfg.edited else experiment.system.guidance.score.get("name", "ssd")
-    table = pie_table(rows, name, f"{how}. {judges.label}.", judges.heads)
+    table = pie_table(rows, name, f"{counting(cfg.as_published)}. {judges.label}.", judges.heads)
     write_text(out / "table.md", table)
     return f"{table}\n{out / 'table.md'}\n"
 
@@ -118,29 +118,35 @@ def keep_settings(path: Path, experiment: DictConfig, dataset: Path) -> None:
 def measure(
     entries: Sequence[PieEntry], dataset: Path, images: Path, out: Path, judges: Judges, as_published: bool
 ) -> list[dict[str, Any]]:
-    """One row an image; rows of an earlier run are kept where judges, images, mask and prompt are the same."""
-    file = out / f"rows{'-as-published' if as_published else ''}.jsonl"
+    """One row an image; earlier rows are kept where judges, images, mask, prompt and how figures count are the same."""
+    file, how = out / f"rows{'-as-published' if as_published else ''}.jsonl", counting(as_published)
     file.parent.mkdir(parents=True, exist_ok=True)
-    kept = {(row.get("key"), row.get("judges"), row.get("inputs")): row for row in read_rows(file)}
+    kept = {tuple(row.get(name) for name in ("key", "judges", "inputs", "counted")): row for row in read_rows(file)}
     rows = []
     with file.open("a", encoding="utf-8") as lines:  # a line that was cut off is taken out by read_rows
         for entry in entries:
             paths = dataset / IMAGES / entry.image_path, result_path(images, entry)
             inputs = checksum_of_inputs(entry, *paths)
-            row = kept.get((entry.key, judges.label, inputs))
+            row = kept.get((entry.key, judges.label, inputs, how))
             if row is None:
                 source = as_tensor(read_rgb(paths[0], "the benchmark's"))
                 edited = cut_to_square(as_tensor(read_rgb(paths[1], "the edited")), SIZE)
                 source, edited = (resized(image, (SIZE, SIZE)) for image in (source, edited))
+                figures = pie_figures(source, edited, entry.mask, entry.target_prompt, judges, as_published)
                 row = {
                     "key": entry.key, "group": entry.group,
-                    **pie_figures(source, edited, entry.mask, entry.target_prompt, judges, as_published),
-                    "judges": judges.label, "pictures": str(images), "inputs": inputs,
+                    **{name: "inf" if value == math.inf else value for name, value in figures.items()},
+                    "judges": judges.label, "pictures": str(images), "inputs": inputs, "counted": how,
                 }  # fmt: skip
                 lines.write(json.dumps(row) + "\n")
                 lines.flush()
             rows.append(row)
     return rows
+
+
+def counting(as_published: bool) -> str:
+    """How figures are computed, in words; a row keeps them, so that none of another definition is taken for it."""
+    return AS_PUBLISHED if as_published else EXACT
 
 
 def result_path(images: Path, entry: PieEntry) -> Path:
