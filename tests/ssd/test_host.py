@@ -124,9 +124,9 @@ def test_a_plugin_without_its_data_says_so_in_one_line(tmp_path):
         f"in {tmp_path / 'data'}; expected the folder data of the threestudio-ssd repository; "
         "set THREESTUDIO_SSD_DATA to that folder"
     )
-    # with its data the run goes on, up to a key that is wrong
-    done = launch(tmp_path, *words, "system.guidance.t_min_frac=2", THREESTUDIO_SSD_DATA=str(REPOSITORY / "data"))
-    assert "t_min_frac" in done.stderr.strip().splitlines()[-1]
+    # with its data the cameras are found, and the run goes on to a scene that is not there
+    done = launch(tmp_path, *words, "system.scene=data/no.ply", THREESTUDIO_SSD_DATA=str(REPOSITORY / "data"))
+    assert "data/no.ply does not exist" in done.stderr.strip().splitlines()[-1]
 
 
 def test_every_name_is_registered_but_those_of_our_launcher(checkout):
