@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import threestudio
-
+from . import host
 from .early import check_data, check_system
 from .errors import ConfigError
 
@@ -79,10 +78,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-if hasattr(threestudio, "register_places"):
-    threestudio.register_places(__name__, PLACES)
-    threestudio.register_early_check(check_inputs)
-else:  # upstream threestudio, where a class registers when it is imported
-    for _place in PLACES.values():
-        _module = (_place if isinstance(_place, str) else _place[0]).partition(":")[0]
-        importlib.import_module(f"{__name__}.{_module}")
+host.register(__name__, PLACES, check_inputs)

@@ -4,6 +4,7 @@ The readers of these files ask here, and so does ``launch.py`` before it imports
 neither torch nor NumPy, so that a mistyped path is answered at once, in the same words.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,33 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 CAMERA_FILES = (
     "a COLMAP model (cameras and images, .bin or .txt), transforms.json, transforms_train.json or INRIA's cameras.json"
 )
+
+DATA_VARIABLE = "THREESTUDIO_SSD_DATA"
+"""Environment variable that names the shipped data where it does not lie beside the plugin."""
+
+
+def data_folder() -> Path:
+    """The folder of shipped inputs and models: ``data`` of the repository that the plugin stands in, or as named."""
+    return Path(os.environ.get(DATA_VARIABLE) or Path(__file__).resolve().parents[2] / "data")
+
+
+def named(path: str | Path) -> Path:
+    """The path that a user's words mean: what begins with ``data/`` and is not here is looked for in the shipped data.
+
+    Raises:
+        ConfigError: If it is not here and there is no shipped data.
+    """
+    path = Path(path)
+    if path.exists() or path.parts[:1] != ("data",):
+        return path
+    folder = data_folder()
+    if not folder.is_dir():
+        expected, fix = "the folder data of the threestudio-ssd repository", f"set {DATA_VARIABLE} to that folder"
+        raise ConfigError(
+            what=f"{path} is not here, and there is no shipped data in {folder}", expected=expected, fix=fix
+        )
+    inside = folder.joinpath(*path.parts[1:])
+    return inside if inside.exists() else path
 
 
 def splat_file(path: str | Path) -> Path:
@@ -31,7 +59,7 @@ def views_capture(path: str) -> str:
     Raises:
         ConfigError: If it does not exist.
     """
-    if not Path(path).exists():
+    if not named(path).exists():
         expected = "a COLMAP folder, transforms.json or cameras.json"
         fix = "check the path, or leave cameras empty for an orbit"
         raise ConfigError(what=f"cameras {path} do not exist", expected=expected, fix=fix)
@@ -64,7 +92,7 @@ def mask_images(path: str | Path) -> list[Path]:
     Raises:
         SceneFormatError: If there is none.
     """
-    path = Path(path)
+    path = named(path)
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES) if path.is_dir() else [path]
     if not path.exists() or not files:
         what = f"mask.picture {path} {'holds no picture' if path.exists() else 'does not exist'}"
@@ -133,9 +161,10 @@ def _check_mask(part: Mapping[str, Any]) -> None:
 
 
 def _existing(path: str | Path, expected: str, fix: str, *, key: str = "", is_file: bool = False) -> Path:
-    if not (Path(path).is_file() if is_file else Path(path).exists()):
+    found = named(path)
+    if not (found.is_file() if is_file else found.exists()):
         raise SceneFormatError(what=f"{key}{path} does not exist", expected=expected, fix=fix)
-    return Path(path)
+    return found
 
 
 def _text(keys: Mapping[str, Any], name: str) -> str:
@@ -145,5 +174,5 @@ def _text(keys: Mapping[str, Any], name: str) -> str:
 
 
 def _image_file(path: str, key: str) -> None:
-    if not Path(path).is_file():
+    if not named(path).is_file():
         raise unreadable_image(path, key)

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .early import unreadable_image
+from .early import named, unreadable_image
 from .errors import ConfigError
 from .files import write_image
 
@@ -26,7 +26,7 @@ def read_rgb(path: str | Path, key: str) -> Image.Image:
         SceneFormatError: If it does not exist or is no image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(named(path)) as image:
             return image.convert("RGB")
     except (OSError, UnidentifiedImageError) as cause:
         raise unreadable_image(path, key) from cause

@@ -19,10 +19,11 @@ import torch
 
 import threestudio
 
+from .early import data_folder, named
 from .errors import ConfigError, InputError, MissingPackageError, SceneFormatError, first_line
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DATA = REPOSITORY / "data"
+DATA = data_folder()
 """The folder of small shipped inputs and models."""
 
 WITHDRAWN = {
@@ -193,7 +194,7 @@ def check_model(model: str | Path, use: ModelUse) -> str:
     asked = name = os.path.expanduser(str(model)).strip()
     if not Path(name).exists():
         name = ALIASES.get(name.rstrip("/"), name)
-    for folder in (name, str(REPOSITORY / name)) if name else ():
+    for folder in (name, str(named(name)), str(REPOSITORY / name)) if name else ():
         if Path(folder).is_dir():
             return folder
     if Path(name).is_file():

@@ -1,13 +1,16 @@
 """Files that a config names and that are not there: found before anything heavy is imported, in the readers' words."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from tests.edit_world import toy_cameras
+from threestudio.plugins import REPOSITORY
 from threestudio_ssd import check_inputs, early
 from threestudio_ssd.cameras import load_cameras
 from threestudio_ssd.data.modules import GSViews
-from threestudio_ssd.errors import InputError
+from threestudio_ssd.errors import ConfigError, InputError
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.images import read_mask, read_rgb
 from threestudio_ssd.masks.picture import load_masks
@@ -72,3 +75,29 @@ def test_files_that_are_there_pass(tmp_path):
     early.check_system({"scene": f"{folder}/a.ply", "mask": mask, "mask_picture": f"{folder}/a.png"})
     early.check_data("gs-views", {"cameras": str(tmp_path), "dataparser": str(tmp_path / "b.json")})
     assert early.mask_images(tmp_path) == [tmp_path / "a.png"]
+
+
+def test_shipped_data_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("THREESTUDIO_SSD_DATA", raising=False)
+    assert early.named("data/toy-scene/scene.ply") == REPOSITORY / "data" / "toy-scene" / "scene.ply"
+    assert early.named("data/nothing.ply") == Path("data/nothing.ply")
+    assert early.named("scene.ply") == Path("scene.ply")
+
+
+def test_a_variable_names_the_shipped_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shipped").mkdir()
+    (tmp_path / "shipped" / "mine.ply").touch()
+    monkeypatch.setenv("THREESTUDIO_SSD_DATA", "shipped")
+    assert early.named("data/mine.ply") == Path("shipped/mine.ply")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.ply").touch()
+    assert early.named("data/mine.ply") == Path("data/mine.ply")
+    monkeypatch.setenv("THREESTUDIO_SSD_DATA", "gone")
+    with pytest.raises(ConfigError) as caught:
+        early.named("data/other.ply")
+    assert str(caught.value) == (
+        "data/other.ply is not here, and there is no shipped data in gone; expected the folder data of the "
+        "threestudio-ssd repository; set THREESTUDIO_SSD_DATA to that folder"
+    )

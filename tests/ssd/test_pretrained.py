@@ -194,6 +194,7 @@ def test_a_shipped_folder_that_is_gone_is_to_be_restored(hub, tmp_path, monkeypa
     from threestudio_ssd import pretrained
 
     monkeypatch.setattr(pretrained, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("THREESTUDIO_SSD_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as caught:
         locate("tiny-clip", CLIP)

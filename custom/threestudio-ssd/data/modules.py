@@ -8,8 +8,8 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader, IterableDataset
 
 import threestudio
-from threestudio.utils.config import parse_structured
 
+from ..host import parse_structured
 from .keys import GSViewsConfig, PhotosConfig, SingleImageConfig
 from .photos import PhotoCapture
 from .scene_views import ViewPlan

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..cameras import Cameras, load_cameras, load_points, sparse_points_file, transforms_file
+from ..early import named
 from ..errors import ConfigError, check_values
 from ..gaussians.io import read_points_ply
 from .keys import PhotosConfig
@@ -73,9 +74,9 @@ class PhotoCapture:
     def points(self) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]] | None:
         """Sparse points of the capture and their colours; None if it has none."""
         world, dataparser = self.cfg.world, self._dataparser
-        document = transforms_file(self.cfg.cameras, world=world, dataparser=dataparser)
+        document = transforms_file(named(self.cfg.cameras), world=world, dataparser=dataparser)
         if document is None:
-            return load_points(self.cfg.cameras)
+            return load_points(named(self.cfg.cameras))
         cloud = sparse_points_file(document, world=world, dataparser=dataparser)
         if cloud is None:
             return None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from threestudio.utils.misc import C
+from ..host import scheduled
 
 Facts = dict[str, float]
 """What a step says of itself by name, for logs: timestep, size of the score, loss, ..."""
@@ -98,7 +98,7 @@ class Edit(nn.Module, ABC):
 
 def value_at(value: Any, step: int, interpolation: str = "linear") -> float:
     """The value of a number or schedule at a step; schedules are written as in ``threestudio.utils.schedule``."""
-    return C(value, 0, step, interpolation)
+    return scheduled(value, step, interpolation)
 
 
 Moment = int | float

@@ -9,11 +9,11 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import threestudio
-from threestudio.utils.misc import get_device
 
 from ..cameras import Cameras, cameras_extent
 from ..data.photos import PhotoCapture
 from ..errors import check_values
+from ..host import get_device
 from ..seeds import Stream, generator
 from .edit import AN_INTERVAL, due_steps, is_interval
 from .editable_gaussians import EditableGaussians

@@ -7,14 +7,8 @@ from typing import Any
 from ..diffusion import PromptEmbeds
 from ..errors import ConfigError, check_values
 from ..guidance import EditGuidance, EditPrompts, guidance_class, prompts_class
+from ..host import SystemConfig
 from .edit import values_of
-
-try:  # so that checking keys does not import Lightning
-    from threestudio.systems.config import SystemConfig
-except ImportError:  # upstream threestudio has no such module
-    from threestudio.systems.base import BaseSystem
-
-    SystemConfig = BaseSystem.Config
 
 CANNOT_CHANGE_EDITS = frozenset({
     # what is drawn or measured beside the edit

@@ -9,11 +9,11 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import threestudio
-from threestudio.utils.misc import get_device
 
 from ..data import ViewPlan
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
+from ..host import get_device
 from ..masks import MaskConfig, check_mask, find_selection
 from ..masks.holes import hole_masks, rim_of, seeds_in_hole
 from ..rendering import render_each

@@ -14,6 +14,7 @@ from threestudio.utils.base import BaseObject
 
 from ..diffusion import Backbone, PromptEmbeds, load_backbone
 from ..errors import ConfigError
+from ..host import Completed, get_device
 from ..scores import Branch, ScoreInputs, predict_branches
 from ..seeds import Stream, generator
 from .contrast import CDSConfig, ContrastTerm
@@ -44,7 +45,7 @@ class GuidanceOutput:
 
 
 @threestudio.register("ssd-guidance")
-class EditGuidance(BaseObject):
+class EditGuidance(Completed, BaseObject):
     """Turns the latents of an edit into a loss: any score of ``SCORES`` on any backbone.
 
     It is also the interface behind the key ``guidance_type``: a guidance of another kind is a subclass, registered
@@ -121,7 +122,7 @@ class EditGuidance(BaseObject):
         check_range(cfg.t_min_frac, cfg.t_max_frac, cfg.schedule)
         self.score = build_score(cfg.score)
         self.backbone = backbone or load_backbone(
-            cfg.model, device=self.device, dtype=cfg.dtype, vae_dtype=cfg.vae_dtype, vae=cfg.vae, lora=list(cfg.lora),
+            cfg.model, device=get_device(), dtype=cfg.dtype, vae_dtype=cfg.vae_dtype, vae=cfg.vae, lora=list(cfg.lora),
             revision=cfg.revision, variant=cfg.variant, skip_t5=cfg.skip_t5, offline=cfg.offline,
             freeu=dict(cfg.freeu), channels_last=cfg.channels_last, compile=cfg.compile, vae_tiling=cfg.vae_tiling,
             vae_checkpointing=cfg.vae_checkpointing,

@@ -8,6 +8,7 @@ from threestudio.models.prompt_processors.base import PromptProcessor
 
 from ..diffusion import Backbone, PromptEmbeds
 from ..errors import ConfigError
+from ..host import Completed
 
 NEGATIVE_PROMPT = (
     "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, gloomy"
@@ -15,7 +16,7 @@ NEGATIVE_PROMPT = (
 
 
 @threestudio.register("ssd-prompt-processor")
-class EditPrompts(PromptProcessor):
+class EditPrompts(Completed, PromptProcessor):
     """Source and target prompt, the empty prompt, and NFSD's negative one.
 
     It is also the interface behind the key ``prompt_processor_type``: processors of other kinds are subclasses.

@@ -10,11 +10,11 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import threestudio
-from threestudio.utils.config import parse_structured
 
 from ..cameras import Cameras
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
+from ..host import parse_structured
 from ..rendering import render_bchw
 from .box import in_box, in_sphere
 from .clean import grown, with_interior, without_floaters

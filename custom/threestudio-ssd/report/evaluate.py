@@ -9,8 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from threestudio.utils.config import parse_structured
-
 from ..cameras import load_cameras
 from ..data import SceneViews, ViewPlan
 from ..data.keys import GSViewsConfig
@@ -18,6 +16,7 @@ from ..errors import ConfigError
 from ..files import markdown_table, write_json, write_text
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
+from ..host import parse_structured
 from ..images import save_rows
 from ..masks import check_mask, find_selection
 from ..masks.selection import describe_mask

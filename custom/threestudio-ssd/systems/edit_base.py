@@ -20,6 +20,7 @@ from ..edits.keys import CANNOT_CHANGE_EDITS
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..gaussians.io import save_gaussians
+from ..host import Completed, Outcome, after_export, after_test
 from ..report.edit_report import grid_row, package_versions, peak_memory
 
 UNUSABLE = 3
@@ -52,7 +53,7 @@ class Clock:
         return self._before + (time.monotonic() - self._begin if self._begin is not None else 0.0)
 
 
-class EditSystem(BaseSystem):
+class EditSystem(Completed, BaseSystem, Outcome):
     """Runs one edit through Lightning: a subclass says what is edited (``make``, ``open``) and what is reported."""
 
     cannot_change_results = CANNOT_CHANGE_EDITS | {"data.num_test_views", "data.test_size"}
@@ -171,6 +172,17 @@ class EditSystem(BaseSystem):
         """The result, if there is one."""
         if self.is_usable():
             self.result_path = self.export()
+
+    def on_validation_epoch_end(self) -> None:
+        """Lightning hook: a step showed everything, and nothing is left to gather."""
+
+    def on_test_end(self) -> None:
+        """Lightning hook: not every host has a stage for the result after this one."""
+        after_test(self)
+
+    def on_predict_end(self) -> None:
+        """Lightning hook: the result is written."""
+        after_export(self)
 
     def is_usable(self) -> bool:
         """Whether every parameter is finite; if not, says so once, and the run ends with exit code 3."""

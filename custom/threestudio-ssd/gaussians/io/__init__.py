@@ -7,6 +7,7 @@ Reading: ``.ply`` (plain or compressed), ``.splat``, ``.spz``, ``.sog`` (or the 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ...early import named
 from ...errors import SceneFormatError
 from ..model import Gaussians
 from ..transform import half_turn_x, morton_order
@@ -65,7 +66,7 @@ def load_gaussians(path: str | Path) -> Gaussians:
         SceneFormatError: If the file is missing, cut short, or not a splat; names the file and what stood there.
         MissingPackageError: If the format needs a package that is not installed.
     """
-    path = Path(path)
+    path = named(path)
     if path.is_dir():
         return read_sog(path)
     return _handler(READERS, path, "read")(path)
