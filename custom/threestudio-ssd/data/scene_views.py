@@ -50,7 +50,8 @@ class ViewPlan:
         if self.capture is None or cfg.views == "orbit":
             train = random_orbit(orbit, where, cfg.num_train_views, (size, size), cfg.seed)
         else:
-            train = _sized(spread_subset(self.capture, cfg.num_train_views, cfg.seed), size, size_multiple)
+            pool = spread_subset(self.capture, cfg.num_train_views, cfg.seed)
+            train = (_squared if cfg.frame == "square" else _sized)(pool, size, size_multiple)
         fed = (int(train.widths[0]), int(train.heights[0]))
         if cfg.render_size:
             train = train.resized(*(max(1, round(side * cfg.render_size / min(fed))) for side in fed))
@@ -97,6 +98,12 @@ class ViewPlan:
                     expected="two numbers, low then high",
                     fix=f"set data.{name}=[low,high]",
                 )
+
+
+def _squared(cameras: Cameras, side: int, multiple: int) -> Cameras:
+    """Every view as the square in the middle of its image, ``side`` pixels rounded to ``multiple``."""
+    side = max(1, round(side / multiple)) * multiple
+    return cameras.filling(side, side)
 
 
 def _sized(cameras: Cameras, shorter: int, multiple: int) -> Cameras:
