@@ -10,6 +10,7 @@ from PIL import Image
 SIZE, NUM_CAMERAS = 32, 12
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMOKE = REPOSITORY / "configs" / "smoke" / "edit.yaml"
+SOURCE, TARGET = "a photo of a red ball on grass", "a photo of a blue ball on grass"
 
 
 def channels_for(score: dict | str) -> int:
@@ -90,6 +91,8 @@ def overrides(world: Path, out: Path, **more: object) -> list[str]:
     words = {
         "scene": world / "scene.ply",
         "cameras": world / "cameras.json",
+        "source_prompt": SOURCE,
+        "target_prompt": TARGET,
         "mask.picture": world / "masks",
         "model": world / "model",
         "system.clip_model": world / "clip",

@@ -51,6 +51,19 @@ ALIASES = WITHDRAWN | {
 """All names that stand for another; a folder of that name comes first."""
 
 
+def is_embedded(model: str | Path) -> bool:
+    """Whether a model is one of the small shipped ones, ``data/tiny-*``, which know the toy world alone."""
+    folders = Path(model), REPOSITORY / model
+    shipped = [folder for folder in DATA.glob("tiny-*") if folder.is_dir()]
+    return any(folder.is_dir() and folder.samefile(each) for folder in folders for each in shipped)
+
+
+def is_toy_scene(scene: str | Path) -> bool:
+    """Whether a splat file is the shipped toy scene."""
+    shipped = DATA / "toy-scene" / "scene.ply"
+    return shipped.exists() and Path(scene).exists() and shipped.samefile(scene)
+
+
 @dataclass(frozen=True)
 class ModelUse:
     """What a model is for, in the words of messages.

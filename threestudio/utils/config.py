@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from threestudio.errors import ConfigError, first_line
-from threestudio.utils.config_files import apply_overrides, check_steps, check_words, read_file, steps_of
+from threestudio.utils.config_files import apply_overrides, check_steps, check_words, read_file, steps_of, with_blocks
 from threestudio.utils.config_strict import field_hints, merge, merge_structured, path_of, resolved
 from threestudio.utils.resolvers import C_max, register_resolvers  # noqa: F401  # upstream has C_max here
 
@@ -97,15 +97,26 @@ def load_config(*yamls: str | Path, cli_args: Iterable[str] = (), from_string: b
     Raises:
         ConfigError: For a missing file, an unknown key, a value of the wrong type, or a dangling interpolation.
     """
-    fields = field_hints(ExperimentConfig)
-    trees = [OmegaConf.create(str(text)) if from_string else read_file(text) for text in yamls]
-    tree = merge(*trees)
+    fields, overrides = field_hints(ExperimentConfig), list(cli_args)
+
+    def read(final: DictConfig | None) -> DictConfig:
+        return merge(*(_read_text(str(text), final) if from_string else read_file(text, (), final) for text in yamls))
+
+    plain = read(None)
+    check_words(plain, fields)
+    tree = read(merge(apply_overrides(plain, overrides, ExperimentConfig), kwargs))
     check_words(tree, fields)
     usual_steps = steps_of(tree)
-    tree = merge(apply_overrides(tree, cli_args, ExperimentConfig), kwargs)
+    tree = merge(apply_overrides(tree, overrides, ExperimentConfig), kwargs)
     check_steps(tree, usual_steps)
     keys = _resolve(tree)
     return merge_structured(ExperimentConfig, {key: keys[key] for key in keys if key in fields})
+
+
+def _read_text(text: str, final: DictConfig | None) -> DictConfig:
+    tree = merge(OmegaConf.create(text))
+    blocks = tree.pop("when", None)
+    return with_blocks(tree, blocks, final)
 
 
 def _resolve(tree: DictConfig) -> dict[str, Any]:

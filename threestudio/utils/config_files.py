@@ -3,8 +3,18 @@
 A file may ``include`` others, by paths relative to itself; what comes later wins, the file itself last. A top-level
 key that is no field of the experiment is a *word*: a short name that the rest of the file refers to by interpolation
 (``${scene}``). A word is accepted only where a file declares it and something refers to it.
+
+What belongs to one value of a word alone stands in a block of its own, which holds as long as the word has that value
+in the end, whoever set it::
+
+    when:
+      scene=data/toy-scene/scene.ply:
+        cameras: data/toy-scene/cameras.json
+
+Such a block wins over the rest of its file, and loses to files that include it and to the command line.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,8 +39,13 @@ NULLS = ("null", "Null", "NULL", "~")
 KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+|\[\d+\])*")
 
 
-def read_file(path: str | Path, stack: tuple[Path, ...] = ()) -> DictConfig:
+def read_file(path: str | Path, stack: tuple[Path, ...] = (), final: DictConfig | None = None) -> DictConfig:
     """One config file with everything it includes; nothing is resolved yet.
+
+    Args:
+        path: The file.
+        stack: Files that include it.
+        final: The keys as they are in the end, by which ``when`` blocks are chosen; None: none of them.
 
     Raises:
         ConfigError: If a file is missing, is not YAML, is not a group of keys, or includes itself.
@@ -41,13 +56,63 @@ def read_file(path: str | Path, stack: tuple[Path, ...] = ()) -> DictConfig:
         raise ConfigError(what=f"{chain}: a circle", expected="includes that end", fix="remove one include")
     tree = _parse_file(file, stack)
     included = tree.pop("include", None)
-    names = [included] if isinstance(included, str) else included
-    if names is None:
-        return tree
+    names = [included] if isinstance(included, str) else [] if included is None else included
     if not isinstance(names, ListConfig | list) or not all(isinstance(name, str) for name in names):
         raise wrong_value(f"include in {file}", included, "a file name or a list of them", "name files to include")
-    parents = [read_file(file.parent / name, (*stack, file.resolve())) for name in names]
-    return merge(*parents, tree)
+    parents = [read_file(file.parent / name, (*stack, file.resolve()), final) for name in names]
+    blocks = tree.pop("when", None)
+    return with_blocks(merge(*parents, tree), blocks, final, f"when in {file}")
+
+
+def with_blocks(tree: DictConfig, blocks: object, final: DictConfig | None, where: str = "when") -> DictConfig:
+    """The keys of a file with those of its ``when`` blocks that hold.
+
+    Args:
+        tree: The file's other keys, with all that it includes.
+        blocks: What stands below ``when``; None for nothing.
+        final: As for ``read_file``.
+        where: What messages call the blocks.
+
+    Raises:
+        ConfigError: If they are no groups of declared keys below ``word=value``.
+    """
+    example = "write scene=FILE: and below it the keys that belong to that scene"
+    if blocks is None:
+        return tree
+    if not isinstance(blocks, DictConfig):
+        raise wrong_value(where, blocks, "a group of keys below each word=value", example)
+    for condition, keys in blocks.items():
+        word, equals, value = str(condition).partition("=")
+        if not equals or word not in tree or not isinstance(keys, DictConfig):
+            what = f"{where} has {condition}: {keys}"
+            expected = "a word that the file declares, = and a value; below it a group of keys"
+            raise ConfigError(what=what, expected=expected, fix=example)
+        for key in leaves(OmegaConf.to_container(keys, resolve=False)):  # pyright: ignore[reportArgumentType]  # a dict
+            if _is_undeclared(tree, key):
+                expected = "keys that the file or what it includes declares"
+                raise ConfigError(
+                    what=f"{where}: {condition} sets {key}, which is not declared", expected=expected,
+                    fix=f"check the key, or set {key} outside the block as well",
+                )  # fmt: skip
+        if final is not None and _is_same(OmegaConf.select(final, word, throw_on_resolution_failure=False), value):
+            tree = merge(tree, keys)
+    return tree
+
+
+def _is_undeclared(tree: DictConfig, key: str) -> bool:
+    node: Any = tree
+    for part in key.split("."):
+        if not isinstance(node, DictConfig) or part not in node:
+            return True
+        node = node._get_node(part)
+    return False
+
+
+def _is_same(value: object, wanted: str) -> bool:
+    """Whether a value is the wanted one, or another path to the same file."""
+    if str(value) == wanted or not isinstance(value, str):
+        return str(value) == wanted
+    return os.path.exists(value) and os.path.exists(wanted) and os.path.samefile(value, wanted)
 
 
 def _parse_file(file: Path, stack: tuple[Path, ...]) -> DictConfig:

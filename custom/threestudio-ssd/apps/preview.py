@@ -12,7 +12,7 @@ from threestudio.utils.saving import SaverMixin
 
 from ..data import ViewPlan
 from ..gaussians.io import load_gaussians
-from ..masks import find_selection, save_previews
+from ..masks import find_selection, save_previews, settle_mask
 
 
 class _Folder(SaverMixin):
@@ -34,10 +34,11 @@ class Preview(Configurable):
         """Find the selection as the edit would, and draw it."""
         system = experiment.system
         gaussians = load_gaussians(system.scene)
+        mask = settle_mask(system.mask, system.scene, (system.guidance if "guidance" in system else system).model)
         plan = ViewPlan(experiment.data)
         views = plan.views(gaussians, system.mask.view_size, 2).train
         background = torch.tensor(list(system.background), dtype=torch.float32)
-        selection = find_selection(system.mask, gaussians, views, plan.capture, background)
+        selection = find_selection(mask, gaussians, views, plan.capture, background)
         folder = _Folder()
         folder.set_save_dir(self.cfg.out or Path(experiment.trial_dir) / "save")
         paths = save_previews(folder, gaussians, selection, views, background)

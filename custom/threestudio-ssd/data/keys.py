@@ -23,6 +23,9 @@ class GSViewsConfig:
     """Shorter side of the pictures that the diffusion model gets, pixels; 0: what it was trained on."""
     render_size: int = 0
     """Shorter side at which training views are rendered before they are resized to ``size``, pixels; 0: the same."""
+    frame: Literal["native", "square"] = "native"
+    """Of training views from a capture. native: whole, the longer side longer than ``size``. square: ``size`` on both
+    sides, what the longer side has more is cut off evenly, as the paper's code does."""
     crop: Literal["none", "selection"] = "none"
     """selection: training views are cut around what may change, so that a small object fills the diffusion image."""
     crop_margin: float = 0.25

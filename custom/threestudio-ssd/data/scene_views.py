@@ -52,7 +52,8 @@ class ViewPlan:
             train = pool = random_orbit(orbit, where, cfg.num_train_views, (size, size), cfg.seed)
         else:
             pool = self.capture
-            train = _sized(spread_subset(pool, cfg.num_train_views, cfg.seed), size, size_multiple)
+            drawn = spread_subset(pool, cfg.num_train_views, cfg.seed)
+            train = (_squared if cfg.frame == "square" else _sized)(drawn, size, size_multiple)
         extent = cameras_extent(pool, gaussians.means)
         fed = (int(train.widths[0]), int(train.heights[0]))
         if cfg.render_size:
@@ -100,6 +101,12 @@ class ViewPlan:
                     expected="two numbers, low then high",
                     fix=f"set data.{name}=[low,high]",
                 )
+
+
+def _squared(cameras: Cameras, side: int, multiple: int) -> Cameras:
+    """Every view as the square in the middle of its image, ``side`` pixels rounded to ``multiple``."""
+    side = max(1, round(side / multiple)) * multiple
+    return cameras.filling(side, side)
 
 
 def _sized(cameras: Cameras, shorter: int, multiple: int) -> Cameras:

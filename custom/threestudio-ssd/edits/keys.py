@@ -41,8 +41,8 @@ class DistillationConfig(EditConfig):
     """Registered prompt processor, an ``EditPrompts``."""
     prompt_processor: dict = field(default_factory=dict)
     """Its keys."""
-    clip_model: str = "tiny-clip"
-    """CLIP of the report, see docs/metrics.md."""
+    clip_model: str = "auto"
+    """CLIP of the report, see docs/metrics.md; auto: ViT-L/14, but tiny-clip beside an embedded model."""
 
 
 def load_guidance(cfg: Any) -> tuple[EditPrompts, EditGuidance, dict[str, PromptEmbeds]]:
@@ -58,7 +58,9 @@ def load_guidance(cfg: Any) -> tuple[EditPrompts, EditGuidance, dict[str, Prompt
         ConfigError: If a prompt is missing or the model cannot be used.
     """
     prompts = prompts_class(cfg.prompt_processor_type)(cfg.prompt_processor)
-    guidance = guidance_class(cfg.guidance_type)(cfg.guidance)
+    kind = guidance_class(cfg.guidance_type)
+    prompts.check_source(kind.prompts_of_score(cfg.guidance), [prompts.cfg.source_prompt])
+    guidance = kind(cfg.guidance)
     return prompts, guidance, prompts(guidance.backbone, guidance.prompt_names)
 
 

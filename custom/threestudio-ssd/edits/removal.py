@@ -14,7 +14,7 @@ from ..data import ViewPlan
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
 from ..host import get_device
-from ..masks import MaskConfig, check_mask, find_selection
+from ..masks import MaskConfig, check_mask, find_selection, settle_mask
 from ..masks.holes import hole_masks, rim_of, seeds_in_hole
 from ..rendering import render_each
 from .editable_gaussians import EditableGaussians
@@ -95,6 +95,7 @@ class SceneRemoval(SceneJob):
         check_inpainter(cfg.inpainter, cfg.dtype)
         self.device = get_device()
         self.source = load_scene(cfg.scene)
+        self.mask = settle_mask(cfg.mask, cfg.scene, cfg.model)
         self.scene = self.source.to(self.device)
         self.inpainter = Inpainter(fill=lambda images, masks: images)
 
@@ -108,7 +109,7 @@ class SceneRemoval(SceneJob):
             ConfigError: If the mask selects everything.
         """
         cfg, views = self.cfg, plan.views(self.source, IMAGE_SIZE, SIZE_MULTIPLE)
-        self.selection = find_selection(cfg.mask, self.scene, views.train, plan.capture, self.background)
+        self.selection = find_selection(self.mask, self.scene, views.train, plan.capture, self.background)
         self.is_removed = self.selection.is_selected
         if self.is_removed.all():
             expected, fix = "something that stays", "say by mask.text, mask.picture or mask.box what is to be removed"

@@ -16,7 +16,7 @@ from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
 from ..gaussians.model import FIELD_NAMES
 from ..guidance import EditGuidance, EditKind, edit_kind
-from ..masks import MaskConfig, Selection, check_mask, find_selection
+from ..masks import MaskConfig, Selection, check_mask, find_selection, settle_mask
 from .edit import values_of
 from .editable_gaussians import EditableGaussians
 from .gaussian_edit import (
@@ -129,6 +129,7 @@ class SceneEdit(SceneJob):
         if not any(values.numel() and any(rates[name]) for name, values in self.source.parameters().items()):
             what = "all of system.learning_rates are 0"
             raise ConfigError(what=what, expected="one above 0", fix="set system.learning_rates.sh0=0.0125")
+        self.mask = settle_mask(cfg.mask, cfg.scene, cfg.guidance.get("model", ""))
         self.prompts, self.guidance, self.embeddings = load_guidance(cfg)
         self.device = self.guidance.backbone.device
         words = self.prompts.cfg
@@ -156,7 +157,7 @@ class SceneEdit(SceneJob):
     def choose(self, views: SceneViews, plan: ViewPlan) -> tuple[Gaussians, Selection]:
         """What is optimised, where the edit runs: the scene, and which of its Gaussians may change."""
         scene = self.source.to(self.device)
-        return scene, find_selection(self.cfg.mask, scene, views.train, plan.capture, self.background)
+        return scene, find_selection(self.mask, scene, views.train, plan.capture, self.background)
 
     def scene_before(self) -> Gaussians:
         """The scene as the user gave it, where the edit runs."""

@@ -53,7 +53,8 @@ class EditGuidance(Completed, BaseObject):
 
     - ``backbone``: encodes, decodes, and says sizes and device.
     - ``cfg.offline`` and ``cfg.score``: whether the hub may be asked; what the report says of the score.
-    - ``prompt_names``: which prompts ``EditPrompts`` has to embed.
+    - ``prompt_names``: which prompts ``EditPrompts`` has to embed; ``prompts_of_score(cfg)``: those that its keys alone
+      tell of, before a model is loaded.
     - ``reads_image``: whether ``image_condition`` has to be given.
     - ``latent_step(latents, latents_src, prompts, step=..., num_steps=..., seed=...)``: the loss of a step.
     - ``state_dict()`` and ``load_state_dict(state)``: what a checkpoint keeps.
@@ -160,6 +161,15 @@ class EditGuidance(Completed, BaseObject):
     def prompt_names(self) -> set[str]:
         """Which prompts are asked for: src, tgt, null, neg."""
         return {branch.prompt for branch in self.branches}
+
+    @classmethod
+    def prompts_of_score(cls, cfg: Mapping[str, Any]) -> set[str]:
+        """Which of them the score asks for, by the keys alone, so that a missing one is found before a model is loaded.
+
+        Args:
+            cfg: Keys of ``Config``.
+        """
+        return {branch.prompt for branch in build_score(cfg.get("score", {"name": "ssd"})).branches}
 
     @property
     def reads_image(self) -> bool:

@@ -57,13 +57,25 @@ class EditPrompts(Completed, PromptProcessor):
             ConfigError: If a source prompt is empty although the score reads it.
         """
         sources, targets = zip(*pairs, strict=True)
-        if "src" in names and not all(source.strip() for source in sources):
-            what = "source_prompt is empty"
-            expected = "a sentence for what is there; this score compares the two prompts"
-            raise ConfigError(what=what, expected=expected, fix='set source_prompt="a photo of ..."')
+        self.check_source(names, sources)
         count = len(pairs)
         texts = {"src": sources, "tgt": targets, "null": ("",) * count, "neg": (self.cfg.negative_prompt,) * count}
         distinct = list(dict.fromkeys(text for name in sorted(names) for text in texts[name]))
         embeds = backbone.encode_prompts(distinct)
         backbone.free_text_encoder()
         return {name: embeds[[distinct.index(text) for text in texts[name]]] for name in names}
+
+    def check_source(self, names: set[str], sources: Sequence[str]) -> None:
+        """Refuse edits without a source prompt, where one is read.
+
+        Args:
+            names: As for ``rows``.
+            sources: The source prompt of each edit.
+
+        Raises:
+            ConfigError: If one is empty.
+        """
+        if "src" in names and not all(source.strip() for source in sources):
+            what = "source_prompt is empty"
+            expected = "a sentence for what is there; this score compares the two prompts"
+            raise ConfigError(what=what, expected=expected, fix='set source_prompt="a photo of ..."')

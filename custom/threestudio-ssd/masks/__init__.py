@@ -5,5 +5,5 @@ from .clean import grown, with_interior, without_floaters
 from .picture import load_masks
 from .preview import preview_images, save_previews
 from .saved import load_selection
-from .selection import MaskConfig, MaskPart, Selection, check_mask, find_selection
+from .selection import MaskConfig, MaskPart, Selection, check_mask, find_selection, settle_mask
 from .tracing import Trace, trace_views, visible_weights

@@ -15,12 +15,16 @@ from ..cameras import Cameras
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
 from ..host import parse_structured
+from ..pretrained import is_embedded, is_toy_scene
 from ..rendering import render_bchw
 from .box import in_box, in_sphere
 from .clean import grown, with_interior, without_floaters
 from .picture import load_masks
 from .saved import load_selection
 from .tracing import trace_views
+
+AUTO = "auto"
+"""The segmenter that ``settle_mask`` chooses."""
 
 
 @dataclass
@@ -47,8 +51,9 @@ class MaskPart:
 class MaskConfig(MaskPart):
     """Keys of the mask; with several, a Gaussian must pass all of them; with none, everything may change."""
 
-    segmenter: str = "data/tiny-seg"
-    """Folder or hub id of the text-prompted segmenter."""
+    segmenter: str = "auto"
+    """Short name, folder or hub id of the text-prompted segmenter. auto: clipseg, but data/tiny-seg where an embedded
+    model edits the embedded scene, for it knows nothing else."""
     revision: str | None = None
     """Branch, tag or commit of the segmenter's hub repository; for two, joined by a plus; none for the newest."""
     offline: bool = False
@@ -121,6 +126,31 @@ def check_mask(cfg: MaskConfig | DictConfig) -> None:
     _check_parts(cfg, "mask")
 
 
+def settle_mask(cfg: DictConfig, scene: str, model: str | None = None) -> DictConfig:
+    """The mask's keys with a segmenter in place of ``auto``, if a text is looked for.
+
+    Args:
+        cfg: Keys of ``MaskConfig``.
+        scene: The splat file that they select from.
+        model: The diffusion model of the edit; None where there is none.
+
+    Raises:
+        ConfigError: If the segmenter is not to be had, or as in ``check_mask``.
+    """
+    check_mask(cfg)
+    if not _reads_text(cfg):
+        return cfg
+    from .text import locate_segmenter
+
+    settled = cfg.copy()
+    if cfg.segmenter == AUTO:
+        is_toy = is_toy_scene(scene) and (model is None or is_embedded(model))
+        settled.segmenter = "data/tiny-seg" if is_toy else "clipseg"
+        threestudio.info(f"mask.segmenter is {settled.segmenter}.")
+    locate_segmenter(settled.segmenter, revision=cfg.revision, is_offline=cfg.offline)
+    return settled
+
+
 def find_selection(
     cfg: MaskConfig | DictConfig, gaussians: Gaussians, views: Cameras, capture: Cameras | None, background: Tensor
 ) -> Selection:
@@ -154,6 +184,11 @@ def describe_mask(part: MaskPart | MaskConfig | DictConfig) -> str:
 
 
 _KEYS = ("text", "picture", "box", "sphere", "saved", "any_of", "none_of")
+
+
+def _reads_text(part: Any) -> bool:
+    inner = [each for name in ("any_of", "none_of") for each in _inner(part, name)]
+    return _is_set(part, "text") or any(_reads_text(each) for each in inner)
 
 
 def _is_set(part: Any, name: str) -> bool:
@@ -219,7 +254,8 @@ def _text_masks(text: str, cfg: MaskConfig | DictConfig, scene: _Scene) -> tuple
     views = scene.views[torch.linspace(0, count - 1, min(cfg.num_views, count)).round().long()]
     views = views.scaled(cfg.view_size / int(min(views.widths[0], views.heights[0])))
     images = render_bchw(scene.gaussians, views, scene.background)
-    masks = segment(images, text, cfg.segmenter, cfg.confidence, revision=cfg.revision, is_offline=cfg.offline)
+    segmenter = "clipseg" if cfg.segmenter == AUTO else cfg.segmenter
+    masks = segment(images, text, segmenter, cfg.confidence, revision=cfg.revision, is_offline=cfg.offline)
     return views, masks.float()
 
 

@@ -32,7 +32,7 @@ HALF = (0.5, 0.5, 0.5)
 def segment(
     images: Float[Tensor, "c 3 h w"],
     text: str,
-    segmenter: str = "tiny-seg",
+    segmenter: str = "clipseg",
     threshold: float | None = None,
     *,
     revision: str | None = None,
@@ -45,7 +45,7 @@ def segment(
     Args:
         images: Views in [0, 1].
         text: A short noun phrase, such as "the statue" or "face".
-        segmenter: ``tiny-seg`` (embedded, toy world), ``clipseg``, ``sam3``, ``grounded-sam2``, a hub id or folder of
+        segmenter: ``clipseg``, ``tiny-seg`` (embedded, toy world), ``sam3``, ``grounded-sam2``, a hub id or folder of
             a CLIPSeg or SAM 3, or ``DETECTOR+SAM2``, two hub ids or folders joined by a plus.
         threshold: How sure the network must be, in (0, 1): per pixel for CLIPSeg, per object for SAM 3 and
             GroundingDINO; None: what is usual for it, 0.3 for GroundingDINO and 0.5 for the others.
@@ -243,19 +243,9 @@ def load_segmenter(
     """
     from transformers import AutoConfig
 
-    name = segmenter if Path(segmenter).exists() else ALIASES.get(segmenter.rstrip("/"), segmenter)
-    if "+" in name and not Path(name).exists():
-        names, revisions = name.split("+", 1), revision.split("+", 1) if revision else ["", ""]
-        if len(revisions) != 2:
-            what = f"mask.revision is {revision}, but mask.segmenter {segmenter} names two models"
-            expected = "two revisions joined by a plus, either of which may be empty"
-            raise ConfigError(what=what, expected=expected, fix=f"set mask.revision={revision}+")
-        detector, sam2 = (
-            locate(each, SEGMENTER, revision=pin or None, is_offline=is_offline)
-            for each, pin in zip(names, revisions, strict=True)
-        )
-        return GroundedSam2(detector, sam2, device)
-    source = locate(segmenter, SEGMENTER, revision=revision, is_offline=is_offline)
+    source, *more = locate_segmenter(segmenter, revision=revision, is_offline=is_offline)
+    if more:
+        return GroundedSam2(source, more[0], device)
     kind = source.read(AutoConfig.from_pretrained).model_type
     if kind == "clipseg":
         return ClipSeg(source, device)
@@ -264,6 +254,33 @@ def load_segmenter(
     what = f"mask.segmenter {segmenter} is a {kind} model, which finds nothing by words"
     expected = "a CLIPSeg or SAM 3, or DETECTOR+SAM2 such as " + ALIASES["grounded-sam2"]
     raise ConfigError(what=what, expected=expected, fix="set mask.segmenter to one of these")
+
+
+def locate_segmenter(
+    segmenter: str, *, revision: str | None = None, is_offline: bool = False
+) -> tuple[ModelLocation, ...]:
+    """Where the networks of a segmenter are: one, or detector and SAM 2. Nothing is loaded.
+
+    Args:
+        segmenter: As for ``segment``.
+        revision: As for ``segment``.
+        is_offline: Whether to look only into the local hub cache.
+
+    Raises:
+        ConfigError: If one is not to be had.
+    """
+    name = segmenter if Path(segmenter).exists() else ALIASES.get(segmenter.rstrip("/"), segmenter)
+    if "+" in name and not Path(name).exists():
+        names, revisions = name.split("+", 1), revision.split("+", 1) if revision else ["", ""]
+        if len(revisions) != 2:
+            what = f"mask.revision is {revision}, but mask.segmenter {segmenter} names two models"
+            expected = "two revisions joined by a plus, either of which may be empty"
+            raise ConfigError(what=what, expected=expected, fix=f"set mask.revision={revision}+")
+        return tuple(
+            locate(each, SEGMENTER, revision=pin or None, is_offline=is_offline)
+            for each, pin in zip(names, revisions, strict=True)
+        )
+    return (locate(segmenter, SEGMENTER, revision=revision, is_offline=is_offline),)
 
 
 def _square(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from ..metrics import (
     mean_psnr,
     read_clip,
 )  # fmt: skip
+from ..pretrained import is_embedded
 from ..rendering import coverage, render_each
 
 VISIBLE_CHANGE = 1.0 / 255
@@ -160,6 +161,14 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def clip_model_of(cfg: Any) -> str:
+    """The CLIP of an edit's report, by ``clip_model`` and the diffusion model of ``DistillationConfig``."""
+    if cfg.clip_model != "auto":
+        return cfg.clip_model
+    model = cfg.guidance.get("model", "")
+    return "tiny-clip" if not model or is_embedded(model) else "ViT-L/14"
 
 
 def check_report_model(clip_model: str, offline: bool) -> None:

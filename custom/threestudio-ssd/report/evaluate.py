@@ -18,7 +18,7 @@ from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
 from ..host import parse_structured
 from ..images import save_rows
-from ..masks import check_mask, find_selection
+from ..masks import check_mask, find_selection, settle_mask
 from ..masks.selection import describe_mask
 from ..metrics import (
     IDENTICAL_PSNR,
@@ -83,7 +83,8 @@ def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], tuple[Float[Tensor, "c 3 h 
         "num_views": len(cameras), "size": list(source.shape[-2:]), **clip_figures, **_change(cfg, source, edited),
     }  # fmt: skip
     if describe_mask(cfg.mask) != "everything":
-        is_selected = find_selection(cfg.mask, before, views.train, plan.capture, background).is_selected
+        mask = settle_mask(cfg.mask, cfg.before)
+        is_selected = find_selection(mask, before, views.train, plan.capture, background).is_selected
         figures |= {"num_selected": int(is_selected.sum())}
         regions = edit_regions(coverage(before, is_selected, cameras))
         for where, masks in zip(("inside", "outside"), regions, strict=True):

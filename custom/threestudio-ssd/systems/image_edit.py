@@ -13,6 +13,7 @@ from ..metrics import IDENTICAL_PSNR, psnr
 from ..report.edit_report import (
     VISIBLE_CHANGE,
     check_report_model,
+    clip_model_of,
     clip_scores_of_edit,
     distillation_facts,
     grid_row,
@@ -33,7 +34,7 @@ class ImageEditSystem(EditSystem):
     def open(self, data: Any, stage: str) -> Edit:
         """Read the image and compute its latents; the report's CLIP must be there by now."""
         if stage in ("fit", "test"):
-            check_report_model(self.cfg.clip_model, self.job.guidance.cfg.offline)
+            check_report_model(clip_model_of(self.cfg), self.job.guidance.cfg.offline)
         backbone = self.job.guidance.backbone
         self.job.open(load_image(data.cfg, backbone.image_size, backbone.size_multiple))
         return self.job.edit
@@ -54,8 +55,8 @@ class ImageEditSystem(EditSystem):
             "change_inside": float(change[inside].mean()),
             "change_outside": float(change[outside].mean()) if has_outside else None,
             "psnr_outside": float(psnr(edited, source, outside).clamp(max=IDENTICAL_PSNR)) if has_outside else None,
-            **clip_scores_of_edit(source, edited, texts, self.cfg.clip_model, job.guidance.cfg.offline),
-            "clip_model": self.cfg.clip_model,
+            **clip_scores_of_edit(source, edited, texts, clip_model_of(self.cfg), job.guidance.cfg.offline),
+            "clip_model": clip_model_of(self.cfg),
             **self.run_facts(),
         }
         self.save_json("report.json", report)

@@ -15,6 +15,7 @@ from ..rendering import render_each
 from ..report.edit_report import (
     EditReport,
     check_report_model,
+    clip_model_of,
     color_facts,
     distillation_facts,
     make_report,
@@ -41,7 +42,7 @@ class SceneEditSystem(EditSystem):
     def open(self, data: Any, stage: str) -> Edit:
         """Choose the views and the selection; the report's CLIP must be there by now."""
         if stage in ("fit", "test"):
-            check_report_model(self.cfg.clip_model, self.job.guidance.cfg.offline)
+            check_report_model(clip_model_of(self.cfg), self.job.guidance.cfg.offline)
         self.job.open(data.plan)
         return self.job.edit
 
@@ -70,7 +71,7 @@ class SceneEditSystem(EditSystem):
             EditReport(
                 source=before, edited=after, selection_in_view=job.selection_in_view(), cameras=job.views.test,
                 background=job.background, source_prompt=job.prompts.cfg.source_prompt,
-                target_prompt=job.prompts.cfg.target_prompt, clip_model=self.cfg.clip_model,
+                target_prompt=job.prompts.cfg.target_prompt, clip_model=clip_model_of(self.cfg),
                 offline=job.guidance.cfg.offline,
             ),
             self,

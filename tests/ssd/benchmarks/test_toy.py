@@ -212,7 +212,7 @@ def test_the_negative_prompt_of_a_method_reaches_the_network(model, kind):
     [
         ("scene", "system.preview_every=3"), ("scene", "system.mask.box=[0,0,0,1,1,1]"), ("scene", "seed=4"),
         ("scene", "trainer.precision=bf16-mixed"), ("scene", "source_prompt=a cat"),
-        ("picture", "system.color_steps=adam"),
+        ("scene", "data.frame=square"), ("picture", "system.color_steps=adam"),
         ("picture", "data.crop=selection"), ("picture", "system.lambda_detail=3"),
     ],
 )  # fmt: skip

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from tests.edit_world import toy_cameras, toy_parts
+from tests.edit_world import REPOSITORY, toy_cameras, toy_parts
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
 from threestudio_ssd.cameras import cameras_extent, concatenate
 from threestudio_ssd.data.modules import GSViews
 from threestudio_ssd.toyworld.splat import save_cameras_json
@@ -97,6 +99,58 @@ def test_portrait_and_landscape_views_get_one_size_without_being_squashed(gaussi
     for cameras in (views.train, views.test, views.video):
         torch.testing.assert_close(cameras.Ks[:, 0, 0], cameras.Ks[:, 1, 1])
         assert len(cameras.widths.unique()) == len(cameras.heights.unique()) == 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(120, 80), (80, 120), (90, 90)])
+def test_a_square_frame_is_the_middle_of_each_view(gaussians, tmp_path, width, height):
+    """A world point is where the whole image has it, moved by half of what was cut off; also off the optical axis."""
+    off_centre = toy_cameras(16, 160).cropped(21, 13, width, height)
+    save_cameras_json(off_centre, tmp_path / "cameras.json")
+    keys = {"cameras": str(tmp_path / "cameras.json"), "num_train_views": 16, "size": 50, "frame": "square"}
+    plan = GSViews(keys).plan
+    views = plan.views(gaussians, 64, 8)
+    assert views.size == (48, 48)
+    assert views.train.widths.tolist() == views.train.heights.tolist() == [48] * 16
+    points = plan.capture.centers[:, None] + plan.capture.forwards[:, None] + 0.1 * torch.randn(16, 5, 3)
+    whole, cut = (pixels_of(cameras, points) for cameras in (plan.capture, views.train))
+    left, top = (width - min(width, height)) / 2, (height - min(width, height)) / 2
+    expected = (whole - torch.tensor([left, top])) * 48 / min(width, height)
+    torch.testing.assert_close(cut, expected, atol=1e-3, rtol=1e-5)
+
+
+def pixels_of(cameras, points):
+    """(c m 2) where each camera sees its points."""
+    turned = points @ cameras.viewmats[:, :3, :3].mT + cameras.viewmats[:, None, :3, 3]
+    seen = turned @ cameras.Ks.mT
+    return seen[..., :2] / seen[..., 2:]
+
+
+def test_square_frames_of_a_mixed_capture_and_what_else_they_leave_alone(gaussians, tmp_path):
+    """Portraits among landscapes; rendered finer than they are fed; held-out views of the capture stay whole."""
+    wide = toy_cameras(24, 90).cropped(-15, 0, 120, 90)[:9]
+    tall = wide.cropped(15, -15, 90, 120)
+    save_cameras_json(concatenate([tall[:3], wide[3:]]), tmp_path / "cameras.json")
+    keys = {"cameras": str(tmp_path / "cameras.json"), "test_size": 60, "frame": "square", "render_size": 128}
+    views = GSViews(keys).plan.views(gaussians, 64, 8)
+    assert views.size == (64, 64)
+    assert views.train.widths.tolist() == views.train.heights.tolist() == [128] * 9
+    torch.testing.assert_close(views.train.Ks[:, 0, 0], wide.Ks[:, 0, 0] * 128 / 90)
+    torch.testing.assert_close(views.train.Ks[:, :2, 2], torch.full((9, 2), 64.0))
+    assert (int(views.test.widths[0]), int(views.test.heights[0])) == (80, 60)
+    orbit = GSViews(keys | {"views": "orbit"}).plan.views(gaussians, 64, 8)
+    whole = GSViews(keys | {"views": "orbit", "frame": "native"}).plan.views(gaussians, 64, 8)
+    assert torch.equal(orbit.train.Ks, whole.train.Ks)
+
+
+@pytest.mark.parametrize(
+    ("config", "frame"),
+    [
+        ("ssd-gs", "native"), ("ssd-gs-sd15", "square"), ("ssd-gs-sd21", "square"), ("ssd-gs-turbo", "square"),
+        ("ssd-gs-ip2p", "square"), ("ssd-gs-sdxl", "native"), ("ssd-gs-sd3", "native"), ("plant", "native"),
+    ],
+)  # fmt: skip
+def test_stable_diffusion_1_and_2_get_squares(config, frame):
+    assert complete(load_config(REPOSITORY / "configs" / f"{config}.yaml")).data.frame == frame
 
 
 def test_an_orbit_beside_a_capture(gaussians, capture):

@@ -25,6 +25,7 @@ def test_the_object_is_selected_by_words(text):
     cameras, others = (
         to_cameras([orbit_camera(azimuth + shift, 25) for azimuth in range(0, 360, 45)], 64, 64) for shift in (0, 20)
     )
-    is_selected = find_selection(MaskConfig(text=text), gaussians, cameras, cameras, torch.zeros(3)).is_selected
+    mask = MaskConfig(text=text, segmenter="data/tiny-seg")
+    is_selected = find_selection(mask, gaussians, cameras, cameras, torch.zeros(3)).is_selected
     selected, true = (coverage(gaussians, rows, others) > 0.5 for rows in (is_selected, is_object))
     assert (selected & true).sum() / (selected | true).sum() > 0.93

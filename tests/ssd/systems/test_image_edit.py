@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.edit_world import REPOSITORY, SIZE, channels_for, write_clip
+from tests.edit_world import REPOSITORY, SIZE, SOURCE, TARGET, channels_for, write_clip
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
@@ -48,6 +48,7 @@ def run(world, out, *more, stages=("train", "test", "export"), score="ssd", **wo
     given = {
         "picture": world / "picture.png", "model": model, "steps": 4, "use_timestamp": "false", "tag": "edit",
         "exp_root_dir": out, "trainer.accelerator": "cpu", "system.clip_model": world / "clip",
+        "source_prompt": SOURCE, "target_prompt": TARGET,
         "trainer.enable_progress_bar": "false", "system.guidance.score.name": score, **words,
     }  # fmt: skip
     cfg = load_config(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.edit_world import REPOSITORY, SIZE, channels_for, write_clip
+from tests.edit_world import REPOSITORY, SIZE, SOURCE, TARGET, channels_for, write_clip
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
@@ -46,6 +46,7 @@ def test_every_score_edits_a_picture(world, tmp_path, score, contrast):
         "picture": world / "picture.png", "model": world / f"model-{channels_for(score)}", "steps": STEPS,
         "use_timestamp": "false", "tag": "edit", "exp_root_dir": tmp_path, "trainer.accelerator": "cpu",
         "trainer.enable_progress_bar": "false", "system.clip_model": world / "clip",
+        "source_prompt": SOURCE, "target_prompt": TARGET,
         "system.guidance.score.name": score, "system.guidance.cds.weight": contrast, "system.learning_rate": 0.1,
     }  # fmt: skip
     cfg = load_config(REPOSITORY / "configs" / "ssd-image.yaml", cli_args=[f"{key}={words[key]}" for key in words])

@@ -22,6 +22,7 @@ BOX = [1.2, -0.6, 0.0, 2.2, 0.4, 1.0]
 def experiment(world, out, **more):
     words = {
         "scene": world / "scene.ply", "cameras": world / "cameras.json", "model": world / "model", "box": BOX,
+        "source_prompt": "a photo of grass", "target_prompt": "a photo of a red ball on grass",
         "system.clip_model": world / "clip", "exp_root_dir": out, "use_timestamp": "false", "tag": "add",
         "trainer.accelerator": "cpu", "steps": 6, "system.num_start": 60, "data.num_train_views": 4,
         "data.num_test_views": 2, "data.test_size": 24, "data.video_frames": 0, "system.preview_every": 0,

@@ -32,7 +32,7 @@ OF_TRIALS = frozenset({
     "data.picture", "data.size", "system.mask_picture",
     # of a scene
     "system.scene", "system.mask", "data.cameras", "data.world", "data.dataparser", "data.seed", "data.num_test_views",
-    "data.test_size",
+    "data.test_size", "data.frame",
 })  # fmt: skip
 """Dotted keys that the trials decide themselves: which scene, seen from where, what of it is masked, which prompts."""
 READ_IN_PICTURES = frozenset({

@@ -13,6 +13,7 @@ from ...gaussians import Gaussians
 from ...gaussians.io import load_gaussians
 from ...images import save_rows
 from ...metrics import mean_psnr
+from ...report.edit_report import clip_model_of
 from ...toyworld.capture import write_scene
 from ...toyworld.edits import ToyEdit, toy_edit
 from ...toyworld.judge import judge_fingerprint, judge_images
@@ -39,7 +40,7 @@ def run_toy_edits(names: list[str], experiment: DictConfig, out: Path, scene_see
     """
     made_with = fingerprint(
         experiment, without=CANNOT_CHANGE_RESULTS | SUPPLIED, scene_seed=scene_seed,
-        clip_model=experiment.system.clip_model, judge=judge_fingerprint(),
+        clip_model=clip_model_of(experiment.system), judge=judge_fingerprint(),
     )  # fmt: skip
 
     def make(name: str) -> dict[str, Any]:
