@@ -161,10 +161,10 @@ def _check_mask(part: Mapping[str, Any]) -> None:
 
 
 def _existing(path: str | Path, expected: str, fix: str, *, key: str = "", is_file: bool = False) -> Path:
-    found = named(path)
-    if not (found.is_file() if is_file else found.exists()):
+    place = named(path)
+    if not (place.is_file() if is_file else place.exists()):
         raise SceneFormatError(what=f"{key}{path} does not exist", expected=expected, fix=fix)
-    return found
+    return place
 
 
 def _text(keys: Mapping[str, Any], name: str) -> str:

@@ -1,7 +1,7 @@
 """The host that the plugin stands in: this repository's own, or upstream threestudio. No other module asks which.
 
 Where upstream does something in another way, or not at all, what the plugin needs is made here of what upstream has.
-torch and OmegaConf are imported where they are used, since the plugin's table of names must be quick to read.
+torch, NumPy and OmegaConf are imported where they are used, since the plugin's table of names must be quick to read.
 """
 
 import importlib
@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import threestudio
-
-from .files import write_text
 
 if TYPE_CHECKING:
     import torch
@@ -114,6 +112,8 @@ class Outcome:
 
     def save_text(self, filename: str, text: str) -> str:
         """Save a text, UTF-8."""
+        from .files import write_text
+
         path = self.get_save_path(filename)
         write_text(path, text)
         return path

@@ -201,7 +201,7 @@ def twin_words(preset: str, twins: Path, out: Path, **more: object) -> list[str]
     if preset.endswith("-image"):
         words = {
             "picture": twins / "picture.png", "model": model, "system.clip_model": twins / "clip", "exp_root_dir": out,
-            "trainer.accelerator": "cpu",
+            "trainer.accelerator": "cpu", "source_prompt": "a red ball", "target_prompt": "a blue ball",
         }  # fmt: skip
         return [f"{key}={value}" for key, value in {**words, **more}.items()]
     return overrides(twins, out, **{"model": model, **more})
