@@ -14,11 +14,13 @@ from threestudio_ssd.apps.sweep import sweep_methods
 from threestudio_ssd.benchmarks.toy import items
 from threestudio_ssd.benchmarks.toy.items import ItemSettings, Method, load_experiment, methods_from, refuse_unread
 from threestudio_ssd.benchmarks.toy.trials import Trial, picture_batch, run_batch, scene_batch, steps_to_share
+from threestudio_ssd.cameras import cameras_extent
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.toyworld.classifier import load_classifier
 from threestudio_ssd.toyworld.edits import toy_edit
+from threestudio_ssd.toyworld.views import capture_views
 
 TRIALS = [Trial(toy_edit("blue-ball"), 0, 3), Trial(toy_edit("snow"), 1, 4), Trial(toy_edit("null-ball"), 2, 5)]
 
@@ -53,7 +55,7 @@ def run_some(kind, trials, model, *changes, use_masks=False):
 
 
 def test_scenes_move_by_the_rates_that_a_run_of_the_config_has(model):
-    """Centres by a share of the orbit's radius, as in the edit system: that of the toy world's captures."""
+    """Centres by a share of the cameras' extent, as in the edit system: that of the toy world's captures."""
     cfg = experiment("ssd-gs", f"model={model}", "steps=2", "system.learning_rates.means=0.01")
     batch = scene_batch(TRIALS[:1], cfg)
     before = batch.images()[0]
@@ -61,7 +63,7 @@ def test_scenes_move_by_the_rates_that_a_run_of_the_config_has(model):
     optimizers = batch.edit.make_optimizers()
     batch.edit.step(0, optimizers)
     (rate,) = (group["lr"] for group in optimizers[0].param_groups if group["name"] == "means")
-    assert rate == pytest.approx(0.01 * 5.5, rel=0.02)
+    assert rate == pytest.approx(0.01 * cameras_extent(capture_views(24, SIZE)))
     assert (batch.images()[0] - before).abs().max() > 1e-3
 
 
