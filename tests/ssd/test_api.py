@@ -16,18 +16,19 @@ import threestudio_ssd as ssd
 from tests.edit_world import REPOSITORY, SIZE, run
 from threestudio.errors import CheckpointError
 from threestudio_ssd.api import NotFiniteError
+from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 
 SMOKE = "configs/smoke/edit.yaml"
 SOURCE, TARGET = "a photo of a red ball on grass", "a photo of a blue ball on grass"
 
 
-def edit_of(world, **more):
+def edit_of(world, scene="scene.ply", **more):
     """The smoke edit by the Python call."""
     words = {
         "cameras": world / "cameras.json", "source": SOURCE, "target": TARGET, "model": world / "model", "steps": 4,
         "mask": ssd.Mask(picture=str(world / "masks")), "config": SMOKE,
     }  # fmt: skip
-    return ssd.edit_scene(world / "scene.ply", **{**words, **more})
+    return ssd.edit_scene(world / scene, **{**words, **more})
 
 
 def test_the_same_words_give_the_bytes_of_launch_py(world, tmp_path):
@@ -93,6 +94,20 @@ def test_a_null_edit_changes_nothing_to_the_last_bit(world, steps_at_once):
     edit.run()
     assert edit.step == edit.num_steps
     assert torch.equal(edit.result().sh0, edit.source.sh0)
+
+
+@pytest.mark.parametrize("colors", ["free", "bounded"])
+def test_a_null_edit_of_a_scene_out_of_range_changes_nothing_either(world, tmp_path, colors):
+    """Pixels beyond white and black, view-dependent colours, the detail term: still the same bytes."""
+    scene = load_gaussians(world / "scene.ply").with_sh_degree(1)
+    draws = torch.Generator().manual_seed(0)
+    sh0, shN = (part + 4 * torch.randn(part.shape, generator=draws) for part in (scene.sh0, scene.shN))
+    save_gaussians(scene.replace(sh0=sh0, shN=shN), tmp_path / "scene.ply")
+    changes = {"system.guidance.score": {"name": "dds"}, "system.lambda_detail": 1, "system.colors": colors}
+    edit = edit_of(world, scene=tmp_path / "scene.ply", target=SOURCE, changes=changes)
+    edit.run()
+    edit.save(tmp_path / "edited.ply")
+    assert (tmp_path / "edited.ply").read_bytes() == (tmp_path / "scene.ply").read_bytes()
 
 
 def test_a_state_is_a_copy_and_one_of_another_edit_is_refused_whole(world):

@@ -48,7 +48,7 @@ class Distillation(Objective):
         self.latents_src: list[Tensor] = []
         """(v c zh zw) of each scene's views before the edit."""
         self.images_src: list[Tensor] = []
-        """(v 3 h w), for the detail term."""
+        """(v 3 h w), for the detail term; not clamped, so that what nobody changed has no detail of its own."""
         self.conditions: list[Tensor] = []
         """(v c zh zw), for a model that reads the source image."""
         self.coverages: list[Tensor] = []
@@ -77,12 +77,12 @@ class Distillation(Objective):
         last = len(scene.cameras) - 1
         for start in range(0, last + 1, count):
             rows = torch.arange(start, start + count, device=self.background.device).clamp(max=last)
-            image = self._as_fed(render(source, scene.cameras[rows], self.background)[0]).clamp(0, 1)
-            latents.append(backbone.encode(image))
+            image = self._as_fed(render(source, scene.cameras[rows], self.background)[0])
+            latents.append(backbone.encode(image.clamp(0, 1)))
             if self.cfg.lambda_detail != 0:
                 images.append(image)
             if self.guidance.reads_image:
-                conditions.append(backbone.encode_condition(image))
+                conditions.append(backbone.encode_condition(image.clamp(0, 1)))
         for parts, views in ((latents, self.latents_src), (images, self.images_src), (conditions, self.conditions)):
             if parts:
                 views.append(torch.cat(parts)[: last + 1])

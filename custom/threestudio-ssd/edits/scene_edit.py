@@ -1,5 +1,6 @@
 """An edit of a scene by words: what its keys mean, from the splat file to the Gaussians that come out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,7 +123,7 @@ class SceneEdit(SceneJob):
         check_mask(cfg.mask)
         check_growth(cfg.growth, cfg.num_steps)
         check_values("system", cfg, SceneEditConfig, {
-            "color_way": (cfg.color_way is None or cfg.color_way > 0, "above 0"),
+            "color_way": (cfg.color_way is None or 0 < cfg.color_way < math.inf, "above 0 and finite"),
         })  # fmt: skip
         self.source = load_scene(cfg.scene)
         rates = {name: values_of(rate) for name, rate in learning_rates_of(cfg).items()}

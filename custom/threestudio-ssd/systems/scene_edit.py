@@ -81,7 +81,10 @@ class SceneEditSystem(EditSystem):
             },
         )  # fmt: skip
         if runaway := runaway_colors(*colors):
-            advice = "set system.colors=bounded system.color_steps=shared, or lower system.learning_rates.sh0"
+            rate = "learning_rates.sh0" if self.cfg.color_way is None else "color_way"
+            is_held = self.cfg.colors == "bounded" and self.cfg.color_steps == "shared"
+            hold = "" if is_held else "set system.colors=bounded system.color_steps=shared, or "
+            advice = f"{hold}lower system.{rate}"
             threestudio.warn(f"Colours ran away {runaway}; {advice}.")
         self.warn_unless_visible(report["changed_visibly"], "give it more steps, or a prompt further from the source")
         save_before_after(self, before, after, job.views.video, job.background)

@@ -297,6 +297,7 @@ def test_an_edit_that_is_not_finite_is_exit_code_three_and_writes_no_splat(world
         ({"system.learning_rates.sh0": "[0.1,-0.1,4]"}, "system.learning_rates.sh0 is [0.1, -0.1, 4]",
          "set system.learning_rates.sh0=0.0125"),
         ({"system.color_way": 0}, "system.color_way is 0.0", "set system.color_way=null"),
+        ({"system.color_way": ".inf"}, "system.color_way is inf", "set system.color_way=null"),
         ({"system.lambda_shading": -1}, "system.lambda_shading is -1", "set system.lambda_shading=0.0"),
         ({"system.color_way": 6}, "both system.color_way (6.0) and system.learning_rates.sh0 (0.1) are set",
          "set system.color_way=null to give the rate itself"),
