@@ -20,6 +20,7 @@ from threestudio.plugins import REPOSITORY
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 from threestudio_ssd import host
+from threestudio_ssd.edits.growth import GrowthConfig
 from threestudio_ssd.edits.scene_edit import SceneEditConfig
 from threestudio_ssd.gaussians.io import load_gaussians
 
@@ -161,7 +162,7 @@ def test_groups_given_in_part_keep_their_defaults(monkeypatch):
     keys = OmegaConf.create({"mask": {"text": "a chair"}, "growth": {"kind": "hierarchical"}, "num_steps": 7})
     read = host.completed(SceneEditConfig, keys)
     assert (read.mask.text, read.mask.threshold, read.growth.kind, read.growth.every) == (
-        "a chair", 0.5, "hierarchical", 100,
+        "a chair", 0.5, "hierarchical", GrowthConfig().every,
     )  # fmt: skip
     assert set(read) == set(keys)
     assert read.num_steps == 7
