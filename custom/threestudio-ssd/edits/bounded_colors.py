@@ -71,7 +71,7 @@ def following_shN(
 
 def farthest(shN: Float[Tensor, "n rest 3"]) -> Float[Tensor, "n 3"]:
     """A bound of the view-dependent colour over all directions, by channel."""
-    total, start, degree = torch.zeros_like(shN[:, 0]) if shN.shape[1] else shN.new_zeros(len(shN), 3), 0, 1
+    total, start, degree = shN.new_zeros(len(shN), 3), 0, 1
     while start < shN.shape[1]:
         count = 2 * degree + 1
         total = total + shN[:, start : start + count].norm(dim=1) * math.sqrt(count / (4 * math.pi))
