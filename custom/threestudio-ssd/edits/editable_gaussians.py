@@ -54,12 +54,16 @@ class EditableGaussians(nn.Module):
 
     def current(self) -> Gaussians:
         """The selection as it is shown now, with gradient."""
-        fields = dict(self.selected)
+        fields: dict[str, Any] = {**self.selected, "sh0": self.current_sh0()}
         if self.is_bounded:
             sh0_src, shN_src = self.source.sh0[self.rows], self.source.shN[self.rows]
-            fields["sh0"] = bounded_sh0(fields["sh0"], sh0_src)
             fields["shN"] = following_shN(fields["shN"], fields["sh0"], shN_src, sh0_src)
         return Gaussians(**fields)
+
+    def current_sh0(self) -> Float[Tensor, "m 1 3"]:
+        """The selection's colours of degree 0 as they are shown now, with gradient."""
+        sh0 = self.selected["sh0"]
+        return bounded_sh0(sh0, self.source.sh0[self.rows]) if self.is_bounded else sh0
 
     def scene(self) -> Gaussians:
         """All Gaussians, fixed ones first, for rendering; gradients flow to the selection."""

@@ -301,7 +301,7 @@ class GaussianEdit(Edit):
             loss = loss + self._anchor_loss(scene, step)
         for scene, shading in zip(self.scenes, self._shadings, strict=False):  # none where the weight is 0
             if shading is not None:
-                rgbs = rgbs_from_sh0(scene.editable.current().sh0[:, 0])
+                rgbs = rgbs_from_sh0(scene.editable.current_sh0()[:, 0])
                 loss = loss + value_at(self.movement.lambda_shading, step) * shading(rgbs, scene.editable.rows)
         return loss, facts
 
