@@ -31,6 +31,8 @@ class Stream(StrEnum):
     """Gaussians that a scene or an object starts from."""
     INPAINTING = "inpainting"
     """Noise of an inpainter."""
+    EDITOR = "editor"
+    """Noise of an image editor, by view and round."""
 
 
 def generator(seed: int, step: int, stream: Stream | str) -> torch.Generator:

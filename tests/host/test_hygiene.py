@@ -16,7 +16,7 @@ from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 
 HOST, PLUGIN = REPOSITORY / "threestudio", REPOSITORY / "custom" / "threestudio-ssd"
-GROUND = {"early", "errors", "files", "images", "neighbors", "pretrained", "seeds"}
+GROUND = {"early", "errors", "files", "images", "named", "neighbors", "pretrained", "seeds"}
 SPACE = GROUND | {"gaussians", "cameras", "rasterizers"}
 VIEWS = SPACE | {"rendering", "metrics", "masks"}
 EDITS = VIEWS | {"scores", "diffusion", "guidance", "data", "host"}
@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "host": {"files"},
     "images": {"early", "errors", "files"},
+    "named": {"errors"},
     "neighbors": set(),
     "pretrained": {"early", "errors", "files"},
     "seeds": set(),
@@ -42,11 +43,13 @@ MAY_IMPORT = {
     "guidance": GROUND | {"scores", "diffusion", "host"},
     "toyworld": VIEWS,
     "edits": EDITS,
+    "editors": EDITS | {"edits"},
+    "refits": EDITS | {"edits", "editors"},
     "report": EDITS,
-    "systems": EDITS | {"edits", "report"},
-    "api": EDITS | {"arguments", "edits"},
+    "systems": EDITS | {"edits", "editors", "refits", "report"},
+    "api": EDITS | {"arguments", "edits", "editors", "refits"},
     "training": SPACE | {"rendering", "toyworld", "diffusion", "metrics"},
-    "benchmarks": EDITS | {"toyworld", "edits", "report", "systems"},
+    "benchmarks": EDITS | {"toyworld", "edits", "editors", "refits", "report", "systems"},
 }
 """Plugin part -> the other parts it may import. Apps stand on top and may import all."""
 WITHOUT_HOST = GROUND - {"pretrained"} | {"scores", "metrics", "gaussians", "cameras", "rasterizers"}

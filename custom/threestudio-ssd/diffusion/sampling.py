@@ -50,6 +50,8 @@ def guided_by(
     null: PromptEmbeds,
     guidance_scale: float,
     image_condition: Float[Tensor, "b c zh zw"] | None = None,
+    *,
+    rescale: float = 0.0,
 ) -> Predict:
     """Classifier-free guidance, ``eps_null + s (eps_cond - eps_null)`` (Ho and Salimans 2022, arXiv:2207.12598).
 
@@ -61,6 +63,8 @@ def guided_by(
         null: What to be led away from: one row, usually the empty prompt.
         guidance_scale: s; 1 is no guidance.
         image_condition: Of a model that reads one; both predictions do.
+        rescale: phi in [0, 1]: how far the result gets the standard deviation of eps_cond back, which guidance makes
+            larger (Lin et al. 2023, arXiv:2305.08891, Eq. 15 and 16).
     """
 
     def predict(latents: Float[Tensor, "b c zh zw"], timestep: int) -> Float[Tensor, "b c zh zw"]:
@@ -72,7 +76,11 @@ def guided_by(
         condition = tuple(each.repeat(2, 1, 1, 1) for each in condition)
         both = backbone.predict_noise(latents.repeat(2, 1, 1, 1), timestep, rows, *condition)
         eps_cond, eps_null = both.chunk(2)
-        return eps_null + guidance_scale * (eps_cond - eps_null)
+        eps = eps_null + guidance_scale * (eps_cond - eps_null)
+        if rescale == 0:
+            return eps
+        ratio = eps_cond.std(dim=(1, 2, 3), keepdim=True) / eps.std(dim=(1, 2, 3), keepdim=True)
+        return eps.lerp(eps * ratio, rescale)
 
     return predict
 
@@ -139,6 +147,8 @@ def blend(
     noise: Float[Tensor, "b c zh zw"],
     timesteps: Sequence[int],
     predict: Predict,
+    *,
+    start: Float[Tensor, "b c zh zw"] | None = None,
 ) -> Float[Tensor, "b c zh zw"]:
     """Denoise a part of latents and keep the others (Avrahami et al. 2023, arXiv:2206.02779).
 
@@ -151,8 +161,10 @@ def blend(
         noise: What the latents are noised with.
         timesteps: The path, as for ``denoise``; the first says how much of the free part is forgotten.
         predict: The noise in latents, such as ``guided_by``.
+        start: What the free part starts from, without noise; None: ``latents``.
     """
-    noisy = _noised(backbone, latents, noise, timesteps[0])
+    begin = latents if start is None else torch.where(is_free, start, latents)
+    noisy = _noised(backbone, begin, noise, timesteps[0])
     for now, then in zip(timesteps[:-1], timesteps[1:], strict=True):
         noisy = ddim_step(backbone, noisy, predict(noisy, now), now, then)
         noisy = torch.where(is_free, noisy, _noised(backbone, latents, noise, then))

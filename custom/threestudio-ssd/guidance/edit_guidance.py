@@ -12,7 +12,7 @@ from torch import Tensor
 import threestudio
 from threestudio.utils.base import BaseObject
 
-from ..diffusion import Backbone, PromptEmbeds, load_backbone
+from ..diffusion import Backbone, ModelKeys, PromptEmbeds, backbone_of
 from ..errors import ConfigError
 from ..host import Completed, get_device
 from ..scores import Branch, ScoreInputs, predict_branches
@@ -61,38 +61,9 @@ class EditGuidance(Completed, BaseObject):
     """
 
     @dataclass
-    class Config(BaseObject.Config):
-        """Keys of the guidance."""
+    class Config(BaseObject.Config, ModelKeys):
+        """Keys of the guidance: of its model, and these."""
 
-        model: str = "data/tiny-ldm"
-        """Hub id or folder of the diffusion model, in diffusers layout."""
-        dtype: str | None = None
-        """Precision of the network: fp32, bf16, fp16; none chooses for the device."""
-        vae_dtype: str | None = None
-        """Precision of the VAE: fp32 or bf16; none chooses for the device."""
-        vae: str | None = None
-        """Another VAE, by folder or hub id; taesd is the tiny one that fits the model."""
-        lora: list[str] = field(default_factory=list)
-        """LoRA files, each path or path:strength."""
-        revision: str | None = None
-        """Commit or branch of a hub model."""
-        variant: str | None = None
-        """Weight files of this variant, such as fp16: half the download where the repository has them."""
-        skip_t5: bool = False
-        """Leave out SD 3's third text encoder: 9.5 GB in fp16, and the long prompts that only it reads."""
-        offline: bool = False
-        """Never ask the hub; use what is on disk."""
-        channels_last: bool = False
-        """Convolution weights channels-last: faster on recent GPUs, and on CPUs."""
-        compile: bool = False
-        """Put the U-Net through torch.compile: minutes at the first step, faster after it."""
-        vae_tiling: bool = False
-        """Encode and decode in tiles: less memory for decoding images beyond a tile (512 px for SD, 1024 for SDXL and
-        SD 3); none in a step of an edit, whose gradient keeps the activations of all tiles."""
-        vae_checkpointing: bool = False
-        """Recompute the encoder's activations in the backward pass: a third less memory, a third more work."""
-        freeu: dict = field(default_factory=lambda: {"kind": "none"})
-        """FreeU: kind none, paper or diffusers, and b1 b2 s1 s2; the released code runs paper with 1.1 1.1 0.9 0.2."""
         score: dict = field(default_factory=lambda: {"name": "ssd"})
         """name of a score or preset, and any of its own fields."""
         cds: CDSConfig = field(default_factory=CDSConfig)
@@ -122,12 +93,7 @@ class EditGuidance(Completed, BaseObject):
         cfg = self.cfg
         check_range(cfg.t_min_frac, cfg.t_max_frac, cfg.schedule)
         self.score = build_score(cfg.score)
-        self.backbone = backbone or load_backbone(
-            cfg.model, device=get_device(), dtype=cfg.dtype, vae_dtype=cfg.vae_dtype, vae=cfg.vae, lora=list(cfg.lora),
-            revision=cfg.revision, variant=cfg.variant, skip_t5=cfg.skip_t5, offline=cfg.offline,
-            freeu=dict(cfg.freeu), channels_last=cfg.channels_last, compile=cfg.compile, vae_tiling=cfg.vae_tiling,
-            vae_checkpointing=cfg.vae_checkpointing,
-        )  # fmt: skip
+        self.backbone = backbone or backbone_of(cfg, get_device())
         check_trained(cfg.only_timesteps, self.backbone.num_timesteps)
         check_sampler(cfg.timestep_stride, cfg.timestep_offset, cfg.t_max_frac, self.backbone.num_timesteps)
         has_lora = any(branch.network == "lora" for branch in self.score.branches)

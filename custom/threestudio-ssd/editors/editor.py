@@ -1,0 +1,192 @@
+"""What an image editor is: views of a scene in, the same views edited out; and the table of editors by name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..cameras import Cameras
+from ..diffusion import Counters
+
+
+class EditorPrompts(NamedTuple):
+    """What is there, what should be there, and what to keep away from."""
+
+    source: str
+    target: str
+    """A description, or an instruction for an editor that ``reads_instruction``."""
+    negative: str = ""
+
+
+@dataclass(frozen=True)
+class Views:
+    """Images to edit, all of one size, and what an editor may know of them.
+
+    An editor names in ``needs`` those of the optional fields that it cannot do without.
+
+    Attributes:
+        images: (b 3 h w) as they are now, in [0, 1]; the edit starts from them.
+        sources: (b 3 h w) the same views before any edit, in [0, 1].
+        seeds: One for each image; with ``round`` it decides the image's noise.
+        strength: Share of the way to noise that an image goes before it is made anew, in (0, 1]: 1 forgets it.
+        round: Which edit of the same views this is, from 0; another round draws other noise.
+        masks: (b 1 h w) in [0, 1]: 1 may change; None: everything.
+        kept: (b 3 h w) what stands where the masks are 0, in [0, 1]; None: ``images``.
+        cameras: Where the views are taken from.
+        depths: (b 1 h w) distance along the viewing axis, world units, of what ``images`` show.
+        names: Of each view, for files.
+        words: What to add to the prompts of each view, such as "seen from the front"; None or "": nothing.
+    """
+
+    images: Float[Tensor, "b 3 h w"]
+    sources: Float[Tensor, "b 3 h w"]
+    seeds: Sequence[int]
+    strength: float = 1.0
+    round: int = 0
+    masks: Float[Tensor, "b 1 h w"] | None = None
+    kept: Float[Tensor, "b 3 h w"] | None = None
+    cameras: Cameras | None = None
+    depths: Float[Tensor, "b 1 h w"] | None = None
+    names: Sequence[str] | None = None
+    words: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def surroundings(self) -> Float[Tensor, "b 3 h w"]:
+        """What stands where the masks are 0."""
+        return self.images if self.kept is None else self.kept
+
+    def __getitem__(self, rows: Int[Tensor, "k"] | slice) -> "Views":
+        """Some of the views, in the order of the rows."""
+        picks = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
+        index = torch.tensor(list(picks), device=self.images.device)
+        chosen: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, Tensor | Cameras):
+                chosen[each.name] = value[index.to(value.device) if isinstance(value, Tensor) else index.cpu()]
+            elif isinstance(value, Sequence):
+                chosen[each.name] = [value[pick] for pick in picks]
+        return replace(self, **chosen)
+
+
+class EditorNetwork(ABC):
+    """What an editor computes with, its prompts embedded: a backbone, a pipeline of diffusers, or nothing at all."""
+
+    image_size: int = 512
+    """Shorter side in pixels that it works at best."""
+    size_multiple: int = 1
+    """Sides of images are multiples of this, pixels."""
+    counters: Counters
+    """What it has computed so far."""
+
+    @property
+    @abstractmethod
+    def provenance(self) -> dict[str, Any]:
+        """What was loaded and how, for a report: ``model``, ``revision``, ... ; None where there is no network."""
+
+
+@dataclass(frozen=True)
+class ImageEditor(ABC):
+    """A way to edit images. A subclass is a frozen dataclass whose fields are the method's constants.
+
+    It knows no file, no scene and no other view than those it is given; all views of a call may go through the network
+    in one batch, and each comes out as it would alone.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Which optional fields of ``Views`` it reads: depths, cameras, names."""
+    reads_instruction: ClassVar[bool] = False
+    """Whether the target prompt is an instruction ("make it blue") rather than a description."""
+
+    @abstractmethod
+    def load(self, keys: Any, device: torch.device, prompts: EditorPrompts, words: Sequence[str]) -> Any:
+        """The network with its prompts embedded; text encoders are freed.
+
+        Args:
+            keys: ``ModelKeys``.
+            device: Where it runs.
+            prompts: Of the edit.
+            words: Everything that ``Views.words`` may say.
+
+        Returns:
+            An ``EditorNetwork``.
+
+        Raises:
+            ConfigError: If the model cannot be used.
+        """
+
+    @abstractmethod
+    def edit(self, network: Any, views: Views) -> Float[Tensor, "b 3 h w"]:
+        """Edited images in [0, 1].
+
+        Args:
+            network: That of ``load``.
+            views: What to edit. Where an editor can, it keeps ``surroundings`` outside the masks at every step; what
+                differs there afterwards is put back by ``LoadedEditor``.
+        """
+
+
+EDITORS: dict[str, type[ImageEditor]] = {}
+"""Editor classes by the name configs use."""
+
+EditorClass = TypeVar("EditorClass", bound=type[ImageEditor])
+
+
+def register_editor(name: str) -> Callable[[EditorClass], EditorClass]:
+    """Make an editor known to configs under ``name``; use as a decorator, in this package or in any other file.
+
+    Raises:
+        TypeError: If the class is no ``ImageEditor``.
+        ValueError: If another class holds the name. The same definition, imported again, replaces itself.
+    """
+
+    def decorator(editor: EditorClass) -> EditorClass:
+        if not (isinstance(editor, type) and issubclass(editor, ImageEditor)):
+            raise TypeError(f"the editor {name!r} is {editor!r}, which is no subclass of ImageEditor")
+        held = EDITORS.get(name, editor)
+        if (held.__module__, held.__qualname__) != (editor.__module__, editor.__qualname__):
+            raise ValueError(f"two editors are called {name!r}: {held.__qualname__} and {editor.__qualname__}")
+        EDITORS[name] = editor
+        return editor
+
+    return decorator
+
+
+@dataclass(frozen=True)
+class LoadedEditor:
+    """An editor and its network: called with views, it gives them edited, unchanged outside their masks.
+
+    Attributes:
+        editor: The method and its constants.
+        network: What it computes with.
+        batch_size: Views that go through the network at once, at most.
+    """
+
+    editor: ImageEditor
+    network: Any
+    batch_size: int = 8
+
+    @torch.no_grad()
+    def __call__(self, views: Views) -> Float[Tensor, "b 3 h w"]:
+        """Edit views.
+
+        Raises:
+            ValueError: If a field that the editor needs was not given.
+        """
+        if missing := sorted(name for name in self.editor.needs if getattr(views, name) is None):
+            raise ValueError(f"{type(self.editor).__name__} needs the {', '.join(missing)} of the views")
+        batches = [views[slice(i, i + self.batch_size)] for i in range(0, len(views), self.batch_size)]
+        edited = torch.cat([self.editor.edit(self.network, batch) for batch in batches]).clamp(0, 1)
+        return edited if views.masks is None else views.surroundings.lerp(edited, views.masks)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What a report says of it."""
+        return {"editor": type(self.editor).__name__, **self.network.provenance}

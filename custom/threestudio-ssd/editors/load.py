@@ -1,0 +1,50 @@
+"""An editor from its keys: the method by name, the model it computes with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..diffusion import ModelKeys
+from ..named import build_named
+from .editor import EDITORS, EditorPrompts, ImageEditor, LoadedEditor
+
+
+@dataclass
+class EditorKeys(ModelKeys):
+    """Keys of an editor: of its model, and these."""
+
+    editor: dict = field(default_factory=lambda: {"name": "sdedit"})
+    """name of an editor, and any of its own fields."""
+    batch_size: int = 8
+    """Views that go through the network at once, >= 1: more need more memory."""
+
+
+def build_editor(options: Mapping[str, Any], key: str = "system.editing.editor") -> ImageEditor:
+    """The editor that ``{name: ..., field: value, ...}`` describes.
+
+    Args:
+        options: ``name`` is a key of ``EDITORS``; the rest are fields of that editor.
+        key: Where the options stand in the config, for messages.
+
+    Raises:
+        ConfigError: For an unknown name, an unknown field, or a value of the wrong type.
+    """
+    return build_named(options, EDITORS, key=key, kind="editor", default="sdedit")
+
+
+def load_editor(cfg: Any, device: torch.device, prompts: EditorPrompts, words: Sequence[str] = ()) -> LoadedEditor:
+    """The editor and model that ``EditorKeys`` name, with the prompts embedded.
+
+    Args:
+        cfg: The keys, at ``system.editing``.
+        device: Where it runs.
+        prompts: Of the edit.
+        words: Everything that ``Views.words`` may say.
+
+    Raises:
+        ConfigError: For a value or model that cannot be used.
+    """
+    editor = build_editor(cfg.editor)
+    return LoadedEditor(editor, editor.load(cfg, device, prompts, words), cfg.batch_size)
