@@ -53,13 +53,17 @@ def build_named(
 
 
 def _checked(key: str, value: Any, default: Any, choices: tuple[str, ...]) -> Any:
-    """The value in the type of the default: a word of ``choices``, a text, a truth value, a whole number, a number."""
+    """The value in the default's type: a word of ``choices``, keys, a text, a truth value, a whole number, a number."""
     if choices:
         if value in choices:
             return value
         raise ConfigError(
             what=f"{key} is {value!r}", expected=f"one of {', '.join(choices)}", fix=_suggest(key, value, list(choices))
         )
+    if isinstance(default, Mapping):
+        if isinstance(value, Mapping):
+            return dict(value)
+        raise ConfigError(what=f"{key} is {value!r}", expected="keys and values", fix=f"write {key}.NAME=VALUE")
     if isinstance(default, str):
         if isinstance(value, str):
             return value

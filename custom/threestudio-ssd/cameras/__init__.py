@@ -6,9 +6,9 @@ from .lenses import Lens
 from .load import load_cameras, transforms_file
 from .orbit import Orbit, fit_orbit, look_at, orbit_cameras, parse_axis
 from .points import load_points
-from .transforms_json import World, sparse_points_file
+from .transforms_json import World, save_transforms_json, sparse_points_file
 
 __all__ = [
     "Cameras", "Lens", "Orbit", "World", "cameras_extent", "concatenate", "fit_orbit", "load_cameras", "load_points",
-    "look_at", "orbit_cameras", "parse_axis", "sparse_points_file", "transforms_file",
+    "look_at", "orbit_cameras", "parse_axis", "save_transforms_json", "sparse_points_file", "transforms_file",
 ]  # fmt: skip

@@ -6,13 +6,14 @@ one in the file (``applied_transform`` times COLMAP's), and the one a nerfstudio
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import SceneFormatError
+from ..files import write_json
 from .cameras import Cameras
 from .json_common import frames_of, matrix_of, number_of, opencv_viewmats, read_json
 from .lenses import Lens
@@ -50,6 +51,27 @@ def load_transforms_json(path: Path, *, world: World = "auto", dataparser: Path 
     photographs = [_photograph(path, name) for name in names]
     lenses = [_lens(document, frame, photograph, path) for frame, photograph in zip(frames, photographs, strict=True)]
     return Cameras.of_lenses(opencv_viewmats(c2ws), lenses, short_names(names), photographs)
+
+
+def save_transforms_json(path: Path, cameras: Cameras, files: Sequence[str]) -> None:
+    """Write pinhole cameras, without lenses, in the axes and units of their world; reading gives the same ones back.
+
+    Args:
+        path: The file.
+        cameras: What to write.
+        files: The picture of each, relative to the folder of ``path``.
+    """
+    to_opengl = np.diag([1.0, -1.0, -1.0, 1.0])
+    frames = []
+    for file, viewmat, K, width, height in zip(
+        files, cameras.viewmats.double().cpu().numpy(), cameras.Ks.tolist(), cameras.widths.tolist(),
+        cameras.heights.tolist(), strict=True,
+    ):  # fmt: skip
+        frames.append({
+            "file_path": file, "w": width, "h": height, "fl_x": K[0][0], "fl_y": K[1][1], "cx": K[0][2],
+            "cy": K[1][2], "transform_matrix": (np.linalg.inv(viewmat) @ to_opengl).tolist(),
+        })  # fmt: skip
+    write_json(path, {"camera_model": "PINHOLE", "frames": frames})
 
 
 def _photograph(path: Path, name: str) -> Path | None:

@@ -76,13 +76,62 @@ def guided_by(
         condition = tuple(each.repeat(2, 1, 1, 1) for each in condition)
         both = backbone.predict_noise(latents.repeat(2, 1, 1, 1), timestep, rows, *condition)
         eps_cond, eps_null = both.chunk(2)
-        eps = eps_null + guidance_scale * (eps_cond - eps_null)
-        if rescale == 0:
-            return eps
-        ratio = eps_cond.std(dim=(1, 2, 3), keepdim=True) / eps.std(dim=(1, 2, 3), keepdim=True)
-        return eps.lerp(eps * ratio, rescale)
+        return rescaled(eps_null + guidance_scale * (eps_cond - eps_null), eps_cond, rescale)
 
     return predict
+
+
+def guided_by_image(
+    backbone: Backbone,
+    prompts: PromptEmbeds,
+    null: PromptEmbeds,
+    image_condition: Float[Tensor, "b c zh zw"],
+    text_scale: float,
+    image_scale: float,
+    *,
+    rescale: float = 0.0,
+) -> Predict:
+    """Guidance by an image and an instruction (InstructPix2Pix, Brooks et al. 2023, arXiv:2211.09800, Eq. 3).
+
+    eps(z, 0, null) + s_I (eps(z, c_I, null) - eps(z, 0, null)) + s_T (eps(z, c_I, c_T) - eps(z, c_I, null)), all three
+    rows of one network call.
+
+    Args:
+        backbone: A model that reads an image.
+        prompts: Instructions, one row for all latents, or one for each.
+        null: One row, usually the empty prompt.
+        image_condition: c_I, from ``encode_condition``.
+        text_scale: s_T.
+        image_scale: s_I.
+        rescale: As in ``guided_by``; the standard deviation is that of eps(z, c_I, c_T).
+    """
+
+    def predict(latents: Float[Tensor, "b c zh zw"], timestep: int) -> Float[Tensor, "b c zh zw"]:
+        nulls = null.expand(len(latents))
+        rows = PromptEmbeds.cat([prompts.rows(len(latents)), nulls, nulls])
+        condition = torch.cat([image_condition, image_condition, torch.zeros_like(image_condition)])
+        eps_all = backbone.predict_noise(latents.repeat(3, 1, 1, 1), timestep, rows, condition)
+        eps_both, eps_image, eps_null = eps_all.chunk(3)
+        eps = eps_null + image_scale * (eps_image - eps_null) + text_scale * (eps_both - eps_image)
+        return rescaled(eps, eps_both, rescale)
+
+    return predict
+
+
+def rescaled(
+    eps: Float[Tensor, "b c zh zw"], like: Float[Tensor, "b c zh zw"], share: float
+) -> Float[Tensor, "b c zh zw"]:
+    """A guided prediction with part of its contrast taken back (Lin et al. 2023, arXiv:2305.08891, Eq. 15 and 16).
+
+    Args:
+        eps: With guidance, which makes its standard deviation larger.
+        like: Without.
+        share: phi in [0, 1]: 0 leaves ``eps`` as it is, 1 gives it the standard deviation of ``like``.
+    """
+    if share == 0:
+        return eps
+    ratio = like.std(dim=(1, 2, 3), keepdim=True) / eps.std(dim=(1, 2, 3), keepdim=True)
+    return eps.lerp(eps * ratio, share)
 
 
 def ddim_step(
@@ -137,6 +186,14 @@ def invert(
         predict: The noise in latents; guidance beyond 1 makes the way back inexact.
     """
     return denoise(backbone, latents, timesteps[::-1], predict)
+
+
+def noise_in(
+    backbone: Backbone, noisy: Float[Tensor, "b c zh zw"], clean: Float[Tensor, "b c zh zw"], timestep: int
+) -> Float[Tensor, "b c zh zw"]:
+    """(z_t - sqrt(abar) z_0) / sqrt(1 - abar): the noise with which ``add_noise`` makes z_t of z_0, at t > 0."""
+    abar = backbone.alphas_cumprod[timestep]
+    return (noisy - abar.sqrt() * clean) / (1 - abar).sqrt()
 
 
 @torch.no_grad()

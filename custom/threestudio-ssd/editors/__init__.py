@@ -1,8 +1,18 @@
 """Image editors: views in, edited views out; one method a file, each alone on a picture and in a scene."""
 
+from .distillation import Distillation
 from .editor import EDITORS, EditorNetwork, EditorPrompts, ImageEditor, LoadedEditor, Views, register_editor
+from .folder import Folder
+from .instruct_pix2pix import InstructPix2Pix
+from .inversion import Inversion
 from .load import EditorKeys, build_editor, load_editor
-from .prompted import PromptedBackbone
+from .prompted import DenoisingEditor, PromptedBackbone
 from .sdedit import SDEdit
 
-EDITORS |= {"sdedit": SDEdit}
+EDITORS |= {
+    "sdedit": SDEdit,
+    "inversion": Inversion,
+    "ip2p": InstructPix2Pix,
+    "distillation": Distillation,
+    "folder": Folder,
+}

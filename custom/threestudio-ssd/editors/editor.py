@@ -102,8 +102,23 @@ class ImageEditor(ABC):
 
     needs: ClassVar[frozenset[str]] = frozenset()
     """Which optional fields of ``Views`` it reads: depths, cameras, names."""
-    reads_instruction: ClassVar[bool] = False
-    """Whether the target prompt is an instruction ("make it blue") rather than a description."""
+    sees_all_views: ClassVar[bool] = False
+    """Whether all views of a call are handed over together, however many go through the network at once."""
+
+    @property
+    def reads_instruction(self) -> bool:
+        """Whether the target prompt is an instruction ("make it blue") rather than a description."""
+        return False
+
+    def check(self, key: str) -> None:  # noqa: B027  # most editors need none
+        """Override: refuse values of the fields that cannot be used, before a model is loaded.
+
+        Args:
+            key: Where the fields stand in the config, for messages.
+
+        Raises:
+            ConfigError: For the first one.
+        """
 
     @abstractmethod
     def load(self, keys: Any, device: torch.device, prompts: EditorPrompts, words: Sequence[str]) -> Any:
@@ -182,7 +197,8 @@ class LoadedEditor:
         """
         if missing := sorted(name for name in self.editor.needs if getattr(views, name) is None):
             raise ValueError(f"{type(self.editor).__name__} needs the {', '.join(missing)} of the views")
-        batches = [views[slice(i, i + self.batch_size)] for i in range(0, len(views), self.batch_size)]
+        size = len(views) if self.editor.sees_all_views else self.batch_size
+        batches = [views[slice(i, i + size)] for i in range(0, len(views), size)]
         edited = torch.cat([self.editor.edit(self.network, batch) for batch in batches]).clamp(0, 1)
         return edited if views.masks is None else views.surroundings.lerp(edited, views.masks)
 

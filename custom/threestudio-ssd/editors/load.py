@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..diffusion import ModelKeys
+from ..errors import ConfigError
 from ..named import build_named
 from .editor import EDITORS, EditorPrompts, ImageEditor, LoadedEditor
 
@@ -29,9 +30,11 @@ def build_editor(options: Mapping[str, Any], key: str = "system.editing.editor")
         key: Where the options stand in the config, for messages.
 
     Raises:
-        ConfigError: For an unknown name, an unknown field, or a value of the wrong type.
+        ConfigError: For an unknown name, an unknown field, or a value that cannot be used.
     """
-    return build_named(options, EDITORS, key=key, kind="editor", default="sdedit")
+    editor = build_named(options, EDITORS, key=key, kind="editor", default="sdedit")
+    editor.check(key)
+    return editor
 
 
 def load_editor(cfg: Any, device: torch.device, prompts: EditorPrompts, words: Sequence[str] = ()) -> LoadedEditor:
@@ -46,5 +49,8 @@ def load_editor(cfg: Any, device: torch.device, prompts: EditorPrompts, words: S
     Raises:
         ConfigError: For a value or model that cannot be used.
     """
+    if cfg.batch_size < 1:
+        fix = f"set system.editing.batch_size={EditorKeys.batch_size}"
+        raise ConfigError(what=f"system.editing.batch_size is {cfg.batch_size}", expected="at least 1", fix=fix)
     editor = build_editor(cfg.editor)
     return LoadedEditor(editor, editor.load(cfg, device, prompts, words), cfg.batch_size)

@@ -21,6 +21,7 @@ class EditableImages(nn.Module):
         images: Sources in [0, 1]; sides in multiples of ``backbone.size_multiple``.
         parametrisation: What is optimised: latents (as DDS does), or pixels through the encoder.
         masks: White (1) may change; elsewhere the result is the source.
+        start: Where the edit starts from, if not from the sources.
     """
 
     def __init__(
@@ -29,13 +30,16 @@ class EditableImages(nn.Module):
         images: Float[Tensor, "b 3 h w"],
         parametrisation: Parametrisation = "latent",
         masks: Float[Tensor, "b 1 h w"] | None = None,
+        start: Float[Tensor, "b 3 h w"] | None = None,
     ) -> None:
         super().__init__()
         self.parametrisation, self.images_src, self.masks, self._backbone = parametrisation, images, masks, backbone
         with torch.no_grad():
             self.latents_src = backbone.encode(images)
             self.condition = backbone.encode_condition(images) if backbone.has_image_condition else None
-        self.values = nn.Parameter((self.latents_src if parametrisation == "latent" else images).clone())
+            begin = self.latents_src if start is None else backbone.encode(start)
+        values = begin if parametrisation == "latent" else images if start is None else start
+        self.values = nn.Parameter(values.clone())
         self.latent_masks = None if masks is None else nn.functional.max_pool2d(masks, backbone.downscale)
 
     def latents(self) -> Float[Tensor, "b c zh zw"]:

@@ -48,6 +48,7 @@ class ImageBatchEdit(Edit):
         cfg: Keys of ``ImageEditConfig``.
         seeds: One for each image: they decide timesteps and noise.
         masks: White (1) may change: elsewhere the score is dropped, and the result is the source.
+        start: Where the edit starts from, if not from the sources.
     """
 
     def __init__(
@@ -58,10 +59,11 @@ class ImageBatchEdit(Edit):
         cfg: Any,
         seeds: Sequence[int],
         masks: Float[Tensor, "b 1 h w"] | None = None,
+        start: Float[Tensor, "b 3 h w"] | None = None,
     ) -> None:
         super().__init__(cfg.num_steps)
         self.guidance, self.prompts, self.cfg, self.seeds = guidance, prompts, cfg, list(seeds)
-        self.editable = EditableImages(guidance.backbone, images, cfg.parametrisation, masks)
+        self.editable = EditableImages(guidance.backbone, images, cfg.parametrisation, masks, start)
 
     def make_optimizers(self) -> list[Optimizer]:
         """For latents as ``latent_steps`` says (their gradient is the score itself), Adam for pixels."""

@@ -3,24 +3,14 @@
 import pytest
 import torch
 
-from threestudio_ssd.diffusion import random_backbone
-from threestudio_ssd.editors import EditorPrompts, LoadedEditor, PromptedBackbone, SDEdit, Views, build_editor
+from tests.ssd.editors.loaded import loaded
+from threestudio_ssd.editors import LoadedEditor, SDEdit, Views, build_editor
 from threestudio_ssd.errors import ConfigError
-
-PROMPTS = EditorPrompts("a ball", "a cube")
 
 
 @pytest.fixture
 def editor():
-    return LoadedEditor(SDEdit(num_steps=4, min_steps=2), PromptedBackbone(random_backbone(), PROMPTS, ["from above"]))
-
-
-@pytest.fixture
-def views(generator):
-    images = torch.rand(3, 3, 32, 32, generator=generator)
-    masks = torch.zeros(3, 1, 32, 32)
-    masks[:, :, 8:24, 8:24] = 1
-    return Views(images, images, seeds=[4, 5, 6], strength=0.6, masks=masks, kept=1 - images)
+    return loaded(SDEdit(num_steps=4, min_steps=2), ["from above"])
 
 
 def test_outside_the_masks_stands_what_is_kept(editor, views):
@@ -59,3 +49,5 @@ def test_an_editor_by_name():
         build_editor({"name": "sdedti"})
     with pytest.raises(ConfigError, match=r"guidance_scal is not a field of the editor sdedit.*did you mean"):
         build_editor({"name": "sdedit", "guidance_scal": 5})
+    with pytest.raises(ConfigError, match=r"min_steps is 0; expected at least 1; set .*min_steps=4"):
+        build_editor({"name": "sdedit", "min_steps": 0})
