@@ -63,11 +63,11 @@ class AttentionTaps:
         self.calls.append([])
 
     def _keep(self, module: nn.Module, args: tuple, output: Float[Tensor, "b hw c"]) -> None:
-        height, width = _size_with(output.shape[1], self._latent_size)
+        height, width = size_with(output.shape[1], self._latent_size)
         self.calls[-1].append(output.mT.unflatten(-1, (height, width)))
 
 
-def _size_with(num_tokens: int, latent_size: tuple[int, int]) -> tuple[int, int]:
+def size_with(num_tokens: int, latent_size: tuple[int, int]) -> tuple[int, int]:
     """The level of the U-Net (each halves the one above, rounding up) that has `num_tokens` cells."""
     height, width = latent_size
     while height * width != num_tokens:

@@ -1,7 +1,7 @@
 """What an image editor is: views of a scene in, the same views edited out; and the table of editors by name."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -172,37 +172,3 @@ def register_editor(name: str) -> Callable[[EditorClass], EditorClass]:
         return editor
 
     return decorator
-
-
-@dataclass(frozen=True)
-class LoadedEditor:
-    """An editor and its network: called with views, it gives them edited, unchanged outside their masks.
-
-    Attributes:
-        editor: The method and its constants.
-        network: What it computes with.
-        batch_size: Views that go through the network at once, at most.
-    """
-
-    editor: ImageEditor
-    network: Any
-    batch_size: int = 8
-
-    @torch.no_grad()
-    def __call__(self, views: Views) -> Float[Tensor, "b 3 h w"]:
-        """Edit views.
-
-        Raises:
-            ValueError: If a field that the editor needs was not given.
-        """
-        if missing := sorted(name for name in self.editor.needs if getattr(views, name) is None):
-            raise ValueError(f"{type(self.editor).__name__} needs the {', '.join(missing)} of the views")
-        size = len(views) if self.editor.sees_all_views else self.batch_size
-        batches = [views[slice(i, i + size)] for i in range(0, len(views), size)]
-        edited = torch.cat([self.editor.edit(self.network, batch) for batch in batches]).clamp(0, 1)
-        return edited if views.masks is None else views.surroundings.lerp(edited, views.masks)
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """What a report says of it."""
-        return {"editor": type(self.editor).__name__, **self.network.provenance}

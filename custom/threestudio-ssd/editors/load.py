@@ -9,7 +9,9 @@ import torch
 from ..diffusion import ModelKeys
 from ..errors import ConfigError
 from ..named import build_named
-from .editor import EDITORS, EditorPrompts, ImageEditor, LoadedEditor
+from .consistency import CONSISTENCIES
+from .editor import EDITORS, EditorPrompts, ImageEditor
+from .loaded import LoadedEditor
 
 
 @dataclass
@@ -18,6 +20,8 @@ class EditorKeys(ModelKeys):
 
     editor: dict = field(default_factory=lambda: {"name": "sdedit"})
     """name of an editor, and any of its own fields."""
+    consistency: dict = field(default_factory=lambda: {"name": "none"})
+    """name of a way to edit views together, and any of its own fields."""
     batch_size: int = 8
     """Views that go through the network at once, >= 1: more need more memory."""
 
@@ -53,4 +57,8 @@ def load_editor(cfg: Any, device: torch.device, prompts: EditorPrompts, words: S
         fix = f"set system.editing.batch_size={EditorKeys.batch_size}"
         raise ConfigError(what=f"system.editing.batch_size is {cfg.batch_size}", expected="at least 1", fix=fix)
     editor = build_editor(cfg.editor)
-    return LoadedEditor(editor, editor.load(cfg, device, prompts, words), cfg.batch_size)
+    key = "system.editing.consistency"
+    consistency = build_named(cfg.consistency, CONSISTENCIES, key=key, kind="consistency", default="none")
+    network = editor.load(cfg, device, prompts, words)
+    own = consistency.load(network, device, revision=None, is_offline=cfg.offline)
+    return LoadedEditor(editor, network, cfg.batch_size, consistency, own)

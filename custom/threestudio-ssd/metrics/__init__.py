@@ -14,11 +14,12 @@ from .saturation import saturation_drift
 from .ssim import ssim
 from .structure_distance import StructureModel, load_structure_model, structure_distance
 from .tiny_perceptual import tiny_perceptual_distance
+from .view_agreement import ViewAgreement, view_agreement
 
 __all__ = [
-    "IDENTICAL_PSNR", "ClipModel", "ColorReading", "Lpips", "StructureModel", "check_clip",
+    "IDENTICAL_PSNR", "ClipModel", "ColorReading", "Lpips", "StructureModel", "ViewAgreement", "check_clip",
     "clip_direction_consistency", "clip_directional_similarity", "clip_scores", "clip_similarity", "edit_regions",
     "edited_region_similarity", "gaussian_blur", "hidden_ones", "load_clip", "load_lpips", "load_structure_model",
     "lpips", "mean_psnr", "mse", "psnr", "read_clip", "read_colors", "saturation_drift", "ssim",
-    "structure_distance", "tiny_perceptual_distance",
+    "structure_distance", "tiny_perceptual_distance", "view_agreement",
 ]  # fmt: skip

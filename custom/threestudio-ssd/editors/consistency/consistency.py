@@ -1,0 +1,101 @@
+"""What a consistency method is: many views of one scene in, the same views out, edited with regard to each other."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...errors import ConfigError
+from ..editor import ImageEditor, Views
+from ..prompted import PromptedBackbone
+
+
+@dataclass(frozen=True)
+class Consistency(ABC):
+    """A way to edit views together. A subclass is a frozen dataclass whose fields are the method's constants."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Which optional fields of ``Views`` it reads: depths, cameras, names."""
+    sees_all_views: ClassVar[bool] = True
+    """Whether it has to be given all views of a round at once; else they may come in batches."""
+
+    def load(self, network: Any, device: torch.device, **options: Any) -> Any:
+        """Override to refuse an editor's network that the method cannot work with, and to load one of its own.
+
+        Args:
+            network: The editor's.
+            device: Where it runs.
+            **options: ``revision`` and ``is_offline`` of a model of the method's own.
+
+        Raises:
+            ConfigError: If the network does not suit.
+        """
+        return None
+
+    @abstractmethod
+    def edit(self, editor: ImageEditor, network: Any, views: Views, own: Any) -> Float[Tensor, "b 3 h w"]:
+        """Edited images in [0, 1].
+
+        Args:
+            editor: What edits.
+            network: What it computes with.
+            views: What to edit.
+            own: What ``load`` gave.
+        """
+
+
+@dataclass(frozen=True)
+class Independent(Consistency):
+    """Each view by itself."""
+
+    sees_all_views = False
+
+    def edit(self, editor: ImageEditor, network: Any, views: Views, own: Any) -> Float[Tensor, "b 3 h w"]:
+        """See ``Consistency``."""
+        return editor.edit(network, views)
+
+
+CONSISTENCIES: dict[str, type[Consistency]] = {}
+"""Classes by the name configs use."""
+
+ConsistencyClass = TypeVar("ConsistencyClass", bound=type[Consistency])
+
+
+def register_consistency(name: str) -> Callable[[ConsistencyClass], ConsistencyClass]:
+    """Make a method known to configs under ``name``; use as a decorator, in this package or in any other file.
+
+    Raises:
+        TypeError: If the class is no ``Consistency``.
+        ValueError: If another class holds the name. The same definition, imported again, replaces itself.
+    """
+
+    def decorator(method: ConsistencyClass) -> ConsistencyClass:
+        if not (isinstance(method, type) and issubclass(method, Consistency)):
+            raise TypeError(f"the consistency {name!r} is {method!r}, which is no subclass of Consistency")
+        held = CONSISTENCIES.get(name, method)
+        if (held.__module__, held.__qualname__) != (method.__module__, method.__qualname__):
+            raise ValueError(f"two consistencies are called {name!r}: {held.__qualname__} and {method.__qualname__}")
+        CONSISTENCIES[name] = method
+        return method
+
+    return decorator
+
+
+def unet_of(network: Any, method: str) -> Any:
+    """The U-Net whose self-attention a method changes.
+
+    Raises:
+        ConfigError: If the editor has none that is ours to change.
+    """
+    unet = network.backbone.network if isinstance(network, PromptedBackbone) else None
+    if unet is None or not hasattr(unet, "up_blocks"):
+        raise ConfigError(
+            what=f"system.editing.consistency.name is {method}, and the editor's network is no U-Net of ours",
+            expected="an editor such as sdedit, inversion or ip2p, with a model such as SD 1.5",
+            fix="set system.editing.consistency.name=grid, which any editor can do, or none",
+        )
+    return unet
