@@ -1,11 +1,13 @@
 """What ``launch.py --run NAME`` starts: anything registered under ``app-NAME``.
 
-A class is built with the overrides that start with ``run.`` (``run.port=8080``; without ``--config`` the prefix may be
-left out), checked against its ``Config``, and then called with the experiment. A function is called with the
-experiment. The result is the exit code, None for 0. An app whose attribute ``needs_config`` is False may be started
-without ``--config``, and is then called with None. An app with an attribute ``positional``, a tuple of its keys, takes
-options without ``key=`` in that order. The first line of its docstring is its help, and the docstrings below the fields
-of its ``Config`` are the help of its keys.
+A class is built with the overrides that name its own keys, checked against its ``Config``, and then called with the
+experiment. All other overrides are the experiment's; ``run.`` before a key says that it is the app's, where both have
+it. A function is called with the experiment. The result is the exit code, None for 0. An app whose attribute
+``needs_config`` is False may be started without ``--config``, and is then called with None, or with the experiment of
+its attribute ``usual_config``, a path in the repository. An app with an attribute ``positional``, a tuple of its keys,
+takes options without ``key=`` in that order; one whose attribute ``is_resumable`` is True goes on where it was stopped
+when it is started again. The first line of its docstring is its help, and the docstrings below the
+fields of its ``Config`` are the help of its keys.
 """
 
 import ast
@@ -13,12 +15,13 @@ import dataclasses
 import inspect
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from threestudio import registry
 from threestudio.errors import ConfigError
+from threestudio.plugins import REPOSITORY
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -67,7 +70,9 @@ def app_help(name: str) -> str:
     usage = f"usage: launch.py --run {name} {config}{words}{' ' if words else ''}[key=value ...]"
     about = inspect.cleandoc(app.__doc__ or "")
     rows = [] if config_class is None else [_row(*key) for key in describe_keys(config_class)]
-    prefix = "\nWith --config, each key is written with run. before it." if rows else ""
+    prefix = "\nA key that the config has as well is written with run. before it." if rows else ""
+    usual = getattr(app, "usual_config", None)
+    prefix += f"\nThe keys of {usual} can be set as well; --config names another." if usual else ""
     keys = "\n".join(["keys:", *rows]) + prefix if rows else "It takes no keys."
     order = f"Values without key= are, in this order: {', '.join(positional)}." if positional else ""
     return "\n\n".join(filter(None, [usage, about, order, keys]))
@@ -97,10 +102,63 @@ def needs_config(app: object) -> bool:
     return getattr(app, "needs_config", True)
 
 
-def split_overrides(overrides: Sequence[str], has_config: bool) -> tuple[list[str], list[str]]:
-    """Overrides of the experiment, and those of the app with their ``run.`` taken off."""
-    own = [text.removeprefix("run.") for text in overrides if text.startswith("run.") or not has_config]
-    return [text for text in overrides if has_config and not text.startswith("run.")], own
+def usual_config(app: object) -> str | None:
+    """The config that an app runs with where ``--config`` names none: a file here, or that of the repository."""
+    path = getattr(app, "usual_config", None)
+    return path if path is None or Path(path).exists() else str(REPOSITORY / path)
+
+
+def split_overrides(
+    name: str, overrides: Sequence[str], experiment: Mapping[str, bool] | None
+) -> tuple[list[str], list[str]]:
+    """Overrides of the experiment, and those of the app with their ``run.`` taken off.
+
+    Args:
+        name: Of the app.
+        overrides: ``key=value`` texts, and values alone where the app takes such.
+        experiment: Keys at the top of the experiment, and whether each is a group; None: there is no experiment.
+
+    Raises:
+        ConfigError: For a key that both have, or a misspelt one of the app.
+    """
+    if experiment is None:
+        return [], [text.removeprefix("run.") for text in overrides]
+    from threestudio.utils.config_strict import field_hints
+
+    app = find_app(name)
+    config_class = getattr(app, "Config", None)
+    hints = {} if config_class is None else field_hints(config_class)
+    of_experiment, own = [], []
+    for text in overrides:
+        key, equals, _ = text.partition("=")
+        if text.startswith("run."):
+            own.append(text.removeprefix("run."))
+        elif _is_own(name, key, hints, experiment) if equals else bool(getattr(app, "positional", ())):
+            own.append(text)
+        else:
+            of_experiment.append(text)
+    return of_experiment, own
+
+
+def _is_own(name: str, key: str, hints: Mapping[str, Any], experiment: Mapping[str, bool]) -> bool:
+    """Whether a key is the app's, and not the experiment's."""
+    from threestudio.utils.config_strict import is_dataclass_type, unknown_key
+
+    top = key.split(".")[0].split("[")[0]
+    if top not in hints:
+        names = [*hints, *experiment]
+        if top not in experiment and registry.did_you_mean(top, names) in hints:
+            raise unknown_key(top, names)
+        return False
+    is_group = is_dataclass_type(hints[top])
+    if top not in experiment or (key == top and experiment[top] and not is_group):
+        return True
+    if key != top and not is_group:
+        return False
+    raise ConfigError(
+        what=f"{key} is a key of --run {name} and of the experiment", expected="one of the two",
+        fix=f"write run.{key}=... for that of {name}, or set the experiment's in its file",
+    )  # fmt: skip
 
 
 def start(name: str, cfg: "DictConfig | None", options: Sequence[str] = ()) -> int:

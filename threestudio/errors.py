@@ -45,10 +45,11 @@ class InterruptedRun(BaseException):
 
     Args:
         checkpoint: The checkpoint written on the way out, or None when there was nothing to save.
+        is_kept: Whether the same command goes on from where it was stopped.
     """
 
-    def __init__(self, checkpoint: str | None = None) -> None:
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: str | None = None, *, is_kept: bool = False) -> None:
+        self.checkpoint, self.is_kept = checkpoint, is_kept
         super().__init__("interrupted")
 
 

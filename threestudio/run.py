@@ -1,7 +1,6 @@
 """The command line: ``launch.py --config X --train|--validate|--test|--export|--run NAME``, then dotted overrides."""
 
 import argparse
-import logging
 import os
 import sys
 import traceback
@@ -93,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, InterruptedRun) as stop:
         saved = getattr(stop, "checkpoint", None)
         how = f"interrupted; go on with --resume {saved}" if saved else "interrupted before there was a checkpoint"
+        how = "interrupted; the same command goes on from here" if getattr(stop, "is_kept", False) else how
         sys.stderr.write(how + "\n")
         return INTERRUPTED
     except Exception as error:
@@ -122,8 +122,6 @@ def dispatch(args: argparse.Namespace, overrides: list[str]) -> int:
     cfg = _load(args, overrides)
     from threestudio.trainer import run_experiment
 
-    if not args.verbose:
-        quiet_lightning()
     stages = [name for name in ("validate", "test", "export") if getattr(args, name)]
     return run_experiment(cfg, stages or ["train", "test", "export"], wants_gpu=args.gpu is not None)
 
@@ -143,11 +141,29 @@ def _run_app(args: argparse.Namespace, overrides: list[str]) -> int:
     from threestudio import apps
 
     app = apps.find_app(args.run)
+    args.config = args.config or apps.usual_config(app)
     if args.config is None and apps.needs_config(app):
         raise _no_config(f"--run {args.run} needs --config", "add --config")
-    of_experiment, of_app = apps.split_overrides(overrides, args.config is not None)
+    keys = _top_keys(args.config) if args.config is not None else None
+    of_experiment, of_app = apps.split_overrides(args.run, overrides, keys)
     cfg = _load(args, of_experiment) if args.config is not None else None
-    return apps.start(args.run, cfg, of_app)
+    try:
+        return apps.start(args.run, cfg, of_app)
+    except (KeyboardInterrupt, InterruptedRun) as stop:
+        raise InterruptedRun(getattr(stop, "checkpoint", None), is_kept=getattr(app, "is_resumable", False)) from stop
+
+
+def _top_keys(config: str) -> dict[str, bool]:
+    """The keys at the top of an experiment, its own and the words of its file, and whether each is a group."""
+    from omegaconf import OmegaConf
+
+    from threestudio.utils.config import ExperimentConfig
+    from threestudio.utils.config_files import read_file
+    from threestudio.utils.config_strict import field_hints
+
+    tree = read_file(config)
+    words = {str(key): OmegaConf.is_dict(tree._get_node(key)) for key in tree}
+    return words | {key: hint is dict for key, hint in field_hints(ExperimentConfig).items()}
 
 
 def _load(args: argparse.Namespace, overrides: list[str]):
@@ -167,6 +183,7 @@ def quiet_libraries() -> None:
     """Silence what libraries say on their own account, before they are imported; warnings of ours are logged."""
     warnings.showwarning = show_own_warning
     levels = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "OPENCV_LOG_LEVEL": "ERROR"}
+    levels["HF_HUB_VERBOSITY"] = "error"
     switches = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     for name, value in (levels | switches).items():
         os.environ.setdefault(name, value)
@@ -176,9 +193,3 @@ def show_own_warning(message: Warning | str, category: type[Warning], *place: ob
     """Log a warning whose kind the host or a plugin defines; takes what ``warnings.showwarning`` takes."""
     if category.__module__.partition(".")[0] in {"threestudio", *plugin_names()}:
         log.warn("%s", message)
-
-
-def quiet_lightning() -> None:
-    """Silence Lightning's tips and notes; it sets its own levels while it is imported, so this comes after."""
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)

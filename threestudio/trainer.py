@@ -1,5 +1,6 @@
 """One experiment, from its config to its exit code: data, system, Lightning's trainer, run folder."""
 
+import logging
 import shutil
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from threestudio import registry
 from threestudio.errors import CheckpointError, ConfigError, is_user_error
-from threestudio.log import info, warn
+from threestudio.log import info, logger, warn
 from threestudio.systems.base import BaseSystem
 from threestudio.systems.utils import plain_keys
 from threestudio.utils.callbacks import (
@@ -68,6 +69,7 @@ def run_experiment(cfg: DictConfig, stages: list[str], wants_gpu: bool = False) 
     Raises:
         ConfigError: For input that cannot be used; no run folder is left behind then.
     """
+    quiet_lightning()
     _choose_device(cfg, wants_gpu)
     checkpoint = resolve_resume(cfg, is_training="train" in stages)
     if checkpoint is not None:
@@ -96,6 +98,14 @@ def run_experiment(cfg: DictConfig, stages: list[str], wants_gpu: bool = False) 
         interrupt.remove()
     _say_result(system)
     return system.outcome()[0]
+
+
+def quiet_lightning() -> None:
+    """Silence Lightning's tips and notes, but where detail is asked for; it sets its own levels while imported."""
+    if logger.isEnabledFor(logging.DEBUG):
+        return
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _say_result(system: BaseSystem) -> None:

@@ -7,6 +7,7 @@ import pytest
 import threestudio
 from threestudio import apps, registry
 from threestudio.errors import ConfigError
+from threestudio.plugins import REPOSITORY
 from threestudio.run import main
 from threestudio.utils.base import BaseObject
 
@@ -50,9 +51,50 @@ def test_a_class_gets_its_options_and_the_experiment(calls):
     assert calls == [(9, "b", None), (1, "a", None), (8080, "#007", None), (8080, "007", None)]
 
 
-def test_overrides_without_the_prefix_are_the_experiments():
-    assert apps.split_overrides(["seed=1", "run.port=2"], has_config=True) == (["seed=1"], ["port=2"])
-    assert apps.split_overrides(["seed=1", "run.port=2"], has_config=False) == ([], ["seed=1", "port=2"])
+KEYS = {"seed": False, "title": False, "data": True}
+"""Of an experiment: two values and a group."""
+
+
+def test_a_key_goes_to_whoever_has_it():
+    given = ["seed=1", "port=2", "run.title=a", "data.port=3", "words=4"]
+    assert apps.split_overrides("viewer", given, KEYS) == (["seed=1", "data.port=3", "words=4"], ["port=2", "title=a"])
+    assert apps.split_overrides("viewer", ["seed=1", "run.port=2"], None) == ([], ["seed=1", "port=2"])
+    assert apps.split_overrides("sum", ["port=2", "run.x=1"], KEYS) == (["port=2"], ["x=1"])
+    assert apps.split_overrides("viewer", ["9"], KEYS) == (["9"], [])
+
+
+def test_a_group_of_the_experiment_leaves_its_name_to_the_app():
+    assert apps.split_overrides("viewer", ["port=2", "port.a=2"], {"port": True}) == (["port.a=2"], ["port=2"])
+
+
+def test_a_key_that_both_have_must_say_whose_it_is():
+    with pytest.raises(ConfigError) as caught:
+        apps.split_overrides("viewer", ["title=a"], KEYS)
+    assert str(caught.value) == (
+        "title is a key of --run viewer and of the experiment; expected one of the two; "
+        "write run.title=... for that of viewer, or set the experiment's in its file"
+    )
+
+
+def test_a_misspelt_key_of_the_app_is_told_the_app_s_name():
+    with pytest.raises(ConfigError, match="unknown key prt; expected one of: port, title, .*; did you mean port"):
+        apps.split_overrides("viewer", ["prt=1"], KEYS)
+
+
+def test_an_app_may_have_a_usual_config(calls, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "usual.yaml").write_text("name: usual\nseed: 4\n")
+    (tmp_path / "mine.yaml").write_text("name: mine\nseed: 5\n")
+    monkeypatch.setattr("threestudio.utils.config_tree.complete", lambda cfg: cfg)
+    monkeypatch.setattr("threestudio.run.EARLY_CHECKS", {})
+    apps.find_app("viewer").usual_config = "usual.yaml"
+    assert main(["--run", "viewer", "port=2"]) == 0
+    assert main(["--run", "viewer", "port=2", "seed=6"]) == 0
+    assert main(["--run", "viewer", "--config", "mine.yaml"]) == 0
+    assert calls == [(2, "a", 4), (2, "a", 6), (8080, "a", 5)]
+    (tmp_path / "usual.yaml").unlink()
+    apps.find_app("viewer").usual_config = "configs/ssd-gs.yaml"
+    assert apps.usual_config(apps.find_app("viewer")) == str(REPOSITORY / "configs" / "ssd-gs.yaml")
 
 
 @pytest.mark.parametrize(
@@ -70,6 +112,23 @@ def test_mistakes(given, message, capsys):
     assert capsys.readouterr().err == message
 
 
+@pytest.mark.parametrize(
+    ("is_resumable", "said"),
+    [
+        (True, "interrupted; the same command goes on from here\n"),
+        (False, "interrupted before there was a checkpoint\n"),
+    ],
+)
+def test_an_interrupted_app_says_how_to_go_on(is_resumable, said, capsys, monkeypatch):
+    def stop(self, experiment):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(apps.find_app("viewer"), "__call__", stop)
+    apps.find_app("viewer").is_resumable = is_resumable
+    assert main(["--run", "viewer"]) == 130
+    assert capsys.readouterr().err == said
+
+
 def test_functions_take_no_options():
     with pytest.raises(ConfigError, match="--run sum was given x"):
         apps.start("sum", None, ["x=1"])
@@ -82,7 +141,7 @@ def test_apps_and_their_keys_are_listed(capsys):
     assert capsys.readouterr().out == (
         "usage: launch.py --run viewer [key=value ...]\n\nShows things.\n\n"
         "keys:\n  port  (a whole number; 8080)\n      Where it listens, 1 .. 65535.\n  title  (a text; 'a')\n"
-        "With --config, each key is written with run. before it.\n"
+        "A key that the config has as well is written with run. before it.\n"
     )
     assert main(["--run", "sum", "-h"]) == 0
     assert capsys.readouterr().out == "usage: launch.py --run sum --config X [key=value ...]\n\nIt takes no keys.\n"
