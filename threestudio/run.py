@@ -90,12 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             quiet_libraries()
         return dispatch(args, overrides)
     except (KeyboardInterrupt, InterruptedRun) as stop:
-        saved = getattr(stop, "checkpoint", None)
-        how = f"interrupted; go on with --resume {saved}" if saved else "interrupted before there was a checkpoint"
-        how = "interrupted; the same command goes on from here" if getattr(stop, "is_kept", False) else how
-        sys.stderr.write(how + "\n")
-        return INTERRUPTED
+        return _interrupted(stop)
     except Exception as error:
+        stop = _interruption(error)
+        if stop is not None:
+            return _interrupted(stop)
         if is_user_error(error):
             if is_verbose:
                 traceback.print_exc()
@@ -103,6 +102,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             return USER_INPUT
         traceback.print_exc()
         return OUR_BUG
+
+
+def _interrupted(stop: BaseException) -> int:
+    """Say how to go on after Ctrl-C; returns the exit code."""
+    saved = getattr(stop, "checkpoint", None)
+    how = f"go on with --resume {saved}" if saved else None
+    how = "the same command goes on from here" if getattr(stop, "is_kept", False) else how
+    sys.stderr.write(f"interrupted; {how}\n" if how else "interrupted before there was a checkpoint\n")
+    return INTERRUPTED
+
+
+def _interruption(error: BaseException | None) -> BaseException | None:
+    """The Ctrl-C that an error came of: a library that was stopped in its midst may raise something else instead."""
+    while error is not None and not isinstance(error, KeyboardInterrupt | InterruptedRun):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def dispatch(args: argparse.Namespace, overrides: list[str]) -> int:
@@ -149,8 +164,12 @@ def _run_app(args: argparse.Namespace, overrides: list[str]) -> int:
     cfg = _load(args, of_experiment) if args.config is not None else None
     try:
         return apps.start(args.run, cfg, of_app)
-    except (KeyboardInterrupt, InterruptedRun) as stop:
-        raise InterruptedRun(getattr(stop, "checkpoint", None), is_kept=getattr(app, "is_resumable", False)) from stop
+    except BaseException as error:
+        stop = _interruption(error)
+        if stop is None:
+            raise
+        is_kept = getattr(app, "is_resumable", False)
+        raise InterruptedRun(getattr(stop, "checkpoint", None), is_kept=is_kept) from stop
 
 
 def _top_keys(config: str) -> dict[str, bool]:

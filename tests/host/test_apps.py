@@ -129,6 +129,19 @@ def test_an_interrupted_app_says_how_to_go_on(is_resumable, said, capsys, monkey
     assert capsys.readouterr().err == said
 
 
+def test_an_error_that_a_library_makes_of_ctrl_c_is_one(capsys, monkeypatch):
+    def stop(self, experiment):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            None.flags
+
+    monkeypatch.setattr(apps.find_app("viewer"), "__call__", stop)
+    apps.find_app("viewer").is_resumable = True
+    assert main(["--run", "viewer"]) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on from here\n"
+
+
 def test_functions_take_no_options():
     with pytest.raises(ConfigError, match="--run sum was given x"):
         apps.start("sum", None, ["x=1"])
