@@ -18,8 +18,11 @@ CONFIGS = [
     path
     for folder in ("configs", "configs/baselines", "configs/smoke")
     for path in sorted((REPOSITORY / folder).glob("*.yaml"))
-    if path.stem not in ("banana", "plant", "playbot", "fit-gs")
+    if path.stem != "fit-gs"
 ]
+CAPTURES = {"banana": "data/banana/banana.spz", "plant": "data/plant/plant.ply",
+            "playbot": "data/playbot/playbot_31k.ply"}  # fmt: skip
+"""Configs of shipped scenes other than the toy scene."""
 PROMPTS = ("source_prompt=a man", "target_prompt=a clown")
 TOY = REPOSITORY / "data" / "toy-scene" / "scene.ply"
 FEW = ("steps=2", "data.num_train_views=4", "data.num_test_views=2", "data.test_size=24", "data.video_frames=0")
@@ -36,14 +39,23 @@ def mine(world, tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_scene_alone_brings_nothing_of_the_toy_world(path):
     word = "picture" if path.stem == "ssd-image" else "scene"
-    cfg = config_to_primitive(complete(load_config(path, cli_args=[f"{word}=my.ply", "timestamp=now"])))
+    module = "data" if word == "picture" else "system"
+    for given in (word, f"{module}.{word}"):
+        cfg = config_to_primitive(complete(load_config(path, cli_args=[f"{given}=my.ply", "timestamp=now"])))
+        nothing_is_left(cfg)
+
+
+def nothing_is_left(cfg):
+    """Neither prompts nor masks nor cameras of a shipped scene."""
     said = json.dumps({key: cfg[key] for key in ("data", "system", "tag")})
-    for leaked in ("toy-scene", "tiny-seg", "tiny-clip", "ball", "grass", "make it blue"):
+    for leaked in ("toy-scene", "tiny-seg", "tiny-clip", "ball", "grass", "make it blue", "snow", "sand", "banana"):
         assert leaked not in said, leaked
     assert not cfg["data"].get("cameras")
     assert not cfg["system"].get("box")
     assert not any(cfg["system"].get("mask", {}).get(key) for key in ("text", "picture", "box", "any_of", "none_of"))
     assert not any(cfg["system"].get("prompt_processor", {}).get(f"{key}_prompt") for key in ("source", "target"))
+    assert cfg["data"].get("up") in (None, "+z")
+    assert cfg["system"].get("background", [0.0, 0.0, 0.0]) == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -51,6 +63,12 @@ def test_the_shipped_scene_still_comes_with_its_own(path):
     cfg = complete(load_config(path))
     if path.stem == "ssd-image":
         assert cfg.data.picture == "data/toy-scene/view.png"
+    elif path.stem in CAPTURES:
+        assert cfg.system.scene == CAPTURES[path.stem]
+        assert cfg.data.cameras == ("data/banana" if path.stem == "banana" else "")
+        assert (cfg.system.background[0] == 1) == (path.stem != "banana")
+        assert cfg.system.mask.box or cfg.system.mask.picture == "data/banana/masks"
+        assert cfg.data.up == ("-y" if path.stem == "playbot" else None)
     else:
         assert cfg.system.scene == "data/toy-scene/scene.ply"
         assert cfg.data.cameras == ("" if path.stem == "orbit" else "data/toy-scene/cameras.json")

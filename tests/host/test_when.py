@@ -56,6 +56,16 @@ def test_another_path_to_the_same_file_is_the_same_value(base):
     assert keys("base.yaml", "scene=" + "x" * 5000) == ("", None)
 
 
+def test_what_the_modules_get_decides_beside_the_word(base):
+    """``data.scene`` is what the word is for: set by itself, it is another scene as well."""
+    assert keys("base.yaml", "data.scene=other.ply") == ("", None)
+    assert keys("base.yaml", "words.a=other.ply") == ("", None)
+    assert keys("base.yaml", "data.scene=./shipped.ply") == ("shipped.json", "masks")
+    assert keys("base.yaml", data={"scene": "other.ply"}) == ("", None)
+    (base / "mine.yaml").write_text("include: base.yaml\ndata: {scene: other.ply}\n")
+    assert keys("mine.yaml") == ("", None)
+
+
 def test_a_block_loses_to_files_that_include_it_and_to_the_command_line(base):
     (base / "mine.yaml").write_text("include: base.yaml\ncameras: mine.json\nmask: {picture: null}\n")
     assert keys("mine.yaml") == ("mine.json", None)

@@ -5,7 +5,7 @@ key that is no field of the experiment is a *word*: a short name that the rest o
 (``${scene}``). A word is accepted only where a file declares it and something refers to it.
 
 What belongs to one value of a word alone stands in a block of its own, which holds as long as the word has that value
-in the end, whoever set it::
+in the end, whoever set it, and so has every key that is no more than a reference to it::
 
     when:
       scene=data/toy-scene/scene.ply:
@@ -94,7 +94,7 @@ def with_blocks(tree: DictConfig, blocks: object, final: DictConfig | None, wher
                     what=f"{where}: {condition} sets {key}, which is not declared", expected=expected,
                     fix=f"check the key, or set {key} outside the block as well",
                 )  # fmt: skip
-        if final is not None and _is_same(OmegaConf.select(final, word, throw_on_resolution_failure=False), value):
+        if final is not None and all(_has_value(final, path, value) for path in _readers(tree, word)):
             tree = merge(tree, keys)
     return tree
 
@@ -106,6 +106,10 @@ def _is_undeclared(tree: DictConfig, key: str) -> bool:
             return True
         node = node._get_node(part)
     return False
+
+
+def _has_value(final: DictConfig, path: str, wanted: str) -> bool:
+    return _is_same(OmegaConf.select(final, path, throw_on_resolution_failure=False), wanted)
 
 
 def _is_same(value: object, wanted: str) -> bool:
