@@ -13,9 +13,11 @@ from threestudio.utils.base import Configurable
 class PieBench(Configurable):
     """Run PIE-Bench with the score of a picture config; prints the columns of the paper's Table 2, and more."""
 
+    is_resumable = True
+
     @dataclass
     class Config:
-        """Keys of the benchmark; written ``run.dataset=...`` beside --config."""
+        """Keys of the benchmark."""
 
         dataset: str = "outputs/toy-pie-bench"
         """Folder with mapping_file.json and annotation_images/."""
@@ -29,12 +31,12 @@ class PieBench(Configurable):
         """So many images of each group at most; 0: all."""
         as_published: bool = False
         """true: the figures as the published script counts them, to stand beside published tables; false: exact."""
-        clip_model: str = "tiny-clip"
-        """ViT-L/14 as published."""
-        structure_model: str = "tiny-clip"
-        """facebook/dino-vitb8 as published."""
-        lpips_net: str = "tiny"
-        """squeeze as published; tiny: a distance on tiny-clip."""
+        clip_model: str = "auto"
+        """auto: ViT-L/14 as published, but tiny-clip beside an embedded model, whose pictures it knows."""
+        structure_model: str = "auto"
+        """auto: facebook/dino-vitb8 as published, but tiny-clip beside an embedded model."""
+        lpips_net: str = "auto"
+        """auto: squeeze as published, but tiny, a distance on tiny-clip, beside an embedded model."""
 
     cfg: Config
 

@@ -2,7 +2,7 @@
 
 from .blur import gaussian_blur
 from .clip_directional_similarity import clip_direction_consistency, clip_directional_similarity
-from .clip_model import ClipModel, check_clip, load_clip, read_clip
+from .clip_model import ClipModel, check_clip, clip_beside, load_clip, read_clip
 from .clip_protocols import clip_scores, edited_region_similarity
 from .clip_similarity import clip_similarity
 from .colors import ColorReading, hidden_ones, read_colors
@@ -18,8 +18,8 @@ from .view_agreement import ViewAgreement, view_agreement
 
 __all__ = [
     "IDENTICAL_PSNR", "ClipModel", "ColorReading", "Lpips", "StructureModel", "ViewAgreement", "check_clip",
-    "clip_direction_consistency", "clip_directional_similarity", "clip_scores", "clip_similarity", "edit_regions",
-    "edited_region_similarity", "gaussian_blur", "hidden_ones", "load_clip", "load_lpips", "load_structure_model",
-    "lpips", "mean_psnr", "mse", "psnr", "read_clip", "read_colors", "saturation_drift", "ssim",
+    "clip_beside", "clip_direction_consistency", "clip_directional_similarity", "clip_scores", "clip_similarity",
+    "edit_regions", "edited_region_similarity", "gaussian_blur", "hidden_ones", "load_clip", "load_lpips",
+    "load_structure_model", "lpips", "mean_psnr", "mse", "psnr", "read_clip", "read_colors", "saturation_drift", "ssim",
     "structure_distance", "tiny_perceptual_distance", "view_agreement",
 ]  # fmt: skip

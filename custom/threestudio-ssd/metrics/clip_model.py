@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from ..pretrained import ModelUse, frozen, locate
+from ..pretrained import ModelUse, frozen, is_embedded, locate
 from .regions import check_images, normalised
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -93,6 +93,11 @@ def load_clip(
         ConfigError: If the model cannot be found or loaded.
     """
     return read_clip(model, device, offline, revision)
+
+
+def clip_beside(diffusion_model: str) -> str:
+    """The CLIP that judges a diffusion model's edits: ViT-L/14, but tiny-clip beside an embedded model or none."""
+    return "tiny-clip" if not diffusion_model or is_embedded(diffusion_model) else "ViT-L/14"
 
 
 def check_clip(model: str, offline: bool = False, revision: str | None = None) -> None:

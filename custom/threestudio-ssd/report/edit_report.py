@@ -23,13 +23,13 @@ from ..guidance import EditGuidance
 from ..metrics import (
     ColorReading,
     check_clip,
+    clip_beside,
     clip_directional_similarity,
     clip_similarity,
     edit_regions,
     mean_psnr,
     read_clip,
 )  # fmt: skip
-from ..pretrained import is_embedded
 from ..rendering import coverage, render_each
 
 VISIBLE_CHANGE = 1.0 / 255
@@ -167,8 +167,7 @@ def clip_model_of(cfg: Any) -> str:
     """The CLIP of an edit's report, by ``clip_model`` and the diffusion model of ``DistillationConfig``."""
     if cfg.clip_model != "auto":
         return cfg.clip_model
-    model = cfg.guidance.get("model", "")
-    return "tiny-clip" if not model or is_embedded(model) else "ViT-L/14"
+    return clip_beside(cfg.guidance.get("model", ""))
 
 
 def check_report_model(clip_model: str, offline: bool) -> None:

@@ -1,5 +1,6 @@
 """Figures for any two splats and cameras, whoever made them."""
 
+import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -144,17 +145,26 @@ def _check(cfg: Any) -> None:
 def _clip_figures(cfg: Any, source: Tensor, edited: Tensor, path: list[Tensor] | None) -> dict[str, Any]:
     if not cfg.target_prompt:
         return {}
-    texts = cfg.source_prompt, cfg.target_prompt
+    texts, clip_model = (cfg.source_prompt, cfg.target_prompt), clip_model_for(cfg)
     scores = clip_scores(
-        source, edited, *texts, cfg.clip_model, protocol=cfg.protocol, num_views=cfg.num_views,
+        source, edited, *texts, clip_model, protocol=cfg.protocol, num_views=cfg.num_views,
         generator=torch.Generator().manual_seed(cfg.seed),
     )  # fmt: skip
     figures: dict[str, Any] = {"source_prompt": texts[0], "target_prompt": texts[1]}
     figures |= {f"clip_{key}" if "similarity" in key else key: value for key, value in asdict(scores).items()}
     if path is not None:
-        values = clip_direction_consistency(path[0], path[1], cfg.clip_model)
+        values = clip_direction_consistency(path[0], path[1], clip_model)
         figures["clip_direction_consistency"] = float(values.mean())
     return figures
+
+
+def clip_model_for(cfg: Any) -> str:
+    """The CLIP of a measurement: as named, or as in the report of the run that made the second splat."""
+    report = Path(cfg.after).parent / "report.json"
+    if cfg.clip_model != "auto" or not report.is_file():
+        return "tiny-clip" if cfg.clip_model == "auto" else cfg.clip_model
+    facts = json.loads(report.read_text(encoding="utf-8"))
+    return facts.get("clip_model", "tiny-clip") if isinstance(facts, dict) else "tiny-clip"
 
 
 def _change(

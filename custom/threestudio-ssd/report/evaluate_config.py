@@ -41,8 +41,9 @@ class EvaluateConfig:
     """Shorter side of the renders, pixels."""
     background: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     """Colour behind the scene, RGB in [0, 1]."""
-    clip_model: str = "tiny-clip"
-    """tiny-clip compares runs with each other; ViT-L/14 is the published one."""
+    clip_model: str = "auto"
+    """ViT-L/14 is the published one; tiny-clip compares runs with each other. auto: that of the run's own report, which
+    lies beside ``after``; tiny-clip where there is none."""
     lpips_net: Literal["none", "alex", "squeeze", "vgg"] = "none"
     """LPIPS between before and after; its weights come from torch's hub cache or the network."""
     structure_model: str = ""

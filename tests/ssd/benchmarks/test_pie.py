@@ -15,6 +15,7 @@ from tests.edit_world import REPOSITORY, SIZE
 from threestudio.run import main
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
+from threestudio_ssd.apps.pie_bench import PieBench
 from threestudio_ssd.benchmarks.pie import run
 from threestudio_ssd.benchmarks.pie.dataset import decode_mask, encode_mask, load_pie_bench
 from threestudio_ssd.benchmarks.pie.metrics import COLUMNS, Judges, cut_to_square, load_judges, pie_figures, pie_table
@@ -234,7 +235,8 @@ def test_strips_are_cut_to_their_last_square():
 def words(dataset, out, *more, score="dds"):
     return [
         "--run", "pie-bench", "--config", str(REPOSITORY / "configs/ssd-image.yaml"), f"model={dataset / 'model'}",
-        "steps=2", f"system.guidance.score.name={score}", f"run.dataset={dataset}", f"run.out={out}", *more,
+        "steps=2", f"system.guidance.score.name={score}", f"run.dataset={dataset}", f"run.out={out}",
+        "clip_model=tiny-clip", "structure_model=tiny-clip", "lpips_net=tiny", *more,
     ]  # fmt: skip
 
 
@@ -268,6 +270,30 @@ def test_a_run_prints_the_columns_and_resumes(dataset, tmp_path, capsys, monkeyp
         f'error: {tmp_path} was made with system.guidance.score.name "dds", and now it is "ssd"; expected one folder '
         "for each setting; set run.out to another folder\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "expected"),
+    [
+        ("data/tiny-ldm", {}, {"clip_model": "tiny-clip", "structure_model": "tiny-clip", "lpips_net": "tiny"}),
+        ("data/tiny-ldm", {"clip_model": "ViT-L/14"},
+         {"clip_model": "ViT-L/14", "structure_model": "tiny-clip", "lpips_net": "tiny"}),
+        ("owner/model", {}, {"clip_model": "ViT-L/14", "structure_model": "facebook/dino-vitb8",
+                             "lpips_net": "squeeze"}),
+        ("owner/model", {"lpips_net": "tiny"},
+         {"clip_model": "ViT-L/14", "structure_model": "facebook/dino-vitb8", "lpips_net": "tiny"}),
+    ],
+)  # fmt: skip
+def test_a_real_model_is_judged_by_the_published_networks(model, given, expected):
+    assert run.judge_names(PieBench(given).cfg, model) == expected
+
+
+def test_judges_that_cannot_be_had_are_said_before_any_edit(dataset, tmp_path, capsys):
+    missing = ["clip_model=owner/no-clip/no", f"run.edited={dataset / 'truth_images'}"]
+    for more in (missing[:1], missing):
+        assert main(words(dataset, tmp_path, *more)) == 2
+        assert "clip_model folder 'owner/no-clip/no' does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "annotation_images").exists()
 
 
 def test_pictures_of_another_tool_are_measured(dataset, tmp_path, capsys):

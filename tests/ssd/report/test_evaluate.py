@@ -13,7 +13,7 @@ from threestudio_ssd.apps.evaluate import Evaluate
 from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 from threestudio_ssd.metrics import clip_direction_consistency, clip_scores
 from threestudio_ssd.rendering import coverage, render_each
-from threestudio_ssd.report.evaluate import SCRIPT_VIEWS, evaluation_views
+from threestudio_ssd.report.evaluate import SCRIPT_VIEWS, clip_model_for, evaluation_views
 from threestudio_ssd.toyworld.splat import save_cameras_json
 
 PROMPTS = ["source_prompt=a photo of a red ball on grass", "target_prompt=a photo of a blue ball on grass"]
@@ -193,3 +193,18 @@ def test_without_cameras_an_orbit_and_without_prompts_no_clip(scenes, tmp_path):
 def test_mistakes(words, message, capsys):
     assert main(["--run", "evaluate", *words]) == 2
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize(
+    ("report", "given", "expected"),
+    [
+        (None, "auto", "tiny-clip"), ({"clip_model": "ViT-L/14"}, "auto", "ViT-L/14"),
+        ({"psnr": 1}, "auto", "tiny-clip"),
+        ({"clip_model": "ViT-L/14"}, "tiny-clip", "tiny-clip"), (None, "ViT-L/14", "ViT-L/14"),
+    ],
+)  # fmt: skip
+def test_an_edit_is_measured_by_the_clip_of_its_own_report(report, given, expected, tmp_path):
+    if report is not None:
+        (tmp_path / "report.json").write_text(json.dumps(report))
+    cfg = Evaluate({"after": str(tmp_path / "edited.ply"), "clip_model": given}).cfg
+    assert clip_model_for(cfg) == expected

@@ -49,6 +49,7 @@ STAND_IN_HEADS = {
 }
 """Key of the run that names an embedded network -> heads of the figures that are then another quantity."""
 PUBLISHED_JUDGES = {"clip_model": "ViT-L/14", "structure_model": "facebook/dino-vitb8", "lpips_net": "squeeze"}
+EMBEDDED_JUDGES = {"clip_model": "tiny-clip", "structure_model": "tiny-clip", "lpips_net": "tiny"}
 AS_PUBLISHED = (
     "as published: pictures enter DINO as 0-255, resized without antialiasing; background figures are means over all "
     "pixels, zeros included; the PSNR of an untouched background is infinite, and so is every mean that it is in; CLIP "

@@ -20,9 +20,20 @@ from ...errors import ConfigError
 from ...files import sha256, write_json, write_text
 from ...guidance import EditGuidance, guidance_class
 from ...images import as_tensor, fitting_size, read_rgb, resized, save_image
+from ...pretrained import is_embedded
 from ..fingerprint import CANNOT_CHANGE_RESULTS, check_same, fingerprint, refuse_unread
 from .dataset import IMAGES, MAPPING, SIZE, PieEntry, load_pie_bench
-from .metrics import AS_PUBLISHED, EXACT, PUBLISHED_JUDGES, Judges, cut_to_square, load_judges, pie_figures, pie_table
+from .metrics import (
+    AS_PUBLISHED,
+    EMBEDDED_JUDGES,
+    EXACT,
+    PUBLISHED_JUDGES,
+    Judges,
+    cut_to_square,
+    load_judges,
+    pie_figures,
+    pie_table,
+)
 
 SUPPLIED = frozenset({
     "data.picture", "system.prompt_processor.source_prompt", "system.prompt_processor.target_prompt",
@@ -60,11 +71,12 @@ def run_pie_bench(cfg: Any, experiment: DictConfig) -> str:
     images = Path(cfg.edited) if cfg.edited else out / IMAGES
     if not cfg.edited:
         refuse_unread(experiment, "PIE-Bench", READS | SUPPLIED, {"trainer.max_steps": experiment.system.num_steps})
+    judges = load_judges(**judge_names(cfg, experiment.system.guidance.model))
+    if not cfg.edited:
         keep_settings(out / "settings.json", experiment, dataset)
         missing = [entry for entry in entries if not result_path(images, entry).exists()]
         if missing:
             edit_all(missing, dataset, images, experiment)
-    judges = load_judges(cfg.clip_model, cfg.structure_model, cfg.lpips_net)
     if cfg.as_published and judges.stand_ins:
         wanted = " ".join(f"run.{key}={PUBLISHED_JUDGES[key]}" for key in judges.stand_ins)
         threestudio.warn(
@@ -75,6 +87,18 @@ def run_pie_bench(cfg: Any, experiment: DictConfig) -> str:
     table = pie_table(rows, name, f"{counting(cfg.as_published)}. {judges.label}.", judges.heads)
     write_text(out / "table.md", table)
     return f"{table}\n{out / 'table.md'}\n"
+
+
+def judge_names(cfg: Any, diffusion_model: str) -> dict[str, str]:
+    """The networks that judge, by key: as named, or those that suit the diffusion model of the edits.
+
+    Args:
+        cfg: Keys of ``--run pie-bench``.
+        diffusion_model: Folder or hub id.
+    """
+    usual = EMBEDDED_JUDGES if is_embedded(diffusion_model) else PUBLISHED_JUDGES
+    named = {"clip_model": cfg.clip_model, "structure_model": cfg.structure_model, "lpips_net": cfg.lpips_net}
+    return {key: usual[key] if name == "auto" else name for key, name in named.items()}
 
 
 def chosen_entries(entries: Sequence[PieEntry], groups: Sequence[int], limit: int) -> list[PieEntry]:
