@@ -1,5 +1,6 @@
 """A whole small edit on disk: a toy scene, its cameras and mask pictures, a random diffusion model, a random CLIP."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,56 @@ def write_world(folder: Path) -> Path:
     save_components(random_components(image_size=SIZE), folder / "model")
     write_clip(folder / "clip")
     return folder
+
+
+def write_photographs(folder: Path, gaussians, cameras) -> list[str]:
+    """Renders of a scene as ``images/<view>.png``; their names."""
+    from threestudio_ssd.rendering import render_each
+
+    (folder / "images").mkdir(parents=True)
+    for name, image in zip(cameras.names, render_each(gaussians, cameras, torch.zeros(3)), strict=True):
+        Image.fromarray((image.numpy() * 255).round().astype(np.uint8)).save(folder / "images" / f"{name}.png")
+    return [f"{name}.png" for name in cameras.names]
+
+
+def write_colmap_capture(folder: Path, gaussians, cameras) -> None:
+    """A COLMAP folder in text form: photographs of a scene, and every twentieth Gaussian as a sparse point."""
+    from threestudio_ssd.gaussians.transform import matrix_to_quat
+
+    names = write_photographs(folder, gaussians, cameras)
+    model = folder / "sparse" / "0"
+    model.mkdir(parents=True)
+    K, size = cameras.Ks[0], f"{cameras.widths[0]} {cameras.heights[0]}"
+    (model / "cameras.txt").write_text(f"1 PINHOLE {size} {K[0, 0]} {K[1, 1]} {K[0, 2]} {K[1, 2]}\n")
+    lines = []
+    for row, (viewmat, name) in enumerate(zip(cameras.viewmats.double(), names, strict=True)):
+        numbers = [*matrix_to_quat(viewmat[:3, :3]).tolist(), *viewmat[:3, 3].tolist()]
+        lines.append(f"{row + 1} {' '.join(map(str, numbers))} 1 {name}\n\n")
+    (model / "images.txt").write_text("".join(lines))
+    sparse = gaussians.select(torch.arange(0, len(gaussians), 20))
+    colors = ((sparse.sh0[:, 0] * 0.28209479 + 0.5) * 255).round().int()
+    points = [
+        f"{row} {' '.join(map(str, place.tolist()))} {' '.join(map(str, color.tolist()))} 0.1 1 0\n"
+        for row, (place, color) in enumerate(zip(sparse.means, colors, strict=True))
+    ]
+    (model / "points3D.txt").write_text("# comment\n" + "".join(points))
+
+
+def write_nerfstudio_capture(folder: Path, gaussians, cameras) -> None:
+    """A ``transforms.json`` with its photographs, in OpenGL axes and the world of the scene."""
+    names = write_photographs(folder, gaussians, cameras)
+    axes = np.diag([1.0, -1.0, -1.0, 1.0])
+    poses = np.linalg.inv(cameras.viewmats.double().numpy()) @ axes
+    K = cameras.Ks[0].tolist()
+    document = {
+        "w": int(cameras.widths[0]), "h": int(cameras.heights[0]), "fl_x": K[0][0], "fl_y": K[1][1], "cx": K[0][2],
+        "cy": K[1][2], "applied_transform": np.eye(4)[:3].tolist(),
+        "frames": [
+            {"file_path": f"images/{name}", "transform_matrix": pose.tolist()}
+            for name, pose in zip(names, poses, strict=True)
+        ],
+    }  # fmt: skip
+    (folder / "transforms.json").write_text(json.dumps(document))
 
 
 def write_clip(folder: Path) -> None:

@@ -15,6 +15,8 @@ from ..toyworld.edits import EDITS
 class ToyEdits(Configurable):
     """Run edits whose outcome is known and judge them; needs --config of the edit."""
 
+    is_resumable = True
+
     @dataclass
     class Config:
         """Keys of the comparison."""

@@ -3,13 +3,12 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from tests.edit_world import QUIET, REPOSITORY, toy_cameras, toy_parts
+from tests.edit_world import QUIET, REPOSITORY, toy_cameras, toy_parts, write_colmap_capture
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
@@ -29,28 +28,7 @@ def capture(tmp_path_factory):
     """A COLMAP folder in text form: nine photographs of a toy scene and every twentieth Gaussian as a sparse point."""
     folder = tmp_path_factory.mktemp("capture")
     gaussians, _ = toy_parts(keep_every=3)
-    cameras = toy_cameras(9, SIZE)
-    (folder / "images").mkdir()
-    for name, image in zip(cameras.names, render_each(gaussians, cameras, torch.zeros(3)), strict=True):
-        Image.fromarray((image.numpy() * 255).round().astype(np.uint8)).save(folder / "images" / f"{name}.png")
-    model = folder / "sparse" / "0"
-    model.mkdir(parents=True)
-    K = cameras.Ks[0]
-    (model / "cameras.txt").write_text(f"1 PINHOLE {SIZE} {SIZE} {K[0, 0]} {K[1, 1]} {K[0, 2]} {K[1, 2]}\n")
-    lines = []
-    for row, (viewmat, name) in enumerate(zip(cameras.viewmats.double(), cameras.names, strict=True)):
-        from threestudio_ssd.gaussians.transform import matrix_to_quat
-
-        numbers = [*matrix_to_quat(viewmat[:3, :3]).tolist(), *viewmat[:3, 3].tolist()]
-        lines.append(f"{row + 1} {' '.join(map(str, numbers))} 1 {name}.png\n\n")
-    (model / "images.txt").write_text("".join(lines))
-    some = gaussians.select(torch.arange(0, len(gaussians), 20))
-    colors = ((some.sh0[:, 0] * 0.28209479 + 0.5) * 255).round().int()
-    points = [
-        f"{row} {' '.join(map(str, place.tolist()))} {' '.join(map(str, color.tolist()))} 0.1 1 0\n"
-        for row, (place, color) in enumerate(zip(some.means, colors, strict=True))
-    ]
-    (model / "points3D.txt").write_text("# comment\n" + "".join(points))
+    write_colmap_capture(folder, gaussians, toy_cameras(9, SIZE))
     return folder
 
 

@@ -1,0 +1,1 @@
+"""Published tables of 3D edits: their scenes and prompts, on captures that the user has."""
