@@ -82,6 +82,16 @@ BAD = {
         "selects none of",
         "check the box",
     ),
+    "box of two numbers, before the model is looked for": (
+        lambda world, folder: {"mask.picture": "", "mask.box": "[1,2]", "model": "no/such/model"},
+        "mask.box is [1.0, 2.0]",
+        "set mask.box=[-1,-1,0,1,1,2]",
+    ),
+    "sphere of a part, before the model is looked for": (
+        lambda world, folder: {"mask.any_of": "[{sphere: [0,0,0,-1]}]", "model": "no/such/model"},
+        "mask.any_of[0].sphere is [0.0, 0.0, 0.0, -1.0]",
+        "set mask.any_of[0].sphere=[0,0,1,1.5]",
+    ),
     "missing CLIP of the report": (
         lambda world, folder: {"system.clip_model": "owner/no-clip", "system.guidance.offline": "true"},
         "system.clip_model is owner/no-clip",

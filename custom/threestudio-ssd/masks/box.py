@@ -20,12 +20,7 @@ def in_box(means: Float[Tensor, "n 3"], box: Sequence[float], key: str = "mask.b
     Raises:
         ConfigError: If the box is not six numbers with each minimum below its maximum.
     """
-    values = list(box)
-    if len(values) != 6 or not all(low < high for low, high in zip(values[:3], values[3:], strict=True)):
-        what = f"{key} is {values}"
-        expected = "x_min, y_min, z_min, x_max, y_max, z_max with each minimum below its maximum"
-        raise ConfigError(what=what, expected=expected, fix=f"set {key}=[-1,-1,0,1,1,2]")
-    corners = torch.tensor(values, dtype=means.dtype, device=means.device)
+    corners = torch.tensor(checked_box(box, key), dtype=means.dtype, device=means.device)
     return ((means >= corners[:3]) & (means <= corners[3:])).all(dim=1)
 
 
@@ -39,10 +34,32 @@ def in_sphere(means: Float[Tensor, "n 3"], sphere: Sequence[float]) -> Bool[Tens
     Raises:
         ConfigError: If the sphere is not four numbers with a radius above 0.
     """
+    numbers = torch.tensor(checked_sphere(sphere), dtype=means.dtype, device=means.device)
+    return (means - numbers[:3]).norm(dim=1) <= numbers[3]
+
+
+def checked_box(box: Sequence[float], key: str = "mask.box") -> list[float]:
+    """The six numbers of a box.
+
+    Raises:
+        ConfigError: As ``in_box`` does.
+    """
+    values = list(box)
+    if len(values) != 6 or not all(low < high for low, high in zip(values[:3], values[3:], strict=True)):
+        what = f"{key} is {values}"
+        expected = "x_min, y_min, z_min, x_max, y_max, z_max with each minimum below its maximum"
+        raise ConfigError(what=what, expected=expected, fix=f"set {key}=[-1,-1,0,1,1,2]")
+    return values
+
+
+def checked_sphere(sphere: Sequence[float], key: str = "mask.sphere") -> list[float]:
+    """The four numbers of a sphere.
+
+    Raises:
+        ConfigError: As ``in_sphere`` does.
+    """
     values = list(sphere)
     if len(values) != 4 or not values[3] > 0:
-        raise ConfigError(
-            what=f"mask.sphere is {values}", expected="x, y, z and a radius above 0", fix="set mask.sphere=[0,0,1,1.5]"
-        )
-    numbers = torch.tensor(values, dtype=means.dtype, device=means.device)
-    return (means - numbers[:3]).norm(dim=1) <= numbers[3]
+        fix = f"set {key}=[0,0,1,1.5]"
+        raise ConfigError(what=f"{key} is {values}", expected="x, y, z and a radius above 0", fix=fix)
+    return values

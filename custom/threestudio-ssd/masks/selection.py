@@ -17,7 +17,7 @@ from ..gaussians import Gaussians
 from ..host import parse_structured
 from ..pretrained import is_embedded, is_toy_scene
 from ..rendering import render_bchw
-from .box import in_box, in_sphere
+from .box import checked_box, checked_sphere, in_box, in_sphere
 from .clean import grown, with_interior, without_floaters
 from .picture import load_masks
 from .saved import load_selection
@@ -205,6 +205,10 @@ def _inner(part: Any, name: str) -> list[DictConfig]:
 
 
 def _check_parts(part: Any, path: str) -> None:
+    if part.box is not None:
+        checked_box(part.box, f"{path}.box")
+    if part.sphere is not None:
+        checked_sphere(part.sphere, f"{path}.sphere")
     for name in ("any_of", "none_of"):
         for index, keys in enumerate(getattr(part, name)):
             where = f"{path}.{name}[{index}]"

@@ -164,5 +164,5 @@ def test_every_traced_view_has_a_picture_and_a_box_at_most_twelve(toy, monkeypat
 
 
 def test_a_nested_part_with_a_bad_box_is_named(toy):
-    with pytest.raises(ConfigError, match="mask.box is"):
+    with pytest.raises(ConfigError, match=r"mask\.any_of\[0\]\.box is"):
         chosen(toy, any_of=[{"box": [0, 0, 0, 0, 1, 1]}])
