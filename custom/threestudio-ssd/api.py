@@ -19,6 +19,7 @@ from torch import Tensor
 from threestudio.errors import CheckpointError
 from threestudio.plugins import REPOSITORY
 from threestudio.utils.config import ExperimentConfig, load_config
+from threestudio.utils.config_compare import leaves
 from threestudio.utils.config_files import KEY, read_file
 from threestudio.utils.config_strict import literal
 from threestudio.utils.config_tree import complete
@@ -319,7 +320,9 @@ def _experiment(
     path = Path(path_of("config", config, f'write config="{SCENE_CONFIG}"'))
     if not path.exists() and (REPOSITORY / path).exists():
         path = REPOSITORY / path
+    argument_of = {"source_prompt": "source", "target_prompt": "target", "mask_picture": "mask"}
     declared = {*read_file(path), *(field.name for field in fields(ExperimentConfig))}
+    set_already = {word: word for word in words} | _references(path, words)
     tree = OmegaConf.create(literal(words))
     expected, fix = "keys by their dotted names", 'write changes={"system.lambda_detail": 1}'
     given: Mapping[str, Any] = checked("changes", {} if changes is None else changes, (Mapping,), expected, fix)
@@ -329,6 +332,9 @@ def _experiment(
         if any(f"{key}.".startswith(top) for top in OF_LAUNCH):
             expected, fix = "a key of the data, the guidance or the edit", "leave it out, or run launch.py with it"
             raise ConfigError(what=f"{key} says nothing to the Python call", expected=expected, fix=fix)
+        if key in set_already:
+            said = f"write {argument_of.get(set_already[key], set_already[key])}=..., and leave it out of changes"
+            raise ConfigError(what=f"changes sets {key}, which an argument sets", expected="one of the two", fix=said)
         OmegaConf.update(tree, key, config_value(key, value))
     for key in tree:
         if key not in declared:
@@ -340,3 +346,10 @@ def _experiment(
         expected, fix = f"system_type: {system_type}", f"use {SCENE_CONFIG} for scenes, {IMAGE_CONFIG} for images"
         raise ConfigError(what=f"config {config} is of {experiment.system_type}", expected=expected, fix=fix)
     return experiment
+
+
+def _references(path: Path, words: Mapping[str, Any]) -> dict[str, str]:
+    """The keys of a config that are no more than a reference to one of these words, and to which."""
+    values = leaves(OmegaConf.to_container(read_file(path), resolve=False))  # pyright: ignore[reportArgumentType]  # a dict
+    targets = {f"${{{word}}}": word for word in words}
+    return {key: targets[value] for key, value in values.items() if isinstance(value, str) and value in targets}

@@ -204,6 +204,8 @@ WRONG_TYPES = {
     "scene(config=None)": "config is None, of type NoneType",
     "scene(changes=['data.crop=selection'])": "changes is ['data.crop=selection'], of type list",
     "scene(changes={3: 4})": "changes has the key 3",
+    "scene(changes={'system.num_steps': 4})": "changes sets system.num_steps, which an argument sets",
+    "scene(changes={'source_prompt': 'a'})": "changes sets source_prompt, which an argument sets",
     "edit.run('2')": "num_steps is '2', of type str",
     "edit.run(on_step=3)": "on_step is 3, of type int",
     "edit.images('2')": "count is '2', of type str",
