@@ -187,6 +187,7 @@ def start(name: str, cfg: "DictConfig | None", options: Sequence[str] = ()) -> i
     for text in options:
         word = None if "=" in text else next(positional, None)
         key, value = parse_override(text) if word is None else (word, text)
+        _check_is_key(app, key, text)
         is_text = config_class is not None and takes_text(config_class, keys, key)
         OmegaConf.update(keys, key, parse_value(value, is_text))
     if inspect.isclass(app):
@@ -196,6 +197,22 @@ def start(name: str, cfg: "DictConfig | None", options: Sequence[str] = ()) -> i
         first = next(iter(keys))
         raise ConfigError(what=f"--run {name} was given {first}", expected="no options", fix=f"leave {first} out")
     return int(app(cfg) or 0)
+
+
+def _check_is_key(app: Any, key: str, text: str) -> None:
+    """Refuse what looks like a key and is a value with ``=`` in it, as a file name may be, by saying how to write it.
+
+    Raises:
+        ConfigError: Where the app takes values without keys and has no key that is near this one.
+    """
+    from threestudio.utils.config_strict import field_hints
+
+    order = getattr(app, "positional", ())
+    if not order or key.split(".")[0].split("[")[0] in (names := list(field_hints(app.Config))):
+        return
+    if registry.did_you_mean(key, names) is None:
+        expected, fix = f"one of: {', '.join(names)}", f"a value that holds = is written {order[0]}={text}"
+        raise ConfigError(what=f"unknown key {key}", expected=expected, fix=fix)
 
 
 def _row(name: str, kind: str, default: str, meaning: str) -> str:

@@ -142,6 +142,17 @@ def test_an_error_that_a_library_makes_of_ctrl_c_is_one(capsys, monkeypatch):
     assert capsys.readouterr().err == "interrupted; the same command goes on from here\n"
 
 
+def test_a_value_that_holds_an_equals_sign_is_told_how_to_be_written(capsys):
+    apps.find_app("viewer").positional = ("title",)
+    assert main(["--run", "viewer", "a=b"]) == 2
+    assert capsys.readouterr().err == (
+        "error: unknown key a; expected one of: port, title; a value that holds = is written title=a=b\n"
+    )
+    assert main(["--run", "viewer", "titel=b"]) == 2
+    assert "did you mean title?" in capsys.readouterr().err
+    assert main(["--run", "viewer", "title=a=b"]) == 0
+
+
 def test_functions_take_no_options():
     with pytest.raises(ConfigError, match="--run sum was given x"):
         apps.start("sum", None, ["x=1"])
