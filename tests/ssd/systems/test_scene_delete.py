@@ -88,6 +88,9 @@ def test_what_did_not_touch_the_object_keeps_its_bytes(holed, deleted):
     assert report["psnr_outside"] > 25
     assert report["change_inside"] > 0.02
     assert report["model"] is None
+    for key in ("out_of_range", "speckle_visible", "speckle_hidden"):
+        assert {key, f"{key}_before"} <= set(report)
+    assert 0 <= report["out_of_range"] <= 1
 
 
 def test_the_run_folder_shows_what_happened(deleted):
