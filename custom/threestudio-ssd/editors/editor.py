@@ -110,6 +110,14 @@ class ImageEditor(ABC):
         """Whether the target prompt is an instruction ("make it blue") rather than a description."""
         return False
 
+    def reads_instruction_of(self, keys: Any) -> bool:
+        """The same where the model decides.
+
+        Args:
+            keys: ``ModelKeys``.
+        """
+        return self.reads_instruction
+
     def check(self, key: str) -> None:  # noqa: B027  # most editors need none
         """Override: refuse values of the fields that cannot be used, before a model is loaded.
 
