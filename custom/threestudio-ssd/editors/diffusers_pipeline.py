@@ -16,6 +16,7 @@ from ..diffusion.precision import choose_dtype
 from ..errors import ConfigError, MissingPackageError
 from ..pretrained import ModelLocation, ModelUse, locate
 from .editor import EditorNetwork, EditorPrompts
+from .prompted import with_words
 
 PIPELINE = ModelUse(
     key="system.editing.model",
@@ -112,8 +113,9 @@ class PipelineNetwork(EditorNetwork):
         self._embeds: dict[str, dict[str, Any]] = {}
         network_of(pipeline).register_forward_pre_hook(self._count, with_kwargs=True)
         if can_embed(pipeline):
-            texts = [prompts.negative, *(f"{prompts.target}, {word}" if word else prompts.target for word in words)]
-            self._embeds = {text: _embedded(pipeline, text) for text in dict.fromkeys([*texts, prompts.target])}
+            texts = [each.negative for each in prompts.all]
+            texts += [with_words(each.target, word) for each in prompts.all for word in ("", *words)]
+            self._embeds = {text: _embedded(pipeline, text) for text in dict.fromkeys(texts)}
             self.counters.prompts = len(self._embeds)
             free_text_encoders(pipeline)
 

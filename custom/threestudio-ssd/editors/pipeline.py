@@ -28,6 +28,7 @@ from .diffusers_pipeline import (
     pipeline_class,
 )
 from .editor import EditorPrompts, ImageEditor, Views
+from .prompted import with_words
 
 KEY = "system.editing.editor"
 
@@ -143,7 +144,7 @@ def fitting_sides(sides: Sequence[int], multiple: int, least: int) -> tuple[int,
 
 def _texts(target: str, views: Views) -> list[str]:
     words = views.words or [""] * len(views)
-    return [f"{target}, {word}" if word else target for word in words]
+    return [with_words(target, word) for word in words]
 
 
 def _masks_of(views: Views) -> Float[Tensor, "b 1 h w"]:

@@ -164,10 +164,10 @@ def _version(package: str) -> str | None:
 
 
 def clip_model_of(cfg: Any) -> str:
-    """The CLIP of an edit's report, by ``clip_model`` and the diffusion model of ``DistillationConfig``."""
+    """The CLIP of an edit's report, by ``clip_model`` and the model that edits: of the guidance, or of the editor."""
     if cfg.clip_model != "auto":
         return cfg.clip_model
-    model = cfg.guidance.get("model", "")
+    model = (cfg.guidance if "guidance" in cfg else cfg.editing).get("model", "")
     return "tiny-clip" if not model or is_embedded(model) else "ViT-L/14"
 
 
