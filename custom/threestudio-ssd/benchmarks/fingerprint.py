@@ -55,7 +55,7 @@ def fingerprint(
         score = dataclasses.asdict(build_score(guidance["score"]))
         guidance["score"] = {"name": guidance["score"].get("name", "ssd"), **score}
     editing = config["system"].get("editing")
-    if editing is not None:
+    if editing is not None and "editor" in editing:
         editor = build_editor(editing["editor"])
         more = {"editor_weights": _weights_of_editor(editor, editing), **more}
         editing["editor"] = {"name": editing["editor"].get("name", "sdedit"), **dataclasses.asdict(editor)}
