@@ -58,8 +58,8 @@ def fitting_size(sides: Sequence[int], shorter: int, multiple: int) -> tuple[int
     return tuple(max(multiple, round(side * scale / multiple) * multiple) for side in sides)
 
 
-def resized(images: Float[Tensor, "b 3 h w"], size: Sequence[int]) -> Float[Tensor, "b 3 h2 w2"]:
-    """Images at another height and width, antialiased, in [0, 1]."""
+def resized(images: Float[Tensor, "b d h w"], size: Sequence[int]) -> Float[Tensor, "b d h2 w2"]:
+    """Images or masks at another height and width, antialiased, in [0, 1]."""
     if tuple(images.shape[-2:]) == tuple(size):
         return images
     return interpolate(images, tuple(size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)

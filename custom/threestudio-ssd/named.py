@@ -46,9 +46,13 @@ def build_named(
         if field not in defaults:
             expected, fix = f"one of {', '.join(defaults)}", _suggest(key, field, list(defaults))
             raise ConfigError(what=f"{key}.{field} is not a field of the {kind} {name}", expected=expected, fix=fix)
-        hint = typing.get_type_hints(type(base))[field]
+        hint, default = typing.get_type_hints(type(base))[field], defaults[field]
         choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
-        fields[field] = _checked(f"{key}.{field}", value, defaults[field], choices)
+        if default is None:  # of the type ``X | None``: what is set is an X
+            if value is None:
+                continue
+            default = typing.get_args(hint)[0]()
+        fields[field] = _checked(f"{key}.{field}", value, default, choices)
     return dataclasses.replace(base, **fields)
 
 

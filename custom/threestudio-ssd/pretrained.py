@@ -302,8 +302,9 @@ def quiet_libraries(*, has_reports: bool = False) -> Iterator[None]:
 
         libraries.append(of_diffusers)
     levels = [library.get_verbosity() for library in libraries]
-    has_bars = of_transformers.is_progress_bar_enabled()
-    of_transformers.disable_progress_bar()
+    with_bars = [library for library in libraries if library.is_progress_bar_enabled()]
+    for library in libraries:
+        library.disable_progress_bar()
     for library in () if has_reports else libraries:
         library.set_verbosity(logging.CRITICAL)
     try:
@@ -311,8 +312,8 @@ def quiet_libraries(*, has_reports: bool = False) -> Iterator[None]:
     finally:
         for library, level in zip(libraries, levels, strict=True):
             library.set_verbosity(level)
-        if has_bars:
-            of_transformers.enable_progress_bar()
+        for library in with_bars:
+            library.enable_progress_bar()
 
 
 def frozen(network: torch.nn.Module, device: torch.device | str) -> Any:

@@ -1,4 +1,4 @@
-"""Open for addition: a system and an app, each from one file outside the package, through the command.
+"""Open for addition: a system, an editor and an app, each from one file outside the package, through the command.
 
 A score is added in ``guidance/test_added_score.py``, a model family in ``diffusion/test_families.py``.
 """
@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.edit_world import REPOSITORY
 from threestudio_ssd.gaussians.io import load_gaussians
@@ -97,6 +99,37 @@ class Count(Configurable):
 
         print(len(load_gaussians(self.cfg.scene)))
 '''
+EDITOR = '''
+"""Turns images into their negatives: an image editor in one file."""
+
+from dataclasses import dataclass
+
+from threestudio_ssd.diffusion import Counters
+from threestudio_ssd.editors import EditorNetwork, ImageEditor, register_editor
+
+
+class NoNetwork(EditorNetwork):
+    image_size = 64
+
+    def __init__(self, prompts):
+        self.prompts, self.counters = prompts, Counters()
+
+    @property
+    def provenance(self):
+        return {"model": None, "revision": None}
+
+
+@register_editor("negative")
+@dataclass(frozen=True)
+class Negative(ImageEditor):
+    share: float = 1.0
+
+    def load(self, keys, device, prompts, words=()):
+        return NoNetwork(prompts)
+
+    def edit(self, network, views):
+        return views.images.lerp(1 - views.images, self.share * views.strength)
+'''
 CONFIG = """
 # Paints a scene blue.
 name: paint
@@ -115,7 +148,7 @@ trainer: {max_steps: "${steps}", enable_progress_bar: false, accelerator: cpu}
 @pytest.fixture
 def launch(tmp_path):
     """Runs the command with a folder of plugins beside the shipped one."""
-    for name, text in (("my-paint", SYSTEM), ("my-count", APP)):
+    for name, text in (("my-paint", SYSTEM), ("my-count", APP), ("my-negative", EDITOR)):
         (tmp_path / "custom" / name).mkdir(parents=True)
         (tmp_path / "custom" / name / "__init__.py").write_text(text)
 
@@ -146,6 +179,22 @@ def test_a_system_from_one_file_trains_reports_exports_and_resumes(launch, world
     assert refused.returncode == 2
     assert "unknown key system.rbg" in refused.stderr
     assert "did you mean system.rgb?" in refused.stderr
+
+
+def test_an_editor_from_one_file_edits_a_picture_and_says_its_fields(launch, tmp_path):
+    Image.fromarray(np.full((64, 64, 3), 40, np.uint8)).save(tmp_path / "grey.png")
+    words = [
+        "--config", REPOSITORY / "configs" / "editor-image.yaml", "picture=grey.png", "editor=negative", "strength=1",
+        "target_prompt=a negative", "source_prompt=grey", "use_timestamp=false", "tag=run", "trainer.accelerator=cpu",
+    ]  # fmt: skip
+    done = launch(*words)
+    assert done.returncode == 0, done.stderr
+    save = tmp_path / "outputs" / "editor-image" / "run" / "save"
+    assert np.array_equal(np.asarray(Image.open(save / "edited.png")), np.full((64, 64, 3), 215))
+    assert json.loads((save / "report.json").read_text())["editor"] == "Negative"
+    refused = launch(*words, "system.editing.editor.shar=0.5")
+    assert refused.returncode == 2
+    assert "system.editing.editor.shar is not a field of the editor negative" in refused.stderr
 
 
 def test_an_app_from_one_file_is_listed_helped_and_run(launch, world):

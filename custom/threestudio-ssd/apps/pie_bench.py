@@ -1,4 +1,4 @@
-"""``--run pie-bench``: PIE-Bench with the score of an image config."""
+"""``--run pie-bench``: PIE-Bench with the score or the editor of an image config."""
 
 import sys
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from threestudio.utils.base import Configurable
 
 @threestudio.register("app-pie-bench")
 class PieBench(Configurable):
-    """Run PIE-Bench with the score of a picture config; prints the columns of the paper's Table 2, and more."""
+    """Run PIE-Bench with the score or editor of a picture config; prints the paper's Table 2 columns, and more."""
 
     is_resumable = True
 

@@ -21,6 +21,7 @@ from threestudio.utils.config_compare import difference, is_below, leaves, plain
 
 from ..diffusion.lora import Lora
 from ..diffusion.models import MODEL, VAE
+from ..editors import ImageEditor, build_editor
 from ..edits.keys import CANNOT_CHANGE_EDITS
 from ..errors import ConfigError
 from ..files import sha256, write_json
@@ -44,8 +45,8 @@ def fingerprint(
         **more: Whatever else decides it, such as the dataset's checksum.
 
     Returns:
-        The keys of the config in its order, the score with all its fields; then the checksums or commits of the
-        model's files below ``weights``; then ``more``.
+        The keys of the config in its order, the score and the editor with all their fields; then the checksums or
+        commits of the models' files below ``weights`` and ``editor_weights``; then ``more``.
     """
     config = plain(experiment)
     guidance = config["system"].get("guidance")
@@ -53,6 +54,11 @@ def fingerprint(
         more = {"weights": weights_of(guidance), **more}
         score = dataclasses.asdict(build_score(guidance["score"]))
         guidance["score"] = {"name": guidance["score"].get("name", "ssd"), **score}
+    editing = config["system"].get("editing")
+    if editing is not None and "editor" in editing:
+        editor = build_editor(editing["editor"])
+        more = {"editor_weights": _weights_of_editor(editor, editing), **more}
+        editing["editor"] = {"name": editing["editor"].get("name", "sdedit"), **dataclasses.asdict(editor)}
     return settings(config, without) | settings(more, frozenset())
 
 
@@ -122,6 +128,13 @@ def refuse_unread(
                 expected=json.dumps(allowed[-1]) if allowed else "a config without this key",
                 fix=f"set {key}={json.dumps(allowed[-1])}" if allowed else f"leave {key} out",
             )  # fmt: skip
+
+
+def _weights_of_editor(editor: ImageEditor, editing: Mapping[str, Any]) -> dict[str, str]:
+    """The same for an editor: of its model, unless it has none, and of a file of the network's weights alone."""
+    checksums = {} if "names" in editor.needs else weights_of(editing)
+    quantization = str(getattr(editor, "quantization", ""))
+    return checksums | ({quantization: _checksum(Path(quantization))} if Path(quantization).is_file() else {})
 
 
 def weights_of(guidance: Mapping[str, Any]) -> dict[str, str]:

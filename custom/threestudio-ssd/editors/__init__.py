@@ -8,6 +8,7 @@ from .instruct_pix2pix import InstructPix2Pix
 from .inversion import Inversion
 from .load import EditorKeys, build_editor, load_editor
 from .loaded import LoadedEditor
+from .pipeline import Pipeline
 from .prompted import DenoisingEditor, PromptedBackbone
 from .sdedit import SDEdit
 
@@ -17,4 +18,5 @@ EDITORS |= {
     "ip2p": InstructPix2Pix,
     "distillation": Distillation,
     "folder": Folder,
+    "pipeline": Pipeline,
 }

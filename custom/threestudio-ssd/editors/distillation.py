@@ -94,7 +94,8 @@ class Distillation(ImageEditor):
 
     def load(self, keys: Any, device: torch.device, prompts: EditorPrompts, words: Sequence[str] = ()) -> Guided:
         """See ``ImageEditor``."""
-        prompts = prompts._replace(negative=prompts.negative or NEGATIVE_PROMPT)
+        if "neg" in {branch.prompt for branch in build_score(self._score).branches}:
+            prompts = prompts._replace(negative=prompts.negative or NEGATIVE_PROMPT)
         backbone = backbone_of(keys, device)
         guidance = EditGuidance(self._keys(), backbone=backbone)
         network = Guided(backbone, prompts, words)

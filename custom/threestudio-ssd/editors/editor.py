@@ -1,5 +1,6 @@
 """What an image editor is: views of a scene in, the same views edited out; and the table of editors by name."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -20,6 +21,13 @@ class EditorPrompts(NamedTuple):
     target: str
     """A description, or an instruction for an editor that ``reads_instruction``."""
     negative: str = ""
+    others: tuple["EditorPrompts", ...] = ()
+    """Those of more edits that the same network will be asked for, see ``EditorNetwork.asked``."""
+
+    @property
+    def all(self) -> tuple["EditorPrompts", ...]:
+        """These, and the others."""
+        return (self, *self.others)
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,14 @@ class EditorNetwork(ABC):
     """Sides of images are multiples of this, pixels."""
     counters: Counters
     """What it has computed so far."""
+    prompts: EditorPrompts
+    """Those of the edit."""
+
+    def asked(self, prompts: EditorPrompts) -> "EditorNetwork":
+        """The same network for another edit, of ``others`` of the prompts that it was loaded with."""
+        other = copy.copy(self)
+        other.prompts = prompts
+        return other
 
     @property
     @abstractmethod
@@ -109,6 +125,14 @@ class ImageEditor(ABC):
     def reads_instruction(self) -> bool:
         """Whether the target prompt is an instruction ("make it blue") rather than a description."""
         return False
+
+    def reads_instruction_of(self, keys: Any) -> bool:
+        """The same where the model decides.
+
+        Args:
+            keys: ``ModelKeys``.
+        """
+        return self.reads_instruction
 
     def check(self, key: str) -> None:  # noqa: B027  # most editors need none
         """Override: refuse values of the fields that cannot be used, before a model is loaded.

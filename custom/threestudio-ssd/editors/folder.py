@@ -35,10 +35,11 @@ class EditsFolder(EditorNetwork):
     Args:
         folder: Where pictures go and come from.
         image_size: Shorter side in pixels.
+        prompts: For whoever edits.
     """
 
-    def __init__(self, folder: Path, image_size: int) -> None:
-        self.folder, self.image_size, self.counters = folder, image_size, Counters()
+    def __init__(self, folder: Path, image_size: int, prompts: EditorPrompts) -> None:
+        self.folder, self.image_size, self.prompts, self.counters = folder, image_size, prompts, Counters()
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -75,7 +76,7 @@ class Folder(ImageEditor):
 
     def load(self, keys: Any, device: torch.device, prompts: EditorPrompts, words: Sequence[str] = ()) -> EditsFolder:
         """See ``ImageEditor``; nothing is loaded, and the prompts are for whoever edits."""
-        return EditsFolder(Path(named(self.folder)), self.image_size)
+        return EditsFolder(Path(named(self.folder)), self.image_size, prompts)
 
     def edit(self, network: EditsFolder, views: Views) -> Float[Tensor, "b 3 h w"]:
         """See ``ImageEditor``.

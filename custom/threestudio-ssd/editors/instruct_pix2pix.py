@@ -17,7 +17,7 @@ class InstructPix2Pix(DenoisingEditor):
     """
 
     text_scale: float = 7.5
-    """s_T, towards the instruction. Lower sizes suit a small model."""
+    """s_T, towards the instruction."""
     image_scale: float = 1.5
     """s_I, towards the original image: more keeps more of it."""
     guidance_rescale: float = 0.0

@@ -31,7 +31,8 @@ class PromptedBackbone(EditorNetwork):
         self.image_size, self.size_multiple = backbone.image_size, backbone.size_multiple
         self.counters = backbone.counters
         texts = list(dict.fromkeys([
-            "", prompts.negative, *(_with(text, word) for text in prompts[:2] for word in ("", *words)),
+            "", *(each.negative for each in prompts.all),
+            *(with_words(text, word) for each in prompts.all for text in each[:2] for word in ("", *words)),
         ]))  # fmt: skip
         embeds = backbone.encode_prompts(texts)
         self._rows = {text: embeds[index] for index, text in enumerate(texts)}
@@ -74,7 +75,7 @@ class PromptedBackbone(EditorNetwork):
 
     def _of_each(self, text: str, views: Views) -> PromptEmbeds:
         words = views.words or [""] * len(views)
-        return PromptEmbeds.cat([self._rows[_with(text, word)] for word in words])
+        return PromptEmbeds.cat([self._rows[with_words(text, word)] for word in words])
 
 
 def load_prompted(
@@ -168,6 +169,6 @@ class DenoisingEditor(ImageEditor):
         return backbone.decode(blend(backbone, kept, is_free, noise, path, predict, start=latents))
 
 
-def _with(text: str, words: str) -> str:
+def with_words(text: str, words: str) -> str:
     """A prompt with what a view adds to it."""
     return f"{text}, {words}" if text and words else text or words

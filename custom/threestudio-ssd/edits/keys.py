@@ -14,7 +14,7 @@ CANNOT_CHANGE_EDITS = frozenset({
     # what is drawn or measured beside the edit
     "system.preview_every", "system.clip_model", "data.video_frames",
     # where a model is looked for; which one it is decides the result
-    "system.guidance.offline",
+    "system.guidance.offline", "system.editing.offline",
 })  # fmt: skip
 """Dotted keys that decide how an edit is looked at, never its result."""
 

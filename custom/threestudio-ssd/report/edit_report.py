@@ -164,10 +164,15 @@ def _version(package: str) -> str | None:
 
 
 def clip_model_of(cfg: Any) -> str:
-    """The CLIP of an edit's report, by ``clip_model`` and the diffusion model of ``DistillationConfig``."""
+    """The CLIP of an edit's report, by ``clip_model`` and the model that edits: of the guidance, or of the editor."""
     if cfg.clip_model != "auto":
         return cfg.clip_model
-    return clip_beside(cfg.guidance.get("model", ""))
+    return clip_beside(model_of(cfg))
+
+
+def model_of(cfg: Any) -> str:
+    """The diffusion model that edits, by the keys of a system: of the guidance, or of the editor."""
+    return (cfg.guidance if "guidance" in cfg else cfg.editing).get("model", "")
 
 
 def check_report_model(clip_model: str, offline: bool) -> None:

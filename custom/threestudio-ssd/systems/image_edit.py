@@ -1,8 +1,11 @@
-"""The 2D system: the same guidance on one image."""
+"""The 2D systems' common ground, and the one that edits an image by a score."""
 
-from typing import Any
+from abc import abstractmethod
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 import threestudio
 
@@ -21,9 +24,72 @@ from ..report.edit_report import (
 from .edit_base import EditSystem
 
 
+class ImageSystem(EditSystem):
+    """Edits one image by words; ``save/edited.png`` is the result. A subclass says by what."""
+
+    class Subject(NamedTuple):
+        """What the report is of.
+
+        Attributes:
+            source: The image before the edit, in [0, 1].
+            mask: White (1) may change; None: everything.
+            texts: Source and target prompt.
+            between: Images that stand between source and edit in the grid.
+            facts: What the method says of itself.
+            is_offline: Whether the hub may not be asked.
+        """
+
+        source: Float[Tensor, "1 3 h w"]
+        mask: Float[Tensor, "1 1 h w"] | None
+        texts: tuple[str, str]
+        between: list[Float[Tensor, "1 3 h w"]]
+        facts: dict[str, Any]
+        is_offline: bool
+
+    @abstractmethod
+    def subject(self) -> Subject:
+        """What the report is of, after the edit."""
+
+    @abstractmethod
+    def result(self) -> Float[Tensor, "1 3 h w"]:
+        """The edited image in [0, 1]."""
+
+    def report(self) -> None:
+        """Source, what stands between, and the edit in one picture; report."""
+        source, mask, texts, between, facts, is_offline = self.subject()
+        edited = self.result()
+        change = (edited - source).abs().mean(1)
+        inside = torch.ones_like(change, dtype=torch.bool) if mask is None else mask[:, 0] > 0.5
+        outside = torch.zeros_like(inside) if mask is None else mask[:, 0] == 0
+        has_outside = bool(outside.any())
+        report = {
+            "source_prompt": texts[0],
+            "target_prompt": texts[1],
+            **facts,
+            "change_inside": float(change[inside].mean()),
+            "change_outside": float(change[outside].mean()) if has_outside else None,
+            "psnr_outside": float(psnr(edited, source, outside).clamp(max=IDENTICAL_PSNR)) if has_outside else None,
+            **clip_scores_of_edit(source, edited, texts, clip_model_of(self.cfg), is_offline),
+            "clip_model": clip_model_of(self.cfg),
+            **self.run_facts(),
+        }
+        self.save_json("report.json", report)
+        images = [image[0].permute(1, 2, 0) for image in (source, *between, edited)]
+        self.save_image_grid("grid.png", [grid_row(images)])
+        is_visible = report["change_inside"] > VISIBLE_CHANGE
+        self.warn_unless_visible(is_visible, self.advice)
+
+    advice = "give it more steps, or a prompt further from the source"
+    """What to do about an edit that changed nothing visible."""
+
+    def export(self) -> str:
+        """Write the edited image."""
+        return self.save_rgb_image("edited.png", self.result()[0].permute(1, 2, 0).cpu())
+
+
 @threestudio.register("ssd-image-system")
-class ImageEditSystem(EditSystem):
-    """Edits one image by words; ``save/edited.png`` is the result."""
+class ImageEditSystem(ImageSystem):
+    """The same guidance as in scenes, on one image."""
 
     Config = ImageEditConfig
 
@@ -39,32 +105,15 @@ class ImageEditSystem(EditSystem):
         self.job.open(load_image(data.cfg, backbone.image_size, backbone.size_multiple))
         return self.job.edit
 
-    def report(self) -> None:
-        """Source, what the autoencoder makes of it, and the edit in one picture; report."""
-        job, editable, edited = self.job, self.job.edit.editable, self.job.edit.result()
-        source, mask, prompts = editable.images_src, editable.masks, job.prompts.cfg
-        change = (edited - source).abs().mean(1)
-        inside = torch.ones_like(change, dtype=torch.bool) if mask is None else mask[:, 0] > 0.5
-        outside = torch.zeros_like(inside) if mask is None else mask[:, 0] == 0
-        has_outside, texts = bool(outside.any()), (prompts.source_prompt, prompts.target_prompt)
-        report = {
-            "source_prompt": texts[0],
-            "target_prompt": texts[1],
-            **distillation_facts(job.guidance),
-            "parametrisation": self.cfg.parametrisation,
-            "change_inside": float(change[inside].mean()),
-            "change_outside": float(change[outside].mean()) if has_outside else None,
-            "psnr_outside": float(psnr(edited, source, outside).clamp(max=IDENTICAL_PSNR)) if has_outside else None,
-            **clip_scores_of_edit(source, edited, texts, clip_model_of(self.cfg), job.guidance.cfg.offline),
-            "clip_model": clip_model_of(self.cfg),
-            **self.run_facts(),
-        }
-        self.save_json("report.json", report)
+    def subject(self) -> ImageSystem.Subject:
+        """What the report is of; between source and edit stands what the autoencoder makes of the source."""
+        job, editable, prompts = self.job, self.job.edit.editable, self.job.prompts.cfg
         decoded = job.guidance.backbone.decode(editable.latents_src)
-        self.save_image_grid("grid.png", [grid_row([image[0].permute(1, 2, 0) for image in (source, decoded, edited)])])
-        is_visible = report["change_inside"] > VISIBLE_CHANGE
-        self.warn_unless_visible(is_visible, "give it more steps, or a prompt further from the source")
+        facts = {**distillation_facts(job.guidance), "parametrisation": self.cfg.parametrisation}
+        texts = prompts.source_prompt, prompts.target_prompt
+        is_offline = job.guidance.cfg.offline
+        return self.Subject(editable.images_src, editable.masks, texts, [decoded], facts, is_offline)
 
-    def export(self) -> str:
-        """Write the edited image."""
-        return self.save_rgb_image("edited.png", self.job.edit.result()[0].permute(1, 2, 0).cpu())
+    def result(self) -> Float[Tensor, "1 3 h w"]:
+        """The edited image in [0, 1]."""
+        return self.job.edit.result()

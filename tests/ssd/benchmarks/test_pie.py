@@ -449,6 +449,58 @@ def test_vsd_starts_each_picture_with_an_untrained_lora(dataset, tmp_path):
     assert path.read_bytes() == (both / path.relative_to(alone)).read_bytes()
 
 
+def editor_words(dataset, out, *more):
+    return [
+        "--run", "pie-bench", "--config", str(REPOSITORY / "configs/editor-image.yaml"), f"model={dataset / 'model'}",
+        "system.editing.editor.num_steps=2", "system.editing.editor.min_steps=2", f"run.dataset={dataset}",
+        f"run.out={out}", "run.groups=[6,9]", "run.limit=1", *more,
+    ]  # fmt: skip
+
+
+def test_an_editor_in_place_of_a_score(dataset, tmp_path, capsys):
+    """Each image as it would be alone, with its own prompts; kept results belong to every key of the editor."""
+    assert main(editor_words(dataset, tmp_path / "both")) == 0
+    assert "| sdedit | images | tiny-clip self-similarity" in capsys.readouterr().out
+    edited = sorted((tmp_path / "both" / "annotation_images").rglob("*.png"))
+    assert len(edited) == 2
+    assert main(editor_words(dataset, tmp_path / "alone", "run.groups=[9]")) == 0
+    alone = (tmp_path / "alone").rglob("9*.png")
+    assert next(alone).read_bytes() == next(path for path in edited if path.name.startswith("9")).read_bytes()
+    capsys.readouterr()
+    assert main(editor_words(dataset, tmp_path / "both", "system.editing.editor.guidance_scale=4")) == 2
+    assert "system.editing.editor.guidance_scale 3.0, and now it is 4.0" in capsys.readouterr().err
+    assert main(editor_words(dataset, tmp_path / "both", "strength=0.5")) == 2
+    assert "system.strength 0.8, and now it is 0.5" in capsys.readouterr().err
+
+
+def test_keys_that_an_editor_s_benchmark_does_not_take(dataset, tmp_path, capsys):
+    assert main(editor_words(dataset, tmp_path, "mask_picture=README.md")) == 2
+    assert 'system.mask_picture is "README.md", which PIE-Bench does not read' in capsys.readouterr().err
+    words = [each for each in editor_words(dataset, tmp_path) if "_steps=2" not in each]
+    assert main([*words, "editor=folder", "system.editing.editor.folder=a"]) == 2
+    assert "expected an editor with a network; set run.edited to the edited images" in capsys.readouterr().err
+
+
+def test_an_instruction_goes_to_the_editor_that_reads_one(dataset, tmp_path, monkeypatch):
+    asked = {}
+
+    class Stop(Exception):
+        pass
+
+    def load(keys, device, prompts):
+        asked["prompts"] = prompts
+        raise Stop
+
+    monkeypatch.setattr(run, "load_editor", load)
+    entry = next(entry for entry in load_pie_bench(dataset) if entry.group == 6)
+    for editor, field in (("ip2p", "instruction"), ("sdedit", "target_prompt")):
+        words = [f"model={dataset / 'model'}", f"editor={editor}"]
+        cfg = complete(load_config(REPOSITORY / "configs/editor-image.yaml", cli_args=words))
+        with pytest.raises(Stop):
+            run.by_editor([entry], cfg)
+        assert asked["prompts"].target == getattr(entry, field)
+
+
 def test_wrong_input_is_named(dataset, tmp_path, capsys):
     assert main(words(tmp_path, tmp_path, f"model={dataset / 'model'}")) == 2
     assert "expected the folder of PIE-Bench, with mapping_file.json and annotation_images/" in capsys.readouterr().err

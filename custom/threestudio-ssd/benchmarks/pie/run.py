@@ -1,10 +1,11 @@
-"""PIE-Bench with any score: edit every image of the dataset folder, measure, tabulate. Goes on where it was stopped."""
+"""PIE-Bench with any score or image editor: edit all images, measure, tabulate. Goes on where it was stopped."""
 
 import copy
+import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ from torch import Tensor
 
 import threestudio
 
+from ...editors import EditorPrompts, build_editor, load_editor
+from ...editors.image_edit import check_strength, image_views
 from ...edits.image_edit import ImageBatchEdit
 from ...errors import ConfigError
 from ...files import sha256, write_json, write_text
 from ...guidance import EditGuidance, guidance_class
+from ...host import get_device
 from ...images import as_tensor, fitting_size, read_rgb, resized, save_image
 from ...pretrained import is_embedded
+from ...report.edit_report import model_of
 from ..fingerprint import CANNOT_CHANGE_RESULTS, check_same, fingerprint, refuse_unread
 from .dataset import IMAGES, MAPPING, SIZE, PieEntry, load_pie_bench
 from .metrics import (
@@ -35,15 +40,26 @@ from .metrics import (
     pie_table,
 )
 
+SCORE, EDITOR = "ssd-image-system", "editor-image-system"
+"""Systems whose configs it takes."""
+EditOne = Callable[[PieEntry, Tensor], Tensor]
+"""An entry and its image (1 3 h w) in [0, 1] -> the edited image (1 3 h2 w2)."""
 SUPPLIED = frozenset({
     "data.picture", "system.prompt_processor.source_prompt", "system.prompt_processor.target_prompt",
+    "system.source_prompt", "system.target_prompt",
 })  # fmt: skip
 """Keys of an image config in whose place the benchmark puts its own images and prompts."""
-READS = frozenset({
-    "seed", "data_type", "data.size", "system_type", "system.num_steps", "system.seed", "system.parametrisation",
-    "system.latent_steps", "system.learning_rate", "system.lambda_detail", "system.guidance_type", "system.guidance",
-    "system.prompt_processor.negative_prompt",
-})  # fmt: skip
+READS = {
+    SCORE: frozenset({
+        "seed", "data_type", "data.size", "system_type", "system.num_steps", "system.seed", "system.parametrisation",
+        "system.latent_steps", "system.learning_rate", "system.lambda_detail", "system.guidance_type",
+        "system.guidance", "system.prompt_processor.negative_prompt",
+    }),
+    EDITOR: frozenset({
+        "seed", "data_type", "data.size", "system_type", "system.seed", "system.strength", "system.editing",
+        "system.negative_prompt",
+    }),
+}  # fmt: skip
 """Keys of an image config that the benchmark's edits follow; any other that is set is refused."""
 
 
@@ -61,17 +77,19 @@ def run_pie_bench(cfg: Any, experiment: DictConfig) -> str:
         ConfigError: If the config is of another system, sets a key that the benchmark does not read, or the folder
             holds images of other settings.
     """
-    if experiment.system_type != "ssd-image-system":
+    if experiment.system_type not in READS:
         raise ConfigError(
             what=f"--run pie-bench was given a config of {experiment.system_type}",
-            expected="system_type: ssd-image-system", fix="use configs/ssd-image.yaml",
+            expected=f"system_type: {SCORE} or {EDITOR}",
+            fix="use configs/ssd-image.yaml, or configs/editor-image.yaml for an image editor",
         )  # fmt: skip
     dataset, out = Path(cfg.dataset), Path(cfg.out)
     entries = chosen_entries(load_pie_bench(dataset), cfg.groups, cfg.limit)
     images = Path(cfg.edited) if cfg.edited else out / IMAGES
     if not cfg.edited:
-        refuse_unread(experiment, "PIE-Bench", READS | SUPPLIED, {"trainer.max_steps": experiment.system.num_steps})
-    judges = load_judges(**judge_names(cfg, experiment.system.guidance.model))
+        reads = READS[experiment.system_type] | SUPPLIED
+        refuse_unread(experiment, "PIE-Bench", reads, {"trainer.max_steps": experiment.system.num_steps})
+    judges = load_judges(**judge_names(cfg, model_of(experiment.system)))
     if not cfg.edited:
         keep_settings(out / "settings.json", experiment, dataset)
         missing = [entry for entry in entries if not result_path(images, entry).exists()]
@@ -83,7 +101,7 @@ def run_pie_bench(cfg: Any, experiment: DictConfig) -> str:
             f"run.as_published=true with embedded networks: those figures compare with no paper; set {wanted}"
         )
     rows = measure(entries, dataset, images, out, judges, cfg.as_published)
-    name = "edited by another tool" if cfg.edited else experiment.system.guidance.score.get("name", "ssd")
+    name = "edited by another tool" if cfg.edited else method_of(experiment)
     table = pie_table(rows, name, f"{counting(cfg.as_published)}. {judges.label}.", judges.heads)
     write_text(out / "table.md", table)
     return f"{table}\n{out / 'table.md'}\n"
@@ -204,14 +222,63 @@ def checksum_of_inputs(entry: PieEntry, *images: Path) -> str:
 
 def edit_all(entries: Sequence[PieEntry], dataset: Path, images: Path, experiment: DictConfig) -> None:
     """Edit each image as a run of the image config would, without mask, and write it as soon as it is done."""
-    guidance = guidance_class(experiment.system.guidance_type)(experiment.system.guidance)
-    untrained = copy.deepcopy(guidance.state_dict())
+    edit = (by_score if experiment.system_type == SCORE else by_editor)(entries, experiment)
     for number, entry in enumerate(entries):
-        guidance.load_state_dict(untrained)
         source = as_tensor(read_rgb(dataset / IMAGES / entry.image_path, "the benchmark's"))
-        edited = edit_one(guidance, entry, source, experiment)
+        edited = edit(entry, source)
         save_image(result_path(images, entry), resized(edited, source.shape[-2:])[0].permute(1, 2, 0))
         threestudio.info(f"{number + 1} of {len(entries)}: {entry.image_path}")
+
+
+def method_of(experiment: DictConfig) -> str:
+    """Name of the score or editor."""
+    system = experiment.system
+    if experiment.system_type == SCORE:
+        return system.guidance.score.get("name", "ssd")
+    return system.editing.editor.get("name", "sdedit")
+
+
+def by_score(entries: Sequence[PieEntry], experiment: DictConfig) -> EditOne:
+    """Editing by a score, whose network is loaded once; what it trains is forgotten from one image to the next."""
+    guidance = guidance_class(experiment.system.guidance_type)(experiment.system.guidance)
+    untrained = copy.deepcopy(guidance.state_dict())
+
+    def edit(entry: PieEntry, source: Float[Tensor, "1 3 h w"]) -> Tensor:
+        guidance.load_state_dict(untrained)
+        return edit_one(guidance, entry, source, experiment)
+
+    return edit
+
+
+def by_editor(entries: Sequence[PieEntry], experiment: DictConfig) -> EditOne:
+    """Editing by an image editor, whose network is loaded once with the prompts of all entries.
+
+    Raises:
+        ConfigError: For an editor whose images come from elsewhere, or a value that cannot be used.
+    """
+    system = experiment.system
+    check_strength(system)
+    editor = build_editor(system.editing.editor)
+    if "names" in editor.needs:
+        what = f"system.editing.editor.name is {method_of(experiment)}, which takes images that are edited elsewhere"
+        raise ConfigError(what=what, expected="an editor with a network", fix="set run.edited to the edited images")
+    reads_instruction = editor.reads_instruction_of(system.editing)
+    prompts = {
+        entry.key: EditorPrompts(
+            entry.source_prompt, entry.instruction if reads_instruction else entry.target_prompt, system.negative_prompt
+        )
+        for entry in entries
+    }
+    first, *others = prompts.values()
+    loaded = load_editor(system.editing, get_device(), first._replace(others=tuple(others)))
+    network = loaded.network
+
+    def edit(entry: PieEntry, source: Float[Tensor, "1 3 h w"]) -> Tensor:
+        sides = fitting_size(source.shape[-2:], experiment.data.size or network.image_size, network.size_multiple)
+        views = image_views(system, resized(source, sides).to(get_device()), entry.key)
+        return dataclasses.replace(loaded, network=network.asked(prompts[entry.key]))(views).cpu()
+
+    return edit
 
 
 def edit_one(
