@@ -453,7 +453,8 @@ def editor_words(dataset, out, *more):
     return [
         "--run", "pie-bench", "--config", str(REPOSITORY / "configs/editor-image.yaml"), f"model={dataset / 'model'}",
         "system.editing.editor.num_steps=2", "system.editing.editor.min_steps=2", f"run.dataset={dataset}",
-        f"run.out={out}", "run.groups=[6,9]", "run.limit=1", *more,
+        f"run.out={out}", "run.groups=[6,9]", "run.limit=1", "clip_model=tiny-clip", "structure_model=tiny-clip",
+        "lpips_net=tiny", *more,
     ]  # fmt: skip
 
 
