@@ -17,6 +17,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "gs-photos": ("data.modules:PhotosData", "data.keys:PhotosConfig"),
     "ssd-picture": ("data.modules:SingleImage", "data.keys:SingleImageConfig"),
     "ssd-gs-system": ("systems.scene_edit:SceneEditSystem", "edits.scene_edit:SceneEditConfig"),
+    "idu-gs-system": ("systems.scene_refit:SceneRefitSystem", "refits.scene_refit:SceneRefitConfig"),
     "gs-add-system": ("systems.scene_add:SceneAddSystem", "edits.scene_add:SceneAddConfig"),
     "gs-delete-system": ("systems.scene_delete:SceneDeleteSystem", "edits.removal:RemovalConfig"),
     "gs-fit-system": ("systems.scene_fit:SceneFitSystem", "edits.fit:FitConfig"),

@@ -32,9 +32,30 @@ def crop_to_selection(
     Raises:
         ConfigError: If no view shows the selection.
     """
+    is_visible = coverage(gaussians, is_selected, small_views(cameras)) > VISIBLE_SHARE
+    return crop_to_visible(cameras, is_visible, margin, max_zoom)
+
+
+def small_views(cameras: Cameras) -> Cameras:
+    """The views at the size at which it is looked for what they are cut around."""
+    return cameras.scaled(min(1.0, SEARCH_SIZE / int(min(cameras.widths[0], cameras.heights[0]))))
+
+
+def crop_to_visible(
+    cameras: Cameras, is_visible: Bool[Tensor, "c h w"], margin: float, max_zoom: float
+) -> Cameras:
+    """The views that show something, each cut to it; see ``crop_to_selection``.
+
+    Args:
+        cameras: Views of one size.
+        is_visible: Which pixels to cut around, in the same views at any size.
+        margin: Space left around them, in units of their longer side.
+        max_zoom: How much a view may be enlarged at most, >= 1.
+
+    Raises:
+        ConfigError: If no view shows it.
+    """
     width, height = int(cameras.widths[0]), int(cameras.heights[0])
-    small = cameras.scaled(min(1.0, SEARCH_SIZE / min(width, height)))
-    is_visible = coverage(gaussians, is_selected, small) > VISIBLE_SHARE
     rows = is_visible.flatten(1).any(dim=1).nonzero()[:, 0].tolist()
     if not rows:
         raise ConfigError(

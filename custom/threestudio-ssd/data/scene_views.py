@@ -1,17 +1,18 @@
 """The views of a splat scene: training pool, held-out views, video path, from a capture or an orbit."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..cameras import Cameras, Orbit, cameras_extent, fit_orbit, load_cameras
 from ..early import views_capture
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
-from .crop import crop_to_selection
+from .crop import crop_to_selection, crop_to_visible, small_views
 from .keys import GSViewsConfig
 from .views import OrbitRange, SceneViews, capture_orbit, even_orbit, random_orbit, spread_subset, turntable
 
@@ -71,6 +72,13 @@ class ViewPlan:
             return views
         train = crop_to_selection(views.train, gaussians, is_selected, self.cfg.crop_margin, self.cfg.max_zoom)
         return replace(views, train=train)
+
+    def cropped_on(self, views: SceneViews, masks_in: Callable[[Cameras], Float[Tensor, "c 1 h w"]]) -> SceneViews:
+        """The same around what ``masks_in`` finds in views, 1 where it is."""
+        if self.cfg.crop == "none":
+            return views
+        is_visible = masks_in(small_views(views.train))[:, 0] > 0
+        return replace(views, train=crop_to_visible(views.train, is_visible, self.cfg.crop_margin, self.cfg.max_zoom))
 
     def _fitted_orbit(self, gaussians: Gaussians) -> tuple[Orbit, OrbitRange]:
         cfg = self.cfg

@@ -141,7 +141,7 @@ class Photometric(Objective):
     """Renders are compared with images of the same views, as 3D Gaussian splatting is trained; for one scene.
 
     Args:
-        targets: (h w 3) images of all training views in [0, 1], in their order.
+        targets: (h w 3) images of all training views in [0, 1], in their order; of one size where a step shows several.
         lambda_ssim: Share of 1 - SSIM in the loss; the rest is L1.
         inside: (h w) pixels of each that say something; None: all.
     """
@@ -155,12 +155,14 @@ class Photometric(Objective):
         self.targets, self.lambda_ssim, self.inside = targets, lambda_ssim, inside
 
     def __call__(
-        self, images: Sequence[Float[Tensor, "1 h w 3"]], rows: Sequence[Int[Tensor, "1"]], step: int
+        self, images: Sequence[Float[Tensor, "b h w 3"]], rows: Sequence[Int[Tensor, "b"]], step: int
     ) -> tuple[Tensor, Facts]:
-        """The loss of one view, and its PSNR in dB."""
-        (image,), row = images, int(rows[0])
-        target = self.targets[row][None]
-        inside = torch.ones_like(image[..., 0], dtype=torch.bool) if self.inside is None else self.inside[row][None]
+        """The loss of a step's views, and their PSNR in dB."""
+        (image,), places = images, rows[0].tolist()
+        target = torch.stack([self.targets[place] for place in places])
+        inside = torch.ones_like(image[..., 0], dtype=torch.bool)
+        if self.inside is not None:
+            inside = torch.stack([self.inside[place] for place in places])
         loss = photometric_loss(image, target, self.lambda_ssim, inside)
         error = (image.detach() - target)[inside].pow(2).mean()
         return loss, {"loss": float(loss.detach()), "psnr": float(-10 * torch.log10(error))}

@@ -42,9 +42,19 @@ class SceneEditSystem(EditSystem):
     def open(self, data: Any, stage: str) -> Edit:
         """Choose the views and the selection; the report's CLIP must be there by now."""
         if stage in ("fit", "test"):
-            check_report_model(clip_model_of(self.cfg), self.job.guidance.cfg.offline)
+            check_report_model(clip_model_of(self.cfg), self.is_offline)
         self.job.open(data.plan)
         return self.job.edit
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether the hub is never asked."""
+        return self.job.guidance.cfg.offline
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """Source and target prompt."""
+        return self.job.prompts.cfg.source_prompt, self.job.prompts.cfg.target_prompt
 
     def on_fit_start(self) -> None:
         """Lightning hook: pictures of the mask, then what is known before the loop."""
@@ -66,28 +76,31 @@ class SceneEditSystem(EditSystem):
         """Before/after grid and video, report."""
         job = self.job
         before, after = job.scene_before(), job.editable.result()
-        colors = job.edit.color_readings(job.edit.scenes[0])
+        facts, advice = self.facts()
         report = make_report(
             EditReport(
                 source=before, edited=after, selection_in_view=job.selection_in_view(), cameras=job.views.test,
-                background=job.background, source_prompt=job.prompts.cfg.source_prompt,
-                target_prompt=job.prompts.cfg.target_prompt, clip_model=clip_model_of(self.cfg),
-                offline=job.guidance.cfg.offline,
+                background=job.background, source_prompt=self.words[0], target_prompt=self.words[1],
+                clip_model=clip_model_of(self.cfg), offline=self.is_offline,
             ),
-            self,
-            {
-                "scene": self.cfg.scene, "edit_kind": job.kind, **color_facts(*colors),
-                **distillation_facts(job.guidance), **self.run_facts(),
-            },
+            self, {"scene": self.cfg.scene, **facts, **self.run_facts()},
         )  # fmt: skip
-        if runaway := runaway_colors(*colors):
-            rate = "learning_rates.sh0" if self.cfg.color_way is None else "color_way"
-            is_held = self.cfg.colors == "bounded" and self.cfg.color_steps == "shared"
-            hold = "" if is_held else "set system.colors=bounded system.color_steps=shared, or "
-            advice = f"{hold}lower system.{rate}"
-            threestudio.warn(f"Colours ran away {runaway}; {advice}.")
+        if advice:
+            threestudio.warn(advice)
         self.warn_unless_visible(report["changed_visibly"], "give it more steps, or a prompt further from the source")
         save_before_after(self, before, after, job.views.video, job.background)
+
+    def facts(self) -> tuple[dict[str, Any], str | None]:
+        """What a report says of the model and the colours beside its figures, and what to warn of."""
+        colors = self.job.edit.color_readings(self.job.edit.scenes[0])
+        facts = {"edit_kind": self.job.kind, **color_facts(*colors), **distillation_facts(self.job.guidance)}
+        runaway = runaway_colors(*colors)
+        if not runaway:
+            return facts, None
+        rate = "learning_rates.sh0" if self.cfg.color_way is None else "color_way"
+        is_held = self.cfg.colors == "bounded" and self.cfg.color_steps == "shared"
+        hold = "" if is_held else "set system.colors=bounded system.color_steps=shared, or "
+        return facts, f"Colours ran away {runaway}; {hold}lower system.{rate}."
 
     def export(self) -> str:
         """Write the edited splat, in the format of the scene, and the selection."""

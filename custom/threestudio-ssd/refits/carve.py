@@ -1,0 +1,135 @@
+"""A first shape from edited views: what all of them take for the new object, and its surface in their colours."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import avg_pool3d, conv3d, grid_sample, normalize
+
+from ..cameras import Cameras
+from ..gaussians import Gaussians, sh0_from_rgbs
+from ..rendering import render
+from .region import Region
+
+INSIDE = 0.5
+"""Share of a pixel from which on it belongs to the object."""
+LEAST_WEIGHT = 1e-3
+"""Pixels' worth of weight below which a Gaussian is seen by no view."""
+
+
+def carved(
+    region: Region, cameras: Cameras, shares: Float[Tensor, "c 1 h w"], spacing: float, agreement: float
+) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
+    """The surface of the visual hull (Laurentini 1994): points that nearly all views take for the object.
+
+    Args:
+        region: Where it may be.
+        cameras: The views, of one size.
+        shares: How far each pixel belongs to the object, in [0, 1].
+        spacing: Distance of neighbouring points, world units.
+        agreement: Share of the views that see a point and take it for the object, in (0, 1].
+
+    Returns:
+        Points, each inside and with a neighbour outside, and the directions in which outside lies, unit length.
+    """
+    steps = [max(1, int(float(half) / spacing)) + 1 for half in region.half]
+    sides = [torch.arange(-n, n + 1) * (spacing / float(half)) for half, n in zip(region.half, steps, strict=True)]
+    shape = [len(side) for side in sides]
+    points = region.world(torch.cartesian_prod(*sides).to(region.half))
+    is_inside = (region.contains(points) & _is_agreed(points, cameras, shares, agreement)).view(1, 1, *shape)
+    solid = is_inside.float()
+    full = avg_pool3d(solid, 3, stride=1, padding=1, count_include_pad=True)
+    is_border = is_inside & (_neighbors(solid) < 6)
+    soft = avg_pool3d(full, 3, stride=1, padding=1)
+    slopes = torch.stack(torch.gradient(soft[0, 0]), dim=-1).view(-1, 3)
+    rows = is_border.flatten().nonzero()[:, 0]
+    return points[rows], normalize(-slopes[rows] @ region.axes, dim=1, eps=1e-6)
+
+
+def _neighbors(solid: Float[Tensor, "1 1 x y z"]) -> Float[Tensor, "1 1 x y z"]:
+    """How many of a cell's six neighbours are inside."""
+    kernel = solid.new_zeros(1, 1, 3, 3, 3)
+    for place in ((0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2)):
+        kernel[0, 0, *place] = 1
+    return conv3d(solid, kernel, padding=1)
+
+
+def _is_agreed(
+    points: Float[Tensor, "n 3"], cameras: Cameras, shares: Float[Tensor, "c 1 h w"], agreement: float
+) -> Bool[Tensor, "n"]:
+    """Whether enough of the views that see a point take it for the object; a point that none sees is not."""
+    height, width = shares.shape[-2:]
+    size = points.new_tensor([width, height])
+    hits, seen = points.new_zeros(2, len(points))
+    for viewmat, K, share in zip(cameras.viewmats.to(points), cameras.Ks.to(points), shares, strict=True):
+        local = points @ viewmat[:3, :3].T + viewmat[:3, 3]
+        pixels = (local @ K.T)[:, :2] / local[:, 2:].clamp_min(1e-6)
+        is_seen = (local[:, 2] > 0) & (pixels >= 0).all(dim=1) & (pixels < size).all(dim=1)
+        places = (2 * pixels / size - 1)[None, None]
+        value = grid_sample(share[None], places, mode="bilinear", padding_mode="border", align_corners=False)
+        hits += is_seen & (value[0, 0, 0] > INSIDE)
+        seen += is_seen
+    return (hits >= agreement * seen) & (seen > 0)
+
+
+def surface_gaussians(
+    points: Float[Tensor, "n 3"], normals: Float[Tensor, "n 3"], spacing: float, opacity: float, flatness: float
+) -> Gaussians:
+    """Grey discs that cover a surface.
+
+    Args:
+        points: On the surface, about ``spacing`` apart, world units.
+        normals: Of the surface, unit length.
+        spacing: World units.
+        opacity: Of all, in (0, 1).
+        flatness: Thickness of a disc in units of its width, in (0, 1].
+    """
+    x, y, z = normals.T
+    quats = torch.stack([1 + z, -y, x, torch.zeros_like(z)], dim=1)  # the turn that carries the z axis there
+    quats = torch.where((z < -1 + 1e-4)[:, None], quats.new_tensor([0.0, 1.0, 0.0, 0.0]), quats)
+    scales = 0.6 * spacing * points.new_tensor([1.0, 1.0, flatness])
+    return Gaussians(
+        means=points.clone(),
+        log_scales=scales.log().repeat(len(points), 1),
+        raw_quats=normalize(quats, dim=1),
+        logit_opacities=torch.logit(points.new_full((len(points),), opacity)),
+        sh0=points.new_zeros(len(points), 1, 3),
+        shN=points.new_zeros(len(points), 0, 3),
+    )
+
+
+def seen_colors(
+    gaussians: Gaussians, is_asked: Bool[Tensor, "n"], cameras: Cameras, images: Float[Tensor, "c 3 h w"],
+    shares: Float[Tensor, "c 1 h w"],
+) -> Float[Tensor, "m 3"]:  # fmt: skip
+    """The colour that views show each Gaussian in: the mean of the pixels it makes up, by how much it does.
+
+    A render is linear in colour, so the gradient of sum(image * render) by a Gaussian's colour is the sum of the
+    pixels under its blending weights.
+
+    Args:
+        gaussians: The scene.
+        is_asked: Which of them.
+        cameras: Views of one size.
+        images: What they show, [0, 1].
+        shares: Which of their pixels count, [0, 1].
+
+    Returns:
+        RGB in [0, 1]; one that no view shows has the mean of the others.
+    """
+    fixed, sums = gaussians.detach(), gaussians.means.new_zeros(int(is_asked.sum()), 4)
+    weighted = torch.cat([images * shares, shares], dim=1).permute(0, 2, 3, 1)
+    for row in range(len(cameras)):
+        colors = torch.zeros(len(gaussians), 4, device=fixed.device, requires_grad=True)
+        with torch.enable_grad():
+            rendered, _ = render(fixed, cameras[row], torch.zeros(4, device=fixed.device), colors)
+            overlap = (rendered[0] * weighted[row]).sum()
+        sums += torch.autograd.grad(overlap, colors)[0][is_asked]
+    is_seen = sums[:, 3] > LEAST_WEIGHT
+    rgbs = sums[:, :3] / sums[:, 3:].clamp_min(LEAST_WEIGHT)
+    usual = rgbs[is_seen].mean(dim=0) if is_seen.any() else rgbs.new_full((3,), 0.5)
+    return torch.where(is_seen[:, None], rgbs, usual).clamp(0, 1)
+
+
+def colored(gaussians: Gaussians, rgbs: Float[Tensor, "n 3"]) -> Gaussians:
+    """The Gaussians in these colours, the same from all sides."""
+    return gaussians.replace(sh0=sh0_from_rgbs(rgbs)[:, None], shN=torch.zeros_like(gaussians.shN))

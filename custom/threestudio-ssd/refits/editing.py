@@ -1,0 +1,116 @@
+"""The training views of a scene as an image editor gets them and gives them back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..cameras import Cameras
+from ..editors import LoadedEditor, Views
+from ..gaussians import Gaussians
+from ..rendering import render, render_with_info
+from .region import Region
+from .snap import changed_shares
+
+OPAQUE = 0.5
+"""Alpha from which on a pixel has a depth."""
+
+
+@dataclass(frozen=True)
+class Snap:
+    """What of an edited view is the new object: ``changed_shares``; 0 < weak <= soft < sure <= 1."""
+
+    sure: float = 0.2
+    soft: float = 0.1
+    weak: float = 0.07
+
+
+@dataclass(frozen=True, eq=False)
+class ViewEditing:
+    """Edits views of a scene inside a region; elsewhere they show the scene without its object.
+
+    Attributes:
+        editor: What edits images.
+        cameras: The views, of one size.
+        region: Where the new object may be.
+        source: The scene before the edit.
+        empty: The scene without what is replaced.
+        background: Behind the scenes, RGB in [0, 1].
+        snap: What of an edit counts.
+        seeds: One for each view.
+    """
+
+    editor: LoadedEditor
+    cameras: Cameras
+    region: Region
+    source: Gaussians
+    empty: Gaussians
+    background: Float[Tensor, "3"]
+    snap: Snap
+    seeds: Sequence[int]
+
+    @cached_property
+    def sources(self) -> Float[Tensor, "c 3 h w"]:
+        """Every view before the edit."""
+        return self.renders(self.source)
+
+    @cached_property
+    def kept(self) -> Float[Tensor, "c 3 h w"]:
+        """Every view of the empty scene."""
+        return self.renders(self.empty)
+
+    @cached_property
+    @torch.no_grad()
+    def masks(self) -> Float[Tensor, "c 1 h w"]:
+        """1 where a view shows the region and nothing stands in front of all of it."""
+        corners = self.region.corners()
+        masks = self.region.masks(self.cameras)
+        for row, viewmat in enumerate(self.cameras.viewmats.to(corners)):
+            nearest = (corners @ viewmat[2, :3] + viewmat[2, 3]).min()
+            depths, alphas = self._depths(self.empty, row)
+            masks[row, 0] *= (depths >= nearest) | (alphas < OPAQUE)
+        return masks
+
+    @torch.no_grad()
+    def renders(self, gaussians: Gaussians, rows: Int[Tensor, "b"] | None = None) -> Float[Tensor, "b 3 h w"]:
+        """Views of a scene in [0, 1]; all of them, or some."""
+        places = range(len(self.cameras)) if rows is None else rows.tolist()
+        images = [render(gaussians, self.cameras[place], self.background)[0][0].clamp(0, 1) for place in places]
+        return torch.stack(images).permute(0, 3, 1, 2)
+
+    def edit(
+        self, current: Gaussians | None, rows: Int[Tensor, "b"], strength: float, number: int
+    ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 1 h w"]]:
+        """Edit some views and put back what is not the new object.
+
+        Args:
+            current: The scene that the views are edited from; None: as it was before the edit.
+            rows: Which views.
+            strength: See ``Views``.
+            number: Which edit of these views it is, from 0.
+
+        Returns:
+            The edited views, and how far each of their pixels belongs to the new object.
+        """
+        kept, needs = self.kept[rows], self.editor.editor.needs
+        images = self.sources[rows] if current is None else self.renders(current, rows)
+        seen = self.source if current is None else current
+        depths = torch.stack([self._depths(seen, row)[0] for row in rows.tolist()]) if "depths" in needs else None
+        views = Views(
+            images=images, sources=self.sources[rows], seeds=[self.seeds[row] for row in rows.tolist()],
+            strength=strength, round=number, masks=self.masks[rows], kept=kept, cameras=self.cameras[rows],
+            depths=None if depths is None else depths[:, None], names=[self.cameras.names[r] for r in rows.tolist()],
+        )  # fmt: skip
+        edited = self.editor(views)
+        snap = self.snap
+        shares = changed_shares(edited, kept, sure=snap.sure, soft=snap.soft, weak=snap.weak) * views.masks
+        return kept.lerp(edited, shares), shares
+
+    @torch.no_grad()
+    def _depths(self, gaussians: Gaussians, row: int) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]:
+        """Depth along the viewing axis, world units, and alpha."""
+        images, alphas, _ = render_with_info(gaussians, self.cameras[row], self.background, render_mode="RGB+ED")
+        return images[0, ..., 3], alphas[0, ..., 0]

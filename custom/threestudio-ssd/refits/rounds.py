@@ -1,0 +1,79 @@
+"""When which views are edited anew, and how strongly."""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from ..errors import ConfigError
+from ..named import build_named
+
+
+@dataclass(frozen=True)
+class Round:
+    """One stretch of the run, at whose start the views are edited.
+
+    Attributes:
+        strength: How far the views go towards noise, in (0, 1], see ``Views``.
+        steps: Its length in units of all rounds' together, > 0: the rounds fill the run, whatever its length.
+        lambda_opaque: Weight of the mean of 4 o (1 - o) over the new object's opacities o, >= 0: they go to 0 or 1.
+    """
+
+    strength: float = 0.9
+    steps: float = 100.0
+    lambda_opaque: float = 0.0
+
+
+def rounds_from(words: Sequence[Mapping[str, Any]]) -> list[Round]:
+    """Rounds as a config lists them.
+
+    Raises:
+        ConfigError: If there are none, or one has an unknown key or a number out of range.
+    """
+    if not words:
+        what, fix = "system.rounds is empty", "set system.rounds=[{strength:0.9,steps:1}]"
+        raise ConfigError(what=what, expected="at least one round", fix=fix)
+    rounds = []
+    for place, word in enumerate(words):
+        key = f"system.rounds[{place}]"
+        expected, fix = "{strength, steps} and, if wanted, lambda_opaque", f"write {key}={{strength: 0.9, steps: 100}}"
+        if not isinstance(word, Mapping) or not {"strength", "steps"} <= {*word}:
+            raise ConfigError(what=f"{key} is {word}", expected=expected, fix=fix)
+        one = build_named({"name": "round", **word}, {"round": Round}, key=key, kind="round", default="round")
+        rules = {
+            "strength": (0 < one.strength <= 1, "above 0, at most 1"), "steps": (one.steps > 0, "above 0"),
+            "lambda_opaque": (one.lambda_opaque >= 0, "at least 0"),
+        }  # fmt: skip
+        for name, (is_right, wanted) in rules.items():
+            if not is_right:
+                raise ConfigError(what=f"{key}.{name} is {getattr(one, name)}", expected=wanted, fix=fix)
+        rounds.append(one)
+    return rounds
+
+
+class Schedule:
+    """Rounds laid out on the steps of a run.
+
+    Args:
+        rounds: At least one.
+        num_steps: Length of the run, at least one step a round.
+    """
+
+    def __init__(self, rounds: Sequence[Round], num_steps: int) -> None:
+        total = sum(each.steps for each in rounds)
+        ends = [round(num_steps * end / total) for end in accumulate(each.steps for each in rounds)]
+        self.rounds, self.starts, self.ends = list(rounds), [0, *ends[:-1]], ends
+
+    def index(self, step: int) -> int:
+        """Which round a step belongs to."""
+        return bisect_right(self.starts, step) - 1
+
+    def begins(self, step: int) -> bool:
+        """Whether a round begins with this step."""
+        return step in self.starts
+
+    def share(self, step: int) -> float:
+        """How far into its round a step is, in [0, 1)."""
+        index = self.index(step)
+        return (step - self.starts[index]) / max(1, self.ends[index] - self.starts[index])

@@ -1,0 +1,288 @@
+"""A change of shape by words: what its keys mean, from the splat file to the Gaussians that come out."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool
+from omegaconf import DictConfig
+from torch import Tensor
+
+import threestudio
+
+from ..data import SceneViews, ViewPlan
+from ..edits.edit import values_of
+from ..edits.editable_gaussians import EditableGaussians
+from ..edits.gaussian_edit import (
+    Anchors,
+    LearningRates,
+    Movement,
+    SceneJob,
+    SceneUnderEdit,
+    check_learning_rates,
+)
+from ..edits.growth import Growth, GrowthConfig, check_growth
+from ..edits.keys import EditConfig, check_not_negative, check_num_steps
+from ..edits.scene_edit import load_scene
+from ..editors import EditorKeys, EditorPrompts, load_editor
+from ..errors import ConfigError, check_values
+from ..gaussians import Gaussians
+from ..gaussians.model import FIELD_NAMES
+from ..host import get_device
+from ..masks import MaskConfig, Selection, check_mask, find_selection, in_box, settle_mask
+from ..metrics import load_lpips
+from .editing import Snap, ViewEditing
+from .region import HEIGHT_ROOM, RADIUS_ROOM, region_around, region_of_box
+from .rounds import Schedule, rounds_from
+from .views_edit import EditedViews, ViewsEdit
+
+ROUNDS = (
+    {"strength": 0.9, "steps": 100}, {"strength": 0.75, "steps": 60}, {"strength": 0.6, "steps": 60},
+    {"strength": 0.45, "steps": 60, "lambda_opaque": 0.02}, {"strength": 0.3, "steps": 300, "lambda_opaque": 0.02},
+)  # fmt: skip
+"""The rounds of a change of shape: from nearly nothing left of the old views down to touching up."""
+
+
+@dataclass
+class SnapConfig:
+    """Keys of what counts as the new object in an edited view: its difference from the empty scene, in [0, 1]."""
+
+    sure: float = 0.2
+    """The most different channel differs by so much, averaged over 3x3 pixels: it is the object."""
+    soft: float = 0.1
+    """Up to this difference it is not; in between it is in part."""
+    weak: float = 0.07
+    """This is enough for parts that touch the object: stems and trunks of pale colour."""
+
+
+@dataclass
+class CarveConfig:
+    """Keys of the first shape."""
+
+    agreement: float = 0.9
+    """Share of the views that must take a point for the object, in (0, 1]."""
+    spacing: float = 0.045
+    """Distance of neighbouring Gaussians on its surface, in units of the region's size, > 0."""
+    opacity: float = 0.6
+    """Of all, in (0, 1)."""
+    flatness: float = 0.5
+    """Their thickness in units of their width, in (0, 1]."""
+
+
+@dataclass
+class RefitRates(LearningRates):
+    """Adam's learning rate per attribute at the start of a round, >= 0; 0 keeps it."""
+
+    means: Any = 3e-3
+    """Times half the longest side of the region."""
+    log_scales: Any = 0.02
+    raw_quats: Any = 0.005
+    logit_opacities: Any = 0.05
+    sh0: Any = 0.03
+    shN: Any = 0.0
+
+
+@dataclass
+class SceneRefitConfig(EditConfig):
+    """Keys of a change of shape."""
+
+    scene: str = ""
+    """Splat file to edit."""
+    num_steps: int = 580
+    """Optimisation steps, at least one a round; the rounds share them."""
+    source_prompt: str = ""
+    """What is there, for editors that read it."""
+    target_prompt: str = ""
+    """What should be there, or an instruction for an editor that takes one."""
+    negative_prompt: str = ""
+    """What to keep away from."""
+    background: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    """Colour behind the scene, RGB in [0, 1]."""
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    """What is replaced; it must leave something."""
+    editing: EditorKeys = field(default_factory=EditorKeys)
+    """The image editor and its model."""
+    rounds: list[Any] = field(default_factory=lambda: [dict(each) for each in ROUNDS])
+    """[{strength: 0.9, steps: 100, lambda_opaque: 0}, ...]: all views are edited at the start of each, so strongly;
+    steps are in units of the sum, and the run has ``num_steps``."""
+    edit_rate: int = 0
+    """Steps between edits of a few views, as Instruct-NeRF2NeRF has them; 0: all views, once a round."""
+    edit_count: int = 1
+    """How many are edited then, >= 1, in turn."""
+    start: Literal["carved", "source"] = "carved"
+    """carved: the selection is replaced by what the first round's views agree on; source: it is moved."""
+    region: list[float] | None = None
+    """x_min y_min z_min x_max y_max z_max, world units, where the new object may be; none: an upright cylinder around
+    the selection."""
+    room: list[float] = field(default_factory=lambda: [RADIUS_ROOM, HEIGHT_ROOM])
+    """How much wider and higher than the selection that cylinder is, each >= 1."""
+    snap: SnapConfig = field(default_factory=SnapConfig)
+    """What of an edited view is the new object."""
+    carve: CarveConfig = field(default_factory=CarveConfig)
+    """The first shape."""
+    learning_rates: RefitRates = field(default_factory=RefitRates)
+    """Per attribute."""
+    learning_rate_end: float = 0.3
+    """Share of themselves that rates fall to within a round, in (0, 1]."""
+    adam_betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
+    """Adam's betas."""
+    scale_limits: list[float] = field(default_factory=lambda: [0.006, 0.18])
+    """Smallest and largest standard deviation of a Gaussian, in units of half the longest side of the region."""
+    lambda_ssim: float = 0.2
+    """Share of 1 - SSIM in the loss, in [0, 1]; the rest is L1."""
+    lambda_lpips: float = 0.0
+    """Weight of LPIPS (its weights are downloaded), >= 0."""
+    lambda_opacity: float = 0.01
+    """Weight of the mean opacity, >= 0: Gaussians that no view wants fade."""
+    lambda_anchor: Anchors = field(default_factory=Anchors)
+    """Weights of the anchors."""
+    growth: GrowthConfig = field(default_factory=GrowthConfig)
+    """Whether and how the new object grows; its scales are in units of half the longest side of the region."""
+    clip_model: str = "auto"
+    """CLIP of the report, see docs/metrics.md; auto: ViT-L/14, but tiny-clip beside an embedded model."""
+    preview_every: int = 250
+    """Steps between pictures of the progress in save/progress; 0: none, and none of the mask and the edited views."""
+
+
+class SceneRefit(SceneJob):
+    """One scene, the region in it where something else shall stand, and the views that say what.
+
+    Making it reads the scene and loads the model, so that everything that can be wrong is found before any work.
+
+    Args:
+        cfg: Keys of ``SceneRefitConfig``, checked against it.
+
+    Raises:
+        ConfigError: For a value that cannot be used.
+        SceneFormatError: For a scene or model that cannot be read.
+
+    Attributes:
+        source: The scene as its file has it.
+        editor: The image editor with its model.
+        views: Cameras, after ``open``.
+        selection: What is replaced and why, after ``open``.
+        editing: What edits the views, after ``open``.
+    """
+
+    views: SceneViews
+    selection: Selection
+    editing: ViewEditing
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.cfg = cfg
+        check_num_steps(cfg, SceneRefitConfig)
+        self.rounds = rounds_from(cfg.rounds)
+        _check(cfg, len(self.rounds))
+        self.source = load_scene(cfg.scene)
+        self.mask = settle_mask(cfg.mask, cfg.scene, cfg.editing.model)
+        self.device = get_device()
+        words = EditorPrompts(cfg.source_prompt, cfg.target_prompt, cfg.negative_prompt)
+        self.editor = load_editor(cfg.editing, self.device, words)
+        self.lpips = load_lpips(device=str(self.device)) if cfg.lambda_lpips else None
+
+    def open(self, plan: ViewPlan) -> None:
+        """Choose views, selection and region, and lay out the edit.
+
+        Args:
+            plan: Says which views there are.
+
+        Raises:
+            ConfigError: If the mask selects everything.
+        """
+        cfg, network = self.cfg, self.editor.network
+        views = plan.views(self.source, network.image_size, network.size_multiple)
+        self.scene = self.source.to(self.device)
+        self.selection = find_selection(self.mask, self.scene, views.train, plan.capture, self.background)
+        is_replaced = self.selection.is_selected
+        if is_replaced.all():
+            expected, fix = "something that stays", "say by mask.text, mask.picture or mask.box what is to be replaced"
+            raise ConfigError(what=f"the mask selects all {len(self.scene)} Gaussians", expected=expected, fix=fix)
+        region = (
+            region_around(self.scene.means[is_replaced], views.orbit.up, tuple(cfg.room))
+            if cfg.region is None else region_of_box(cfg.region)
+        ).to(self.device)  # fmt: skip
+        self.views = plan.cropped_on(views, region.masks)
+        cameras = self.views.train.to(self.device)
+        self.editing = ViewEditing(
+            self.editor, cameras, region, self.scene, self.scene.select(~is_replaced), self.background,
+            Snap(**cfg.snap), [cfg.seed * len(cameras) + row for row in range(len(cameras))],
+        )  # fmt: skip
+        editable = EditableGaussians(self.scene, is_replaced)
+        growth = Growth(cfg.growth, editable, extent=region.size, num_steps=cfg.num_steps, seed=cfg.seed)
+        rates = {name: cfg.learning_rates[name] for name in FIELD_NAMES}
+        self.edit: ViewsEdit = ViewsEdit(
+            SceneUnderEdit(editable, cameras, cfg.seed, growth),
+            self.editing,
+            EditedViews(len(cameras), cfg.lambda_ssim, cfg.lambda_lpips, self.lpips),
+            Movement(rates, betas=tuple(cfg.adam_betas), anchors=cfg.lambda_anchor),
+            Schedule(self.rounds, cfg.num_steps),
+            cfg,
+            background=self.background,
+            views_per_step=plan.cfg.batch_size,
+        )
+
+    def scene_before(self) -> Gaussians:
+        """The scene as the user gave it, where the edit runs."""
+        return self.scene
+
+    def selection_in_view(self) -> tuple[Gaussians, Bool[Tensor, "n"]]:
+        """The old object and the new one in one scene, for where images may change."""
+        current = self.editable.current().detach()
+        both = self.scene.append(current)
+        is_new = torch.ones(len(current), dtype=torch.bool, device=current.device)
+        return both, torch.cat([self.selection.is_selected, is_new])
+
+
+def _check(cfg: DictConfig, num_rounds: int) -> None:
+    """Refuse numbers out of range.
+
+    Raises:
+        ConfigError: For the first.
+    """
+    keys = SceneRefitConfig
+    check_learning_rates(cfg.learning_rates)
+    check_not_negative("system.lambda_anchor", cfg.lambda_anchor, Anchors)
+    check_not_negative("system", cfg, keys, ("lambda_lpips", "lambda_opacity"))
+    check_mask(cfg.mask)
+    check_growth(cfg.growth, cfg.num_steps)
+    if cfg.num_steps < num_rounds:
+        expected, fix = f"at least one a round, of which there are {num_rounds}", f"set steps={keys.num_steps}"
+        raise ConfigError(what=f"steps is {cfg.num_steps}", expected=expected, fix=fix)
+    if not cfg.target_prompt:
+        what, expected = "target_prompt is empty", "a sentence for what should be there"
+        raise ConfigError(what=what, expected=expected, fix='set target_prompt="a photo of a ..."')
+    if cfg.region is not None:
+        in_box(torch.zeros(1, 3), list(cfg.region), "system.region")
+    snap, carve = cfg.snap, cfg.carve
+    check_values("system", cfg, keys, {
+        "edit_rate": (cfg.edit_rate >= 0, "at least 0"),
+        "edit_count": (cfg.edit_count >= 1, "at least 1"),
+        "learning_rate_end": (0 < cfg.learning_rate_end <= 1, "above 0, at most 1"),
+        "lambda_ssim": (0 <= cfg.lambda_ssim <= 1, "0 to 1"),
+    })  # fmt: skip
+    _check_pair("system.room", cfg.room, [RADIUS_ROOM, HEIGHT_ROOM], len(cfg.room) == 2 and min(cfg.room) >= 1,
+                "two numbers, each at least 1")  # fmt: skip
+    low_then_high = len(cfg.scale_limits) == 2 and 0 < cfg.scale_limits[0] < cfg.scale_limits[1]
+    _check_pair("system.scale_limits", cfg.scale_limits, [0.006, 0.18], low_then_high, "two numbers above 0, low first")
+    check_values("system.snap", snap, SnapConfig, {
+        "sure": (snap.soft < snap.sure <= 1, f"above system.snap.soft, which is {snap.soft}, and at most 1"),
+        "soft": (0 < snap.soft, "above 0"),
+        "weak": (0 < snap.weak <= snap.sure, f"above 0, at most system.snap.sure, which is {snap.sure}"),
+    })  # fmt: skip
+    check_values("system.carve", carve, CarveConfig, {
+        "agreement": (0 < carve.agreement <= 1, "above 0, at most 1"),
+        "spacing": (0.01 <= carve.spacing <= 1, "0.01 to 1"),
+        "opacity": (0 < carve.opacity < 1, "between 0 and 1"),
+        "flatness": (0 < carve.flatness <= 1, "above 0, at most 1"),
+    })  # fmt: skip
+    if cfg.start == "carved" and cfg.edit_rate > 0:
+        raise ConfigError(
+            what=f"system.start is carved and system.edit_rate is {cfg.edit_rate}",
+            expected="all views edited at once, from which a shape is carved", fix="set system.start=source",
+        )  # fmt: skip
+
+
+def _check_pair(key: str, values: Any, usual: list[float], is_right: bool, expected: str) -> None:
+    if not is_right:
+        fix = f"set {key}={str(usual).replace(' ', '')}"
+        raise ConfigError(what=f"{key} is {list(values)}", expected=expected, fix=fix)

@@ -1,0 +1,193 @@
+"""A dataset update: the views are edited, the Gaussians fitted to them, and round again (Haque et al. 2023)."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..edits.edit import Facts
+from ..edits.editable_gaussians import EditableGaussians
+from ..edits.gaussian_edit import GaussianEdit, Movement, SceneUnderEdit
+from ..edits.objectives import Photometric
+from ..gaussians import Gaussians, Offspring
+from ..metrics import Lpips
+from .carve import carved, colored, seen_colors, surface_gaussians
+from .editing import ViewEditing
+from .rounds import Schedule
+
+OnViews = Callable[[int, Sequence[str], Float[Tensor, "b 3 h w"]], Any]
+"""Called with the number of an edit, the names of the views and what they were edited to."""
+
+
+class EditedViews(Photometric):
+    """Renders are held against the edited views as they stand; these are kept in checkpoints, a byte a channel.
+
+    Args:
+        count: Views there are.
+        lambda_ssim: Share of 1 - SSIM in the loss; the rest is L1.
+        lambda_lpips: Weight of LPIPS beside it.
+        network: Of LPIPS; None where its weight is 0.
+    """
+
+    def __init__(self, count: int, lambda_ssim: float, lambda_lpips: float = 0.0, network: Lpips | None = None) -> None:
+        super().__init__([torch.empty(0, 0, 3)] * count, lambda_ssim)
+        self.lambda_lpips, self.network = lambda_lpips, network
+        self.pixels: UInt8[Tensor, "v h w 3"] | None = None
+
+    def update(self, rows: Int[Tensor, "b"], images: Float[Tensor, "b 3 h w"]) -> None:
+        """Put edited views in place of the old ones; the first time it takes all of them."""
+        pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        if self.pixels is None:
+            self.pixels = pixels
+        else:
+            self.pixels = self.pixels.index_copy(0, rows.to(pixels.device), pixels)
+        self._unpack()
+
+    def __call__(
+        self, images: Sequence[Float[Tensor, "b h w 3"]], rows: Sequence[Int[Tensor, "b"]], step: int
+    ) -> tuple[Tensor, Facts]:
+        """The loss of a step's views; see ``Photometric``."""
+        loss, facts = super().__call__(images, rows, step)
+        if self.network is None:
+            return loss, facts
+        targets = torch.stack([self.targets[place] for place in rows[0].tolist()])
+        pair = (each.permute(0, 3, 1, 2) for each in (images[0].clamp(0, 1), targets))
+        return loss + self.lambda_lpips * self.network(*pair).mean(), facts
+
+    def state_dict(self) -> dict[str, Any]:
+        """The edited views."""
+        return {} if self.pixels is None else {"pixels": self.pixels}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.pixels = state.get("pixels")
+        if self.pixels is not None:
+            self._unpack()
+
+    def _unpack(self) -> None:
+        assert self.pixels is not None
+        self.targets = list(self.pixels.float() / 255)
+
+
+class ViewsEdit(GaussianEdit):
+    """A scene whose views are edited again and again, and whose Gaussians follow them.
+
+    Args:
+        scene: What moves.
+        editing: Edits the views.
+        objective: Holds the edited views.
+        movement: Rates; they fall within each round.
+        schedule: When views are edited, and how strongly.
+        cfg: Of the keys of ``SceneRefitConfig``: edit_rate, edit_count, start, carve, learning_rate_end,
+            lambda_opacity, scale_limits.
+        background: Colour behind the scene, RGB in [0, 1].
+        views_per_step: Views a step shows.
+    """
+
+    def __init__(
+        self,
+        scene: SceneUnderEdit,
+        editing: ViewEditing,
+        objective: EditedViews,
+        movement: Movement,
+        schedule: Schedule,
+        cfg: Any,
+        *,
+        background: Float[Tensor, "3"],
+        views_per_step: int,
+    ) -> None:
+        super().__init__(
+            [scene], objective, movement, num_steps=cfg.num_steps, background=background,
+            views_per_step=views_per_step, keep_inside=self._keep_in_region,
+        )  # fmt: skip
+        self.editing, self.views, self.schedule, self.cfg = editing, objective, schedule, cfg
+        self.on_views: OnViews | None = None
+        """What to do with edited views."""
+
+    @property
+    def editable(self) -> EditableGaussians:
+        """The Gaussians that move."""
+        return self.scenes[0].editable
+
+    def due_views(self, step: int) -> Int[Tensor, "b"] | None:
+        """Which views are edited before a step; None: none."""
+        count, rate = len(self.editing.cameras), self.cfg.edit_rate
+        if rate == 0:
+            return torch.arange(count) if self.schedule.begins(step) else None
+        if step % rate:
+            return None
+        first = step // rate * self.cfg.edit_count
+        return torch.arange(first, first + min(self.cfg.edit_count, count)) % count
+
+    def prepare(self) -> None:
+        """See ``Edit.prepare``; until they are edited, views are as before the edit."""
+        super().prepare()
+        if self.views.pixels is None:
+            self.views.update(torch.arange(len(self.editing.cameras)), self.editing.sources)
+
+    def before_step(self, step: int, optimizers: Sequence[Optimizer]) -> None:
+        """Edit views where it is time; then growth."""
+        rows = self.due_views(step)
+        if rows is not None:
+            self._edit_views(step, rows, optimizers[0])
+        super().before_step(step, optimizers)
+
+    @torch.no_grad()
+    def _edit_views(self, step: int, rows: Int[Tensor, "b"], optimizer: Optimizer) -> None:
+        index = self.schedule.index(step)
+        number = index if self.cfg.edit_rate == 0 else int(step // self.cfg.edit_rate * len(rows) // len(self.editing.cameras))
+        current = None if step == 0 else self.editable.scene()
+        images, shares = self.editing.edit(current, rows, self.schedule.rounds[index].strength, number)
+        self.views.update(rows, images)
+        if self.on_views is not None:
+            self.on_views(number, [self.editing.cameras.names[row] for row in rows.tolist()], images)
+        if step == 0 and self.cfg.start == "carved":
+            self._replace(self._carved(images, shares), optimizer)
+
+    def _carved(self, images: Float[Tensor, "c 3 h w"], shares: Float[Tensor, "c 1 h w"]) -> Gaussians:
+        """What the edited views agree on."""
+        cfg, editing = self.cfg.carve, self.editing
+        spacing = cfg.spacing * editing.region.size
+        points, normals = carved(editing.region, editing.cameras, shares, spacing, cfg.agreement)
+        new = surface_gaussians(points, normals, spacing, cfg.opacity, cfg.flatness)
+        new = new.with_sh_degree(self.editable.source.sh_degree)
+        whole = editing.empty.detach()
+        fields: Any = {name: torch.cat([getattr(whole, name), tensor]) for name, tensor in new.parameters().items()}
+        is_new = torch.arange(len(whole) + len(new), device=new.device) >= len(whole)
+        return colored(new, seen_colors(Gaussians(**fields), is_new, editing.cameras, images, shares))
+
+    def _replace(self, new: Gaussians, optimizer: Optimizer) -> None:
+        """Put new Gaussians in the place of the selection."""
+        parents = torch.zeros(len(new), dtype=torch.int64, device=new.device)
+        is_new = torch.ones_like(parents, dtype=torch.bool)
+        self.editable.rearrange(Offspring(new, parents, is_new), optimizer)
+        self.editable.rows.fill_(-1)
+        self.editable.begin_generation(is_new, 0)
+
+    def loss(self, step: int) -> tuple[Tensor, Facts]:
+        """That of the views, and what keeps opacities low, or at 0 or 1."""
+        loss, facts = super().loss(step)
+        opacities = self.editable.current().opacities
+        opaque = self.schedule.rounds[self.schedule.index(step)].lambda_opaque
+        loss = loss + self.cfg.lambda_opacity * opacities.mean()
+        return loss + opaque * (4 * opacities * (1 - opacities)).mean(), facts
+
+    def set_rates(self, optimizers: Sequence[Optimizer], step: int) -> None:
+        """See ``GaussianEdit``; within a round, rates fall to a share of themselves."""
+        super().set_rates(optimizers, step)
+        factor = self.cfg.learning_rate_end ** self.schedule.share(step)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] *= factor
+
+    @torch.no_grad()
+    def _keep_in_region(self, editable: EditableGaussians) -> None:
+        """Centres stay in the region, sizes within their limits."""
+        low, high = (math.log(limit * self.editing.region.size) for limit in self.cfg.scale_limits)
+        editable.selected["log_scales"].clamp_(low, high)
+        means = editable.selected["means"]
+        means.copy_(self.editing.region.clamped(means))
