@@ -10,6 +10,7 @@ from torch import Tensor
 
 import threestudio
 
+from ..cameras import Cameras
 from ..data import ViewPlan
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
@@ -35,19 +36,11 @@ IMAGE_SIZE, SIZE_MULTIPLE = 512, 8
 
 
 @dataclass
-class RemovalConfig(EditConfig):
-    """Keys of a removal."""
+class FillKeys:
+    """Keys of how a hole is closed."""
 
-    scene: str = ""
-    """Splat file to edit."""
-    num_steps: int = 400
-    """Optimisation steps that close the hole, >= 1."""
-    background: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    """Colour behind the scene, RGB in [0, 1]."""
-    mask: MaskConfig = field(default_factory=MaskConfig)
-    """What is removed; it must not be empty."""
     rim: float = 0.5
-    """What lies within this share of the object's size of it touched it or has its shadow, and is fitted anew."""
+    """What lies within this share of the object's size of it touched it or has its shadow."""
     dilate: float = 0.1
     """Share of the views' shorter side by which holes are widened, so that they take in the shadow, >= 0."""
     inpainter: str = "telea"
@@ -66,12 +59,128 @@ class RemovalConfig(EditConfig):
     """Denoising steps."""
     guidance_scale: float = 7.5
     """Of the networks."""
+
+
+@dataclass
+class RemovalConfig(FillKeys, EditConfig):
+    """Keys of a removal; what touched the object is fitted anew."""
+
+    scene: str = ""
+    """Splat file to edit."""
+    num_steps: int = 400
+    """Optimisation steps that close the hole, >= 1."""
+    background: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    """Colour behind the scene, RGB in [0, 1]."""
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    """What is removed; it must not be empty."""
     learning_rates: LearningRates = field(default_factory=LearningRates)
     """Per attribute."""
     lambda_ssim: float = 0.2
     """Share of 1 - SSIM in the loss, in [0, 1]; the rest is L1."""
     preview_every: int = 250
     """0: no pictures of the mask in save/mask."""
+
+
+def check_fill(prefix: str, cfg: Any, keys: type) -> None:
+    """Find what is wrong with ``FillKeys`` before any work.
+
+    Raises:
+        ConfigError: For the first that cannot be used.
+    """
+    check_not_negative(prefix, cfg, keys, ("rim", "dilate"))
+    check_inpainter(cfg.inpainter, cfg.dtype)
+
+
+class Hole:
+    """A scene without some of its Gaussians, its views filled where these were, and new Gaussians in the hole.
+
+    Args:
+        cfg: ``FillKeys``.
+        scene: The scene with the object, where the work runs.
+        is_removed: The object.
+        cameras: Views of one size that are filled.
+        background: Behind the scene, RGB in [0, 1].
+        seed: Of an inpainter's noise.
+        device: Where networks run.
+
+    Attributes:
+        bare: What is left.
+        is_rim: Which of it touched the object.
+        masks: (c h w) where each view was filled.
+        targets: (c h w 3) the filled views.
+        start: ``bare``, and after it the new Gaussians.
+        num_seeds: How many these are.
+        inpainter: What filled.
+    """
+
+    def __init__(
+        self, cfg: Any, scene: Gaussians, is_removed: Bool[Tensor, "n"], cameras: Cameras,
+        background: Float[Tensor, "3"], seed: int, device: torch.device,
+    ) -> None:  # fmt: skip
+        self.cfg, self._cameras, self._background, self._seed, self._device = cfg, cameras, background, seed, device
+        self.bare = scene.select(~is_removed)
+        is_rim = rim_of(scene.means, is_removed, cfg.rim)
+        self.is_rim = is_rim[~is_removed]
+        widened = round(cfg.dilate * int(torch.stack([cameras.widths, cameras.heights]).min()))
+        self.masks = hole_masks(scene, is_removed, is_rim, cameras, widened)
+        self.inpainter = Inpainter(fill=lambda images, masks: images)
+        self.targets = self._filled_views()
+        self.start = self._with_seeds()
+        self.num_seeds = len(self.start) - len(self.bare)
+
+    @torch.no_grad()
+    def _filled_views(self) -> Float[Tensor, "v h w 3"]:
+        """Views of what is left, their holes filled."""
+        images = torch.stack(list(render_each(self.bare, self._cameras, self._background))).permute(0, 3, 1, 2)
+        if self.masks.any():
+            self.inpainter = self._load_inpainter(min(images.shape[-2:]))
+            pairs = zip(images.split(FILL_BATCH), self.masks.split(FILL_BATCH), strict=True)
+            images = torch.cat([self.inpainter.fill(*pair) for pair in pairs])
+        return images.permute(0, 2, 3, 1)
+
+    def _load_inpainter(self, side: int) -> Inpainter:
+        cfg = self.cfg
+        inpainter = load_inpainter(
+            cfg.inpainter, model=cfg.model, prompt=cfg.prompt, num_steps=cfg.inpaint_steps,
+            guidance_scale=cfg.guidance_scale, seed=self._seed, device=self._device, dtype=cfg.dtype,
+            revision=cfg.revision, is_offline=cfg.offline,
+        )  # fmt: skip
+        if inpainter.image_size is not None and side != inpainter.image_size:
+            threestudio.warn(
+                f"The views are filled at {side} px by a model made for {inpainter.image_size} px; "
+                f"data.size={inpainter.image_size} suits it better."
+            )
+        return inpainter
+
+    def _with_seeds(self) -> Gaussians:
+        """What is left with new Gaussians in the hole."""
+        count = len(self._cameras)
+        rows = torch.linspace(0, count - 1, min(MIN_SEED_VIEWS, count)).round().long()
+        points, rgbs, widths = seeds_in_hole(
+            self.bare, self._cameras[rows], self.targets[rows], self.masks[rows], self._background
+        )
+        if not len(points):
+            return self.bare
+        seeds = gaussians_from_points(points.cpu(), rgbs.cpu(), self.bare.sh_degree, SEED_OPACITY).to(points.device)
+        return self.bare.append(seeds.replace(log_scales=widths.log()[:, None].repeat(1, 3)))
+
+    def closing(
+        self, is_changing: Bool[Tensor, "n2"], cfg: Any, extent: float, cameras: Cameras
+    ) -> GaussianEdit:
+        """The fit that closes the hole.
+
+        Args:
+            is_changing: Which Gaussians of ``start`` are fitted.
+            cfg: Of the keys of ``RemovalConfig``: num_steps, seed, learning_rates, lambda_ssim.
+            extent: ``cameras_extent``, world units.
+            cameras: The views that were filled, where the fit runs.
+        """
+        editable = EditableGaussians(self.start, is_changing)
+        growth = Growth(GrowthConfig(), editable, extent=extent, num_steps=cfg.num_steps, seed=cfg.seed)
+        return GaussianEdit(
+            [SceneUnderEdit(editable, cameras, cfg.seed, growth)], Photometric(list(self.targets), cfg.lambda_ssim),
+            Movement(cfg.learning_rates), num_steps=cfg.num_steps, background=self._background,
+        )  # fmt: skip
 
 
 class SceneRemoval(SceneJob):
@@ -89,15 +198,13 @@ class SceneRemoval(SceneJob):
         self.cfg = cfg
         check_mask(cfg.mask)
         check_num_steps(cfg, RemovalConfig)
-        check_not_negative("system", cfg, RemovalConfig, ("rim", "dilate"))
         check_learning_rates(cfg.learning_rates)
         check_values("system", cfg, RemovalConfig, {"lambda_ssim": (0 <= cfg.lambda_ssim <= 1, "0 to 1")})
-        check_inpainter(cfg.inpainter, cfg.dtype)
+        check_fill("system", cfg, RemovalConfig)
         self.device = get_device()
         self.source = load_scene(cfg.scene)
         self.mask = settle_mask(cfg.mask, cfg.scene, cfg.model)
         self.scene = self.source.to(self.device)
-        self.inpainter = Inpainter(fill=lambda images, masks: images)
 
     def open(self, plan: ViewPlan) -> None:
         """Remove, fill every view once, and put the first Gaussians into the hole.
@@ -115,60 +222,15 @@ class SceneRemoval(SceneJob):
             expected, fix = "something that stays", "say by mask.text, mask.picture or mask.box what is to be removed"
             raise ConfigError(what=f"the mask selects all {len(self.scene)} Gaussians", expected=expected, fix=fix)
         self.views = plan.cropped(views, self.scene, self.is_removed)
-        is_rim = rim_of(self.scene.means, self.is_removed, cfg.rim)
-        self.bare = self.scene.select(~self.is_removed)
-        widened = round(cfg.dilate * int(torch.stack([self.views.train.widths, self.views.train.heights]).min()))
-        self.masks = hole_masks(self.scene, self.is_removed, is_rim, self.views.train, widened)
-        self.targets = self._filled_views()
-        start, is_changing = self._with_seeds(is_rim[~self.is_removed])
-        editable = EditableGaussians(start, is_changing)
-        growth = Growth(GrowthConfig(), editable, extent=self.views.extent, num_steps=cfg.num_steps, seed=cfg.seed)
-        scene = SceneUnderEdit(editable, self.views.train.to(self.device), cfg.seed, growth)
-        self.edit = GaussianEdit(
-            [scene], Photometric(list(self.targets), cfg.lambda_ssim), Movement(cfg.learning_rates),
-            num_steps=cfg.num_steps, background=self.background,
-        )  # fmt: skip
-
-    @torch.no_grad()
-    def _filled_views(self) -> Float[Tensor, "v h w 3"]:
-        """Training views of what is left, their holes filled."""
-        images = torch.stack(list(render_each(self.bare, self.views.train, self.background))).permute(0, 3, 1, 2)
-        if self.masks.any():
-            self.inpainter = self._load_inpainter(min(images.shape[-2:]))
-            pairs = zip(images.split(FILL_BATCH), self.masks.split(FILL_BATCH), strict=True)
-            images = torch.cat([self.inpainter.fill(*pair) for pair in pairs])
-        return images.permute(0, 2, 3, 1)
-
-    def _load_inpainter(self, side: int) -> Inpainter:
-        cfg = self.cfg
-        inpainter = load_inpainter(
-            cfg.inpainter, model=cfg.model, prompt=cfg.prompt, num_steps=cfg.inpaint_steps,
-            guidance_scale=cfg.guidance_scale, seed=cfg.seed, device=self.device, dtype=cfg.dtype,
-            revision=cfg.revision, is_offline=cfg.offline,
-        )  # fmt: skip
-        if inpainter.image_size is not None and side != inpainter.image_size:
-            threestudio.warn(
-                f"The views are filled at {side} px by a model made for {inpainter.image_size} px; "
-                f"data.size={inpainter.image_size} suits it better."
-            )
-        return inpainter
-
-    def _with_seeds(self, is_rim: Bool[Tensor, "n"]) -> tuple[Gaussians, Bool[Tensor, "n2"]]:
-        """What is left with new Gaussians in the hole, and which of these may change: the rim and the new ones."""
-        count = len(self.views.train)
-        rows = torch.linspace(0, count - 1, min(MIN_SEED_VIEWS, count)).round().long()
-        points, rgbs, widths = seeds_in_hole(
-            self.bare, self.views.train[rows], self.targets[rows], self.masks[rows], self.background
-        )
-        self.num_seeds, start = len(points), self.bare
-        if self.num_seeds:
-            seeds = gaussians_from_points(points.cpu(), rgbs.cpu(), start.sh_degree, SEED_OPACITY).to(self.device)
-            start = start.append(seeds.replace(log_scales=widths.log()[:, None].repeat(1, 3)))
-        return start, torch.cat([is_rim, is_rim.new_ones(self.num_seeds)])
+        self.hole = Hole(cfg, self.scene, self.is_removed, self.views.train, self.background, cfg.seed, self.device)
+        is_new = self.hole.is_rim.new_ones(self.hole.num_seeds)
+        is_changing = torch.cat([self.hole.is_rim, is_new])
+        self.edit = self.hole.closing(is_changing, cfg, self.views.extent, self.views.train.to(self.device))
 
     def facts(self) -> dict[str, Any]:
         """What a report says of the removal beside its figures."""
-        counts = {"num_removed": int(self.is_removed.sum()), "num_added": self.num_seeds}
-        network = {"model": self.inpainter.model_id, "revision": self.inpainter.revision, "prompt": self.cfg.prompt}
+        counts = {"num_removed": int(self.is_removed.sum()), "num_added": self.hole.num_seeds}
+        inpainter = self.hole.inpainter
+        network = {"model": inpainter.model_id, "revision": inpainter.revision, "prompt": self.cfg.prompt}
         keys = {"scene": self.cfg.scene, "inpainter": self.cfg.inpainter}
         return {**keys, **network, **counts, "num_changed": len(self.editable)}

@@ -12,6 +12,8 @@ from .region import Region
 
 INSIDE = 0.5
 """Share of a pixel from which on it belongs to the object."""
+COVER = 0.8
+"""Width of a disc in units of the distance of neighbours."""
 LEAST_WEIGHT = 1e-3
 """Pixels' worth of weight below which a Gaussian is seen by no view."""
 
@@ -86,7 +88,7 @@ def surface_gaussians(
     x, y, z = normals.T
     quats = torch.stack([1 + z, -y, x, torch.zeros_like(z)], dim=1)  # the turn that carries the z axis there
     quats = torch.where((z < -1 + 1e-4)[:, None], quats.new_tensor([0.0, 1.0, 0.0, 0.0]), quats)
-    scales = 0.6 * spacing * points.new_tensor([1.0, 1.0, flatness])
+    scales = COVER * spacing * points.new_tensor([1.0, 1.0, flatness])
     return Gaussians(
         means=points.clone(),
         log_scales=scales.log().repeat(len(points), 1),

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import ConfigError
 from ..named import build_named
@@ -17,12 +17,21 @@ class Round:
     Attributes:
         strength: How far the views go towards noise, in (0, 1], see ``Views``.
         steps: Its length in units of all rounds' together, > 0: the rounds fill the run, whatever its length.
+        rates: Factor on the learning rates, >= 0.
+        lambda_opacity: Weight of the mean opacity, >= 0: Gaussians that no view wants fade.
         lambda_opaque: Weight of the mean of 4 o (1 - o) over the new object's opacities o, >= 0: they go to 0 or 1.
+        carve: What the new object is carved from at the start of the round: the edited ``views``, its own ``renders``
+            before them, or ``none``: it goes on as it is.
+        relight: Whether the edited views are put into the light of the source.
     """
 
     strength: float = 0.9
     steps: float = 100.0
+    rates: float = 1.0
+    lambda_opacity: float = 0.01
     lambda_opaque: float = 0.0
+    carve: Literal["none", "views", "renders"] = "none"
+    relight: bool = False
 
 
 def rounds_from(words: Sequence[Mapping[str, Any]]) -> list[Round]:

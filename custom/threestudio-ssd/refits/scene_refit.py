@@ -37,7 +37,7 @@ from .rounds import Schedule, rounds_from
 from .views_edit import EditedViews, ViewsEdit
 
 ROUNDS = (
-    {"strength": 0.9, "steps": 100}, {"strength": 0.75, "steps": 60}, {"strength": 0.6, "steps": 60},
+    {"strength": 0.9, "steps": 100, "carve": "views"}, {"strength": 0.75, "steps": 60}, {"strength": 0.6, "steps": 60},
     {"strength": 0.45, "steps": 60, "lambda_opaque": 0.02}, {"strength": 0.3, "steps": 300, "lambda_opaque": 0.02},
 )  # fmt: skip
 """The rounds of a change of shape: from nearly nothing left of the old views down to touching up."""
@@ -65,6 +65,9 @@ class CarveConfig:
     """Distance of neighbouring Gaussians on its surface, in units of the region's size, > 0."""
     opacity: float = 0.6
     """Of all, in (0, 1)."""
+    fine: float = 0.035
+    fine_agreement: float = 0.97
+    fine_opacity: float = 0.9
     flatness: float = 0.5
     """Their thickness in units of their width, in (0, 1]."""
 
@@ -132,8 +135,6 @@ class SceneRefitConfig(EditConfig):
     """Share of 1 - SSIM in the loss, in [0, 1]; the rest is L1."""
     lambda_lpips: float = 0.0
     """Weight of LPIPS (its weights are downloaded), >= 0."""
-    lambda_opacity: float = 0.01
-    """Weight of the mean opacity, >= 0: Gaussians that no view wants fade."""
     lambda_anchor: Anchors = field(default_factory=Anchors)
     """Weights of the anchors."""
     growth: GrowthConfig = field(default_factory=GrowthConfig)
@@ -242,7 +243,7 @@ def _check(cfg: DictConfig, num_rounds: int) -> None:
     keys = SceneRefitConfig
     check_learning_rates(cfg.learning_rates)
     check_not_negative("system.lambda_anchor", cfg.lambda_anchor, Anchors)
-    check_not_negative("system", cfg, keys, ("lambda_lpips", "lambda_opacity"))
+    check_not_negative("system", cfg, keys, ("lambda_lpips",))
     check_mask(cfg.mask)
     check_growth(cfg.growth, cfg.num_steps)
     if cfg.num_steps < num_rounds:

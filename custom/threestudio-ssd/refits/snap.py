@@ -9,6 +9,12 @@ from torch.nn.functional import avg_pool2d, pad
 
 WINDOW = 3
 """Side of the square that differences are averaged over, pixels."""
+SHADE = 0.6
+"""What is no darker than this share of what is behind it, and of its hue, is a shadow, no object."""
+THIN = 4
+"""Weak parts that are thinner are none, pixels."""
+SMALL = 0.05
+"""Connected parts with less than this share of the largest one's pixels are no part of the object."""
 
 
 def changed_shares(
@@ -27,10 +33,31 @@ def changed_shares(
         soft: Difference up to which a pixel that touches nothing sure is not; below ``sure``.
         weak: Difference that is enough beside the object.
     """
-    difference = (images - empty).abs().amax(dim=1, keepdim=True)
+    shade = ((images * empty).sum(1, keepdim=True) / empty.square().sum(1, keepdim=True).clamp_min(1e-4)).clamp(SHADE, 1)
+    difference = (images - shade * empty).abs().amax(dim=1, keepdim=True)
     difference = avg_pool2d(pad(difference, (WINDOW // 2,) * 4, mode="replicate"), WINDOW, stride=1)
     alone = ((difference - soft) / (sure - soft)).clamp(0, 1)
-    return torch.maximum(alone, touching(difference > weak, difference > sure).to(images))
+    thick = touching(_opened(difference > weak), difference > sure)
+    shares = torch.maximum(alone, thick.to(images))
+    return shares * _main_parts(shares > 0)
+
+
+def _opened(masks: Tensor) -> Tensor:
+    """Masks (b 1 h w) without what is thinner than ``THIN`` pixels, such as a horizon that was moved a little."""
+    kernel = np.ones((THIN, THIN), np.uint8)
+    opened = [cv2.morphologyEx(each.cpu().numpy().astype(np.uint8), cv2.MORPH_OPEN, kernel) for each in masks[:, 0]]
+    return torch.from_numpy(np.stack(opened)).to(masks.device)[:, None] > 0
+
+
+def _main_parts(masks: Tensor) -> Tensor:
+    """Masks (b 1 h w) without connected parts that are small beside the largest."""
+    kept = []
+    for each in masks[:, 0]:
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(each.cpu().numpy().astype(np.uint8), connectivity=8)
+        areas = stats[:, cv2.CC_STAT_AREA].astype(float)
+        areas[0] = 0
+        kept.append(torch.from_numpy((areas >= SMALL * areas.max()) & (areas > 0))[torch.from_numpy(labels).long()])
+    return torch.stack(kept).to(masks.device)[:, None]
 
 
 def touching(weak: Tensor, sure: Tensor) -> Tensor:

@@ -38,8 +38,8 @@ class SceneDeleteSystem(EditSystem):
         job = self.job
         if self.cfg.preview_every:
             save_previews(self, job.scene, job.selection, job.views.train, job.background)
-            holes = [mask[..., None].float().expand(-1, -1, 3) for mask in job.masks[:FILLED_VIEWS]]
-            self.save_image_grid("inpainted.png", [grid_row(holes), grid_row(job.targets[:FILLED_VIEWS])])
+            holes = [mask[..., None].float().expand(-1, -1, 3) for mask in job.hole.masks[:FILLED_VIEWS]]
+            self.save_image_grid("inpainted.png", [grid_row(holes), grid_row(job.hole.targets[:FILLED_VIEWS])])
         super().on_fit_start()
 
     def report(self) -> None:
@@ -47,7 +47,7 @@ class SceneDeleteSystem(EditSystem):
         job, after = self.job, self.job.editable.result()
         rows = [
             torch.stack(list(render_each(scene, job.views.test, job.background)))
-            for scene in (job.scene, job.bare, after)
+            for scene in (job.scene, job.hole.bare, after)
         ]
         change = measure_change(coverage(job.scene, job.is_removed, job.views.test), rows[0], rows[2])
         self.save_image_grid("grid.png", [grid_row(row) for row in rows])
