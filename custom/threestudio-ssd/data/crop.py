@@ -41,9 +41,7 @@ def small_views(cameras: Cameras) -> Cameras:
     return cameras.scaled(min(1.0, SEARCH_SIZE / int(min(cameras.widths[0], cameras.heights[0]))))
 
 
-def crop_to_visible(
-    cameras: Cameras, is_visible: Bool[Tensor, "c h w"], margin: float, max_zoom: float
-) -> Cameras:
+def crop_to_visible(cameras: Cameras, is_visible: Bool[Tensor, "c h w"], margin: float, max_zoom: float) -> Cameras:
     """The views that show something, each cut to it; see ``crop_to_selection``.
 
     Args:

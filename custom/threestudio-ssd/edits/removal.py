@@ -14,6 +14,7 @@ from ..cameras import Cameras
 from ..data import ViewPlan
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
+from ..gaussians.model import FIELD_NAMES
 from ..host import get_device
 from ..masks import MaskConfig, check_mask, find_selection, settle_mask
 from ..masks.holes import hole_masks, rim_of, seeds_in_hole
@@ -165,21 +166,26 @@ class Hole:
         return self.bare.append(seeds.replace(log_scales=widths.log()[:, None].repeat(1, 3)))
 
     def closing(
-        self, is_changing: Bool[Tensor, "n2"], cfg: Any, extent: float, cameras: Cameras
-    ) -> GaussianEdit:
+        self, is_changing: Bool[Tensor, "n2"], learning_rates: Any, extent: float, cameras: Cameras, *,
+        num_steps: int, seed: int, lambda_ssim: float,
+    ) -> GaussianEdit:  # fmt: skip
         """The fit that closes the hole.
 
         Args:
             is_changing: Which Gaussians of ``start`` are fitted.
-            cfg: Of the keys of ``RemovalConfig``: num_steps, seed, learning_rates, lambda_ssim.
+            learning_rates: ``LearningRates``.
             extent: ``cameras_extent``, world units.
             cameras: The views that were filled, where the fit runs.
+            num_steps: Its length.
+            seed: Decides the order of views.
+            lambda_ssim: Share of 1 - SSIM in the loss.
         """
         editable = EditableGaussians(self.start, is_changing)
-        growth = Growth(GrowthConfig(), editable, extent=extent, num_steps=cfg.num_steps, seed=cfg.seed)
+        growth = Growth(GrowthConfig(), editable, extent=extent, num_steps=num_steps, seed=seed)
+        rates = {name: getattr(learning_rates, name) for name in FIELD_NAMES}
         return GaussianEdit(
-            [SceneUnderEdit(editable, cameras, cfg.seed, growth)], Photometric(list(self.targets), cfg.lambda_ssim),
-            Movement(cfg.learning_rates), num_steps=cfg.num_steps, background=self._background,
+            [SceneUnderEdit(editable, cameras, seed, growth)], Photometric(list(self.targets), lambda_ssim),
+            Movement(rates), num_steps=num_steps, background=self._background,
         )  # fmt: skip
 
 
@@ -225,7 +231,10 @@ class SceneRemoval(SceneJob):
         self.hole = Hole(cfg, self.scene, self.is_removed, self.views.train, self.background, cfg.seed, self.device)
         is_new = self.hole.is_rim.new_ones(self.hole.num_seeds)
         is_changing = torch.cat([self.hole.is_rim, is_new])
-        self.edit = self.hole.closing(is_changing, cfg, self.views.extent, self.views.train.to(self.device))
+        self.edit = self.hole.closing(
+            is_changing, cfg.learning_rates, self.views.extent, self.views.train.to(self.device),
+            num_steps=cfg.num_steps, seed=cfg.seed, lambda_ssim=cfg.lambda_ssim,
+        )  # fmt: skip
 
     def facts(self) -> dict[str, Any]:
         """What a report says of the removal beside its figures."""

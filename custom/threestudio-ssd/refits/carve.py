@@ -6,12 +6,14 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d, conv3d, grid_sample, normalize
 
 from ..cameras import Cameras
-from ..gaussians import Gaussians, sh0_from_rgbs
+from ..gaussians import Gaussians
 from ..rendering import render
 from .region import Region
 
 INSIDE = 0.5
 """Share of a pixel from which on it belongs to the object."""
+LEAST_SIGHT = 0.5
+"""Share of the views that must see a point."""
 COVER = 0.8
 """Width of a disc in units of the distance of neighbours."""
 LEAST_WEIGHT = 1e-3
@@ -58,7 +60,7 @@ def _neighbors(solid: Float[Tensor, "1 1 x y z"]) -> Float[Tensor, "1 1 x y z"]:
 def _is_agreed(
     points: Float[Tensor, "n 3"], cameras: Cameras, shares: Float[Tensor, "c 1 h w"], agreement: float
 ) -> Bool[Tensor, "n"]:
-    """Whether enough of the views that see a point take it for the object; a point that none sees is not."""
+    """Whether enough of the views that see a point take it for the object; a point that few see is not."""
     height, width = shares.shape[-2:]
     size = points.new_tensor([width, height])
     hits, seen = points.new_zeros(2, len(points))
@@ -70,7 +72,7 @@ def _is_agreed(
         value = grid_sample(share[None], places, mode="bilinear", padding_mode="border", align_corners=False)
         hits += is_seen & (value[0, 0, 0] > INSIDE)
         seen += is_seen
-    return (hits >= agreement * seen) & (seen > 0)
+    return (hits >= agreement * seen) & (seen >= LEAST_SIGHT * len(shares))
 
 
 def surface_gaussians(
@@ -130,8 +132,3 @@ def seen_colors(
     rgbs = sums[:, :3] / sums[:, 3:].clamp_min(LEAST_WEIGHT)
     usual = rgbs[is_seen].mean(dim=0) if is_seen.any() else rgbs.new_full((3,), 0.5)
     return torch.where(is_seen[:, None], rgbs, usual).clamp(0, 1)
-
-
-def colored(gaussians: Gaussians, rgbs: Float[Tensor, "n 3"]) -> Gaussians:
-    """The Gaussians in these colours, the same from all sides."""
-    return gaussians.replace(sh0=sh0_from_rgbs(rgbs)[:, None], shN=torch.zeros_like(gaussians.shN))

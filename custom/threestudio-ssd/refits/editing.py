@@ -106,7 +106,7 @@ class ViewEditing:
         )  # fmt: skip
         edited = self.editor(views)
         snap = self.snap
-        shares = changed_shares(edited, kept, sure=snap.sure, soft=snap.soft, weak=snap.weak) * views.masks
+        shares = changed_shares(edited, kept, sure=snap.sure, soft=snap.soft, weak=snap.weak) * self.masks[rows]
         return kept.lerp(edited, shares), shares
 
     @torch.no_grad()

@@ -1,7 +1,7 @@
 """A change of shape by words: what its keys mean, from the splat file to the Gaussians that come out."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool
@@ -11,7 +11,7 @@ from torch import Tensor
 import threestudio
 
 from ..data import SceneViews, ViewPlan
-from ..edits.edit import values_of
+from ..editors import EditorKeys, EditorPrompts, load_editor
 from ..edits.editable_gaussians import EditableGaussians
 from ..edits.gaussian_edit import (
     Anchors,
@@ -23,24 +23,29 @@ from ..edits.gaussian_edit import (
 )
 from ..edits.growth import Growth, GrowthConfig, check_growth
 from ..edits.keys import EditConfig, check_not_negative, check_num_steps
+from ..edits.removal import FillKeys, Hole, check_fill
 from ..edits.scene_edit import load_scene
-from ..editors import EditorKeys, EditorPrompts, load_editor
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
 from ..gaussians.model import FIELD_NAMES
 from ..host import get_device
 from ..masks import MaskConfig, Selection, check_mask, find_selection, in_box, settle_mask
 from ..metrics import load_lpips
+from .carver import Carver
 from .editing import Snap, ViewEditing
 from .region import HEIGHT_ROOM, RADIUS_ROOM, region_around, region_of_box
-from .rounds import Schedule, rounds_from
+from .rounds import Round, Schedule, rounds_from
 from .views_edit import EditedViews, ViewsEdit
 
 ROUNDS = (
-    {"strength": 0.9, "steps": 100, "carve": "views"}, {"strength": 0.75, "steps": 60}, {"strength": 0.6, "steps": 60},
-    {"strength": 0.45, "steps": 60, "lambda_opaque": 0.02}, {"strength": 0.3, "steps": 300, "lambda_opaque": 0.02},
-)  # fmt: skip
-"""The rounds of a change of shape: from nearly nothing left of the old views down to touching up."""
+    {"strength": 0.9, "steps": 100, "carve": "views"},
+    {"strength": 0.75, "steps": 60},
+    {"strength": 0.6, "steps": 60},
+    {"strength": 0.45, "steps": 60, "lambda_opaque": 0.02},
+    {"strength": 0.3, "steps": 200, "rates": 0.3, "lambda_opacity": 0, "carve": "renders", "relight": True},
+)
+"""The rounds of a change of shape: from nearly nothing left of the old views down to touching up. The last one starts
+from a surface of one piece and puts it into the light of the source."""
 
 
 @dataclass
@@ -65,11 +70,22 @@ class CarveConfig:
     """Distance of neighbouring Gaussians on its surface, in units of the region's size, > 0."""
     opacity: float = 0.6
     """Of all, in (0, 1)."""
-    fine: float = 0.035
+    fine_spacing: float = 0.035
+    """The same where a round carves the object from its own renders, > 0."""
     fine_agreement: float = 0.97
+    """Share of these views, which agree with one another, that must take a point for the object, in (0, 1]."""
     fine_opacity: float = 0.9
+    """Opacity then, in (0, 1)."""
     flatness: float = 0.5
     """Their thickness in units of their width, in (0, 1]."""
+
+
+@dataclass
+class ClosingConfig(FillKeys):
+    """Keys of closing the place where the selection stood, as a removal does; what touched it stays as it is."""
+
+    num_steps: int = 150
+    """Steps of fitting new Gaussians there, >= 0; 0: it stays open."""
 
 
 @dataclass
@@ -91,7 +107,7 @@ class SceneRefitConfig(EditConfig):
 
     scene: str = ""
     """Splat file to edit."""
-    num_steps: int = 580
+    num_steps: int = 480
     """Optimisation steps, at least one a round; the rounds share them."""
     source_prompt: str = ""
     """What is there, for editors that read it."""
@@ -106,14 +122,14 @@ class SceneRefitConfig(EditConfig):
     editing: EditorKeys = field(default_factory=EditorKeys)
     """The image editor and its model."""
     rounds: list[Any] = field(default_factory=lambda: [dict(each) for each in ROUNDS])
-    """[{strength: 0.9, steps: 100, lambda_opaque: 0}, ...]: all views are edited at the start of each, so strongly;
-    steps are in units of the sum, and the run has ``num_steps``."""
+    """[{strength: 0.9, steps: 100}, ...]: all views are edited at the start of each, so strongly. Steps are in units of
+    their sum: the run has ``num_steps``. More keys of a round: ``Round``."""
     edit_rate: int = 0
     """Steps between edits of a few views, as Instruct-NeRF2NeRF has them; 0: all views, once a round."""
     edit_count: int = 1
     """How many are edited then, >= 1, in turn."""
-    start: Literal["carved", "source"] = "carved"
-    """carved: the selection is replaced by what the first round's views agree on; source: it is moved."""
+    closing: ClosingConfig = field(default_factory=ClosingConfig)
+    """How the place where the selection stood is closed, if it shows."""
     region: list[float] | None = None
     """x_min y_min z_min x_max y_max z_max, world units, where the new object may be; none: an upright cylinder around
     the selection."""
@@ -173,7 +189,7 @@ class SceneRefit(SceneJob):
         self.cfg = cfg
         check_num_steps(cfg, SceneRefitConfig)
         self.rounds = rounds_from(cfg.rounds)
-        _check(cfg, len(self.rounds))
+        _check(cfg, self.rounds)
         self.source = load_scene(cfg.scene)
         self.mask = settle_mask(cfg.mask, cfg.scene, cfg.editing.model)
         self.device = get_device()
@@ -204,16 +220,26 @@ class SceneRefit(SceneJob):
         ).to(self.device)  # fmt: skip
         self.views = plan.cropped_on(views, region.masks)
         cameras = self.views.train.to(self.device)
+        patch = self._patch(is_replaced)
+        whole = self.scene.append(patch)
+        is_replaced = torch.cat([is_replaced, is_replaced.new_zeros(len(patch))])
+        seeds = [cfg.seed * len(cameras) + row for row in range(len(cameras))]
         self.editing = ViewEditing(
-            self.editor, cameras, region, self.scene, self.scene.select(~is_replaced), self.background,
-            Snap(**cfg.snap), [cfg.seed * len(cameras) + row for row in range(len(cameras))],
-        )  # fmt: skip
-        editable = EditableGaussians(self.scene, is_replaced)
+            self.editor,
+            cameras,
+            region,
+            self.scene,
+            whole.select(~is_replaced),
+            self.background,
+            Snap(**cfg.snap),
+            seeds,
+        )
+        editable = EditableGaussians(whole, is_replaced)
         growth = Growth(cfg.growth, editable, extent=region.size, num_steps=cfg.num_steps, seed=cfg.seed)
         rates = {name: cfg.learning_rates[name] for name in FIELD_NAMES}
         self.edit: ViewsEdit = ViewsEdit(
             SceneUnderEdit(editable, cameras, cfg.seed, growth),
-            self.editing,
+            Carver(self.editing, whole, is_replaced, cfg.carve),
             EditedViews(len(cameras), cfg.lambda_ssim, cfg.lambda_lpips, self.lpips),
             Movement(rates, betas=tuple(cfg.adam_betas), anchors=cfg.lambda_anchor),
             Schedule(self.rounds, cfg.num_steps),
@@ -221,6 +247,26 @@ class SceneRefit(SceneJob):
             background=self.background,
             views_per_step=plan.cfg.batch_size,
         )
+
+    def _patch(self, is_replaced: Bool[Tensor, "n"]) -> Gaussians:
+        """New Gaussians where the selection touched something, fitted to filled views; none where nothing is open."""
+        cfg, cameras = self.cfg, self.views.train
+        nothing = self.scene.select(slice(0, 0))
+        if cfg.closing.num_steps == 0:
+            return nothing
+        hole = Hole(cfg.closing, self.scene, is_replaced, cameras, self.background, cfg.seed, self.device)
+        if hole.num_seeds == 0:
+            return nothing
+        is_seed = torch.arange(len(hole.start), device=self.device) >= len(hole.bare)
+        edit = hole.closing(
+            is_seed, LearningRates(), self.views.extent, cameras.to(self.device),
+            num_steps=cfg.closing.num_steps, seed=cfg.seed, lambda_ssim=cfg.lambda_ssim,
+        )  # fmt: skip
+        optimizers = edit.make_optimizers()
+        for step in range(edit.num_steps):
+            edit.step(step, optimizers)
+        threestudio.info(f"{hole.num_seeds:,} Gaussians close the place where the selection stood.")
+        return edit.scenes[0].editable.result().select(is_seed)
 
     def scene_before(self) -> Gaussians:
         """The scene as the user gave it, where the edit runs."""
@@ -234,7 +280,7 @@ class SceneRefit(SceneJob):
         return both, torch.cat([self.selection.is_selected, is_new])
 
 
-def _check(cfg: DictConfig, num_rounds: int) -> None:
+def _check(cfg: DictConfig, rounds: list[Round]) -> None:
     """Refuse numbers out of range.
 
     Raises:
@@ -245,9 +291,11 @@ def _check(cfg: DictConfig, num_rounds: int) -> None:
     check_not_negative("system.lambda_anchor", cfg.lambda_anchor, Anchors)
     check_not_negative("system", cfg, keys, ("lambda_lpips",))
     check_mask(cfg.mask)
+    check_fill("system.closing", cfg.closing, ClosingConfig)
+    check_not_negative("system.closing", cfg.closing, ClosingConfig, ("num_steps",))
     check_growth(cfg.growth, cfg.num_steps)
-    if cfg.num_steps < num_rounds:
-        expected, fix = f"at least one a round, of which there are {num_rounds}", f"set steps={keys.num_steps}"
+    if cfg.num_steps < len(rounds):
+        expected, fix = f"at least one a round, of which there are {len(rounds)}", f"set steps={keys.num_steps}"
         raise ConfigError(what=f"steps is {cfg.num_steps}", expected=expected, fix=fix)
     if not cfg.target_prompt:
         what, expected = "target_prompt is empty", "a sentence for what should be there"
@@ -274,12 +322,15 @@ def _check(cfg: DictConfig, num_rounds: int) -> None:
         "agreement": (0 < carve.agreement <= 1, "above 0, at most 1"),
         "spacing": (0.01 <= carve.spacing <= 1, "0.01 to 1"),
         "opacity": (0 < carve.opacity < 1, "between 0 and 1"),
+        "fine_spacing": (0.01 <= carve.fine_spacing <= 1, "0.01 to 1"),
+        "fine_agreement": (0 < carve.fine_agreement <= 1, "above 0, at most 1"),
+        "fine_opacity": (0 < carve.fine_opacity < 1, "between 0 and 1"),
         "flatness": (0 < carve.flatness <= 1, "above 0, at most 1"),
     })  # fmt: skip
-    if cfg.start == "carved" and cfg.edit_rate > 0:
+    if cfg.edit_rate and any(each.carve != "none" for each in rounds):
         raise ConfigError(
-            what=f"system.start is carved and system.edit_rate is {cfg.edit_rate}",
-            expected="all views edited at once, from which a shape is carved", fix="set system.start=source",
+            what=f"a round is carved and system.edit_rate is {cfg.edit_rate}",
+            expected="all views edited at once, from which a shape is carved", fix="set carve: none in system.rounds",
         )  # fmt: skip
 
 

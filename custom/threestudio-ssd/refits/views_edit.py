@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -14,12 +14,8 @@ from ..edits.editable_gaussians import EditableGaussians
 from ..edits.gaussian_edit import GaussianEdit, Movement, SceneUnderEdit
 from ..edits.objectives import Photometric
 from ..gaussians import Gaussians, Offspring
-from ..gaussians import sh0_from_rgbs
-from ..metrics import Lpips, gaussian_blur
-from ..rendering import coverage, render
-from .carve import carved, colored, seen_colors, surface_gaussians
-from .editing import ViewEditing
-from .light import light_on
+from ..metrics import Lpips
+from .carver import Carver
 from .rounds import Schedule
 
 OnViews = Callable[[int, Sequence[str], Float[Tensor, "b 3 h w"]], Any]
@@ -81,12 +77,12 @@ class ViewsEdit(GaussianEdit):
 
     Args:
         scene: What moves.
-        editing: Edits the views.
+        carver: Edits the views, and turns them into Gaussians.
         objective: Holds the edited views.
         movement: Rates; they fall within each round.
         schedule: When views are edited, and how strongly.
-        cfg: Of the keys of ``SceneRefitConfig``: edit_rate, edit_count, start, carve, learning_rate_end,
-            lambda_opacity, scale_limits.
+        cfg: Of the keys of ``SceneRefitConfig``: edit_rate, edit_count, learning_rate_end,
+            scale_limits.
         background: Colour behind the scene, RGB in [0, 1].
         views_per_step: Views a step shows.
     """
@@ -94,7 +90,7 @@ class ViewsEdit(GaussianEdit):
     def __init__(
         self,
         scene: SceneUnderEdit,
-        editing: ViewEditing,
+        carver: Carver,
         objective: EditedViews,
         movement: Movement,
         schedule: Schedule,
@@ -107,7 +103,8 @@ class ViewsEdit(GaussianEdit):
             [scene], objective, movement, num_steps=cfg.num_steps, background=background,
             views_per_step=views_per_step, keep_inside=self._keep_in_region,
         )  # fmt: skip
-        self.editing, self.views, self.schedule, self.cfg = editing, objective, schedule, cfg
+        self.carver, self.editing = carver, carver.editing
+        self.views, self.schedule, self.cfg = objective, schedule, cfg
         self.on_views: OnViews | None = None
         """What to do with edited views."""
 
@@ -141,70 +138,24 @@ class ViewsEdit(GaussianEdit):
 
     @torch.no_grad()
     def _edit_views(self, step: int, rows: Int[Tensor, "b"], optimizer: Optimizer) -> None:
-        index, editing = self.schedule.index(step), self.editing
+        index, editing, carver = self.schedule.index(step), self.editing, self.carver
         one, count = self.schedule.rounds[index], len(editing.cameras)
         number = index if self.cfg.edit_rate == 0 else step // self.cfg.edit_rate * len(rows) // count
-        current = None if step == 0 else self.editable.scene()
-        images, shares = editing.edit(current, rows, one.strength, number)
-        if one.carve != "none" and len(rows) == count:
-            covered = shares if one.carve == "views" else self._coverage()
-            new = self._carved(covered, images, shares, one.carve == "renders")
-            self._replace(new, optimizer)
+        images, shares = editing.edit(None if step == 0 else self.editable.scene(), rows, one.strength, number)
+        new = self.editable.current().detach()
+        if one.carve == "views":
+            new = carver.from_views(images, shares)
+        elif one.carve == "renders":
+            new = carver.from_renders(new, images, shares)
         if one.relight:
-            images = images.lerp(images * self._light_maps(rows), shares).clamp(0, 1)
-            if one.carve != "none":
-                self._recolor(images, shares)
+            lit = (images * carver.light_maps(new)[rows]).clamp(0, 1)
+            images = images.lerp(lit, shares)
+            new = carver.recolored(new, images, shares) if one.carve != "none" else new
+        if one.carve != "none":
+            self._replace(new, optimizer)
         self.views.update(rows, images)
         if self.on_views is not None:
             self.on_views(number, [editing.cameras.names[row] for row in rows.tolist()], images)
-
-    def _whole(self, new: Gaussians) -> tuple[Gaussians, Bool[Tensor, "n"]]:
-        """The empty scene with new Gaussians, and which those are."""
-        empty = self.editing.empty.detach()
-        fields: Any = {name: torch.cat([getattr(empty, name), tensor]) for name, tensor in new.parameters().items()}
-        return Gaussians(**fields), torch.arange(len(empty) + len(new), device=new.device) >= len(empty)
-
-    def _coverage(self) -> Float[Tensor, "c 1 h w"]:
-        whole, is_new = self._whole(self.editable.current().detach())
-        return coverage(whole, is_new, self.editing.cameras)[:, None]
-
-    def _carved(self, covered, images, shares, is_fine) -> Gaussians:
-        """What views agree on."""
-        cfg, editing = self.cfg.carve, self.editing
-        spacing = (cfg.fine if is_fine else cfg.spacing) * editing.region.size
-        agreement = cfg.fine_agreement if is_fine else cfg.agreement
-        points, normals = carved(editing.region, editing.cameras, covered, spacing, agreement)
-        new = surface_gaussians(points, normals, spacing, cfg.fine_opacity if is_fine else cfg.opacity, cfg.flatness)
-        new = new.with_sh_degree(self.editable.source.sh_degree)
-        return colored(new, seen_colors(*self._whole(new), editing.cameras, images, shares))
-
-    def _recolor(self, images, shares):
-        current = self.editable.current().detach()
-        rgbs = seen_colors(*self._whole(current), self.editing.cameras, images, shares)
-        self.editable.selected["sh0"].copy_(sh0_from_rgbs(rgbs)[:, None])
-
-    def _light_maps(self, rows) -> Float[Tensor, "b 1 h w"]:
-        """What to multiply views of the evenly lit object with."""
-        editing, cfg = self.editing, self.cfg.carve
-        spacing = cfg.fine * editing.region.size
-        is_old = self.editable.is_selected
-        source = coverage(self.editable.source, is_old, editing.cameras)[:, None]
-        old, normals = carved(editing.region, editing.cameras, source, spacing, cfg.fine_agreement)
-        surface = surface_gaussians(old, normals, spacing, 0.95, 0.5).with_sh_degree(self.editable.source.sh_degree)
-        rgbs = seen_colors(*self._whole(surface), editing.cameras, editing.sources, (source > 0.9).float())
-        light = light_on(normals, rgbs)
-        new, facing = carved(editing.region, editing.cameras, self._coverage(), spacing, cfg.fine_agreement)
-        disc = surface_gaussians(new, facing, spacing, 0.95, 0.5).with_sh_degree(self.editable.source.sh_degree)
-        colors = seen_colors(*self._whole(disc), editing.cameras, editing.renders(self.editable.scene()), self._coverage())
-        factors = light.factors(facing, colors)
-        whole, is_new = self._whole(disc)
-        values = torch.zeros(len(whole), 2)
-        values[is_new, 0] = factors
-        values[is_new, 1] = 1
-        maps = [render(whole, editing.cameras[r], torch.zeros(2), values)[0][0] for r in rows.tolist()]
-        maps = torch.stack(maps).permute(0, 3, 1, 2)
-        blurred = gaussian_blur(maps, 1.0)
-        return torch.where(maps[:, 1:] > 0.5, maps[:, :1] / maps[:, 1:].clamp_min(1e-3), blurred[:, :1] / blurred[:, 1:].clamp_min(1e-3)).where(blurred[:, 1:] > 0.02, torch.ones(()))
 
     def _replace(self, new: Gaussians, optimizer: Optimizer) -> None:
         """Put new Gaussians in the place of the selection."""

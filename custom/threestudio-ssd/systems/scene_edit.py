@@ -104,9 +104,9 @@ class SceneEditSystem(EditSystem):
 
     def export(self) -> str:
         """Write the edited splat, in the format of the scene, and the selection."""
-        job = self.job
-        path = self.save_splat(f"edited{splat_suffix(self.cfg.scene)}", job.editable.result())
+        job, result = self.job, self.job.editable.result()
+        path = self.save_splat(f"edited{splat_suffix(self.cfg.scene)}", result)
         self.save_data("selection", job.selection.is_selected.cpu())
-        if job.edit.scenes[0].growth.is_on or len(job.scene_before()) != len(job.scene):
+        if job.edit.scenes[0].growth.is_on or len(result) != len(job.scene_before()):
             self.save_data("edited_selection", job.editable.result_selection().cpu())
         return path

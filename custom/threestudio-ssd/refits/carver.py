@@ -1,0 +1,119 @@
+"""The new object as a surface: carved from views or from itself, coloured by views, put into the source's light."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..gaussians import Gaussians, sh0_from_rgbs
+from ..metrics import gaussian_blur
+from ..rendering import coverage, render
+from .carve import carved, seen_colors, surface_gaussians
+from .editing import ViewEditing
+from .light import Light, light_on
+
+SOLID = 0.9
+"""Share of a pixel from which on it shows nothing but the object."""
+EDGE_BLUR = 1.0
+"""Standard deviation of the blur that carries light over the edge of the object, pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Carver:
+    """Turns views of a new object into Gaussians.
+
+    Attributes:
+        editing: The views, and the scene without the object.
+        source: The scene before the edit.
+        is_replaced: Which of its Gaussians are the old object.
+        cfg: ``CarveConfig``.
+    """
+
+    editing: ViewEditing
+    source: Gaussians
+    is_replaced: Bool[Tensor, "n"]
+    cfg: Any
+
+    def from_views(self, images: Float[Tensor, "c 3 h w"], shares: Float[Tensor, "c 1 h w"]) -> Gaussians:
+        """The object that edited views agree on.
+
+        Args:
+            images: All of them, [0, 1].
+            shares: How far each pixel belongs to the object.
+        """
+        cfg = self.cfg
+        points, normals = self._surface(shares, cfg.spacing, cfg.agreement)
+        return self._colored(self._discs(points, normals, cfg.spacing, cfg.opacity), images, shares)
+
+    def from_renders(
+        self, current: Gaussians, images: Float[Tensor, "c 3 h w"], shares: Float[Tensor, "c 1 h w"]
+    ) -> Gaussians:
+        """The object as it is now with a surface of one piece, coloured by views; see ``from_views``."""
+        cfg = self.cfg
+        points, normals = self._surface(self.covered(current), cfg.fine_spacing, cfg.fine_agreement)
+        return self._colored(self._discs(points, normals, cfg.fine_spacing, cfg.fine_opacity), images, shares)
+
+    def recolored(
+        self, current: Gaussians, images: Float[Tensor, "c 3 h w"], shares: Float[Tensor, "c 1 h w"]
+    ) -> Gaussians:
+        """The object in the colours that views show it in."""
+        return self._colored(current, images, shares)
+
+    def light_maps(self, current: Gaussians) -> Float[Tensor, "c 1 h w"]:
+        """What to multiply views of the evenly lit object with to put it into the light of the old one.
+
+        Args:
+            current: The object.
+        """
+        cfg, editing = self.cfg, self.editing
+        covered = self.covered(current)
+        points, normals = self._surface(covered, cfg.fine_spacing, cfg.fine_agreement)
+        discs = self._discs(points, normals, cfg.fine_spacing, cfg.fine_opacity)
+        whole, is_new = self._whole(current)
+        rgbs = self._seen(discs, editing.renders(whole), (covered > SOLID).to(covered))
+        whole, is_new = self._whole(discs)
+        values = torch.zeros(len(whole), 2, device=whole.device)
+        values[is_new] = torch.stack([self.light.factors(normals, rgbs), torch.ones_like(rgbs[:, 0])], dim=1)
+        behind = torch.zeros(2, device=whole.device)
+        maps = [render(whole, editing.cameras[row], behind, values)[0][0] for row in range(len(editing.cameras))]
+        blurred = gaussian_blur(torch.stack(maps).permute(0, 3, 1, 2), EDGE_BLUR)
+        return torch.where(blurred[:, 1:] > 0.02, blurred[:, :1] / blurred[:, 1:].clamp_min(0.02), 1.0)
+
+    @cached_property
+    def light(self) -> Light:
+        """The light that the old object stands in."""
+        cfg, editing = self.cfg, self.editing
+        covered = coverage(self.source, self.is_replaced, editing.cameras)[:, None]
+        points, normals = self._surface(covered, cfg.fine_spacing, cfg.fine_agreement)
+        discs = self._discs(points, normals, cfg.fine_spacing, cfg.fine_opacity)
+        return light_on(normals, self._seen(discs, editing.sources, (covered > SOLID).to(covered)))
+
+    def covered(self, new: Gaussians) -> Float[Tensor, "c 1 h w"]:
+        """How much of each pixel of the views the object makes up."""
+        return coverage(*self._whole(new), self.editing.cameras)[:, None]
+
+    def _surface(self, shares: Tensor, spacing: float, agreement: float) -> tuple[Tensor, Tensor]:
+        editing = self.editing
+        return carved(editing.region, editing.cameras, shares, spacing * editing.region.size, agreement)
+
+    def _discs(self, points: Tensor, normals: Tensor, spacing: float, opacity: float) -> Gaussians:
+        size = self.editing.region.size
+        discs = surface_gaussians(points, normals, spacing * size, opacity, self.cfg.flatness)
+        return discs.with_sh_degree(self.source.sh_degree)
+
+    def _colored(self, new: Gaussians, images: Tensor, shares: Tensor) -> Gaussians:
+        rgbs = self._seen(new, images, shares)
+        return new.replace(sh0=sh0_from_rgbs(rgbs)[:, None], shN=torch.zeros_like(new.shN))
+
+    def _seen(self, new: Gaussians, images: Tensor, shares: Tensor) -> Float[Tensor, "m 3"]:
+        return seen_colors(*self._whole(new), self.editing.cameras, images, shares)
+
+    def _whole(self, new: Gaussians) -> tuple[Gaussians, Bool[Tensor, "n"]]:
+        """The empty scene with the object, and which of its Gaussians that is."""
+        empty = self.editing.empty
+        fields: Any = {name: torch.cat([getattr(empty, name), t.detach()]) for name, t in new.parameters().items()}
+        whole = Gaussians(**fields)
+        return whole, torch.arange(len(whole), device=whole.device) >= len(empty)
