@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..errors import ConfigError
 from ..gaussians import Gaussians, sh0_from_rgbs
 from ..metrics import gaussian_blur
 from ..rendering import coverage, render
@@ -63,7 +64,7 @@ class Carver:
         return self._colored(current, images, shares)
 
     def light_maps(self, current: Gaussians) -> Float[Tensor, "c 1 h w"]:
-        """What to multiply views of the evenly lit object with to put it into the light of the old one.
+        """What to multiply views of the evenly lit object with, to put it into the light of the old one.
 
         Args:
             current: The object.
@@ -97,7 +98,14 @@ class Carver:
 
     def _surface(self, shares: Tensor, spacing: float, agreement: float) -> tuple[Tensor, Tensor]:
         editing = self.editing
-        return carved(editing.region, editing.cameras, shares, spacing * editing.region.size, agreement)
+        points, normals = carved(editing.region, editing.cameras, shares, spacing * editing.region.size, agreement)
+        if len(points) == 0:
+            raise ConfigError(
+                what="no shape can be carved: the views agree on no point of it",
+                expected="an object that most edited views show in one place",
+                fix="look at save/views; lower system.carve.agreement, or set another system.editing.editor or model",
+            )
+        return points, normals
 
     def _discs(self, points: Tensor, normals: Tensor, spacing: float, opacity: float) -> Gaussians:
         size = self.editing.region.size

@@ -16,7 +16,7 @@ from ..masks import in_box
 
 RADIUS_ROOM, HEIGHT_ROOM = 1.3, 1.35
 """How much wider and higher than the selection the region is."""
-LEAST_RADIUS, LEAST_HEIGHT = 0.7, 1.5
+LEAST_RADIUS, LEAST_HEIGHT = 0.65, 1.5
 """The region is at least so wide in units of the selection's height, and so high in units of its radius: a flat thing
 may become a tall one."""
 INNER = (0.005, 0.995)
@@ -113,6 +113,7 @@ class Region:
                 pixels = (seen @ K.T)[:, :2] / seen[:, 2:] - 0.5  # of OpenCV, whose pixel centres are whole numbers
                 outline = cv2.convexHull(pixels.clamp(-1e4, 1e4).numpy().round().astype(np.int32))
                 cv2.fillConvexPoly(mask, outline, 1)
+                mask = cv2.dilate(mask, np.ones((3, 3), np.uint8))  # corners were rounded to whole pixels
             elif seen[:, 2].max() > NEAR:
                 mask[:] = 1
             masks.append(torch.from_numpy(mask))

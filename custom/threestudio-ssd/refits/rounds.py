@@ -34,14 +34,14 @@ class Round:
     relight: bool = False
 
 
-def rounds_from(words: Sequence[Mapping[str, Any]]) -> list[Round]:
+def rounds_from(words: Sequence[Any]) -> list[Round]:
     """Rounds as a config lists them.
 
     Raises:
         ConfigError: If there are none, or one has an unknown key or a number out of range.
     """
     if not words:
-        what, fix = "system.rounds is empty", "set system.rounds=[{strength:0.9,steps:1}]"
+        what, fix = "system.rounds is empty", "set system.rounds='[{strength: 0.9, steps: 1}]'"
         raise ConfigError(what=what, expected="at least one round", fix=fix)
     rounds = []
     for place, word in enumerate(words):
@@ -49,10 +49,10 @@ def rounds_from(words: Sequence[Mapping[str, Any]]) -> list[Round]:
         expected, fix = "{strength, steps} and, if wanted, lambda_opaque", f"write {key}={{strength: 0.9, steps: 100}}"
         if not isinstance(word, Mapping) or not {"strength", "steps"} <= {*word}:
             raise ConfigError(what=f"{key} is {word}", expected=expected, fix=fix)
-        one = build_named({"name": "round", **word}, {"round": Round}, key=key, kind="round", default="round")
+        one = build_named({"name": "rounds", **word}, {"rounds": Round}, key=key, kind="list of", default="rounds")
         rules = {
             "strength": (0 < one.strength <= 1, "above 0, at most 1"), "steps": (one.steps > 0, "above 0"),
-            "lambda_opaque": (one.lambda_opaque >= 0, "at least 0"),
+            **{name: (getattr(one, name) >= 0, "at least 0") for name in ("rates", "lambda_opacity", "lambda_opaque")},
         }  # fmt: skip
         for name, (is_right, wanted) in rules.items():
             if not is_right:

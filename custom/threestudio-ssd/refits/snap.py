@@ -9,11 +9,11 @@ from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
 WINDOW = 3
 """Side of the square that differences are averaged over, pixels."""
-SHADE = 0.6
-"""What is no darker than this share of what is behind it, and of its hue, is a shadow, no object."""
-EDGE_WINDOW, EDGE = 7, (0.35, 0.65)
-"""An outline runs where the difference has half of what it has nearby: window in pixels, and the shares of it between
-which a pixel goes from outside to inside."""
+SHADE = (0.7, 1.5)
+"""What has the hue of what is behind it and is so much darker or brighter is a shadow, or no longer one: no object."""
+EDGE_WINDOW, EDGE, STRONG = 7, (0.3, 0.6), 0.5
+"""An outline runs where the difference has nearly half of what it has nearby, or of the third number where that is
+less: window in pixels, and the shares between which a pixel goes from outside to inside."""
 RIM = 2
 """Pixels of the rim of weak parts."""
 THIN = 4
@@ -28,10 +28,10 @@ def changed_shares(
     """How far each pixel belongs to the new object, in [0, 1].
 
     The difference of a pixel is that of its most different channel, averaged over its neighbourhood, and a shadow is
-    none. Differences grow into the object from 0 at ``soft`` to 1 at ``sure``; its outline runs where they have half
-    of what they have nearby, for a soft outline would make it larger. Thick connected parts above ``weak`` that touch
-    a sure pixel belong to it as well (hysteresis, as in Canny 1986): so stems and trunks whose colour is near the
-    ground's stay.
+    none. Differences grow into the object from 0 at ``soft`` to 1 at ``sure``. Its outline runs where they have nearly
+    half of what they have nearby, for a soft outline would make it larger. Thick connected parts above ``weak`` that
+    touch a sure pixel belong to it as well (hysteresis, as in Canny 1986): so stems and trunks whose colour is near
+    the ground's stay.
 
     Args:
         images: Edited views, [0, 1].
@@ -40,12 +40,11 @@ def changed_shares(
         soft: Difference up to which a pixel that touches nothing sure is not; below ``sure``.
         weak: Difference that is enough beside the object.
     """
-    shade = ((images * empty).sum(1, keepdim=True) / empty.square().sum(1, keepdim=True).clamp_min(1e-4)).clamp(
-        SHADE, 1
-    )
+    brightness = (images * empty).sum(1, keepdim=True) / empty.square().sum(1, keepdim=True).clamp_min(1e-4)
+    shade = brightness.clamp(*SHADE)
     difference = (images - shade * empty).abs().amax(dim=1, keepdim=True)
     difference = avg_pool2d(pad(difference, (WINDOW // 2,) * 4, mode="replicate"), WINDOW, stride=1)
-    nearby = max_pool2d(difference, EDGE_WINDOW, stride=1, padding=EDGE_WINDOW // 2)
+    nearby = max_pool2d(difference, EDGE_WINDOW, stride=1, padding=EDGE_WINDOW // 2).clamp_max(STRONG)
     inner = ((difference / nearby.clamp_min(1e-6) - EDGE[0]) / (EDGE[1] - EDGE[0])).clamp(0, 1)
     alone = ((difference - soft) / (sure - soft)).clamp(0, 1) * inner
     thick = touching(_opened(difference > weak), difference > sure)

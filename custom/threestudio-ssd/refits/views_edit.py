@@ -142,6 +142,8 @@ class ViewsEdit(GaussianEdit):
         one, count = self.schedule.rounds[index], len(editing.cameras)
         number = index if self.cfg.edit_rate == 0 else step // self.cfg.edit_rate * len(rows) // count
         images, shares = editing.edit(None if step == 0 else self.editable.scene(), rows, one.strength, number)
+        names = [editing.cameras.names[row] for row in rows.tolist()]
+        self._show(number, names, images)  # also where nothing can be carved from them
         new = self.editable.current().detach()
         if one.carve == "views":
             new = carver.from_views(images, shares)
@@ -151,11 +153,14 @@ class ViewsEdit(GaussianEdit):
             lit = (images * carver.light_maps(new)[rows]).clamp(0, 1)
             images = images.lerp(lit, shares)
             new = carver.recolored(new, images, shares) if one.carve != "none" else new
+            self._show(number, names, images)
         if one.carve != "none":
             self._replace(new, optimizer)
         self.views.update(rows, images)
+
+    def _show(self, number: int, names: Sequence[str], images: Float[Tensor, "b 3 h w"]) -> None:
         if self.on_views is not None:
-            self.on_views(number, [editing.cameras.names[row] for row in rows.tolist()], images)
+            self.on_views(number, names, images)
 
     def _replace(self, new: Gaussians, optimizer: Optimizer) -> None:
         """Put new Gaussians in the place of the selection."""

@@ -1,0 +1,208 @@
+"""A whole change of shape through Lightning, with an editor that knows the truth: what it makes, keeps and refuses."""
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.edit_world import QUIET, REPOSITORY, object_masks, toy_cameras, toy_parts, vertex_rows
+from threestudio.trainer import run_experiment
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
+from threestudio_ssd.diffusion import Counters
+from threestudio_ssd.editors import EDITORS, ImageEditor
+from threestudio_ssd.editors.editor import EditorNetwork
+from threestudio_ssd.errors import ConfigError
+from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
+from threestudio_ssd.masks import load_selection
+from threestudio_ssd.rendering import render_bchw
+from threestudio_ssd.systems.scene_refit import SceneRefitSystem
+from threestudio_ssd.toyworld import PART_OBJECT, Attributes, build_scene
+from threestudio_ssd.toyworld.silhouettes import silhouettes
+from threestudio_ssd.toyworld.splat import save_cameras_json, to_gaussians
+
+SIZE, STEPS = 48, 12
+ROUNDS = "[{strength: 0.9, steps: 4, carve: views}, {strength: 0.3, steps: 8, carve: renders, relight: true}]"
+
+
+def truth():
+    scene = build_scene(Attributes(object="cone"), seed=0)
+    return to_gaussians(scene), torch.from_numpy(scene.parts == PART_OBJECT)
+
+
+class NoNetwork(EditorNetwork):
+    """Computes nothing."""
+
+    image_size, size_multiple = SIZE, 8
+
+    def __init__(self):
+        self.counters = Counters()
+
+    @property
+    def provenance(self):
+        return {"model": None, "revision": None}
+
+
+@dataclass(frozen=True)
+class Oracle(ImageEditor):
+    """Shows the scene with a cone in place of the ball, a little brighter at each call, whatever it is given."""
+
+    needs: ClassVar = frozenset({"cameras", "depths", "names"})
+
+    def load(self, keys, device, prompts, words=()):
+        return NoNetwork()
+
+    def edit(self, network, views):
+        assert views.depths.shape == views.masks.shape
+        assert views.names == views.cameras.names
+        images = render_bchw(truth()[0], views.cameras, torch.zeros(3))
+        return (images + 0.01 * views.round + 0.01 * views.images.mean()).clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The world on disk, with the oracle among the editors."""
+    folder = tmp_path_factory.mktemp("place")
+    scene, is_object = toy_parts(keep_every=1)
+    cameras = toy_cameras(16, SIZE)
+    save_gaussians(scene, folder / "scene.ply")
+    save_cameras_json(cameras, folder / "cameras.json")
+    (folder / "masks").mkdir()
+    for name, mask in zip(cameras.names, object_masks(scene, is_object, cameras), strict=True):
+        Image.fromarray((mask.numpy() * 255).astype(np.uint8)).save(folder / "masks" / f"{name}.png")
+    EDITORS["oracle"] = Oracle
+    yield folder
+    del EDITORS["oracle"]
+
+
+def experiment(folder, out, **more):
+    words = {
+        "scene": folder / "scene.ply", "cameras": folder / "cameras.json", "mask.picture": folder / "masks",
+        "source_prompt": "a red ball", "target_prompt": "a red cone", "exp_root_dir": out, "use_timestamp": "false",
+        "trainer.accelerator": "cpu", "steps": STEPS, "system.editing.editor.name": "oracle", "tag": "run",
+        "data.num_train_views": 12, "data.num_test_views": 2, "data.test_size": 32, "data.video_frames": 2,
+        "data.crop": "none", "system.preview_every": 6, "system.carve.spacing": 0.08, "system.carve.fine_spacing": 0.08,
+        "system.rounds": ROUNDS,
+        "system.clip_model": "tiny-clip", **QUIET, **more,
+    }  # fmt: skip
+    path = REPOSITORY / "configs" / "idu-gs.yaml"
+    return complete(load_config(path, cli_args=[f"{key}={value}" for key, value in words.items()]))
+
+
+def refit(folder, out, *stages, expected=0, **more):
+    assert run_experiment(experiment(folder, out, **more), list(stages)) == expected
+    return out / "idu-gs" / "run"
+
+
+@pytest.fixture(scope="module")
+def refitted(place, tmp_path_factory):
+    return refit(place, tmp_path_factory.mktemp("refitted"), "train", "test", "export")
+
+
+def test_the_new_object_has_the_shape_that_the_views_show(place, refitted):
+    target, is_object = truth()
+    views = toy_cameras(10, 64)[1::3]
+    behind = render_bchw(target.select(~is_object), views, torch.zeros(3))
+    shapes = [
+        silhouettes(render_bchw(scene, views, torch.zeros(3)), behind)
+        for scene in (load_gaussians(place / "scene.ply"), load_gaussians(refitted / "save" / "edited.ply"), target)
+    ]
+    before, after = (float((shape & shapes[2]).sum() / (shape | shapes[2]).sum()) for shape in shapes[:2])
+    assert before < 0.65
+    assert after > 0.85
+
+
+def test_what_is_not_selected_keeps_its_bytes_and_the_selection_is_gone(place, refitted):
+    before, after = vertex_rows(place / "scene.ply"), vertex_rows(refitted / "save" / "edited.ply")
+    is_selected = load_selection(refitted / "save" / "selection.npy", len(before))
+    kept = [row for row, gone in zip(before, is_selected, strict=True) if not gone]
+    assert after[: len(kept)] == kept
+    is_new = np.load(refitted / "save" / "edited_selection.npy")
+    report = json.loads((refitted / "save" / "report.json").read_text())
+    assert is_new.sum() <= len(after) - len(kept)
+    assert len(is_new) == len(after) == report["num_gaussians_after"]
+    assert not is_new[: len(kept)].any()
+    assert report["psnr_outside"] > 40
+    assert report["editor"] == "Oracle"
+
+
+def test_the_run_folder_shows_the_edited_views(refitted):
+    for name in ("grid.png", "before_after.mp4", "report.html", "mask/view_000.png", "progress/step-00006.png"):
+        assert (refitted / "save" / name).exists(), name
+    for number in (0, 1):
+        files = sorted((refitted / "save" / "views" / f"round-{number}").glob("*.png"))
+        assert len(files) == 12
+        assert Image.open(files[0]).size == (SIZE, SIZE)
+
+
+@pytest.mark.parametrize("halt", [2, 4, 7])
+def test_resuming_in_a_round_or_between_two_gives_the_same_bytes(place, refitted, tmp_path, halt):
+    refit(place, tmp_path, "train", **{"trainer.max_steps": halt})
+    checkpoint = torch.load(tmp_path / "idu-gs" / "run" / "ckpts" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == halt
+    run = refit(place, tmp_path, "train", "export", resume="auto")
+    assert (run / "save" / "edited.ply").read_bytes() == (refitted / "save" / "edited.ply").read_bytes()
+
+
+def test_views_are_edited_a_few_at_a_time_as_instruct_nerf2nerf_does(place, tmp_path):
+    rate = {"system.edit_rate": 2, "system.edit_count": 5, "system.rounds": "[{strength: 0.9, steps: 1}]"}
+    run = refit(place, tmp_path, "train", "export", **rate)
+    assert [len(list((run / "save" / "views" / f"round-{n}").glob("*.png"))) for n in (0, 1, 2)] == [12, 12, 6]
+    before, after = vertex_rows(place / "scene.ply"), vertex_rows(run / "save" / "edited.ply")
+    is_selected = load_selection(run / "save" / "selection.npy", len(before))
+    changed = np.array([a != b for a, b in zip(before, after, strict=True)])
+    assert len(after) == len(before)
+    assert not (changed & ~is_selected.numpy()).any()
+    assert changed[is_selected.numpy()].mean() > 0.9
+
+
+def test_a_hole_where_the_object_stood_is_closed_with_new_gaussians_alone(place, tmp_path):
+    whole = load_gaussians(place / "scene.ply")
+    under = (whole.means[:, :2].norm(dim=1) < 0.6) & (whole.means[:, 2] < 0.05)
+    save_gaussians(whole.select(~under), tmp_path / "holed.ply")
+    run = refit(place, tmp_path, "train", "export", scene=tmp_path / "holed.ply", steps=2)
+    before, after = vertex_rows(tmp_path / "holed.ply"), vertex_rows(run / "save" / "edited.ply")
+    is_selected = load_selection(run / "save" / "selection.npy", len(before))
+    kept = [row for row, gone in zip(before, is_selected, strict=True) if not gone]
+    assert after[: len(kept)] == kept
+    is_new = np.load(run / "save" / "edited_selection.npy")
+    assert 0 < (~is_new).sum() - len(kept) < 500
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({"steps": 1}, "steps is 1"),
+        ({"target_prompt": ""}, "target_prompt is empty"),
+        ({"system.room": "[1.3]"}, "system.room is [1.3]"),
+        ({"system.region": "[0,0,0,1,1,0]"}, "system.region is [0.0, 0.0, 0.0, 1.0, 1.0, 0.0]"),
+        ({"system.scale_limits": "[0.2,0.1]"}, "system.scale_limits is [0.2, 0.1]"),
+        ({"system.snap.sure": 0.05}, "system.snap.sure is 0.05"),
+        ({"system.carve.agreement": 0}, "system.carve.agreement is 0.0"),
+        ({"system.closing.inpainter": "tela"}, "system.inpainter folder 'tela' does not exist"),
+        ({"system.closing.num_steps": -1}, "system.closing.num_steps is -1"),
+        ({"system.edit_rate": 10}, "a round is carved and system.edit_rate is 10"),
+        ({"system.editing.editor.name": "orakel"}, "system.editing.editor.name is 'orakel'"),
+        ({"system.learning_rates.means": -1}, "system.learning_rates.means is -1"),
+    ],
+)
+def test_keys_out_of_range_are_refused(place, tmp_path, more, what):
+    with pytest.raises(ConfigError) as error:
+        SceneRefitSystem(experiment(place, tmp_path, **more).system)
+    assert error.value.what == what
+
+
+def test_everything_cannot_be_replaced(place, tmp_path):
+    with pytest.raises(ConfigError, match="the mask selects all"):
+        refit(place, tmp_path, "train", **{"mask.picture": "", "mask.box": "[-99,-99,-99,99,99,99]"})
+    assert not list(tmp_path.rglob("*.ply"))
+
+
+def test_views_that_agree_on_nothing_are_refused_in_one_line(place, tmp_path):
+    box = "[3,3,0,4,4,1]"  # where the oracle paints nothing
+    with pytest.raises(ConfigError, match="no shape can be carved"):
+        refit(place, tmp_path, "train", **{"system.region": box})
