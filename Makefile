@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup setup-dev edit test test-slow lint format models bench-raster bench-edits clean
+.PHONY: setup setup-dev edit shape test test-slow lint format models bench-raster bench-edits bench-shapes clean
 
 setup: $(VENV)/.installed
 
@@ -32,6 +32,10 @@ setup-dev: $(VENV)/.installed-dev $(VENV)/.tried-node
 edit: setup
 	$(RUN) launch.py --config configs/ssd-gs.yaml
 
+# The default change of shape: the same, with the views edited and the splat refitted.
+shape: setup
+	$(RUN) launch.py --config configs/shape-gs.yaml
+
 test: setup-dev
 	$(RUN) -m pytest -m "not slow"
 
@@ -57,6 +61,9 @@ bench-raster: setup
 
 bench-edits: setup
 	$(RUN) launch.py --run evaluate --config configs/bench/toy.yaml
+
+bench-shapes: setup
+	$(RUN) launch.py --run evaluate --config configs/bench/shapes.yaml
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -15,11 +15,14 @@ from .grids import image_name
 COLUMNS = {
     "success": ("success", 2, "share of held-out views that pass the judge: read as asked, and right beside the truth"),
     "shows_word": ("reads as asked", 2, "share of views in which an independent classifier reads the target attribute"),
+    "shape_iou": ("shape IoU", 2, "overlap of the object's silhouette with the truth's; changes of shape only"),
+    "boundary_f": ("outline F", 2, "F-score of the two outlines within 2 of 128 pixels; the same"),
     "kept": ("others kept", 2, "the same for the four other attributes"),
     "truth_psnr": ("PSNR to truth, inside", 1, "dB, what the edit is about against the true target"),
     "truth_ssim": ("SSIM", 2, "the same"),
     "truth_distance": ("distance", 3, "perceptual distance on tiny-clip to the true target, inside; not LPIPS"),
     "outside_psnr": ("PSNR outside", 1, "dB, what the edit should leave alone against the source"),
+    "rest_psnr": ("PSNR of the rest", 1, "dB, what neither old nor new object covers against the source; shapes only"),
     "consistency": ("consistency", 2, "share of views that agree on the attribute; scenes only"),
     "saturation_drift": ("saturation", 2, "mean chroma minus the truth's, inside; above 0 too vivid"),
     "out_of_range": ("out of range", 2, "share of Gaussians whose colour is beyond [0, 1] by more than .02"),
@@ -45,7 +48,7 @@ REASONS = {
     "strange": ("strange", 3, "share of the pixels off the object whose colour is nowhere in the truth"),
 }
 """The same for what a success is made of."""
-KIND_TITLES = {"picture": "Pictures (2D)", "scene": "Scenes (3D)"}
+KIND_TITLES = {"picture": "Pictures (2D)", "scene": "Scenes (3D)", "shape": "Shapes (3D)"}
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], dict[str, tuple[float, float] | None]]:

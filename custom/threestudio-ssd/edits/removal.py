@@ -17,7 +17,7 @@ from ..gaussians import Gaussians
 from ..gaussians.model import FIELD_NAMES
 from ..host import get_device
 from ..masks import MaskConfig, check_mask, find_selection, settle_mask
-from ..masks.holes import hole_masks, rim_of, seeds_in_hole
+from ..masks.holes import hole_masks, open_share, rim_of, seeds_in_hole
 from ..rendering import render_each
 from .editable_gaussians import EditableGaussians
 from .gaussian_edit import GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit, check_learning_rates
@@ -164,6 +164,11 @@ class Hole:
             return self.bare
         seeds = gaussians_from_points(points.cpu(), rgbs.cpu(), self.bare.sh_degree, SEED_OPACITY).to(points.device)
         return self.bare.append(seeds.replace(log_scales=widths.log()[:, None].repeat(1, 3)))
+
+    @property
+    def open_share(self) -> float:
+        """Share of the filled pixels that show what is far behind, or nothing."""
+        return open_share(self.bare, self._cameras, self.masks, self._background)
 
     def closing(
         self, is_changing: Bool[Tensor, "n2"], learning_rates: Any, extent: float, cameras: Cameras, *,

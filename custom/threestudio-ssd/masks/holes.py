@@ -15,6 +15,8 @@ from .clean import grown
 
 RIM_COVERAGE, OBJECT_COVERAGE = 0.25, 0.02
 """Share of a pixel that the rim, the object has to make up."""
+FAR_BEHIND = 0.1
+"""Relative difference in depth from which on a pixel shows what lies behind the surface around it."""
 INNER = (0.02, 0.98)
 """Quantiles of the removed centres between which the object's size is measured."""
 
@@ -94,6 +96,28 @@ def continued_depth(depths: Float[Tensor, "h w"], mask: Bool[Tensor, "h w"]) -> 
     system = coo_array((values, places), shape=(len(rows), len(rows))).tocsc()
     inverse[rows, columns] = np.asarray(spsolve(system, right))
     return torch.from_numpy(1 / np.clip(inverse, 1e-6, None)).to(depths)
+
+
+def open_share(
+    left: Gaussians, cameras: Cameras, masks: Bool[Tensor, "c h w"], background: Float[Tensor, "3"]
+) -> float:
+    """Share of the masked pixels that show what is far behind the surface around them, or nothing; 0 where it is whole.
+
+    Args:
+        left: The scene without the object.
+        cameras: Views of one size.
+        masks: Where each view may be open.
+        background: Behind the scene.
+    """
+    num_open = 0
+    for row in range(len(cameras)):
+        images_and_depths, alphas, _ = render_with_info(left, cameras[row], background, render_mode="RGB+ED")
+        is_solid = alphas[0, ..., 0] > 0.5
+        depths = images_and_depths[0, ..., 3]
+        depths = torch.where(is_solid, depths, depths.amax()).clamp_min(1e-3)
+        is_behind = depths > (1 + FAR_BEHIND) * continued_depth(depths, masks[row])
+        num_open += int((masks[row] & (is_behind | ~is_solid)).sum())
+    return num_open / max(1, int(masks.sum()))
 
 
 def seeds_in_hole(

@@ -48,6 +48,10 @@ ROUNDS = (
 from a surface of one piece and puts it into the light of the source."""
 
 
+LEAST_OPEN = 0.01
+"""Share of the pixels about the place where the selection stood that must show what is behind it, to be closed."""
+
+
 @dataclass
 class SnapConfig:
     """Keys of what counts as the new object in an edited view: its difference from the empty scene, in [0, 1]."""
@@ -255,7 +259,7 @@ class SceneRefit(SceneJob):
         if cfg.closing.num_steps == 0:
             return nothing
         hole = Hole(cfg.closing, self.scene, is_replaced, cameras, self.background, cfg.seed, self.device)
-        if hole.num_seeds == 0:
+        if hole.num_seeds == 0 or hole.open_share < LEAST_OPEN:
             return nothing
         is_seed = torch.arange(len(hole.start), device=self.device) >= len(hole.bare)
         edit = hole.closing(

@@ -16,8 +16,8 @@ EDGE_WINDOW, EDGE, STRONG = 7, (0.3, 0.6), 0.5
 less: window in pixels, and the shares between which a pixel goes from outside to inside."""
 RIM = 2
 """Pixels of the rim of weak parts."""
-THIN = 4
-"""Weak parts that are thinner are none, pixels."""
+THIN, THIN_WEAK = 3, 4
+"""Parts that are thinner are none, pixels; the same of weak ones."""
 SMALL = 0.05
 """Connected parts with less than this share of the largest one's pixels are no part of the object."""
 
@@ -47,7 +47,8 @@ def changed_shares(
     nearby = max_pool2d(difference, EDGE_WINDOW, stride=1, padding=EDGE_WINDOW // 2).clamp_max(STRONG)
     inner = ((difference / nearby.clamp_min(1e-6) - EDGE[0]) / (EDGE[1] - EDGE[0])).clamp(0, 1)
     alone = ((difference - soft) / (sure - soft)).clamp(0, 1) * inner
-    thick = touching(_opened(difference > weak), difference > sure)
+    alone = alone * _opened(alone > 0, THIN)
+    thick = touching(_opened(difference > weak, THIN_WEAK), difference > sure)
     shares = torch.maximum(alone, _eroded(thick).to(images))
     return shares * _main_parts(shares > 0)
 
@@ -57,9 +58,9 @@ def _eroded(masks: Tensor) -> Tensor:
     return -max_pool2d(-masks.float(), 2 * RIM + 1, stride=1, padding=RIM) > 0
 
 
-def _opened(masks: Tensor) -> Tensor:
-    """Masks (b 1 h w) without what is thinner than ``THIN`` pixels, such as a horizon that was moved a little."""
-    kernel = np.ones((THIN, THIN), np.uint8)
+def _opened(masks: Tensor, thickness: int) -> Tensor:
+    """Masks (b 1 h w) without what is thinner, pixels, such as a horizon that was moved a little."""
+    kernel = np.ones((thickness, thickness), np.uint8)
     opened = [cv2.morphologyEx(each.cpu().numpy().astype(np.uint8), cv2.MORPH_OPEN, kernel) for each in masks[:, 0]]
     return torch.from_numpy(np.stack(opened)).to(masks.device)[:, None] > 0
 

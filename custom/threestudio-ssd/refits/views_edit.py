@@ -113,15 +113,16 @@ class ViewsEdit(GaussianEdit):
         """The Gaussians that move."""
         return self.scenes[0].editable
 
-    def due_views(self, step: int) -> Int[Tensor, "b"] | None:
-        """Which views are edited before a step; None: none."""
+    def due_views(self, step: int) -> list[tuple[int, Int[Tensor, "b"]]]:
+        """Which views are edited before a step, with the number of that edit of them, from 0; none as a rule."""
         count, rate = len(self.editing.cameras), self.cfg.edit_rate
         if rate == 0:
-            return torch.arange(count) if self.schedule.begins(step) else None
+            return [(self.schedule.index(step), torch.arange(count))] if self.schedule.begins(step) else []
         if step % rate:
-            return None
-        first = step // rate * self.cfg.edit_count
-        return torch.arange(first, first + min(self.cfg.edit_count, count)) % count
+            return []
+        places = step // rate * self.cfg.edit_count + torch.arange(min(self.cfg.edit_count, count))
+        turns = places // count
+        return [(turn, places[turns == turn] % count) for turn in turns.unique().tolist()]
 
     def prepare(self) -> None:
         """See ``Edit.prepare``; until they are edited, views are as before the edit."""
@@ -131,16 +132,13 @@ class ViewsEdit(GaussianEdit):
 
     def before_step(self, step: int, optimizers: Sequence[Optimizer]) -> None:
         """Edit views where it is time; then growth."""
-        rows = self.due_views(step)
-        if rows is not None:
-            self._edit_views(step, rows, optimizers[0])
+        for number, rows in self.due_views(step):
+            self._edit_views(step, number, rows, optimizers[0])
         super().before_step(step, optimizers)
 
     @torch.no_grad()
-    def _edit_views(self, step: int, rows: Int[Tensor, "b"], optimizer: Optimizer) -> None:
-        index, editing, carver = self.schedule.index(step), self.editing, self.carver
-        one, count = self.schedule.rounds[index], len(editing.cameras)
-        number = index if self.cfg.edit_rate == 0 else step // self.cfg.edit_rate * len(rows) // count
+    def _edit_views(self, step: int, number: int, rows: Int[Tensor, "b"], optimizer: Optimizer) -> None:
+        editing, carver, one = self.editing, self.carver, self.schedule.rounds[self.schedule.index(step)]
         images, shares = editing.edit(None if step == 0 else self.editable.scene(), rows, one.strength, number)
         names = [editing.cameras.names[row] for row in rows.tolist()]
         self._show(number, names, images)  # also where nothing can be carved from them

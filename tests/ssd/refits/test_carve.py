@@ -55,10 +55,11 @@ def test_what_few_views_see_is_not_carved():
     assert (((pixels >= 0) & (pixels < 16)).all(dim=2).sum(dim=0) >= 12).all()
 
 
-def test_discs_lie_in_the_surface():
+def test_discs_lie_just_within_the_surface():
     normals = torch.nn.functional.normalize(torch.randn(50, 3), dim=1)
     normals[0] = torch.tensor([0.0, 0, -1])
     discs = surface_gaussians(torch.zeros(50, 3), normals, 0.1, 0.9, 0.2)
+    assert torch.allclose(discs.means, -0.1 * normals)
     from threestudio_ssd.gaussians import rotation_matrices
 
     thin = rotation_matrices(discs.quats)[:, :, 2]

@@ -21,9 +21,10 @@ from ...toyworld.edits import toy_edit
 from ...toyworld.judge import judge_fingerprint, judge_images
 from ..fingerprint import CANNOT_CHANGE_RESULTS, fingerprint, is_below, kept, leaves
 from ..grids import image_name
+from .shapes import run_shape
 from .trials import Outcome, Trial, picture_batch, run_batch, scene_batch, steps_to_share
 
-Kind = Literal["picture", "scene"]
+Kind = Literal["picture", "scene", "shape"]
 OF_TRIALS = frozenset({
     "seed", "trainer", "system.seed", "system.prompt_processor.source_prompt", "system.prompt_processor.target_prompt",
     # of a run around the edit; trials have none
@@ -35,6 +36,10 @@ OF_TRIALS = frozenset({
     "data.test_size", "data.frame",
 })  # fmt: skip
 """Dotted keys that the trials decide themselves: which scene, seen from where, what of it is masked, which prompts."""
+OF_SHAPES = OF_TRIALS - {"system.mask"} | {
+    "system.mask.picture", "system.source_prompt", "system.target_prompt", "system.preview_every",
+}  # fmt: skip
+"""The same of changes of shape, whose masks are traced as the config says."""
 READ_IN_PICTURES = frozenset({
     "system.num_steps", "system.guidance_type", "system.guidance", "system.prompt_processor_type",
     "system.prompt_processor.negative_prompt",
@@ -103,7 +108,7 @@ def load_experiment(method: Method, kind: Kind, settings: ItemSettings) -> DictC
     For scenes it is the method's own. For pictures it is the picture config with the method's guidance and steps.
     """
     cfg = _load(method.config, _given(settings.num_steps[kind], method.overrides))
-    if kind == "scene":
+    if kind != "picture":
         return cfg
     picture = settings.picture_experiment.copy()
     for key in READ_IN_PICTURES:
@@ -152,7 +157,7 @@ def _is_read(word: str, config: str, others: Sequence[str], kind: Kind, settings
 def _reads(kind: Kind, key: str) -> bool:
     if kind == "picture":
         return is_below(key, READ_IN_PICTURES)
-    return not is_below(key, CANNOT_CHANGE_RESULTS | OF_TRIALS)
+    return not is_below(key, CANNOT_CHANGE_RESULTS | (OF_SHAPES if kind == "shape" else OF_TRIALS))
 
 
 def _given(num_steps: int, changes: Sequence[str]) -> list[str]:
@@ -184,7 +189,8 @@ def made_with(cfg: DictConfig, kind: Kind, settings: ItemSettings) -> dict[str, 
     }  # fmt: skip
     if kind == "scene":
         trials["num_views"] = settings.num_views
-    return fingerprint(cfg, without=CANNOT_CHANGE_RESULTS | OF_TRIALS, trials=trials)
+    own = OF_SHAPES if kind == "shape" else OF_TRIALS
+    return fingerprint(cfg, without=CANNOT_CHANGE_RESULTS | own, trials=trials)
 
 
 def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> list[dict[str, Any]]:
@@ -209,9 +215,16 @@ def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> l
 def _make_rows(method: Method, kind: Kind, seed: int, cfg: DictConfig, settings: ItemSettings) -> list[dict[str, Any]]:
     folder, read = settings.out / kind / method.name, load_classifier()
     trials = [Trial(toy_edit(name), seed, settings.scene_seed + seed) for name in settings.edits]
+    rows: list[dict[str, Any]] = []
+    if kind == "shape":
+        for trial in trials:
+            outcome = run_shape(trial, cfg)
+            rows.append({"method": method.name, "kind": kind, **_row(outcome, read)})
+            _save_pictures(outcome, folder)
+        return rows
     # a LoRA that is trained beside the edit belongs to one picture or scene
     has_lora = any(branch.network == "lora" for branch in build_score(cfg.system.guidance.score).branches)
-    size, rows = 1 if has_lora else settings.batch, []
+    size = 1 if has_lora else settings.batch
     for start in range(0, len(trials), size):
         part = trials[start : start + size]
         if kind == "picture":
@@ -228,7 +241,7 @@ def _row(outcome: Outcome, read: Callable) -> dict[str, Any]:
     return {
         "edit": outcome.trial.edit.name, "attribute": outcome.trial.edit.attribute, "seed": outcome.trial.seed,
         **judge_images(outcome.images, outcome.truth, read),
-        "steps_to_90": steps_to_share(outcome.probabilities), **outcome.colors._asdict(),
+        "steps_to_90": steps_to_share(outcome.probabilities), **outcome.colors._asdict(), **outcome.figures,
         **{name: getattr(outcome, name) for name in ("noise_predictions", "encodes", "seconds", "probabilities")},
     }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """The toy benchmark: every score on edits whose truth is known, in pictures and in scenes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ class ItemsConfig:
     """Says how latents move."""
     picture_overrides: list[str] = field(default_factory=list)
     """Changes to it."""
+    shape_steps: int = 0
+    """Steps of a change of shape."""
     overrides: list[str] = field(default_factory=list)
     """Changes to every method (each cell of a sweep is one), before its own."""
     batch: int = 26
@@ -80,6 +83,8 @@ class ToyBenchmark(Configurable):
         """Name -> [config, key=value, ...], edited as pictures; the config's guidance is what counts."""
         scene_methods: dict = field(default_factory=dict)
         """The same, edited as scenes; the config's learning rates count too."""
+        shape_methods: dict = field(default_factory=dict)
+        """The same, each run on a scene on disk with a mask traced from pictures: a scene edit or a refit."""
         out: str = "outputs/bench-edits"
         """Where items, pictures and the report go."""
         title: str = "Scores on toy edits with known truth"
@@ -98,7 +103,11 @@ def run_benchmark(experiment: DictConfig) -> Path:
         The report's path.
     """
     cfg, data = experiment.system, experiment.data
-    methods: dict[Kind, DictConfig] = {"picture": cfg.picture_methods, "scene": cfg.scene_methods}
+    methods: dict[Kind, DictConfig] = {
+        "picture": cfg.picture_methods,
+        "scene": cfg.scene_methods,
+        "shape": cfg.shape_methods,
+    }
     items: list[tuple[Kind, Method]] = []
     for kind, words in methods.items():
         for method in methods_from(words):
@@ -106,7 +115,7 @@ def run_benchmark(experiment: DictConfig) -> Path:
     if not items or data.num_seeds < 1:
         raise ConfigError(
             what="the benchmark has no methods or no seeds",
-            expected="system.picture_methods or scene_methods, data.num_seeds >= 1",
+            expected="system.picture_methods, scene_methods or shape_methods, data.num_seeds >= 1",
             fix="start from configs/bench/toy.yaml",
         )  # fmt: skip
     return run_items(items, experiment)
@@ -121,8 +130,8 @@ def item_settings(experiment: DictConfig) -> ItemSettings:
     return ItemSettings(
         out=Path(cfg.out), edits=tuple(data.edits), scene_seed=data.scene_seed,
         picture_experiment=complete(load_config(cfg.picture_config, cli_args=given)),
-        num_steps={"picture": cfg.picture_steps, "scene": cfg.scene_steps}, batch=cfg.batch, use_masks=cfg.use_masks,
-        num_views=cfg.num_views, num_probes=cfg.num_probes,
+        num_steps={"picture": cfg.picture_steps, "scene": cfg.scene_steps, "shape": cfg.shape_steps},
+        batch=cfg.batch, use_masks=cfg.use_masks, num_views=cfg.num_views, num_probes=cfg.num_probes,
     )  # fmt: skip
 
 
@@ -158,10 +167,17 @@ def run_items(items: list[tuple[Kind, Method]], experiment: DictConfig) -> Path:
     lengths = [f"{count} steps in {'2D' if kind == 'picture' else '3D'}" for kind, count in kinds.items() if count]
     note = (
         f"{'; '.join([f'{len(settings.edits)} edits, {len(seeds)} seeds', *lengths])}; "
-        f"{'masked to the object' if settings.use_masks else 'no masks'}. "
+        f"{_masks_of(kinds, settings)}. "
         "Mean ± standard deviation over seeds. Embedded models: figures compare rows with each other, not with papers."
     )
     return write_report(settings.out, rows, cfg.title, note)
+
+
+def _masks_of(kinds: Iterable[Kind], settings: ItemSettings) -> str:
+    """What a report says of masks."""
+    if set(kinds) == {"shape"}:
+        return "masks traced from pictures"
+    return "masked to the object" if settings.use_masks else "no masks"
 
 
 def _work_side_by_side(jobs: list[tuple[Kind, Method, int]], settings: ItemSettings, count: int, bar: tqdm) -> None:

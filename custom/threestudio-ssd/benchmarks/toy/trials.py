@@ -18,7 +18,7 @@ from ...edits.scene_edit import distil, kind_of, scene_under_edit
 from ...guidance import EditGuidance, guidance_class, prompts_class
 from ...metrics import ColorReading, edit_regions
 from ...toyworld import PART_OBJECT, build_scene
-from ...toyworld.edits import EDITS, ToyEdit
+from ...toyworld.edits import EDITS, SHAPE_EDITS, ToyEdit
 from ...toyworld.judge import target_probability
 from ...toyworld.splat import to_gaussians
 from ...toyworld.truth import Truth, make_truth, part_coverage, shots
@@ -49,6 +49,8 @@ class Outcome:
     encodes: float = 0.0
     seconds: float = 0.0
     colors: ColorReading = ColorReading(None, None, None)
+    figures: dict[str, float | None] = field(default_factory=dict)
+    """More columns of its row."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def scene_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fals
 
 def picture_view(trial: Trial, size: int) -> Cameras:
     """The camera of a picture edit: another side for each edit and seed."""
-    return single_view(list(EDITS).index(trial.edit.name) + 7 * trial.seed, size)
+    return single_view(list(EDITS | SHAPE_EDITS).index(trial.edit.name) + 7 * trial.seed, size)
 
 
 def _object_mask(trial: Trial, view: Cameras) -> Float[Tensor, "1 h w"]:
