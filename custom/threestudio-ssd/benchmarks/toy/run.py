@@ -173,7 +173,7 @@ def run_items(items: list[tuple[Kind, Method]], experiment: DictConfig) -> Path:
     return write_report(settings.out, rows, cfg.title, note)
 
 
-def _masks_of(kinds: Iterable[Kind], settings: ItemSettings) -> str:
+def _masks_of(kinds: Iterable[str], settings: ItemSettings) -> str:
     """What a report says of masks."""
     if set(kinds) == {"shape"}:
         return "masks traced from pictures"
