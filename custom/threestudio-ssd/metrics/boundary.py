@@ -24,8 +24,6 @@ def boundary_f_score(
     Returns:
         One value a pair; 1 where neither has a boundary, 0 where only one has.
     """
-    if masks.shape != references.shape:
-        raise ValueError(f"masks and references differ in shape: {tuple(masks.shape)}, {tuple(references.shape)}")
     values = []
     for mask, reference in zip(masks, references, strict=True):
         ours, theirs = (_boundary(each.cpu().numpy().astype(np.uint8)) for each in (mask, reference))

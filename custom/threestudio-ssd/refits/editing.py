@@ -23,9 +23,9 @@ OPAQUE = 0.5
 class Snap:
     """What of an edited view is the new object: ``changed_shares``; 0 < weak <= soft < sure <= 1."""
 
-    sure: float = 0.2
-    soft: float = 0.1
-    weak: float = 0.07
+    sure: float = 0.15
+    soft: float = 0.07
+    weak: float = 0.05
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,11 +56,11 @@ LEAST_OPEN = 0.01
 class SnapConfig:
     """Keys of what counts as the new object in an edited view: its difference from the empty scene, in [0, 1]."""
 
-    sure: float = 0.2
+    sure: float = 0.15
     """The most different channel differs by so much, averaged over 3x3 pixels: it is the object."""
-    soft: float = 0.1
+    soft: float = 0.07
     """Up to this difference it is not; in between it is in part."""
-    weak: float = 0.07
+    weak: float = 0.05
     """This is enough for parts that touch the object: stems and trunks of pale colour."""
 
 
@@ -68,7 +68,7 @@ class SnapConfig:
 class CarveConfig:
     """Keys of the first shape."""
 
-    agreement: float = 0.9
+    agreement: float = 0.6
     """Share of the views that must take a point for the object, in (0, 1]."""
     spacing: float = 0.045
     """Distance of neighbouring Gaussians on its surface, in units of the region's size, > 0."""
@@ -76,7 +76,7 @@ class CarveConfig:
     """Of all, in (0, 1)."""
     fine_spacing: float = 0.035
     """The same where a round carves the object from its own renders, > 0."""
-    fine_agreement: float = 0.97
+    fine_agreement: float = 0.85
     """Share of these views, which agree with one another, that must take a point for the object, in (0, 1]."""
     fine_opacity: float = 0.9
     """Opacity then, in (0, 1)."""

@@ -56,7 +56,7 @@ SHAPE_EDITS = {
     "donut-cone": ("purple plain donut grass day", "object=cone"),
     "tree-snowman": ("orange plain tree wood day", "object=snowman"),
 }
-"""The same for changes of shape alone; each object is made at least once, the ten of them from nine others."""
+"""The same for changes of shape alone; each of the ten objects is made at least once."""
 
 
 @dataclass(frozen=True)
