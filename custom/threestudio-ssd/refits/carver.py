@@ -15,6 +15,7 @@ from ..rendering import coverage, render
 from .carve import carved, seen_colors, surface_gaussians
 from .editing import ViewEditing
 from .light import Light, light_on
+from .region import Region
 
 SOLID = 0.9
 """Share of a pixel from which on it shows nothing but the object."""
@@ -96,9 +97,16 @@ class Carver:
         """How much of each pixel of the views the object makes up."""
         return coverage(*self._whole(new), self.editing.cameras)[:, None]
 
+    @property
+    def _region(self) -> Region:
+        region = self.editing.region
+        assert region is not None  # rounds that carve are refused where nothing is replaced
+        return region
+
     def _surface(self, shares: Tensor, spacing: float, agreement: float) -> tuple[Tensor, Tensor]:
         editing = self.editing
-        points, normals = carved(editing.region, editing.cameras, shares, spacing * editing.region.size, agreement)
+        region = self._region
+        points, normals = carved(region, editing.cameras, shares, spacing * region.size, agreement)
         if len(points) == 0:
             raise ConfigError(
                 what="no shape can be carved: the views agree on no point of it",
@@ -108,7 +116,7 @@ class Carver:
         return points, normals
 
     def _discs(self, points: Tensor, normals: Tensor, spacing: float, opacity: float) -> Gaussians:
-        size = self.editing.region.size
+        size = self._region.size
         discs = surface_gaussians(points, normals, spacing * size, opacity, self.cfg.flatness)
         return discs.with_sh_degree(self.source.sh_degree)
 

@@ -30,12 +30,12 @@ class Snap:
 
 @dataclass(frozen=True, eq=False)
 class ViewEditing:
-    """Edits views of a scene inside a region; elsewhere they show the scene without its object.
+    """Edits views of a scene: inside a region, where elsewhere they show the scene without its object, or as a whole.
 
     Attributes:
         editor: What edits images.
         cameras: The views, of one size.
-        region: Where the new object may be.
+        region: Where the new object may be; None: nothing is replaced, and views are edited as a whole.
         source: The scene before the edit.
         empty: The scene without what is replaced.
         background: Behind the scenes, RGB in [0, 1].
@@ -45,7 +45,7 @@ class ViewEditing:
 
     editor: LoadedEditor
     cameras: Cameras
-    region: Region
+    region: Region | None
     source: Gaussians
     empty: Gaussians
     background: Float[Tensor, "3"]
@@ -66,6 +66,7 @@ class ViewEditing:
     @torch.no_grad()
     def masks(self) -> Float[Tensor, "c 1 h w"]:
         """1 where a view shows the region and nothing stands in front of all of it."""
+        assert self.region is not None
         corners = self.region.corners()
         masks = self.region.masks(self.cameras)
         for row, viewmat in enumerate(self.cameras.viewmats.to(corners)):
@@ -95,16 +96,20 @@ class ViewEditing:
         Returns:
             The edited views, and how far each of their pixels belongs to the new object.
         """
-        kept, needs = self.kept[rows], self.editor.editor.needs
+        needs, is_whole = self.editor.needs, self.region is None
+        kept = None if is_whole else self.kept[rows]
         images = self.sources[rows] if current is None else self.renders(current, rows)
         seen = self.source if current is None else current
         depths = torch.stack([self._depths(seen, row)[0] for row in rows.tolist()]) if "depths" in needs else None
         views = Views(
             images=images, sources=self.sources[rows], seeds=[self.seeds[row] for row in rows.tolist()],
-            strength=strength, round=number, masks=self.masks[rows], kept=kept, cameras=self.cameras[rows],
+            strength=strength, round=number, masks=None if is_whole else self.masks[rows], kept=kept,
+            cameras=self.cameras[rows],
             depths=None if depths is None else depths[:, None], names=[self.cameras.names[r] for r in rows.tolist()],
         )  # fmt: skip
         edited = self.editor(views)
+        if kept is None or views.masks is None:
+            return edited, torch.ones_like(edited[:, :1])
         snap = self.snap
         shares = changed_shares(edited, kept, sure=snap.sure, soft=snap.soft, weak=snap.weak) * self.masks[rows]
         return kept.lerp(edited, shares), shares

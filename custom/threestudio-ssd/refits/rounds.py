@@ -16,6 +16,7 @@ class Round:
 
     Attributes:
         strength: How far the views go towards noise, in (0, 1], see ``Views``.
+        max_strength: Where it is not 0, the strength of each edit is drawn evenly from ``strength`` up to this.
         steps: Its length in units of all rounds' together, > 0: the rounds fill the run, whatever its length.
         rates: Factor on the learning rates, >= 0.
         lambda_opacity: Weight of the mean opacity, >= 0: Gaussians that no view wants fade.
@@ -26,6 +27,7 @@ class Round:
     """
 
     strength: float = 0.9
+    max_strength: float = 0.0
     steps: float = 100.0
     rates: float = 1.0
     lambda_opacity: float = 0.01

@@ -1,10 +1,10 @@
 """A change of shape by words: what its keys mean, from the splat file to the Gaussians that come out."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -33,7 +33,7 @@ from ..masks import MaskConfig, Selection, check_mask, find_selection, in_box, s
 from ..metrics import load_lpips
 from .carver import Carver
 from .editing import Snap, ViewEditing
-from .region import HEIGHT_ROOM, RADIUS_ROOM, region_around, region_of_box
+from .region import HEIGHT_ROOM, RADIUS_ROOM, Region, region_around, region_of_box
 from .rounds import Round, Schedule, rounds_from
 from .views_edit import EditedViews, ViewsEdit
 
@@ -132,6 +132,12 @@ class SceneRefitConfig(EditConfig):
     """Steps between edits of a few views, as Instruct-NeRF2NeRF has them; 0: all views, once a round."""
     edit_count: int = 1
     """How many are edited then, >= 1, in turn."""
+    edit_order: Literal["turn", "shown"] = "turn"
+    """Which: turn, one after the other; shown, those that the step shows, and any that is shown for the first time, as
+    GaussianEditor has it."""
+    replaces: bool = True
+    """Whether the selection is taken out and something else grows in its place; false: views are edited as a whole,
+    and the selection follows them from where it is, as published."""
     closing: ClosingConfig = field(default_factory=ClosingConfig)
     """How the place where the selection stood is closed, if it shows."""
     region: list[float] | None = None
@@ -215,14 +221,14 @@ class SceneRefit(SceneJob):
         self.scene = self.source.to(self.device)
         self.selection = find_selection(self.mask, self.scene, views.train, plan.capture, self.background)
         is_replaced = self.selection.is_selected
-        if is_replaced.all():
+        if cfg.replaces and is_replaced.all():
             expected, fix = "something that stays", "say by mask.text, mask.picture or mask.box what is to be replaced"
             raise ConfigError(what=f"the mask selects all {len(self.scene)} Gaussians", expected=expected, fix=fix)
-        region = (
-            region_around(self.scene.means[is_replaced], views.orbit.up, tuple(cfg.room))
-            if cfg.region is None else region_of_box(cfg.region)
-        ).to(self.device)  # fmt: skip
-        self.views = plan.cropped_on(views, region.masks)
+        region = self._region(is_replaced, views.orbit.up)
+        if region is None:
+            self.views = plan.cropped(views, self.scene, is_replaced)
+        else:
+            self.views = plan.cropped_on(views, region.masks)
         cameras = self.views.train.to(self.device)
         patch = self._patch(is_replaced)
         whole = self.scene.append(patch)
@@ -239,7 +245,8 @@ class SceneRefit(SceneJob):
             seeds,
         )
         editable = EditableGaussians(whole, is_replaced)
-        growth = Growth(cfg.growth, editable, extent=region.size, num_steps=cfg.num_steps, seed=cfg.seed)
+        extent = self.views.extent if region is None else region.size
+        growth = Growth(cfg.growth, editable, extent=extent, num_steps=cfg.num_steps, seed=cfg.seed)
         rates = {name: cfg.learning_rates[name] for name in FIELD_NAMES}
         self.edit: ViewsEdit = ViewsEdit(
             SceneUnderEdit(editable, cameras, cfg.seed, growth),
@@ -252,11 +259,20 @@ class SceneRefit(SceneJob):
             views_per_step=plan.cfg.batch_size,
         )
 
+    def _region(self, is_replaced: Bool[Tensor, "n"], up: Float[Tensor, "3"]) -> Region | None:
+        """Where the new object may be; None where nothing is replaced."""
+        cfg = self.cfg
+        if not cfg.replaces:
+            return None
+        if cfg.region is not None:
+            return region_of_box(cfg.region).to(self.device)
+        return region_around(self.scene.means[is_replaced], up, tuple(cfg.room)).to(self.device)
+
     def _patch(self, is_replaced: Bool[Tensor, "n"]) -> Gaussians:
         """New Gaussians where the selection touched something, fitted to filled views; none where nothing is open."""
         cfg, cameras = self.cfg, self.views.train
         nothing = self.scene.select(slice(0, 0))
-        if cfg.closing.num_steps == 0:
+        if cfg.closing.num_steps == 0 or not cfg.replaces:
             return nothing
         hole = Hole(cfg.closing, self.scene, is_replaced, cameras, self.background, cfg.seed, self.device)
         if hole.num_seeds == 0 or hole.open_share < LEAST_OPEN:
@@ -278,6 +294,8 @@ class SceneRefit(SceneJob):
 
     def selection_in_view(self) -> tuple[Gaussians, Bool[Tensor, "n"]]:
         """The old object and the new one in one scene, for where images may change."""
+        if not self.cfg.replaces:
+            return self.scene, self.selection.is_selected
         current = self.editable.current().detach()
         both = self.scene.append(current)
         is_new = torch.ones(len(current), dtype=torch.bool, device=current.device)
@@ -304,6 +322,15 @@ def _check(cfg: DictConfig, rounds: list[Round]) -> None:
     if not cfg.target_prompt:
         what, expected = "target_prompt is empty", "a sentence for what should be there"
         raise ConfigError(what=what, expected=expected, fix='set target_prompt="a photo of a ..."')
+    if not cfg.replaces:
+        key = next((f"system.rounds[{i}].{word}" for i, each in enumerate(rounds) for word in ("carve", "relight")
+                    if getattr(each, word) not in ("none", False)), None)  # fmt: skip
+        key = "system.region" if cfg.region is not None else key
+        if key is not None:
+            raise ConfigError(
+                what=f"{key} is set, and system.replaces is false", expected="nothing that is for a new object",
+                fix=f"leave {key} out, or set system.replaces=true",
+            )  # fmt: skip
     if cfg.region is not None:
         in_box(torch.zeros(1, 3), list(cfg.region), "system.region")
     snap, carve = cfg.snap, cfg.carve

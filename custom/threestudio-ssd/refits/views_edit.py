@@ -5,16 +5,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..data import view_order
 from ..edits.edit import Facts
 from ..edits.editable_gaussians import EditableGaussians
 from ..edits.gaussian_edit import GaussianEdit, Movement, SceneUnderEdit
 from ..edits.objectives import Photometric
 from ..gaussians import Gaussians, Offspring
 from ..metrics import Lpips
+from ..seeds import Stream, generator
 from .carver import Carver
 from .rounds import Schedule
 
@@ -36,6 +38,8 @@ class EditedViews(Photometric):
         super().__init__([torch.empty(0, 0, 3)] * count, lambda_ssim)
         self.lambda_lpips, self.network = lambda_lpips, network
         self.pixels: UInt8[Tensor, "v h w 3"] | None = None
+        self.is_edited: Bool[Tensor, "v"] = torch.zeros(count, dtype=torch.bool)
+        """Which views have been edited so far."""
 
     def update(self, rows: Int[Tensor, "b"], images: Float[Tensor, "b 3 h w"]) -> None:
         """Put edited views in place of the old ones; the first time it takes all of them."""
@@ -59,11 +63,11 @@ class EditedViews(Photometric):
 
     def state_dict(self) -> dict[str, Any]:
         """The edited views."""
-        return {} if self.pixels is None else {"pixels": self.pixels}
+        return {} if self.pixels is None else {"pixels": self.pixels, "is_edited": self.is_edited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self.pixels = state.get("pixels")
+        self.pixels, self.is_edited = state.get("pixels"), state.get("is_edited", self.is_edited)
         if self.pixels is not None:
             self._unpack()
 
@@ -118,6 +122,10 @@ class ViewsEdit(GaussianEdit):
         count, rate = len(self.editing.cameras), self.cfg.edit_rate
         if rate == 0:
             return [(self.schedule.index(step), torch.arange(count))] if self.schedule.begins(step) else []
+        if self.cfg.edit_order == "shown":
+            rows = view_order(count, step, self.views_per_step, self.scenes[0].seed).unique()
+            rows = rows if step % rate == 0 else rows[~self.views.is_edited[rows]]
+            return [(step // rate, rows)] if len(rows) else []
         if step % rate:
             return []
         places = step // rate * self.cfg.edit_count + torch.arange(min(self.cfg.edit_count, count))
@@ -139,7 +147,11 @@ class ViewsEdit(GaussianEdit):
     @torch.no_grad()
     def _edit_views(self, step: int, number: int, rows: Int[Tensor, "b"], optimizer: Optimizer) -> None:
         editing, carver, one = self.editing, self.carver, self.schedule.rounds[self.schedule.index(step)]
-        images, shares = editing.edit(None if step == 0 else self.editable.scene(), rows, one.strength, number)
+        strength = one.strength
+        if one.max_strength:
+            draws = generator(self.scenes[0].seed, step, Stream.EDITOR)
+            strength += (one.max_strength - strength) * float(torch.rand((), generator=draws))
+        images, shares = editing.edit(None if step == 0 else self.editable.scene(), rows, strength, number)
         names = [editing.cameras.names[row] for row in rows.tolist()]
         self._show(number, names, images)  # also where nothing can be carved from them
         new = self.editable.current().detach()
@@ -187,7 +199,9 @@ class ViewsEdit(GaussianEdit):
 
     @torch.no_grad()
     def _keep_in_region(self, editable: EditableGaussians) -> None:
-        """Centres stay in the region, sizes within their limits."""
+        """Centres stay in the region, sizes within their limits; where there is none, as they are."""
+        if self.editing.region is None:
+            return
         low, high = (math.log(limit * self.editing.region.size) for limit in self.cfg.scale_limits)
         editable.selected["log_scales"].clamp_(low, high)
         means = editable.selected["means"]
