@@ -57,7 +57,7 @@ class Oracle(ImageEditor):
         return NoNetwork()
 
     def edit(self, network, views):
-        assert views.depths.shape == views.masks.shape
+        assert views.masks is None or views.depths.shape == views.masks.shape
         assert views.names == views.cameras.names
         images = render_bchw(truth()[0], views.cameras, torch.zeros(3))
         return (images + 0.01 * views.round + 0.01 * views.images.mean()).clamp(0, 1)
@@ -185,6 +185,7 @@ def test_a_hole_where_the_object_stood_is_closed_with_new_gaussians_alone(place,
         ({"system.carve.agreement": 0}, "system.carve.agreement is 0.0"),
         ({"system.closing.inpainter": "tela"}, "system.inpainter folder 'tela' does not exist"),
         ({"system.closing.num_steps": -1}, "system.closing.num_steps is -1"),
+        ({"system.replaces": "false"}, "system.rounds[0].carve is set, and system.replaces is false"),
         ({"system.edit_rate": 10}, "a round is carved and system.edit_rate is 10"),
         ({"system.editing.editor.name": "orakel"}, "system.editing.editor.name is 'orakel'"),
         ({"system.learning_rates.means": -1}, "system.learning_rates.means is -1"),
@@ -194,6 +195,30 @@ def test_keys_out_of_range_are_refused(place, tmp_path, more, what):
     with pytest.raises(ConfigError) as error:
         SceneRefitSystem(experiment(place, tmp_path, **more).system)
     assert error.value.what == what
+
+
+WHOLE = {"system.replaces": "false", "system.rounds": "[{strength: 0.2, max_strength: 0.9, steps: 1}]"}
+
+
+def test_views_edited_as_a_whole_move_the_selection_from_where_it_is(place, tmp_path):
+    everything = {"mask.picture": "", "mask.box": "[-99,-99,-99,99,99,99]", "system.edit_rate": 4}
+    run = refit(place, tmp_path, "train", "export", **WHOLE, **everything)
+    assert len(load_gaussians(run / "save" / "edited.ply")) == len(load_gaussians(place / "scene.ply"))
+
+
+def test_views_are_edited_when_they_are_shown_as_gaussian_editor_does(place, tmp_path):
+    words = {**WHOLE, "system.edit_rate": 6, "system.edit_order": "shown"}
+    whole = refit(place, tmp_path / "whole", "train", "export", **words)
+    edited = sorted((whole / "save" / "views").rglob("*.png"))
+    assert len({path.name for path in edited}) == 12  # two views a step, so all were shown for the first time
+    before, after = vertex_rows(place / "scene.ply"), vertex_rows(whole / "save" / "edited.ply")
+    is_selected = load_selection(whole / "save" / "selection.npy", len(before)).numpy()
+    changed = np.array([a != b for a, b in zip(before, after, strict=True)])
+    assert not (changed & ~is_selected).any()
+    assert changed[is_selected].any()
+    refit(place, tmp_path / "parts", "train", **words, **{"trainer.max_steps": 5})
+    parts = refit(place, tmp_path / "parts", "train", "export", **words, resume="auto")
+    assert (parts / "save" / "edited.ply").read_bytes() == (whole / "save" / "edited.ply").read_bytes()
 
 
 def test_everything_cannot_be_replaced(place, tmp_path):
