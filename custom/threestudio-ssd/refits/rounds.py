@@ -16,7 +16,6 @@ class Round:
 
     Attributes:
         strength: How far the views go towards noise, in (0, 1], see ``Views``.
-        max_strength: Where it is not 0, the strength of each edit is drawn evenly from ``strength`` up to this.
         steps: Its length in units of all rounds' together, > 0: the rounds fill the run, whatever its length.
         rates: Factor on the learning rates, >= 0.
         lambda_opacity: Weight of the mean opacity, >= 0: Gaussians that no view wants fade.
@@ -24,16 +23,17 @@ class Round:
         carve: What the new object is carved from at the start of the round: the edited ``views``, its own ``renders``
             before them, or ``none``: it goes on as it is.
         relight: Whether the edited views are put into the light of the source.
+        max_strength: Where it is not 0, the strength of each edit is drawn evenly from ``strength`` up to this.
     """
 
     strength: float = 0.9
-    max_strength: float = 0.0
     steps: float = 100.0
     rates: float = 1.0
     lambda_opacity: float = 0.01
     lambda_opaque: float = 0.0
     carve: Literal["none", "views", "renders"] = "none"
     relight: bool = False
+    max_strength: float = 0.0
 
 
 def rounds_from(words: Sequence[Any]) -> list[Round]:
