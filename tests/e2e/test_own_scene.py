@@ -23,6 +23,8 @@ CONFIGS = [
 CAPTURES = {"banana": "data/banana/banana.spz", "plant": "data/plant/plant.ply",
             "playbot": "data/playbot/playbot_31k.ply"}  # fmt: skip
 """Configs of shipped scenes other than the toy scene."""
+PICTURES = ("ssd-image", "editor-image")
+"""Configs that edit a picture."""
 PROMPTS = ("source_prompt=a man", "target_prompt=a clown")
 TOY = REPOSITORY / "data" / "toy-scene" / "scene.ply"
 FEW = ("steps=2", "data.num_train_views=4", "data.num_test_views=2", "data.test_size=24", "data.video_frames=0")
@@ -38,7 +40,7 @@ def mine(world, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_scene_alone_brings_nothing_of_the_toy_world(path):
-    word = "picture" if path.stem == "ssd-image" else "scene"
+    word = "picture" if path.stem in PICTURES else "scene"
     module = "data" if word == "picture" else "system"
     for given in (word, f"{module}.{word}"):
         cfg = config_to_primitive(complete(load_config(path, cli_args=[f"{given}=my.ply", "timestamp=now"])))
@@ -61,7 +63,7 @@ def nothing_is_left(cfg):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_shipped_scene_still_comes_with_its_own(path):
     cfg = complete(load_config(path))
-    if path.stem == "ssd-image":
+    if path.stem in PICTURES:
         assert cfg.data.picture == "data/toy-scene/view.png"
     elif path.stem in CAPTURES:
         assert cfg.system.scene == CAPTURES[path.stem]
