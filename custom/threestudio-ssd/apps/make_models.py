@@ -20,6 +20,8 @@ class MakeTinyModels(Configurable):
         """Folder of data and checkpoints."""
         out: str = "data/tiny-ldm"
         """Where the finished model goes."""
+        start: str = "data/tiny-ldm"
+        """Model whose autoencoder is kept and whose U-Net and text encoder are trained on; empty: random weights."""
         photos: str = "data/banana/images"
         """Photographs whose pieces the autoencoder also sees."""
         num_shards: int = 18
@@ -27,11 +29,13 @@ class MakeTinyModels(Configurable):
         scenes_a_shard: int = 1000
         """Scenes in each, three renders a scene."""
         vae_steps: int = 5200
-        """Steps of the autoencoder."""
-        unet_steps: int = 10400
-        """Steps of the U-Net, 16 samples for each process."""
+        """Steps of the autoencoder; none if the training starts from a model."""
+        unet_steps: int = 0
+        """Steps of the U-Net; 0: its recipe's."""
+        unet_batch: int = 16
+        """Samples a step and process of the U-Net."""
         decoder_steps: int = 1100
-        """Steps of the decoder alone, after them."""
+        """Steps of the decoder alone, after them; none if the training starts from a model."""
         num_processes: int = 2
         """Single-threaded processes that average their gradients."""
         judges: bool = True
