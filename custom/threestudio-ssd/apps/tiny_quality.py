@@ -25,7 +25,9 @@ class TinyQuality(Configurable):
         num_prompts: int = 288
         """Random full prompts, one sample each."""
         num_renders: int = 192
-        """Held-out renders that are reconstructed."""
+        """Held-out renders that are reconstructed; as many with the object off the middle are drawn anew."""
+        num_edges: int = 24
+        """Cubes, and cars, whose edges are compared with renders; 0: none."""
         steps: int = 20
         """Steps of the deterministic sampler (DDIM)."""
         guidance_scales: list[float] = field(default_factory=lambda: [1.0, 5.0])
@@ -37,8 +39,8 @@ class TinyQuality(Configurable):
 
         cfg = self.cfg
         report = measure(
-            cfg.model, Path(cfg.out), num_prompts=cfg.num_prompts, num_renders=cfg.num_renders, num_steps=cfg.steps,
-            guidance_scales=list(cfg.guidance_scales),
+            cfg.model, Path(cfg.out), num_prompts=cfg.num_prompts, num_renders=cfg.num_renders,
+            num_edges=cfg.num_edges, num_steps=cfg.steps, guidance_scales=list(cfg.guidance_scales),
         )  # fmt: skip
         threestudio.info(json.dumps(report, indent=1))
         return 0

@@ -9,12 +9,12 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from ..cameras import Cameras
-from ..gaussians import Gaussians
 from ..gaussians.sh import rgbs_from_sh0
 from ..rendering import render
 from ..toyworld import ATTRIBUTES, PART_OBJECT, Attributes, build_scene, object_yaw_deg, sample_view
 from ..toyworld.captions import FRAMINGS, framing_of
 from ..toyworld.splat import to_cameras, to_gaussians
+from ..toyworld.world import ToyScene
 from .data import Rows, load_shards, write_shards
 from .loop import Worker
 
@@ -93,7 +93,7 @@ def _scene_views(seed: int) -> dict[str, np.ndarray]:
     scene = build_scene(attributes, seed, has_object=has_object)
     views = [sample_view(rng, is_wide=bool(rng.uniform() < WIDE_SHARE)) for _ in range(CAMERAS_A_SCENE)]
     cameras, yaw_deg = to_cameras([view.camera for view in views], SIZE, SIZE), object_yaw_deg(seed)
-    images, masks = _render(to_gaussians(scene), torch.from_numpy(scene.parts == PART_OBJECT), cameras)
+    images, masks = render_with_masks(scene, cameras)
     return {
         "images": images,
         "object_masks": masks,
@@ -115,9 +115,13 @@ def draw_attributes(rng: np.random.Generator) -> Attributes:
 
 
 @torch.no_grad()
-def _render(gaussians: Gaussians, is_object: torch.Tensor, cameras: Cameras) -> tuple[np.ndarray, np.ndarray]:
-    rgbs = rgbs_from_sh0(gaussians.sh0[:, 0])
-    colors = torch.cat([rgbs, is_object[:, None].float()], dim=1)
+def render_with_masks(
+    scene: ToyScene, cameras: Cameras
+) -> tuple[UInt8[np.ndarray, "c h w 3"], Bool[np.ndarray, "c h w"]]:
+    """Images of a scene, and the pixels where its object is visible; cameras of one size."""
+    gaussians = to_gaussians(scene)
+    is_object = torch.from_numpy(scene.parts == PART_OBJECT)
+    colors = torch.cat([rgbs_from_sh0(gaussians.sh0[:, 0]), is_object[:, None].float()], dim=1)
     blended = render(gaussians, cameras, torch.zeros(4), colors)[0]
     images = (blended[..., :3].clamp(0, 1) * 255 + 0.5).to(torch.uint8)
     return images.numpy(), (blended[..., 3] > 0.5).numpy()
