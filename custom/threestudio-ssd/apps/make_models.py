@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import threestudio
 from threestudio.utils.base import Configurable
 
+from ..errors import check_values
+
 
 @threestudio.register("app-make-tiny-models")
 class MakeTinyModels(Configurable):
@@ -47,7 +49,11 @@ class MakeTinyModels(Configurable):
         """Run the steps that are not done yet."""
         from ..training.make import make_models
 
-        make_models(self.cfg)
+        cfg = self.cfg
+        least = {"num_shards": 1, "scenes_a_shard": 1, "unet_steps": 0, "unet_batch": 1, "num_processes": 1}
+        rules = {name: (getattr(cfg, name) >= value, f"at least {value}") for name, value in least.items()}
+        check_values("run", cfg, self.Config, rules)
+        make_models(cfg)
         return 0
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import threestudio
 from threestudio.utils.base import Configurable
 
+from ..errors import check_values
+
 
 @threestudio.register("app-tiny-quality")
 class TinyQuality(Configurable):
@@ -38,6 +40,9 @@ class TinyQuality(Configurable):
         from ..training.quality import measure
 
         cfg = self.cfg
+        least = {"num_prompts": 1, "num_renders": 1, "num_edges": 0, "steps": 1}
+        rules = {name: (getattr(cfg, name) >= value, f"at least {value}") for name, value in least.items()}
+        check_values("run", cfg, self.Config, rules)
         report = measure(
             cfg.model, Path(cfg.out), num_prompts=cfg.num_prompts, num_renders=cfg.num_renders,
             num_edges=cfg.num_edges, num_steps=cfg.steps, guidance_scales=list(cfg.guidance_scales),

@@ -126,22 +126,32 @@ def make_bank(case: Case, size: int, *, has_side: bool) -> Bank:
             )
             images.append(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
             masks.append(torch.from_numpy(is_object))
-    renders, regions = torch.cat(images), grown(torch.cat(masks), MARGIN)
+    return bank_of(torch.cat(images), torch.cat(masks))
+
+
+def bank_of(renders: Float[Tensor, "k 3 h w"], masks: Bool[Tensor, "k h w"]) -> Bank:
+    """A bank of these renders, whose objects are where the masks are; an object in none has no edges."""
+    regions = grown(masks, MARGIN)
     steepest = torch.hypot(*gradients(renders))[regions]
-    threshold = EDGE_SHARE * float(steepest.kthvalue(int(EDGE_PERCENTILE * len(steepest))).values)
+    threshold = EDGE_SHARE * float(steepest.quantile(EDGE_PERCENTILE)) if len(steepest) else 1.0
     return Bank(edge_maps(renders, threshold) & regions, regions, threshold)
 
 
-def best_f_score(image: Float[Tensor, "3 h w"], bank: Bank) -> float:
+def best_f_score(image: Float[Tensor, "3 h w"], bank: Bank, max_shift: int = MAX_SHIFT) -> float:
     """F-score in [0, 1] of an image's edges with those of the render, and the shift, that it is most like.
 
     Precision is the share of the image's edges within the object's region that lie on an edge of the render, recall
     the share of the render's edges that lie on one of the image; ``TOLERANCE`` pixels apart still counts.
+
+    Args:
+        image: In [0, 1].
+        bank: Of the renders.
+        max_shift: Largest shift, pixels; 0: the object must be where it is in a render.
     """
     edges = edge_maps(image[None], bank.threshold)
-    in_region = _correlate(edges, bank.regions)
-    hits = _correlate(edges, grown(bank.edges, TOLERANCE) & bank.regions)
-    recalled = _correlate(grown(edges, TOLERANCE), bank.edges)
+    in_region = _correlate(edges, bank.regions, max_shift)
+    hits = _correlate(edges, grown(bank.edges, TOLERANCE) & bank.regions, max_shift)
+    recalled = _correlate(grown(edges, TOLERANCE), bank.edges, max_shift)
     precision = hits / in_region.clamp(min=1)
     recall = recalled / bank.edges.sum((1, 2)).clamp(min=1)[:, None, None]
     scores = 2 * precision * recall / (precision + recall).clamp(min=1e-6)
@@ -179,16 +189,23 @@ def edge_figures(
         render = true_view(case, seed + place, size)
         decoded = backbone.decode(backbone.encode(render[None]))[0]
         scores.append([best_f_score(image, bank) for image in (sample, decoded)])
-    sampled, reconstructed = np.mean(scores, axis=0)
-    figures = {"samples": sampled, "reconstructions": reconstructed, "ratio": sampled / max(reconstructed, 1e-6)}
+    return as_figures(scores, "samples")
+
+
+def as_figures(scores: Sequence[Sequence[float]], name: str) -> dict[str, float]:
+    """Means of pairs of F-scores, of what ``name`` says and of reconstructions, and their ratio."""
+    ours, reconstructed = np.mean(scores, axis=0)
+    figures = {name: ours, "reconstructions": reconstructed, "ratio": ours / max(reconstructed, 1e-6)}
     return {name: round(float(value), 3) for name, value in figures.items()}
 
 
-def _correlate(image: Bool[Tensor, "1 h w"], templates: Bool[Tensor, "k h w"]) -> Float[Tensor, "k s s"]:
-    """How many marked pixels of the image lie on marked ones of each template, at every shift up to ``MAX_SHIFT``."""
+def _correlate(
+    image: Bool[Tensor, "1 h w"], templates: Bool[Tensor, "k h w"], max_shift: int
+) -> Float[Tensor, "k s s"]:
+    """How many marked pixels of the image lie on marked ones of each template, at every shift up to ``max_shift``."""
     size = [2 * side for side in image.shape[1:]]
     spectra = (torch.fft.rfft2(each.float(), s=size) for each in (image, templates))
     moved, still = spectra
     counts = torch.fft.irfft2(moved * still.conj(), s=size).round()
-    places = torch.arange(-MAX_SHIFT, MAX_SHIFT + 1)
+    places = torch.arange(-max_shift, max_shift + 1)
     return counts[:, places % size[0]][:, :, places % size[1]]

@@ -35,6 +35,8 @@ def test_a_shift_costs_nothing_and_another_shape_does():
     bank = bank_of(square(20, 24))
     assert best_f_score(square(20, 24), bank) == pytest.approx(1, abs=1e-3)
     assert best_f_score(square(29, 18), bank) == pytest.approx(1, abs=1e-3)
+    assert best_f_score(square(20, 24), bank, max_shift=0) == pytest.approx(1, abs=1e-3)
+    assert best_f_score(square(29, 18), bank, max_shift=0) < 0.5
     bar = torch.zeros(3, 64, 64)
     bar[:, 30:34, 10:50] = 1
     assert best_f_score(bar, bank) < 0.75
@@ -50,6 +52,12 @@ def test_a_blurred_object_scores_less():
 def test_the_best_of_the_bank_counts():
     bank = bank_of(square(20, 24, side=12), square(20, 24))
     assert best_f_score(square(25, 20), bank) == pytest.approx(1, abs=1e-3)
+
+
+def test_an_object_out_of_sight_has_no_edges():
+    bank = edges.bank_of(torch.rand(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool))
+    assert not bank.edges.any()
+    assert best_f_score(torch.rand(3, 64, 64), bank) == 0
 
 
 def test_marks_grow_by_the_margin():

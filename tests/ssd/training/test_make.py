@@ -63,6 +63,21 @@ def test_a_start_that_is_not_there_is_one_line(tmp_path):
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.parametrize(
+    ("app", "key", "line"),
+    [
+        ("make-tiny-models", "unet_batch", "run.unet_batch is 0; expected at least 1; set run.unet_batch=16"),
+        ("make-tiny-models", "num_processes", "run.num_processes is 0; expected at least 1; set run.num_processes=2"),
+        ("tiny-quality", "num_renders", "run.num_renders is 0; expected at least 1; set run.num_renders=192"),
+        ("tiny-quality", "steps", "run.steps is 0; expected at least 1; set run.steps=20"),
+    ],
+)
+def test_numbers_out_of_range_are_one_line(app, key, line):
+    with pytest.raises(ConfigError) as caught:
+        threestudio.find(f"app-{app}")({key: 0})(None)
+    assert str(caught.value) == line
+
+
 def test_a_judge_is_trained_by_its_command(toy_shards, tmp_path):
     keys = {"data": str(toy_shards), "output": str(tmp_path / "out"), "work": str(tmp_path / "work"), "steps": 2}
     assert threestudio.find("app-make-tiny-classifier")(keys)(None) == 0
