@@ -61,12 +61,13 @@ def measure(
         report[f"redrawn wide views at guidance {scale:g}"] = redrawn_quality(backbone, num_renders, scale, num_steps)
         for thing in edges.OBJECTS if num_edges else ():
             cases = edges.draw_cases(thing, num_edges, np.random.default_rng(HELD_OUT_SEED))
-            has_side = has_view_words(backbone)
-            prompts = [" ".join((describe(case.attributes), case.words if has_side else "")).strip() for case in cases]
-            images = sample(backbone, prompts, scale, num_steps)
-            figures = edges.edge_figures(backbone, images, cases, HELD_OUT_SEED, has_side=has_side)
-            report[f"edges of {thing}s at guidance {scale:g}"] = figures
-            _save_grid(images[:NUM_GRID_IMAGES], out / f"{thing}s-{scale:g}.png")
+            for has_side in (False, True) if has_view_words(backbone) else (False,):
+                name = f"{thing}s seen from a given side" if has_side else f"{thing}s"
+                prompts = [describe(case.attributes) + (f" {case.words}" if has_side else "") for case in cases]
+                images = sample(backbone, prompts, scale, num_steps)
+                figures = edges.edge_figures(backbone, images, cases, HELD_OUT_SEED, has_side=has_side)
+                report[f"edges of {name} at guidance {scale:g}"] = figures
+                _save_grid(images[:NUM_GRID_IMAGES], out / f"{name.replace(' ', '-')}-{scale:g}.png")
     write_json(out / "quality.json", report)
     return report
 
