@@ -58,13 +58,21 @@ def toy_pairs():
         source_labels=labels[:, 0],
         all_images=unit.flatten(0, 1),
         all_labels=labels.flatten(0, 1),
-        data=ToyData(images[:, 0].contiguous(), masks, labels[:, 0], torch.arange(len(images))),
+        data=ToyData(
+            images[:, 0].contiguous(),
+            masks,
+            labels[:, 0],
+            torch.arange(len(images)),
+            torch.zeros(len(images), 2),
+            torch.zeros(len(images), dtype=torch.long),
+            torch.ones(len(images), dtype=torch.bool),
+        ),
     )
 
 
 @pytest.fixture(scope="session")
 def toy_shards(tmp_path_factory):
-    """Two shards as the data step writes them: 24 scenes, two pictures each, contents at random."""
+    """Two shards as the data step writes them: 24 scenes, two pictures each, contents at random; two have no object."""
     from threestudio_ssd.toyworld import sample_attributes
 
     folder = tmp_path_factory.mktemp("toy-shards")
@@ -74,10 +82,12 @@ def toy_shards(tmp_path_factory):
     masks = np.zeros((48, 64, 64), bool)
     masks[:, 20:50, 20:44] = True
     seeds = np.arange(24).repeat(2)
+    angles_deg = np.stack([rng.uniform(-360, 360, 48), rng.uniform(5, 55, 48)], 1).astype(np.float32)
+    framings, has_object = rng.integers(4, size=48), ~np.isin(seeds, (5, 18))
     for shard, rows in enumerate((slice(0, 24), slice(24, 48))):
         np.savez(
             folder / f"shard_{shard:03d}.npz", images=images[rows], object_masks=masks[rows], attributes=labels[rows],
-            seeds=seeds[rows],
+            seeds=seeds[rows], angles_deg=angles_deg[rows], framings=framings[rows], has_object=has_object[rows],
         )  # fmt: skip
     return folder
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import threestudio
 from threestudio.utils.base import Configurable
 
+from ..errors import check_values
+
 
 @threestudio.register("app-make-tiny-models")
 class MakeTinyModels(Configurable):
@@ -20,6 +22,8 @@ class MakeTinyModels(Configurable):
         """Folder of data and checkpoints."""
         out: str = "data/tiny-ldm"
         """Where the finished model goes."""
+        start: str = "data/tiny-ldm"
+        """Model whose autoencoder is kept and whose U-Net and text encoder are trained on; empty: random weights."""
         photos: str = "data/banana/images"
         """Photographs whose pieces the autoencoder also sees."""
         num_shards: int = 18
@@ -27,11 +31,13 @@ class MakeTinyModels(Configurable):
         scenes_a_shard: int = 1000
         """Scenes in each, three renders a scene."""
         vae_steps: int = 5200
-        """Steps of the autoencoder."""
-        unet_steps: int = 10400
-        """Steps of the U-Net, 16 samples for each process."""
+        """Steps of the autoencoder; none if the training starts from a model."""
+        unet_steps: int = 0
+        """Steps of the U-Net; 0: its recipe's."""
+        unet_batch: int = 16
+        """Samples a step and process of the U-Net."""
         decoder_steps: int = 1100
-        """Steps of the decoder alone, after them."""
+        """Steps of the decoder alone, after them; none if the training starts from a model."""
         num_processes: int = 2
         """Single-threaded processes that average their gradients."""
         judges: bool = True
@@ -43,7 +49,11 @@ class MakeTinyModels(Configurable):
         """Run the steps that are not done yet."""
         from ..training.make import make_models
 
-        make_models(self.cfg)
+        cfg = self.cfg
+        least = {"num_shards": 1, "scenes_a_shard": 1, "unet_steps": 0, "unet_batch": 1, "num_processes": 1}
+        rules = {name: (getattr(cfg, name) >= value, f"at least {value}") for name, value in least.items()}
+        check_values("run", cfg, self.Config, rules)
+        make_models(cfg)
         return 0
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import threestudio
 from threestudio.utils.base import Configurable
 
+from ..errors import check_values
+
 
 @threestudio.register("app-tiny-quality")
 class TinyQuality(Configurable):
@@ -25,7 +27,9 @@ class TinyQuality(Configurable):
         num_prompts: int = 288
         """Random full prompts, one sample each."""
         num_renders: int = 192
-        """Held-out renders that are reconstructed."""
+        """Held-out renders that are reconstructed; as many with the object off the middle are drawn anew."""
+        num_edges: int = 24
+        """Cubes, and cars, whose edges are compared with renders; 0: none."""
         steps: int = 20
         """Steps of the deterministic sampler (DDIM)."""
         guidance_scales: list[float] = field(default_factory=lambda: [1.0, 5.0])
@@ -36,9 +40,12 @@ class TinyQuality(Configurable):
         from ..training.quality import measure
 
         cfg = self.cfg
+        least = {"num_prompts": 1, "num_renders": 1, "num_edges": 0, "steps": 1}
+        rules = {name: (getattr(cfg, name) >= value, f"at least {value}") for name, value in least.items()}
+        check_values("run", cfg, self.Config, rules)
         report = measure(
-            cfg.model, Path(cfg.out), num_prompts=cfg.num_prompts, num_renders=cfg.num_renders, num_steps=cfg.steps,
-            guidance_scales=list(cfg.guidance_scales),
+            cfg.model, Path(cfg.out), num_prompts=cfg.num_prompts, num_renders=cfg.num_renders,
+            num_edges=cfg.num_edges, num_steps=cfg.steps, guidance_scales=list(cfg.guidance_scales),
         )  # fmt: skip
         threestudio.info(json.dumps(report, indent=1))
         return 0

@@ -7,9 +7,22 @@ import numpy as np
 from .vocabulary import ATTRIBUTES, Attributes
 
 PREFIXES = ("a photo of", "a picture of", "a render of", "")
+FRAMINGS = ("", "closeup", "panorama", "snapshot")
+"""How an image frames its object: near the middle at about half the height, larger, smaller, or else off the middle."""
+CLOSE_SHARE, FAR_SHARE, LEAST_OFFSET = 0.62, 0.38, 0.25
+"""A closeup has an object of more than the first share of the height, a panorama of less than the second; a snapshot
+has it further from the middle than this, where 1 is the distance to an edge."""
 SYNONYMS = {"ball": ("ball", "sphere"), "house": ("house", "cottage"), "donut": ("donut", "torus")}
+SIDES = ("front", "front left", "left", "back left", "back", "back right", "right", "front right")
+"""Sides of an object that has a front, in turn from azimuth 0 to its left; each is 45 degrees wide."""
+OBJECTS_WITH_FRONT = ("house", "car", "snowman")
+"""Those whose front can be told: door, bonnet, nose. A cube has sides and corners; the others are round."""
+ABOVE_DEG = 35.0
+"""Cameras of at least this elevation look from above."""
 TIME_PHRASES = {"day": ("by day", "in daylight"), "night": ("at night",), "sunset": ("at sunset",)}
 MAX_TOKENS = 20
+VIEW_SHARE = 0.5
+"""Share of the captions of views that say where the view is from, if there is something to say."""
 
 
 def describe(attributes: Attributes, prefix: str = "a photo of") -> str:
@@ -19,8 +32,8 @@ def describe(attributes: Attributes, prefix: str = "a photo of") -> str:
     return _sentence(prefix, attributes.color, pattern, attributes.object, f"on {attributes.ground}", time)
 
 
-def random_caption(attributes: Attributes, rng: np.random.Generator) -> str:
-    """A caption that may leave things out: colour kept 96 %, pattern 95 % (plain said 30 %), ground 85 %, time 90 %."""
+def random_caption(attributes: Attributes, rng: np.random.Generator, prefixes: tuple[str, ...] = PREFIXES) -> str:
+    """A caption that may leave things out: colour kept 96 %, pattern 95 % (plain said 30 %), ground 85 %, time 96 %."""
     keep = rng.uniform(size=5)
     color = attributes.color if keep[0] < 0.96 else ""
     said = 0.30 if attributes.pattern == "plain" else 0.95
@@ -28,10 +41,83 @@ def random_caption(attributes: Attributes, rng: np.random.Generator) -> str:
     names = SYNONYMS.get(attributes.object, (attributes.object,))
     name = names[0] if keep[2] < 0.75 else names[-1]
     ground = f"on {attributes.ground}" if keep[3] < 0.85 else ""
-    said = 0.30 if attributes.time == "day" else 0.90
+    said = 0.30 if attributes.time == "day" else 0.96
     times = TIME_PHRASES[attributes.time]
     time = times[rng.integers(len(times))] if keep[4] < said else ""
-    return _sentence(PREFIXES[rng.integers(len(PREFIXES))], color, pattern, name, ground, time)
+    return _sentence(prefixes[rng.integers(len(prefixes))], color, pattern, name, ground, time)
+
+
+def view_words(thing: str, azimuth_deg: float, elevation_deg: float) -> str:
+    """What a camera sees of an object, to follow its caption: "seen from the front left and above".
+
+    Args:
+        thing: The object's word, or that of an object without sides; "" if there is none.
+        azimuth_deg: Of the camera about the object, counterclockwise from the object's front: the camera's azimuth
+            less the object's yaw.
+        elevation_deg: Of the camera above the object.
+
+    Returns:
+        The words; "" where there is nothing to say, as for a ball from the side.
+    """
+    places = []
+    if thing == "cube":
+        places.append("a side" if abs((azimuth_deg + 45) % 90 - 45) < 22.5 else "a corner")
+    elif thing in OBJECTS_WITH_FRONT:
+        places.append(f"the {SIDES[int((azimuth_deg + 22.5) % 360 // 45)]}")
+    if elevation_deg >= ABOVE_DEG:
+        places.append("above")
+    return f"seen from {' and '.join(places)}" if places else ""
+
+
+def describe_empty(ground: str, time: str, prefix: str = "a photo of") -> str:
+    """The caption of a scene without an object; by day goes without saying."""
+    return " ".join(filter(None, (prefix, ground, "" if time == "day" else TIME_PHRASES[time][0])))
+
+
+def framing_of(share: float, offset: float) -> str:
+    """The word of ``FRAMINGS`` for an object of this share of the image's height, this far from its middle.
+
+    Args:
+        share: Height of an object of two units in the image, as part of the image's height.
+        offset: Distance of the object's middle from the image's; 1 is the distance from there to an edge.
+    """
+    if share > CLOSE_SHARE:
+        return "closeup"
+    if share < FAR_SHARE:
+        return "panorama"
+    return "snapshot" if offset > LEAST_OFFSET else ""
+
+
+def framed_prefix(framing: str) -> str:
+    """How a caption of this framing begins: "a closeup of", without a framing "a photo of"."""
+    return f"a {framing or 'photo'} of"
+
+
+def random_view_caption(
+    attributes: Attributes, has_object: bool, framing: str, azimuth_deg: float, elevation_deg: float,
+    rng: np.random.Generator,
+) -> str:  # fmt: skip
+    """A caption of one view: ``random_caption``, its framing, and for ``VIEW_SHARE`` of them where it is seen from.
+
+    A caption that begins with "a photo of" has its object near the middle, at about half the height; one without
+    such a beginning may have it anywhere.
+
+    Args:
+        attributes: What the scene shows.
+        has_object: False: only ground and time of day are there to be named.
+        framing: Of ``FRAMINGS``.
+        azimuth_deg: As ``view_words`` takes it.
+        elevation_deg: As ``view_words`` takes it.
+        rng: Random numbers.
+    """
+    if has_object:
+        framed = framed_prefix(framing)
+        prefixes = (framed, framed, framed, "") if framing else PREFIXES
+        caption, thing = random_caption(attributes, rng, prefixes), attributes.object
+    else:
+        caption, thing = _random_empty_caption(attributes, rng), ""
+    views = view_words(thing, azimuth_deg, elevation_deg) if rng.uniform() < VIEW_SHARE else ""
+    return " ".join(filter(None, (caption, views)))
 
 
 def parse_caption(caption: str) -> dict[str, str]:
@@ -41,6 +127,16 @@ def parse_caption(caption: str) -> dict[str, str]:
     back["daylight"] = "day"
     words = [back[word] if word in back else word for word in words]
     return {name: word for name, values in ATTRIBUTES.items() for word in words if word in values}
+
+
+def _random_empty_caption(attributes: Attributes, rng: np.random.Generator) -> str:
+    """Half of them say "empty", 96 % the time of day (by day 30 %)."""
+    prefix = PREFIXES[rng.integers(len(PREFIXES))]
+    empty = "empty" if rng.uniform() < 0.5 else ""
+    times = TIME_PHRASES[attributes.time]
+    said = 0.30 if attributes.time == "day" else 0.96
+    time = times[rng.integers(len(times))] if rng.uniform() < said else ""
+    return " ".join(filter(None, (prefix, empty, attributes.ground, time)))
 
 
 def _sentence(prefix: str, *words: str) -> str:

@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from .captions import MAX_TOKENS, random_caption
+from .captions import FRAMINGS, MAX_TOKENS, random_view_caption
 from .vocabulary import ATTRIBUTES, Attributes
 
 CAPTION_SEED = 20
@@ -32,7 +32,7 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     """
     rng = np.random.default_rng(CAPTION_SEED)
     words = [values[rng.integers(len(values))] for _ in range(8000) for values in ATTRIBUTES.values()]
-    captions = [random_caption(Attributes(*words[i : i + 5]), rng) for i in range(0, len(words), 5)]
+    captions = [_random_caption(Attributes(*words[i : i + 5]), rng) for i in range(0, len(words), 5)]
     bpe = Tokenizer(models.BPE(unk_token=_END, end_of_word_suffix="</w>", continuing_subword_prefix=""))
     spaces = normalizers.Replace(Regex(r"\s+"), " ")
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
@@ -52,3 +52,8 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
     tokenizer.save_pretrained(folder)
     return tokenizer
+
+
+def _random_caption(attributes: Attributes, rng: np.random.Generator) -> str:
+    framing, azimuth_deg, elevation_deg = FRAMINGS[rng.integers(len(FRAMINGS))], rng.uniform(0, 360), rng.uniform(0, 60)
+    return random_view_caption(attributes, bool(rng.uniform() < 0.9), framing, azimuth_deg, elevation_deg, rng)

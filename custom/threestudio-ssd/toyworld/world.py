@@ -5,6 +5,7 @@ Two scenes of the same seed that differ in one attribute share everything else, 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,10 @@ OBJECT_SIGMA, FLATNESS, OPACITY = 0.055, 0.2, 0.97
 GROUND_RADIUS, SKY_RADIUS, SKY_SIGMA = 8.5, 12.0, 1.0
 ORBIT_RADIUS = 5.4
 """Of the cameras about the object, world units."""
+OBJECT_HEIGHT = 2.0
+"""About that of every object, world units."""
+SHARE_RANGE = (0.22, 0.9)
+"""Share of the image's height that an object has in wide views."""
 AMBIENT = 0.62
 PATTERN_CELL, DOT_RADIUS = 0.5, 0.13
 """Length of a pattern cell and radius of a dot, texture units."""
@@ -53,7 +58,7 @@ def build_scene(attributes: Attributes, seed: int, *, has_object: bool = True) -
         has_object: False leaves out the object and its shadow, and nothing else.
     """
     choices = np.random.default_rng([seed, 0])
-    yaw, size = choices.uniform(0, 2 * np.pi), choices.uniform(0.92, 1.08)
+    yaw, size = _draw_yaw(choices), choices.uniform(0.92, 1.08)
     sun_azimuth, sun_height = choices.uniform(0, 2 * np.pi), choices.uniform(0.8, 1.2)
     color_jitter = choices.normal(0, 0.02, 3)
     sun = np.array([np.cos(sun_azimuth), np.sin(sun_azimuth), sun_height])
@@ -89,9 +94,32 @@ def build_scene(attributes: Attributes, seed: int, *, has_object: bool = True) -
     )
 
 
+def object_yaw_deg(seed: int) -> float:
+    """Direction in which the object of a scene of this seed looks: azimuth of its front, in degrees."""
+    return float(np.degrees(_draw_yaw(np.random.default_rng([seed, 0]))))
+
+
 def sample_attributes(rng: np.random.Generator) -> Attributes:
     """Every attribute uniformly at random."""
     return Attributes(*(words[rng.integers(len(words))] for words in ATTRIBUTES.values()))
+
+
+class View(NamedTuple):
+    """A camera, and what a caption can say about it.
+
+    Attributes:
+        camera: The camera.
+        azimuth_deg: Where it stands about the object.
+        elevation_deg: Where it stands above the ground's plane, as seen from the object.
+        share: Of the image's height that an object two units high has.
+        offset: Distance of the object from the image's middle; 1 is the distance from there to an edge.
+    """
+
+    camera: "ToyCamera"
+    azimuth_deg: float
+    elevation_deg: float
+    share: float
+    offset: float
 
 
 @dataclass(frozen=True)
@@ -113,19 +141,56 @@ def orbit_camera(
     """Camera on a sphere around ``target``, z up."""
     azimuth, elevation = np.radians([azimuth_deg, elevation_deg])
     away = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
-    eye = np.asarray(target, float) + radius * away
-    right = np.cross(-away, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
-    rotation = np.stack([right, np.cross(-away, right), -away])
-    viewmat = np.eye(4)
-    viewmat[:3, :3], viewmat[:3, 3] = rotation, -rotation @ eye
-    return ToyCamera(viewmat.astype(np.float32))
+    return ToyCamera(_look_along(-away, np.asarray(target, float) + radius * away))
 
 
 def sample_camera(rng: np.random.Generator) -> ToyCamera:
     """A camera as the training data has them: any azimuth, elevation 5 to 50 degrees, a little off centre."""
-    target = np.array([0, 0, 0.9]) + rng.uniform(-0.15, 0.15, 3)
-    return orbit_camera(rng.uniform(0, 360), rng.uniform(5, 50), rng.uniform(4.9, 6.0), target)
+    return sample_view(rng, is_wide=False).camera
+
+
+def sample_view(rng: np.random.Generator, *, is_wide: bool) -> View:
+    """A random camera that sees the object.
+
+    Args:
+        rng: Random numbers.
+        is_wide: Views as editors ask for them, whole or cropped to a region: the object has ``SHARE_RANGE`` of the
+            image's height and lies anywhere inside it. Otherwise the object is near the middle, at half the height.
+    """
+    if not is_wide:
+        jitter = rng.uniform(-0.15, 0.15, 3)
+        azimuth_deg, elevation_deg = rng.uniform(0, 360), rng.uniform(5, 50)
+        radius = rng.uniform(4.9, 6.0)
+        camera = orbit_camera(azimuth_deg, elevation_deg, radius, np.array([0, 0, 0.9]) + jitter)
+        half_side = radius * np.tan(np.radians(camera.fov_y_deg) / 2)
+        offset = float(np.linalg.norm((camera.viewmat[:3, :3] @ jitter)[:2]) / half_side)
+        return View(camera, azimuth_deg, elevation_deg, 0.5 * OBJECT_HEIGHT / half_side, offset)
+    azimuth_deg, elevation_deg = rng.uniform(0, 360), rng.uniform(5, 55)
+    radius, share = rng.uniform(4.6, 7.5), float(np.exp(rng.uniform(*np.log(SHARE_RANGE))))
+    half_side = 0.5 * OBJECT_HEIGHT / share
+    most = max(0.0, half_side - 0.6 * OBJECT_HEIGHT)
+    middle = orbit_camera(azimuth_deg, elevation_deg, radius)
+    rotation = middle.viewmat[:3, :3].astype(float)
+    aside = rng.uniform(-most, most, 2)
+    ahead = np.array([*aside, radius]) @ rotation
+    eye = -rotation.T @ middle.viewmat[:3, 3]
+    fov_y_deg = float(np.degrees(2 * np.arctan(half_side / radius)))
+    camera = ToyCamera(_look_along(ahead / np.linalg.norm(ahead), eye), fov_y_deg)
+    return View(camera, azimuth_deg, elevation_deg, share, float(np.linalg.norm(aside) / half_side))
+
+
+def _draw_yaw(choices: np.random.Generator) -> float:
+    return choices.uniform(0, 2 * np.pi)
+
+
+def _look_along(ahead: np.ndarray, eye: np.ndarray) -> np.ndarray:
+    """World-to-camera matrix of a camera at ``eye`` that looks along the unit vector ``ahead``, z up."""
+    right = np.cross(ahead, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    rotation = np.stack([right, np.cross(ahead, right), ahead])
+    viewmat = np.eye(4)
+    viewmat[:3, :3], viewmat[:3, 3] = rotation, -rotation @ eye
+    return viewmat.astype(np.float32)
 
 
 def _object_rgbs(attributes: Attributes, surface, jitter: np.ndarray) -> np.ndarray:

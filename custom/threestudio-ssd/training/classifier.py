@@ -86,7 +86,7 @@ def train(
     Raises:
         ConfigError: If there is no data.
     """
-    data, held_out = (load_toy_data(data_folder, is_held_out=each) for each in (False, True))
+    data, held_out = (load_toy_data(data_folder, is_held_out=each, only_objects=True) for each in (False, True))
     torch.manual_seed(recipe.seed)
     network = AttributeClassifier()
     training = fit(

@@ -67,7 +67,7 @@ def load_shards(folder: Path, names: tuple[str, ...], *, is_held_out: bool) -> l
         is_held_out: Whether to read the scenes that are held out, or all others.
 
     Raises:
-        ConfigError: If there are no such files, or no such scene in them.
+        ConfigError: If there are no such files, if one of them lacks an array, or if there is no such scene in them.
     """
     paths = sorted(Path(folder).glob("shard_*.npz"))
     if not paths:
@@ -78,6 +78,12 @@ def load_shards(folder: Path, names: tuple[str, ...], *, is_held_out: bool) -> l
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for path in paths:
         with np.load(path) as shard:
+            missing = [name for name in names if name not in shard]
+            if missing:
+                raise ConfigError(
+                    what=f"{path} has no {missing[0]}", expected=f"a shard with {', '.join(names)}",
+                    fix="take that folder away, so that the data step writes it anew, or name another one",
+                )  # fmt: skip
             rows = (shard["seeds"] % HELD_OUT_EVERY == 0) == is_held_out
             for name in names:
                 parts[name].append(shard[name][rows])

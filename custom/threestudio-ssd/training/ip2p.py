@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from transformers import CLIPTokenizer
 
@@ -16,7 +17,7 @@ from ..toyworld.vocabulary import Attributes
 from .loop import Recipe, Training, Worker, fit, load_average, numpy_generator
 from .pairs import Pairs, load_pairs
 from .publish import save_pipeline, write_readme
-from .unet import Sample, draw_latents, held_out_words, make_scheduler, stratified_timesteps, velocity_loss
+from .unet import Sample, draw_latents, held_out_words, make_scheduler, training_timesteps, velocity_loss
 from .vae import encode
 
 RECIPE = Recipe(
@@ -50,6 +51,7 @@ def widened(unet: Any) -> Any:
     weight = state["conv_in.weight"]
     state["conv_in.weight"] = torch.cat([weight, torch.zeros_like(weight)], dim=1)
     wide.load_state_dict(state)
+    wide.set_attn_processor(AttnProcessor())
     return wide
 
 
@@ -118,7 +120,7 @@ def train(worker: Worker, pairs_folder: Path, base: Path, work: Path, recipe: Re
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         sample = training.batch(recipe.batch_size, generator)
-        t = stratified_timesteps(numpy_generator(generator), recipe.batch_size, len(alphas))
+        t = training_timesteps(numpy_generator(generator), recipe.batch_size, len(alphas))
         noise = torch.randn(sample.latents.shape, generator=generator)
         return velocity_loss(modules, alphas, sample, t, noise)
 

@@ -48,6 +48,7 @@ class Recipe:
         hold_share: Share of the steps, warm-up included, before the cosine begins; 0: the cosine begins at step 0.
         horizon: Step at which the cosine is zero; 0: the last one.
         ema_decay: Decay of the moving average of the weights; the first steps have a smaller one.
+        start: Checksum of the model that the first weights come from; "": they are random.
     """
 
     steps: int
@@ -59,6 +60,7 @@ class Recipe:
     ema_decay: float
     hold_share: float = 0.0
     horizon: int = 0
+    start: str = ""
 
     def with_steps(self, steps: int) -> "Recipe":
         """The same with another length, unless that is 0."""
@@ -224,7 +226,7 @@ class Training:
 
     def _load(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True)
-        begun, now = ({**recipe, "steps": 0} for recipe in (state.get("recipe", {}), asdict(self.recipe)))
+        begun, now = ({"start": "", **each, "steps": 0} for each in (state.get("recipe", {}), asdict(self.recipe)))
         different = ", ".join(f"{name}={now[name]}" for name in now if begun.get(name) != now[name])
         if different:
             raise ConfigError(

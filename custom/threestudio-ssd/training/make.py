@@ -23,15 +23,24 @@ def make_models(cfg: Any) -> None:
     Args:
         cfg: Keys of ``--run make-tiny-models``.
     """
-    from . import decoder, scenes, unet, vae
+    from . import decoder, scenes, start, unet, vae
 
     work, out, run = Path(cfg.work), Path(cfg.out), partial(run_workers, cfg.num_processes)
-    data = work / "data"
+    data, start_folder = work / "data", Path(cfg.start) if cfg.start else None
+    recipe = unet.RECIPE if start_folder else unet.RECIPE_FROM_RANDOM
+    recipe = replace(recipe.with_steps(cfg.unet_steps), batch_size=cfg.unet_batch)
+    if start_folder:
+        threestudio.info(f"The training starts from {start_folder} ({start.checksum(start_folder)}).")
     run(scenes.write_scene_shards, data, cfg.num_shards, cfg.scenes_a_shard)
-    run(vae.train, data, Path(cfg.photos), work, vae.RECIPE.with_steps(cfg.vae_steps))
-    run(unet.train, data, work, unet.RECIPE.with_steps(cfg.unet_steps))
-    run(decoder.train, data, work, decoder.RECIPE.with_steps(cfg.decoder_steps))
-    unet.save(work, out)
+    if start_folder:
+        start.copy_autoencoder(start_folder, work)
+        threestudio.info(f"The autoencoder is that of {start_folder}; its training is skipped.")
+    else:
+        run(vae.train, data, Path(cfg.photos), work, vae.RECIPE.with_steps(cfg.vae_steps))
+    run(unet.train, data, work, recipe, start_folder)
+    if not start_folder:
+        run(decoder.train, data, work, decoder.RECIPE.with_steps(cfg.decoder_steps))
+    unet.save(work, out, vae.load_vae(work / "vae") if start_folder else decoder.load(work))
     threestudio.info(f"The embedded model is in {out}.")
     for name in JUDGES if cfg.judges else ():
         make_judge(name, data, out.with_name(name), work / name, steps=cfg.judge_steps)

@@ -9,13 +9,15 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from ..rendering import render_each
-from ..toyworld import build_scene, sample_attributes, sample_camera
+from ..toyworld import build_scene, sample_attributes, sample_view
 from ..toyworld.instructions import random_change
 from ..toyworld.splat import to_cameras, to_gaussians
 from .data import Rows, load_shards, write_shards
 from .loop import Worker
 
 SIZE = 64
+WIDE_SHARE = 0.5
+"""Share of the pairs whose camera ``sample_view`` draws wide: an edit's views show the object at any place and size."""
 FIRST_SEED = 20_000_000
 """Scenes of pairs have seeds of their own."""
 CHOICE_STREAM = 11
@@ -61,7 +63,7 @@ def _pair(seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng([seed, CHOICE_STREAM])
     source = sample_attributes(rng)
     target, _ = random_change(source, rng)
-    camera = to_cameras([sample_camera(rng)], SIZE, SIZE)
+    camera = to_cameras([sample_view(rng, is_wide=bool(rng.uniform() < WIDE_SHARE)).camera], SIZE, SIZE)
     images = [
         next(render_each(to_gaussians(build_scene(each, seed)), camera, torch.zeros(3))) for each in (source, target)
     ]

@@ -202,7 +202,7 @@ def train(
     Returns:
         The held-out figures, shares in [0, 1].
     """
-    data, held_out = (load_toy_data(data_folder, is_held_out=each) for each in (False, True))
+    data, held_out = (load_toy_data(data_folder, is_held_out=each, only_objects=True) for each in (False, True))
     tokenizer = build_tokenizer(work)
     torch.manual_seed(recipe.seed)
     network = start_network(clip_folder, tokenizer)

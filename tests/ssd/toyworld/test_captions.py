@@ -4,7 +4,23 @@ import numpy as np
 import pytest
 
 from threestudio_ssd.toyworld import ATTRIBUTES, Attributes, sample_attributes
-from threestudio_ssd.toyworld.captions import MAX_TOKENS, PREFIXES, SYNONYMS, describe, parse_caption, random_caption
+from threestudio_ssd.toyworld.captions import (
+    FRAMINGS,
+    MAX_TOKENS,
+    PREFIXES,
+    SIDES,
+    SYNONYMS,
+    VIEW_SHARE,
+    describe,
+    describe_empty,
+    framed_prefix,
+    framing_of,
+    parse_caption,
+    random_caption,
+    random_view_caption,
+    view_words,
+)
+from threestudio_ssd.toyworld.shapes import object_surface
 
 
 @pytest.mark.parametrize(
@@ -40,7 +56,7 @@ def test_random_captions_never_say_what_is_not_there_and_leave_out_a_little():
         assert all(getattr(attributes, key) == value for key, value in named.items())
         for key in named:
             said[key] += 1
-    wanted = {"object": 1.0, "color": 0.96, "pattern": 0.95, "ground": 0.85, "time": 0.90}
+    wanted = {"object": 1.0, "color": 0.96, "pattern": 0.95, "ground": 0.85, "time": 0.96}
     for key, share in wanted.items():
         assert said[key] / 2000 == pytest.approx(share, abs=0.025), key
 
@@ -52,6 +68,78 @@ def test_synonyms_mean_the_same():
     assert parse_caption("nothing of that kind") == {}
 
 
+@pytest.mark.parametrize(
+    ("thing", "azimuth_deg", "elevation_deg", "words"),
+    [
+        ("car", 0, 20, "seen from the front"),
+        ("car", -359, 20, "seen from the front"),
+        ("house", 90, 20, "seen from the left"),
+        ("snowman", 180, 35, "seen from the back and above"),
+        ("car", 315, 34.9, "seen from the front right"),
+        ("cube", 182, 10, "seen from a side"),
+        ("cube", -45, 10, "seen from a corner"),
+        ("cube", 70, 10, "seen from a side"),
+        ("ball", 70, 10, ""),
+        ("", 70, 50, "seen from above"),
+    ],
+)
+def test_words_of_a_view(thing, azimuth_deg, elevation_deg, words):
+    assert view_words(thing, azimuth_deg, elevation_deg) == words
+
+
+def test_every_side_is_an_eighth_of_the_way_round():
+    seen = [view_words("car", azimuth_deg, 10).removeprefix("seen from the ") for azimuth_deg in range(-180, 540)]
+    assert {side: seen.count(side) for side in SIDES} == dict.fromkeys(SIDES, 90)
+
+
+@pytest.mark.parametrize(("thing", "part"), [("house", (0.07, 0.07, 0.08)), ("snowman", (0.95, 0.45, 0.08))])
+def test_door_and_nose_are_at_the_front(thing, part):
+    surface = object_surface(thing, 3200, np.random.default_rng(0))
+    x, y, z = surface.points[np.all(surface.rgbs == part, 1) & (surface.points[:, 2] < 1.9)].mean(0)
+    assert view_words(thing, np.degrees(np.arctan2(y, x)), 0) == "seen from the front"
+    assert z < 1.9
+
+
+def test_views_are_told_for_half_of_the_captions_that_could():
+    rng = np.random.default_rng(0)
+    attributes = Attributes("car", "red", "striped", "sand", "night")
+    captions = [random_view_caption(attributes, True, "", 90, 20, rng) for _ in range(2000)]
+    told = [caption.endswith(" seen from the left") for caption in captions]
+    assert np.mean(told) == pytest.approx(VIEW_SHARE, abs=0.03)
+    assert not any("seen" in caption for caption, is_told in zip(captions, told, strict=True) if not is_told)
+    ball = attributes._replace(object="ball")
+    assert not any("seen" in random_view_caption(ball, True, "", 90, 20, rng) for _ in range(50))
+
+
+@pytest.mark.parametrize(
+    ("share", "offset", "framing"),
+    [(0.5, 0.1, ""), (0.63, 0.9, "closeup"), (0.37, 0.9, "panorama"), (0.5, 0.26, "snapshot"), (0.5, 0.24, "")],
+)
+def test_framings(share, offset, framing):
+    assert framing_of(share, offset) == framing
+
+
+def test_a_photo_has_its_object_in_the_middle_and_other_framings_are_told():
+    rng, attributes = np.random.default_rng(0), Attributes("ball", "red", "striped", "sand", "night")
+    begins = [random_view_caption(attributes, True, "closeup", 0, 0, rng).partition(" red ")[0] for _ in range(1000)]
+    assert set(begins) >= {"a closeup of a", "a"}
+    assert not [begin for begin in begins if "photo" in begin or "picture" in begin or "render" in begin]
+    assert np.mean([begin.startswith(framed_prefix("closeup")) for begin in begins]) == pytest.approx(0.75, abs=0.05)
+    assert framed_prefix("") == PREFIXES[0]
+
+
+def test_captions_without_an_object_name_ground_and_time_alone():
+    assert describe_empty("grass", "night") == "a photo of grass at night"
+    assert describe_empty("snow", "day", prefix="") == "snow"
+    rng = np.random.default_rng(0)
+    captions = {random_view_caption(Attributes("car", "red", "dotted", "sand", "night"), False, "closeup", 0, 40, rng)
+                for _ in range(400)}  # fmt: skip
+    assert {"empty sand at night", "a photo of sand at night seen from above", "a render of empty sand"} <= captions
+    for caption in captions:
+        assert set(parse_caption(caption)) <= {"ground", "time"}
+        assert parse_caption(caption)["ground"] == "sand"
+
+
 def test_every_word_is_one_token_and_every_caption_fits(tmp_path):
     from transformers import CLIPTokenizer
 
@@ -60,11 +148,13 @@ def test_every_word_is_one_token_and_every_caption_fits(tmp_path):
     build_tokenizer(tmp_path)
     tokenizer = CLIPTokenizer.from_pretrained(tmp_path)
     names = [name for names in SYNONYMS.values() for name in names]
-    for word in [*names, *(word for words in ATTRIBUTES.values() for word in words)]:
+    places = "seen from the front left and above back right a side corner empty".split()
+    for word in [*names, *places, *FRAMINGS[1:], *(word for words in ATTRIBUTES.values() for word in words)]:
         assert len(tokenizer(word)["input_ids"]) == 3, word
     assert tokenizer("Red  Ball")["input_ids"] == tokenizer("red ball")["input_ids"]
-    longest = "a picture of an orange checkered cylinder on grass in daylight"
+    longest = "a picture of an orange checkered snowman on grass in daylight seen from the front left and above"
     assert PREFIXES[1] in longest
+    assert longest.endswith(view_words("snowman", 45, 40))
     assert len(tokenizer(longest)["input_ids"]) <= MAX_TOKENS
     assert tokenizer.model_max_length == MAX_TOKENS
     unknown = tokenizer("zzyzx qwerty")["input_ids"]

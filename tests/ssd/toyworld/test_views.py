@@ -1,8 +1,20 @@
 """Where the toy world is looked at from: the same cameras each time, and no judge's view in a capture."""
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 
-from threestudio_ssd.toyworld.views import capture_views, held_out_orbit, single_view
+from threestudio_ssd.toyworld import sample_view
+from threestudio_ssd.toyworld.captions import FRAMINGS, framing_of, view_words
+from threestudio_ssd.toyworld.splat import to_cameras
+from threestudio_ssd.toyworld.views import (
+    capture_views,
+    framings_of_views,
+    held_out_orbit,
+    single_view,
+    words_of_views,
+)
 
 
 def azimuths_of(cameras):
@@ -24,3 +36,29 @@ def test_a_capture_is_drawn_the_same_each_time_and_holds_no_view_of_the_judge():
 def test_single_views_go_round_in_steps_of_47_degrees():
     views = [single_view(place, 16) for place in range(3)]
     assert [round(float(azimuths_of(view)[0]), 3) for view in views] == [22.5, 69.5, 116.5]
+
+
+def test_cameras_get_the_words_that_captions_of_training_have():
+    rng = np.random.default_rng(0)
+    views = [sample_view(rng, is_wide=True) for _ in range(200)]
+    cameras = to_cameras([view.camera for view in views], 64, 64)
+    for thing in ("car", "cube", "ball", ""):
+        expected = [view_words(thing, view.azimuth_deg - 30, view.elevation_deg) for view in views]
+        same = [ours == theirs for ours, theirs in zip(words_of_views(cameras, thing, 30), expected, strict=True)]
+        assert np.mean(same) > 0.98, thing
+    expected = [framing_of(view.share, view.offset) for view in views]
+    assert set(expected) == set(FRAMINGS)
+    same = [ours == theirs for ours, theirs in zip(framings_of_views(cameras), expected, strict=True)]
+    assert np.mean(same) > 0.97
+
+
+def test_a_crop_is_a_closeup_and_an_object_at_its_edge_a_snapshot():
+    camera = single_view(0, 64)
+    assert framings_of_views(camera) == [""]
+    Ks = camera.Ks.clone()
+    Ks[:, 0, 2] += 20
+    assert framings_of_views(replace(camera, Ks=Ks)) == ["snapshot"]
+    Ks = camera.Ks.clone()
+    Ks[:, [0, 1], [0, 1]] *= 2
+    assert framings_of_views(replace(camera, Ks=Ks)) == ["closeup"]
+    assert framings_of_views(camera, height=1.0) == ["panorama"]

@@ -12,13 +12,17 @@ from threestudio_ssd.toyworld import (
     PART_SKY,
     Attributes,
     build_scene,
+    object_yaw_deg,
     orbit_camera,
     sample_attributes,
     sample_camera,
+    sample_view,
 )
+from threestudio_ssd.toyworld.captions import framing_of
 from threestudio_ssd.toyworld.shapes import SHAPES, object_surface
 from threestudio_ssd.toyworld.splat import save_cameras_json, to_cameras, to_gaussians
 from threestudio_ssd.toyworld.vocabulary import COLOR_RGB, TIME_LIGHT
+from threestudio_ssd.toyworld.world import SHARE_RANGE
 
 GEOMETRY = ("means", "scales", "quats", "opacities", "parts")
 
@@ -160,6 +164,49 @@ def test_cameras_survive_a_file(tmp_path):
     torch.testing.assert_close(loaded.Ks, cameras.Ks, atol=1e-4, rtol=0)
     assert torch.equal(loaded.widths, cameras.widths)
     assert torch.equal(loaded.heights, cameras.heights)
+
+
+@pytest.mark.parametrize("is_wide", [False, True])
+def test_views_stand_where_they_say(is_wide):
+    rng, middle = np.random.default_rng(0), np.array([0, 0, 0.9])
+    for _ in range(100):
+        camera, azimuth_deg, elevation_deg, share, offset = sample_view(rng, is_wide=is_wide)
+        assert not is_wide or SHARE_RANGE[0] <= share <= SHARE_RANGE[1]
+        x, y, z = (camera.viewmat @ [0, 0, 0.9, 1])[:3]
+        assert np.hypot(x, y) / z / np.tan(np.radians(camera.fov_y_deg) / 2) == pytest.approx(offset, abs=0.02)
+        eye = -camera.viewmat[:3, :3].astype(float).T @ camera.viewmat[:3, 3] - middle
+        turn = (np.degrees(np.arctan2(eye[1], eye[0])) - azimuth_deg + 180) % 360 - 180
+        assert abs(turn) < 4
+        assert np.degrees(np.arcsin(eye[2] / np.linalg.norm(eye))) == pytest.approx(elevation_deg, abs=3)
+
+
+def test_wide_views_show_the_object_anywhere_and_at_many_sizes():
+    rng, size, places, heights = np.random.default_rng(0), 64, [], []
+    for _ in range(300):
+        camera = sample_view(rng, is_wide=True).camera
+        middle = camera.viewmat @ [0, 0, 0.9, 1]
+        place = (camera.intrinsics(size, size) @ middle[:3])[:2] / middle[2] / size
+        assert np.all((place > 0) & (place < 1))
+        places.append(place)
+        heights.append(2 / middle[2] / (2 * np.tan(np.radians(camera.fov_y_deg) / 2)))
+    assert np.std(places, axis=0).min() > 0.1
+    assert np.min(heights) == pytest.approx(0.22, abs=0.03)
+    assert np.max(heights) == pytest.approx(0.9, abs=0.03)
+
+
+def test_plain_views_are_the_cameras_of_a_capture():
+    view = sample_view(np.random.default_rng(3), is_wide=False)
+    assert framing_of(view.share, view.offset) == ""
+    np.testing.assert_array_equal(view.camera.viewmat, sample_camera(np.random.default_rng(3)).viewmat)
+
+
+def test_the_yaw_says_where_the_front_is():
+    for seed in (1, 2, 3):
+        scene = build_scene(Attributes("house"), seed)
+        door = (scene.parts == PART_OBJECT) & np.all(scene.rgbs < 0.1, 1) & (scene.means[:, 2] < 0.78)
+        x, y, _ = scene.means[door].mean(0)
+        turn = (np.degrees(np.arctan2(y, x)) - object_yaw_deg(seed) + 180) % 360 - 180
+        assert abs(turn) < 3
 
 
 def test_the_scene_without_its_object_has_no_shadow_and_is_else_the_same():

@@ -41,3 +41,11 @@ def test_too_few_scenes_are_named(tmp_path):
     write_shards(Worker(), tmp_path, 1, rows_of, range(1, 5))
     with pytest.raises(ConfigError, match="hold no scene that is held out"):
         load_shards(tmp_path, ("values",), is_held_out=True)
+
+
+def test_shards_of_an_older_data_step_are_named(tmp_path):
+    write_shards(Worker(), tmp_path, 1, rows_of, range(1, 5))
+    with pytest.raises(
+        ConfigError, match=r"shard_000\.npz has no angles_deg; expected a shard with values, angles_deg"
+    ):
+        load_shards(tmp_path, ("values", "angles_deg"), is_held_out=False)

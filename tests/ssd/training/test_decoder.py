@@ -22,6 +22,7 @@ def data(tmp_path_factory):
             folder / f"shard_{shard:03d}.npz", seeds=np.arange(12) + 12 * shard,
             images=np.broadcast_to(rng.integers(0, 256, (12, 1, 1, 3)), (12, 64, 64, 3)).astype(np.uint8),
             object_masks=np.zeros((12, 64, 64), bool), attributes=np.zeros((12, 5), int),
+            angles_deg=np.zeros((12, 2), np.float32), framings=np.zeros(12, int), has_object=np.ones(12, bool),
         )  # fmt: skip
     return folder
 

@@ -10,6 +10,7 @@ from diffusers import StableDiffusionPipeline
 import threestudio
 from threestudio.plugins import REPOSITORY
 from threestudio_ssd.diffusion import load_backbone
+from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.masks.text import load_segmenter
 from threestudio_ssd.metrics import load_clip
 from threestudio_ssd.toyworld.classifier import load_classifier
@@ -19,8 +20,8 @@ from threestudio_ssd.toyworld.classifier import load_classifier
 def test_every_embedded_model_is_trained_by_one_command_and_resumes(tmp_path):
     command = [
         sys.executable, "launch.py", "--run", "make-tiny-models", f"run.work={tmp_path / 'work'}",
-        f"run.out={tmp_path / 'tiny-ldm'}", "run.num_shards=2", "run.scenes_a_shard=20", "run.vae_steps=2",
-        "run.unet_steps=2", "run.decoder_steps=2", "run.judge_steps=2",
+        f"run.out={tmp_path / 'tiny-ldm'}", "run.start=", "run.num_shards=2", "run.scenes_a_shard=20",
+        "run.vae_steps=2", "run.unet_steps=2", "run.decoder_steps=2", "run.judge_steps=2",
     ]  # fmt: skip
     subprocess.run(command, cwd=REPOSITORY, check=True)
     trained = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.ckpt")}
@@ -37,6 +38,44 @@ def test_every_embedded_model_is_trained_by_one_command_and_resumes(tmp_path):
     weights = (tmp_path / "tiny-ldm" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
     subprocess.run(command, cwd=REPOSITORY, check=True)
     assert (tmp_path / "tiny-ldm" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.slow
+def test_a_training_starts_from_the_shipped_model_and_keeps_its_autoencoder(tmp_path):
+    command = [
+        sys.executable, "launch.py", "--run", "make-tiny-models", f"run.work={tmp_path / 'work'}",
+        f"run.out={tmp_path / 'tiny-ldm'}", "run.num_shards=1", "run.scenes_a_shard=40", "run.unet_steps=2",
+        "run.unet_batch=4", "run.num_processes=1", "run.judges=false",
+    ]  # fmt: skip
+    finished = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    assert "its training is skipped" in finished.stdout + finished.stderr
+    assert {path.name for path in (tmp_path / "work").rglob("*.ckpt")} == {"unet.ckpt"}
+    name = "vae/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "tiny-ldm" / name).read_bytes() == (REPOSITORY / "data" / "tiny-ldm" / name).read_bytes()
+    size = sum(path.stat().st_size for path in (tmp_path / "tiny-ldm").rglob("*") if path.is_file())
+    assert size <= 16e6
+
+
+def test_a_start_that_is_not_there_is_one_line(tmp_path):
+    keys = {"start": str(tmp_path), "work": str(tmp_path / "work"), "out": str(tmp_path / "out")}
+    with pytest.raises(ConfigError, match=r"run\.start is .* which has no unet/"):
+        threestudio.find("app-make-tiny-models")(keys)(None)
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("app", "key", "line"),
+    [
+        ("make-tiny-models", "unet_batch", "run.unet_batch is 0; expected at least 1; set run.unet_batch=16"),
+        ("make-tiny-models", "num_processes", "run.num_processes is 0; expected at least 1; set run.num_processes=2"),
+        ("tiny-quality", "num_renders", "run.num_renders is 0; expected at least 1; set run.num_renders=192"),
+        ("tiny-quality", "steps", "run.steps is 0; expected at least 1; set run.steps=20"),
+    ],
+)
+def test_numbers_out_of_range_are_one_line(app, key, line):
+    with pytest.raises(ConfigError) as caught:
+        threestudio.find(f"app-{app}")({key: 0})(None)
+    assert str(caught.value) == line
 
 
 def test_a_judge_is_trained_by_its_command(toy_shards, tmp_path):

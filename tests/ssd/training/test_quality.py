@@ -36,7 +36,7 @@ def test_hits_are_counted_by_attribute(toy_pairs):
 
 def test_the_shipped_model_is_measured(tmp_path):
     report = measure(
-        "data/tiny-ldm", tmp_path, num_prompts=12, num_renders=2, num_steps=2, guidance_scales=[1.0, 5.0]
+        "data/tiny-ldm", tmp_path, num_prompts=12, num_renders=2, num_edges=1, num_steps=2, guidance_scales=[1.0, 5.0]
     )  # fmt: skip
     assert report["reconstruction of clean renders, dB"] > 28
     assert 0 <= report["samples at guidance 5"]["all"] <= 1

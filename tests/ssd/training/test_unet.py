@@ -11,6 +11,8 @@ from threestudio_ssd.training.loop import Worker
 from threestudio_ssd.training.unet import (
     DETAIL_RANGE,
     DETAIL_SHARE,
+    NOISE_RANGE,
+    NOISE_SHARE,
     Sample,
     center_weights,
     held_out_loss,
@@ -27,8 +29,11 @@ def test_timesteps_of_training_cover_the_range_and_are_denser_where_patterns_are
     assert (drawn >= 950).any()
     low, high = (1000 * share for share in DETAIL_RANGE)
     share = ((drawn >= low) & (drawn < high)).float().mean().item()
-    expected = DETAIL_SHARE + (1 - DETAIL_SHARE) * (DETAIL_RANGE[1] - DETAIL_RANGE[0])
-    assert abs(share - expected) < 0.02
+    everywhere = 1 - DETAIL_SHARE - NOISE_SHARE
+    assert abs(share - DETAIL_SHARE - everywhere * (high - low) / 1000) < 0.02
+    share = (drawn >= 1000 * NOISE_RANGE[0]).float().mean().item()
+    assert abs(share - NOISE_SHARE - everywhere * (NOISE_RANGE[1] - NOISE_RANGE[0])) < 0.02
+    assert len(training_timesteps(np.random.default_rng(0), 5, 1000)) == 5
 
 
 def test_the_middle_counts_more_and_the_mean_weight_is_one():
@@ -62,7 +67,7 @@ def test_a_few_steps_of_each_part_make_a_pipeline(toy_shards, photographs, tmp_p
     seeds = torch.load(tmp_path / "latents.pt", weights_only=True)["seeds"]
     assert (seeds % 20 != 0).all()
     decoder.train(Worker(), toy_shards, tmp_path, decoder.RECIPE.with_steps(2))
-    unet.save(tmp_path, tmp_path / "out")
+    unet.save(tmp_path, tmp_path / "out", decoder.load(tmp_path))
 
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "out", dtype=torch.float32)
     assert pipeline.unet.config.in_channels == pipeline.vae.config.latent_channels == 8
