@@ -139,7 +139,7 @@ def test_every_name_is_registered_but_those_of_our_launcher(checkout):
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) == {
         "gs-views", "gs-photos", "ssd-picture", "ssd-gs-system", "gs-add-system", "gs-delete-system", "gs-fit-system",
-        "ssd-image-system", "editor-image-system", "ssd-guidance", "ssd-prompt-processor",
+        "idu-gs-system", "ssd-image-system", "editor-image-system", "ssd-guidance", "ssd-prompt-processor",
     }  # fmt: skip
     assert set(done.stdout.split()) < set(threestudio_ssd.PLACES)
 
