@@ -212,7 +212,8 @@ def load_pipeline(
     adapt(pipeline, keys)
     if can_embed(pipeline):
         for part in text_encoders(pipeline).values():
-            part.to(device)
+            if not getattr(part, "is_loaded_in_8bit", False):  # those are on the GPU, and refuse to be moved
+                part.to(device)
     elif offload == "none":
         pipeline.to(device)
     facts = {
