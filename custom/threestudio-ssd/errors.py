@@ -54,6 +54,16 @@ def check_values(prefix: str, cfg: Any, defaults: Any, rules: Mapping[str, tuple
             raise ConfigError(what=f"{key} is {getattr(cfg, name)}", expected=expected, fix=f"set {key}={default}")
 
 
+def check_least(prefix: str, cfg: Any, defaults: Any, least: Mapping[str, float]) -> None:
+    """``check_values`` of numbers that must not be below a bound, by name.
+
+    Raises:
+        ConfigError: For the first that is.
+    """
+    rules = {name: (getattr(cfg, name) >= value, f"at least {value}") for name, value in least.items()}
+    check_values(prefix, cfg, defaults, rules)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text that is not blank, shortened, for a message of one line.
 

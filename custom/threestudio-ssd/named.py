@@ -1,15 +1,45 @@
-"""One of several classes from the few words of a config: its name, a preset, and any of its own fields."""
+"""Classes that configs name: how one becomes known, and how it is built from its name, a preset, and its own fields."""
 
 import dataclasses
 import difflib
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from .errors import ConfigError
 
 Named = TypeVar("Named")
+NamedClass = TypeVar("NamedClass", bound=type)
+
+
+def registrar(
+    name: str, classes: dict[str, Any], base: type, *, kind: str, kinds: str
+) -> Callable[[NamedClass], NamedClass]:
+    """A decorator that makes a class known to configs.
+
+    Args:
+        name: What configs call it.
+        classes: Where it is kept, by name.
+        base: What it has to be a subclass of.
+        kind: What such a thing is called, for messages.
+        kinds: The same of several.
+
+    Raises:
+        TypeError: When it decorates no subclass of ``base``.
+        ValueError: If another class holds the name. The same definition, imported again, replaces itself.
+    """
+
+    def decorator(cls: NamedClass) -> NamedClass:
+        if not (isinstance(cls, type) and issubclass(cls, base)):
+            raise TypeError(f"the {kind} {name!r} is {cls!r}, which is no subclass of {base.__name__}")
+        held = classes.get(name, cls)
+        if (held.__module__, held.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"two {kinds} are called {name!r}: {held.__qualname__} and {cls.__qualname__}")
+        classes[name] = cls
+        return cls
+
+    return decorator
 
 
 def build_named(

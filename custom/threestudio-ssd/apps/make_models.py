@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import threestudio
 from threestudio.utils.base import Configurable
 
-from ..errors import check_values
+from ..errors import check_least
 
 
 @threestudio.register("app-make-tiny-models")
@@ -51,8 +51,7 @@ class MakeTinyModels(Configurable):
 
         cfg = self.cfg
         least = {"num_shards": 1, "scenes_a_shard": 1, "unet_steps": 0, "unet_batch": 1, "num_processes": 1}
-        rules = {name: (getattr(cfg, name) >= value, f"at least {value}") for name, value in least.items()}
-        check_values("run", cfg, self.Config, rules)
+        check_least("run", cfg, self.Config, least)
         make_models(cfg)
         return 0
 

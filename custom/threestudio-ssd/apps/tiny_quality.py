@@ -7,7 +7,7 @@ from pathlib import Path
 import threestudio
 from threestudio.utils.base import Configurable
 
-from ..errors import check_values
+from ..errors import check_least
 
 
 @threestudio.register("app-tiny-quality")
@@ -41,8 +41,7 @@ class TinyQuality(Configurable):
 
         cfg = self.cfg
         least = {"num_prompts": 1, "num_renders": 1, "num_edges": 0, "steps": 1}
-        rules = {name: (getattr(cfg, name) >= value, f"at least {value}") for name, value in least.items()}
-        check_values("run", cfg, self.Config, rules)
+        check_least("run", cfg, self.Config, least)
         report = measure(
             cfg.model, Path(cfg.out), num_prompts=cfg.num_prompts, num_renders=cfg.num_renders,
             num_edges=cfg.num_edges, num_steps=cfg.steps, guidance_scales=list(cfg.guidance_scales),

@@ -132,7 +132,7 @@ def refuse_unread(
 
 def _weights_of_editor(editor: ImageEditor, editing: Mapping[str, Any]) -> dict[str, str]:
     """The same for an editor: of its model, unless it has none, and of a file of the network's weights alone."""
-    checksums = {} if "names" in editor.needs else weights_of(editing)
+    checksums = weights_of(editing) if editor.has_network else {}
     quantization = str(getattr(editor, "quantization", ""))
     return checksums | ({quantization: _checksum(Path(quantization))} if Path(quantization).is_file() else {})
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..cameras import Cameras, Orbit, cameras_extent, fit_orbit, load_cameras
 from ..early import views_capture
-from ..errors import ConfigError, check_values
+from ..errors import ConfigError, check_least
 from ..gaussians import Gaussians
 from .crop import crop_to_selection, crop_to_visible, small_views
 from .keys import GSViewsConfig
@@ -97,10 +97,11 @@ class ViewPlan:
             )  # fmt: skip
         if cfg.cameras:
             views_capture(cfg.cameras)
-        least = dict.fromkeys(("batch_size", "num_train_views", "num_test_views", "test_size", "max_zoom"), 1)
+        least: dict[str, float] = dict.fromkeys(
+            ("batch_size", "num_train_views", "num_test_views", "test_size", "max_zoom"), 1
+        )
         least |= dict.fromkeys(("size", "render_size", "crop_margin"), 0)
-        rules = {name: (getattr(cfg, name) >= value, f"at least {value}") for name, value in least.items()}
-        check_values("data", cfg, GSViewsConfig, rules)
+        check_least("data", cfg, GSViewsConfig, least)
         for name in ("elevation_deg", "radius_scale"):
             values = list(getattr(cfg, name))
             if len(values) != 2 or values[0] > values[1]:

@@ -117,9 +117,7 @@ class Distillation(ImageEditor):
                 views.sources, network.guidance, network.embeddings(views), cfg, draw_seeds(views), views.masks, start
             )
             edit.prepare()
-            optimizers = edit.make_optimizers()
-            for step in range(num_steps):
-                edit.step(step, optimizers)
+            edit.make_steps()
         network.guidance.load_state_dict(untrained)
         return edit.result()
 

@@ -4,7 +4,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..diffusion import Counters
+from ..named import NamedClass, registrar
 
 
 class EditorPrompts(NamedTuple):
@@ -118,6 +119,8 @@ class ImageEditor(ABC):
 
     needs: ClassVar[frozenset[str]] = frozenset()
     """Which optional fields of ``Views`` it reads: depths, cameras, names."""
+    has_network: ClassVar[bool] = True
+    """Whether it computes with a model; without one, edited images come from elsewhere."""
     sees_all_views: ClassVar[bool] = False
     """Whether all views of a call are handed over together, however many go through the network at once."""
 
@@ -175,24 +178,12 @@ class ImageEditor(ABC):
 EDITORS: dict[str, type[ImageEditor]] = {}
 """Editor classes by the name configs use."""
 
-EditorClass = TypeVar("EditorClass", bound=type[ImageEditor])
 
-
-def register_editor(name: str) -> Callable[[EditorClass], EditorClass]:
+def register_editor(name: str) -> Callable[[NamedClass], NamedClass]:
     """Make an editor known to configs under ``name``; use as a decorator, in this package or in any other file.
 
     Raises:
         TypeError: If the class is no ``ImageEditor``.
         ValueError: If another class holds the name. The same definition, imported again, replaces itself.
     """
-
-    def decorator(editor: EditorClass) -> EditorClass:
-        if not (isinstance(editor, type) and issubclass(editor, ImageEditor)):
-            raise TypeError(f"the editor {name!r} is {editor!r}, which is no subclass of ImageEditor")
-        held = EDITORS.get(name, editor)
-        if (held.__module__, held.__qualname__) != (editor.__module__, editor.__qualname__):
-            raise ValueError(f"two editors are called {name!r}: {held.__qualname__} and {editor.__qualname__}")
-        EDITORS[name] = editor
-        return editor
-
-    return decorator
+    return registrar(name, EDITORS, ImageEditor, kind="editor", kinds="editors")

@@ -63,6 +63,7 @@ class Folder(ImageEditor):
     """Shorter side of the views, pixels, >= 1."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"names"})
+    has_network: ClassVar[bool] = False
     sees_all_views: ClassVar[bool] = True
 
     def check(self, key: str) -> None:

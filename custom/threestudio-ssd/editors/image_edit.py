@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from ..edits.edit import Edit, Facts
 from ..edits.keys import EditConfig
 from ..errors import ConfigError
+from ..guidance.prompts import check_target
 from ..host import get_device
 from ..images import read_mask
 from .editor import EditorPrompts, Views
@@ -120,9 +121,7 @@ def checked_prompts(cfg: Any) -> EditorPrompts:
     Raises:
         ConfigError: If there is none for what should be there, or the strength is out of range.
     """
-    if not cfg.target_prompt.strip():
-        expected, fix = "a sentence for what should be there", 'set target_prompt="a photo of ..."'
-        raise ConfigError(what="target_prompt is empty", expected=expected, fix=fix)
+    check_target(cfg.target_prompt)
     check_strength(cfg)
     return EditorPrompts(cfg.source_prompt, cfg.target_prompt, cfg.negative_prompt)
 

@@ -91,6 +91,12 @@ class Edit(nn.Module, ABC):
         self.after_step()
         return facts
 
+    def make_steps(self) -> None:
+        """Make all steps of the run, after ``prepare``."""
+        optimizers = self.make_optimizers()
+        for step in range(self.num_steps):
+            self.step(step, optimizers)
+
     def is_finite(self) -> bool:
         """Whether every parameter is finite, and so the result."""
         return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters())

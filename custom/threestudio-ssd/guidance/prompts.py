@@ -15,6 +15,17 @@ NEGATIVE_PROMPT = (
 )
 
 
+def check_target(prompt: str) -> None:
+    """Refuse an empty target prompt, which leads nowhere.
+
+    Raises:
+        ConfigError: If it is.
+    """
+    if not prompt.strip():
+        expected, fix = "a sentence for what should be there", 'set target_prompt="a photo of ..."'
+        raise ConfigError(what="target_prompt is empty", expected=expected, fix=fix)
+
+
 @threestudio.register("ssd-prompt-processor")
 class EditPrompts(Completed, PromptProcessor):
     """Source and target prompt, the empty prompt, and NFSD's negative one.
@@ -37,9 +48,7 @@ class EditPrompts(Completed, PromptProcessor):
 
     def configure(self) -> None:
         """Reject prompts that cannot lead anywhere."""
-        if not self.cfg.target_prompt.strip():
-            expected, fix = "a sentence for what should be there", 'set target_prompt="a photo of ..."'
-            raise ConfigError(what="target_prompt is empty", expected=expected, fix=fix)
+        check_target(self.cfg.target_prompt)
 
     def __call__(self, backbone: Backbone, names: set[str]) -> dict[str, PromptEmbeds]:
         """``rows`` of the one edit that the keys describe."""

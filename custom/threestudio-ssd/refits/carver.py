@@ -48,7 +48,7 @@ class Carver:
         """
         cfg = self.cfg
         points, normals = self._surface(shares, cfg.spacing, cfg.agreement)
-        return self._colored(self._discs(points, normals, cfg.spacing, cfg.opacity), images, shares)
+        return self.recolored(self._discs(points, normals, cfg.spacing, cfg.opacity), images, shares)
 
     def from_renders(
         self, current: Gaussians, images: Float[Tensor, "c 3 h w"], shares: Float[Tensor, "c 1 h w"]
@@ -56,13 +56,14 @@ class Carver:
         """The object as it is now with a surface of one piece, coloured by views; see ``from_views``."""
         cfg = self.cfg
         points, normals = self._surface(self.covered(current), cfg.fine_spacing, cfg.fine_agreement)
-        return self._colored(self._discs(points, normals, cfg.fine_spacing, cfg.fine_opacity), images, shares)
+        return self.recolored(self._discs(points, normals, cfg.fine_spacing, cfg.fine_opacity), images, shares)
 
     def recolored(
         self, current: Gaussians, images: Float[Tensor, "c 3 h w"], shares: Float[Tensor, "c 1 h w"]
     ) -> Gaussians:
         """The object in the colours that views show it in."""
-        return self._colored(current, images, shares)
+        rgbs = self._seen(current, images, shares)
+        return current.replace(sh0=sh0_from_rgbs(rgbs)[:, None], shN=torch.zeros_like(current.shN))
 
     def light_maps(self, current: Gaussians) -> Float[Tensor, "c 1 h w"]:
         """What to multiply views of the evenly lit object with, to put it into the light of the old one.
@@ -74,7 +75,7 @@ class Carver:
         covered = self.covered(current)
         points, normals = self._surface(covered, cfg.fine_spacing, cfg.fine_agreement)
         discs = self._discs(points, normals, cfg.fine_spacing, cfg.fine_opacity)
-        whole, is_new = self._whole(current)
+        whole, _ = self._whole(current)
         rgbs = self._seen(discs, editing.renders(whole), (covered > SOLID).to(covered))
         whole, is_new = self._whole(discs)
         values = torch.zeros(len(whole), 2, device=whole.device)
@@ -104,9 +105,8 @@ class Carver:
         return region
 
     def _surface(self, shares: Tensor, spacing: float, agreement: float) -> tuple[Tensor, Tensor]:
-        editing = self.editing
         region = self._region
-        points, normals = carved(region, editing.cameras, shares, spacing * region.size, agreement)
+        points, normals = carved(region, self.editing.cameras, shares, spacing * region.size, agreement)
         if len(points) == 0:
             raise ConfigError(
                 what="no shape can be carved: the views agree on no point of it",
@@ -119,10 +119,6 @@ class Carver:
         size = self._region.size
         discs = surface_gaussians(points, normals, spacing * size, opacity, self.cfg.flatness)
         return discs.with_sh_degree(self.source.sh_degree)
-
-    def _colored(self, new: Gaussians, images: Tensor, shares: Tensor) -> Gaussians:
-        rgbs = self._seen(new, images, shares)
-        return new.replace(sh0=sh0_from_rgbs(rgbs)[:, None], shN=torch.zeros_like(new.shN))
 
     def _seen(self, new: Gaussians, images: Tensor, shares: Tensor) -> Float[Tensor, "m 3"]:
         return seen_colors(*self._whole(new), self.editing.cameras, images, shares)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -19,15 +20,6 @@ OPAQUE = 0.5
 """Alpha from which on a pixel has a depth."""
 
 
-@dataclass(frozen=True)
-class Snap:
-    """What of an edited view is the new object: ``changed_shares``; 0 < weak <= soft < sure <= 1."""
-
-    sure: float = 0.15
-    soft: float = 0.07
-    weak: float = 0.05
-
-
 @dataclass(frozen=True, eq=False)
 class ViewEditing:
     """Edits views of a scene: inside a region, where elsewhere they show the scene without its object, or as a whole.
@@ -39,7 +31,7 @@ class ViewEditing:
         source: The scene before the edit.
         empty: The scene without what is replaced.
         background: Behind the scenes, RGB in [0, 1].
-        snap: What of an edit counts.
+        snap: What of an edit counts, ``SnapConfig``.
         seeds: One for each view.
     """
 
@@ -49,7 +41,7 @@ class ViewEditing:
     source: Gaussians
     empty: Gaussians
     background: Float[Tensor, "3"]
-    snap: Snap
+    snap: Any
     seeds: Sequence[int]
 
     @cached_property

@@ -77,17 +77,6 @@ class Region:
             inside = places.clamp(-1, 1)
         return torch.where(self.contains(points)[:, None], points, self.world(inside))
 
-    def grid(self, spacing: float) -> Float[Tensor, "n 3"]:
-        """Points inside on a cubic grid.
-
-        Args:
-            spacing: Distance of neighbours, world units.
-        """
-        sides = [torch.arange(-n, n + 1) * (spacing / float(half)) for half in self.half for n in [int(half / spacing)]]
-        places = torch.cartesian_prod(*sides).to(self.half)
-        points = self.world(places)
-        return points[self.contains(points)]
-
     def corners(self) -> Float[Tensor, "k 3"]:
         """Points whose convex hull is the region, to within a hundredth of a round one's radius."""
         angles = torch.arange(NUM_SIDES if self.is_round else 4) / (NUM_SIDES if self.is_round else 4) * 2 * math.pi

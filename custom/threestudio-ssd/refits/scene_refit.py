@@ -28,11 +28,12 @@ from ..edits.scene_edit import load_scene
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
 from ..gaussians.model import FIELD_NAMES
+from ..guidance.prompts import check_target
 from ..host import get_device
 from ..masks import MaskConfig, Selection, check_mask, find_selection, in_box, settle_mask
 from ..metrics import load_lpips
 from .carver import Carver
-from .editing import Snap, ViewEditing
+from .editing import ViewEditing
 from .region import HEIGHT_ROOM, RADIUS_ROOM, Region, region_around, region_of_box
 from .rounds import Round, Schedule, rounds_from
 from .views_edit import EditedViews, ViewsEdit
@@ -241,7 +242,7 @@ class SceneRefit(SceneJob):
             self.scene,
             whole.select(~is_replaced),
             self.background,
-            Snap(**cfg.snap),
+            cfg.snap,
             seeds,
         )
         editable = EditableGaussians(whole, is_replaced)
@@ -282,9 +283,8 @@ class SceneRefit(SceneJob):
             is_seed, LearningRates(), self.views.extent, cameras.to(self.device),
             num_steps=cfg.closing.num_steps, seed=cfg.seed, lambda_ssim=cfg.lambda_ssim,
         )  # fmt: skip
-        optimizers = edit.make_optimizers()
-        for step in range(edit.num_steps):
-            edit.step(step, optimizers)
+        edit.prepare()
+        edit.make_steps()
         threestudio.info(f"{hole.num_seeds:,} Gaussians close the place where the selection stood.")
         return edit.scenes[0].editable.result().select(is_seed)
 
@@ -319,9 +319,7 @@ def _check(cfg: DictConfig, rounds: list[Round]) -> None:
     if cfg.num_steps < len(rounds):
         expected, fix = f"at least one a round, of which there are {len(rounds)}", f"set steps={keys.num_steps}"
         raise ConfigError(what=f"steps is {cfg.num_steps}", expected=expected, fix=fix)
-    if not cfg.target_prompt:
-        what, expected = "target_prompt is empty", "a sentence for what should be there"
-        raise ConfigError(what=what, expected=expected, fix='set target_prompt="a photo of a ..."')
+    check_target(cfg.target_prompt)
     if not cfg.replaces:
         key = next((f"system.rounds[{i}].{word}" for i, each in enumerate(rounds) for word in ("carve", "relight")
                     if getattr(each, word) not in ("none", False)), None)  # fmt: skip

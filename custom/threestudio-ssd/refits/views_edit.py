@@ -1,7 +1,7 @@
 """A dataset update: the views are edited, the Gaussians fitted to them, and round again (Haque et al. 2023)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -35,7 +35,8 @@ class EditedViews(Photometric):
     """
 
     def __init__(self, count: int, lambda_ssim: float, lambda_lpips: float = 0.0, network: Lpips | None = None) -> None:
-        super().__init__([torch.empty(0, 0, 3)] * count, lambda_ssim)
+        self.targets: list[Float[Tensor, "h w 3"]] = [torch.empty(0, 0, 3)] * count
+        super().__init__(self.targets, lambda_ssim)
         self.lambda_lpips, self.network = lambda_lpips, network
         self.pixels: UInt8[Tensor, "v h w 3"] | None = None
         self.is_edited: Bool[Tensor, "v"] = torch.zeros(count, dtype=torch.bool)
@@ -48,7 +49,7 @@ class EditedViews(Photometric):
             self.pixels = pixels
         else:
             self.pixels = self.pixels.index_copy(0, rows.to(pixels.device), pixels)
-        self._unpack()
+        self._unpack(rows.tolist())
 
     def __call__(
         self, images: Sequence[Float[Tensor, "b h w 3"]], rows: Sequence[Int[Tensor, "b"]], step: int
@@ -69,11 +70,13 @@ class EditedViews(Photometric):
         """Go on from a checkpoint."""
         self.pixels, self.is_edited = state.get("pixels"), state.get("is_edited", self.is_edited)
         if self.pixels is not None:
-            self._unpack()
+            self._unpack(range(len(self.pixels)))
 
-    def _unpack(self) -> None:
+    def _unpack(self, rows: Iterable[int]) -> None:
+        """What the loss reads of these views."""
         assert self.pixels is not None
-        self.targets = list(self.pixels.float() / 255)
+        for row in rows:
+            self.targets[row] = self.pixels[row].float() / 255
 
 
 class ViewsEdit(GaussianEdit):

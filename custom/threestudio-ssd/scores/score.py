@@ -4,12 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..named import NamedClass, registrar
 from .branches import Branch, Predictions
 
 
@@ -159,24 +160,12 @@ class Score(ABC):
 SCORES: dict[str, type[Score]] = {}
 """Score classes by the name configs use."""
 
-ScoreClass = TypeVar("ScoreClass", bound=type[Score])
 
-
-def register_score(name: str) -> Callable[[ScoreClass], ScoreClass]:
+def register_score(name: str) -> Callable[[NamedClass], NamedClass]:
     """Make a score known to configs under ``name``; use as a decorator, in this package or in any other file.
 
     Raises:
         TypeError: If the class is no ``Score``.
         ValueError: If another class holds the name. The same definition, imported again, replaces itself.
     """
-
-    def decorator(score: ScoreClass) -> ScoreClass:
-        if not (isinstance(score, type) and issubclass(score, Score)):
-            raise TypeError(f"the score {name!r} is {score!r}, which is no subclass of Score")
-        held = SCORES.get(name, score)
-        if (held.__module__, held.__qualname__) != (score.__module__, score.__qualname__):
-            raise ValueError(f"two scores are called {name!r}: {held.__qualname__} and {score.__qualname__}")
-        SCORES[name] = score
-        return score
-
-    return decorator
+    return registrar(name, SCORES, Score, kind="score", kinds="scores")

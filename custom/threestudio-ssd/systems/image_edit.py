@@ -27,6 +27,9 @@ from .edit_base import EditSystem
 class ImageSystem(EditSystem):
     """Edits one image by words; ``save/edited.png`` is the result. A subclass says by what."""
 
+    advice = "give it more steps, or a prompt further from the source"
+    """What to do about an edit that changed nothing visible."""
+
     class Subject(NamedTuple):
         """What the report is of.
 
@@ -78,9 +81,6 @@ class ImageSystem(EditSystem):
         self.save_image_grid("grid.png", [grid_row(images)])
         is_visible = report["change_inside"] > VISIBLE_CHANGE
         self.warn_unless_visible(is_visible, self.advice)
-
-    advice = "give it more steps, or a prompt further from the source"
-    """What to do about an edit that changed nothing visible."""
 
     def export(self) -> str:
         """Write the edited image."""

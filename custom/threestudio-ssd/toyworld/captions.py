@@ -41,9 +41,7 @@ def random_caption(attributes: Attributes, rng: np.random.Generator, prefixes: t
     names = SYNONYMS.get(attributes.object, (attributes.object,))
     name = names[0] if keep[2] < 0.75 else names[-1]
     ground = f"on {attributes.ground}" if keep[3] < 0.85 else ""
-    said = 0.30 if attributes.time == "day" else 0.96
-    times = TIME_PHRASES[attributes.time]
-    time = times[rng.integers(len(times))] if keep[4] < said else ""
+    time = _random_time(attributes.time, rng, keep[4])
     return _sentence(prefixes[rng.integers(len(prefixes))], color, pattern, name, ground, time)
 
 
@@ -133,10 +131,15 @@ def _random_empty_caption(attributes: Attributes, rng: np.random.Generator) -> s
     """Half of them say "empty", 96 % the time of day (by day 30 %)."""
     prefix = PREFIXES[rng.integers(len(PREFIXES))]
     empty = "empty" if rng.uniform() < 0.5 else ""
-    times = TIME_PHRASES[attributes.time]
-    said = 0.30 if attributes.time == "day" else 0.96
-    time = times[rng.integers(len(times))] if rng.uniform() < said else ""
+    time = _random_time(attributes.time, rng, rng.uniform())
     return " ".join(filter(None, (prefix, empty, attributes.ground, time)))
+
+
+def _random_time(time: str, rng: np.random.Generator, keep: float) -> str:
+    """A phrase for the time of day; "" if ``keep``, drawn from [0, 1), is not below the share that says it."""
+    if keep >= (0.30 if time == "day" else 0.96):
+        return ""
+    return TIME_PHRASES[time][rng.integers(len(TIME_PHRASES[time]))]
 
 
 def _sentence(prefix: str, *words: str) -> str:

@@ -117,8 +117,7 @@ def redrawn_quality(backbone: Backbone, count: int, guidance_scale: float, num_s
     for start in range(0, count, BATCH):
         latents = backbone.encode(torch.cat(renders[start : start + BATCH]))
         decoded = backbone.decode(latents)
-        noise, abar = torch.randn(latents.shape, generator=generator), backbone.alphas_cumprod[path[0]]
-        noisy = abar.sqrt() * latents + (1 - abar).sqrt() * noise
+        noisy = backbone.add_noise(latents, torch.randn(latents.shape, generator=generator), path[0])
         embeds = backbone.encode_prompts(prompts[start : start + BATCH])
         images = backbone.decode(denoise(backbone, noisy, path, guided_by(backbone, embeds, null, guidance_scale)))
         redrawn.append(images)

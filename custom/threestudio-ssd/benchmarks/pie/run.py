@@ -259,7 +259,7 @@ def by_editor(entries: Sequence[PieEntry], experiment: DictConfig) -> EditOne:
     system = experiment.system
     check_strength(system)
     editor = build_editor(system.editing.editor)
-    if "names" in editor.needs:
+    if not editor.has_network:
         what = f"system.editing.editor.name is {method_of(experiment)}, which takes images that are edited elsewhere"
         raise ConfigError(what=what, expected="an editor with a network", fix="set run.edited to the edited images")
     reads_instruction = editor.reads_instruction_of(system.editing)
@@ -293,9 +293,7 @@ def edit_one(
     prompts = {name: backbone.encode_prompts([texts[name]]) for name in sorted(guidance.prompt_names)}
     edit = ImageBatchEdit(resized(source, sides).to(backbone.device), guidance, prompts, system, [system.seed])
     edit.prepare()
-    optimizers = edit.make_optimizers()
-    for step in range(edit.num_steps):
-        edit.step(step, optimizers)
+    edit.make_steps()
     if not edit.is_finite():
         what = f"the edit of {entry.image_path} is not finite after {edit.num_steps} steps"
         raise ConfigError(what=what, expected="finite pixels", fix="lower system.learning_rate")

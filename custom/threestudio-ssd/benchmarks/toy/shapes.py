@@ -40,10 +40,8 @@ def run_shape(trial: Trial, cfg: DictConfig) -> Outcome:
         job, counters = _open(trial, cfg, Path(folder))
     edit, begin = job.edit, time.monotonic()
     edit.prepare()
-    optimizers = edit.make_optimizers()
     counters.reset()
-    for step in range(edit.num_steps):
-        edit.step(step, optimizers)
+    edit.make_steps()
     seconds = time.monotonic() - begin
     result, views = job.editable.result().to("cpu"), held_out_orbit(HELD_OUT_SIZE)
     figures = shape_figures(result, trial.edit, trial.scene_seed, held_out_orbit(OUTLINE_SIZE))

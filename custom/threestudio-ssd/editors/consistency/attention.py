@@ -29,6 +29,11 @@ class Layer(NamedTuple):
     timestep: float
     call: int
 
+    def attend_own(self, hidden: Float[Tensor, "s b n c"]) -> Float[Tensor, "s b n c"]:
+        """Each view's attention to itself, as the network has it."""
+        rows = hidden.flatten(0, 1)
+        return self.attend(rows, rows).view_as(hidden)
+
     def attend(self, queries: Float[Tensor, "b n c"], keys: Float[Tensor, "b m c"]) -> Float[Tensor, "b n c"]:
         """The layer's own attention and output projection, of some hidden states to others."""
         module = self.module

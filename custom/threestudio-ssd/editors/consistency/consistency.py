@@ -3,13 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ...errors import ConfigError
+from ...named import NamedClass, registrar
 from ..editor import ImageEditor, Views
 from ..prompted import PromptedBackbone
 
@@ -62,27 +63,15 @@ class Independent(Consistency):
 CONSISTENCIES: dict[str, type[Consistency]] = {}
 """Classes by the name configs use."""
 
-ConsistencyClass = TypeVar("ConsistencyClass", bound=type[Consistency])
 
-
-def register_consistency(name: str) -> Callable[[ConsistencyClass], ConsistencyClass]:
+def register_consistency(name: str) -> Callable[[NamedClass], NamedClass]:
     """Make a method known to configs under ``name``; use as a decorator, in this package or in any other file.
 
     Raises:
         TypeError: If the class is no ``Consistency``.
         ValueError: If another class holds the name. The same definition, imported again, replaces itself.
     """
-
-    def decorator(method: ConsistencyClass) -> ConsistencyClass:
-        if not (isinstance(method, type) and issubclass(method, Consistency)):
-            raise TypeError(f"the consistency {name!r} is {method!r}, which is no subclass of Consistency")
-        held = CONSISTENCIES.get(name, method)
-        if (held.__module__, held.__qualname__) != (method.__module__, method.__qualname__):
-            raise ValueError(f"two consistencies are called {name!r}: {held.__qualname__} and {method.__qualname__}")
-        CONSISTENCIES[name] = method
-        return method
-
-    return decorator
+    return registrar(name, CONSISTENCIES, Consistency, kind="consistency", kinds="consistencies")
 
 
 def unet_of(network: Any, method: str) -> Any:

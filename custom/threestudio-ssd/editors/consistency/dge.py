@@ -56,13 +56,12 @@ class DGE(Consistency):
 
         def attend(layer: Layer, hidden: Tensor) -> Tensor:
             if layer.timestep < self.t_min:
-                return layer.attend(hidden.flatten(0, 1), hidden.flatten(0, 1)).view_as(hidden)
+                return layer.attend_own(hidden)
             keys = pick(parts, generator(views.seeds[0], views.round * 100_003 + layer.call, STREAM))
             joint = hidden[:, keys].flatten(1, 2)
             given = layer.attend(joint, joint).unflatten(1, (len(keys), -1))
-            looks = normalize(
-                hidden[min(1, len(hidden) - 1)].float(), dim=-1
-            )  # under the empty prompt, if there is one
+            of_null = hidden[min(1, len(hidden) - 1)]  # the second prompt is the empty one, where there is a second
+            looks = normalize(of_null.float(), dim=-1)
             out = torch.empty_like(hidden)
             for view in range(layer.num_views):
                 if view in keys:

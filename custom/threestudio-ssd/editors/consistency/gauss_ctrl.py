@@ -78,12 +78,12 @@ def reference_attention(references: list[int], weight: float) -> Attend:
     """(1 - w) of a view's own attention, w of the mean of its attentions to the references."""
 
     def attend(layer: Layer, hidden: Tensor) -> Tensor:
-        rows = hidden.flatten(0, 1)
-        given = (1 - weight) * layer.attend(rows, rows) if weight < 1 else torch.zeros_like(rows)
+        given = (1 - weight) * layer.attend_own(hidden) if weight < 1 else torch.zeros_like(hidden)
         for reference in references:
-            seen = hidden[:, reference : reference + 1].expand_as(hidden).flatten(0, 1)
-            given = given + weight / len(references) * layer.attend(rows, seen)
-        return given.view_as(hidden)
+            seen = hidden[:, reference : reference + 1].expand_as(hidden)
+            to_it = layer.attend(hidden.flatten(0, 1), seen.flatten(0, 1)).view_as(hidden)
+            given = given + weight / len(references) * to_it
+        return given
 
     return attend
 
