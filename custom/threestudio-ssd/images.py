@@ -14,6 +14,9 @@ from .early import named, unreadable_image
 from .errors import ConfigError
 from .files import write_image
 
+LUMINANCE = (0.2126, 0.7152, 0.0722)
+"""Weights of red, green and blue (ITU-R BT.709)."""
+
 
 def read_rgb(path: str | Path, key: str) -> Image.Image:
     """An image file as RGB.
@@ -63,6 +66,11 @@ def resized(images: Float[Tensor, "b d h w"], size: Sequence[int]) -> Float[Tens
     if tuple(images.shape[-2:]) == tuple(size):
         return images
     return interpolate(images, tuple(size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def luminance(rgbs: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
+    """How bright colours are."""
+    return rgbs @ rgbs.new_tensor(LUMINANCE)
 
 
 def save_image(path: str | Path, image: Float[Tensor, "h w 3"]) -> None:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 import threestudio
 from threestudio.utils.base import Configurable
 
+from ..errors import check_least
 from ..toyworld.edits import EDITS
 
 
@@ -25,6 +26,8 @@ class ToyEdits(Configurable):
         """Names of edits."""
         scene_seed: int = 3
         """Seed of the toy scenes."""
+        num_seeds: int = 1
+        """Runs of each edit. Every one adds 1 to the seed of the scene and to that of the run."""
         out: str = "outputs/toy-edits"
         """Where scenes, pictures and ``edits.json`` go."""
 
@@ -32,7 +35,8 @@ class ToyEdits(Configurable):
         """Run every edit that has no result yet."""
         from ..benchmarks.toy.single import run_toy_edits
 
+        check_least("run", self.cfg, self.Config(), {"num_seeds": 1})
         out = Path(self.cfg.out)
-        table = run_toy_edits(list(self.cfg.edits), experiment, out, self.cfg.scene_seed)
+        table = run_toy_edits(list(self.cfg.edits), experiment, out, self.cfg.scene_seed, self.cfg.num_seeds)
         threestudio.info(f"{out / 'edits.md'}\n{table}")
         return 0

@@ -3,6 +3,7 @@
 import copy
 import json
 from functools import partial
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ...metrics import mean_psnr
 from ...report.edit_report import clip_model_of
 from ...toyworld.capture import write_scene
 from ...toyworld.edits import ToyEdit, toy_edit
-from ...toyworld.judge import judge_fingerprint, judge_images
+from ...toyworld.judge import judge_fingerprint, judge_images, luminance_slope
 from ...toyworld.truth import make_truth, shots
 from ...toyworld.views import held_out_orbit
 from ..fingerprint import CANNOT_CHANGE_RESULTS, fingerprint, kept
@@ -29,7 +30,7 @@ SUPPLIED = frozenset({
 """Dotted keys that a toy edit decides itself."""
 
 
-def run_toy_edits(names: list[str], experiment: DictConfig, out: Path, scene_seed: int) -> str:
+def run_toy_edits(names: list[str], experiment: DictConfig, out: Path, scene_seed: int, num_seeds: int = 1) -> str:
     """Run every edit that has no result yet; the table of all, which stands in ``edits.md`` as well.
 
     Args:
@@ -37,16 +38,19 @@ def run_toy_edits(names: list[str], experiment: DictConfig, out: Path, scene_see
         experiment: Complete config of the edit.
         out: Where scenes, pictures and ``edits.json`` go.
         scene_seed: Of the toy scenes.
+        num_seeds: Runs of each edit; every one adds 1 to the seed of the scene and to that of the run.
     """
-    made_with = fingerprint(
-        experiment, without=CANNOT_CHANGE_RESULTS | SUPPLIED, scene_seed=scene_seed,
-        clip_model=clip_model_of(experiment.system), judge=judge_fingerprint(),
-    )  # fmt: skip
-
-    def make(name: str) -> dict[str, Any]:
-        return run_toy_edit(toy_edit(name), copy.deepcopy(experiment), out / name, scene_seed)
-
-    rows = [kept(out / name / "row.json", made_with, partial(make, name)) for name in names]
+    rows = []
+    for name, run in product(names, range(num_seeds)):
+        cfg = copy.deepcopy(experiment)
+        cfg.seed = experiment.seed + run
+        folder = out / (name if num_seeds == 1 else f"{name}-{run}")
+        made_with = fingerprint(
+            cfg, without=CANNOT_CHANGE_RESULTS | SUPPLIED, scene_seed=scene_seed + run,
+            clip_model=clip_model_of(cfg.system), judge=judge_fingerprint(),
+        )  # fmt: skip
+        make = partial(run_toy_edit, toy_edit(name), cfg, folder, scene_seed + run)
+        rows.append(kept(folder / "row.json", made_with, make))
     write_json(out / "edits.json", rows)
     write_text(out / "edits.md", as_table(rows))
     return as_table(rows)
@@ -86,15 +90,24 @@ def judge(edit: ToyEdit, edited: Gaussians, folder: Path, seed: int) -> dict[str
     save_rows(folder / "strip.png", [truth.source, images, truth.target])
     whole = {"before": truth.source, "after": images}
     figures = {f"psnr_truth_{name}": mean_psnr(stack, truth.target) for name, stack in whole.items()}
-    return {**judge_images(images, truth), **figures}
+    return {**judge_images(images, truth), "slope": luminance_slope(images, truth), **figures}
 
 
 def as_table(rows: list[dict[str, Any]]) -> str:
-    """The rows as a Markdown table."""
-    head = "| edit | success | kept | PSNR to truth, before → after | PSNR outside | seconds |\n"
-    return f"{head}|---|---|---|---|---|---|\n" + "".join(
-        f"| {row['source_prompt']} → {row['target_prompt']} | {row['success']:.2f} | {row['kept']:.2f} | "
-        f"{row['psnr_truth_before']:.1f} → {row['psnr_truth_after']:.1f} | "
-        f"{'-' if row['outside_psnr'] is None else format(row['outside_psnr'], '.1f')} | {row['seconds']:.0f} |\n"
-        for row in rows
-    )
+    """A Markdown table with a row for each edit; several seeds of it stand behind each other."""
+    head = "| edit | success | kept | PSNR to truth, before → after | inside | slope | PSNR outside | seconds |\n"
+    table = [head, "|---" * 8, "|\n"]
+    for edit, group in groupby(rows, key=lambda row: (row["source_prompt"], row["target_prompt"])):
+        runs = list(group)
+
+        def each(key: str, digits: int, runs: list[dict[str, Any]] = runs) -> str:
+            values = [run[key] for run in runs]
+            return ", ".join("-" if value is None else format(value, f".{digits}f") for value in values)
+
+        way = f"{each('psnr_truth_before', 1)} → {each('psnr_truth_after', 1)}"
+        cells = [
+            " → ".join(edit), each("success", 2), each("kept", 2), way, each("truth_psnr", 1), each("slope", 2),
+            each("outside_psnr", 1), each("seconds", 0),
+        ]  # fmt: skip
+        table.append(f"| {' | '.join(cells)} |\n")
+    return "".join(table)
