@@ -17,7 +17,7 @@ from ...rendering import coverage, render_bchw
 from ...report.edit_report import measure_change
 from ...toyworld.capture import write_scene
 from ...toyworld.silhouettes import shape_figures
-from ...toyworld.truth import make_truth, shots
+from ...toyworld.truth import shots, turned_truth
 from ...toyworld.views import held_out_orbit
 from .trials import HELD_OUT_SIZE, Outcome, Trial
 
@@ -44,9 +44,12 @@ def run_shape(trial: Trial, cfg: DictConfig) -> Outcome:
     edit.make_steps()
     seconds = time.monotonic() - begin
     result, views = job.editable.result().to("cpu"), held_out_orbit(HELD_OUT_SIZE)
-    figures = shape_figures(result, trial.edit, trial.scene_seed, held_out_orbit(OUTLINE_SIZE))
+    images = shots(result, views)
+    truth = turned_truth(images, trial.edit, trial.scene_seed, views)
+    outlines = held_out_orbit(OUTLINE_SIZE)
+    figures = shape_figures(result, trial.edit, trial.scene_seed, outlines, truth.turn_deg)
     return Outcome(
-        trial, make_truth(trial.edit, trial.scene_seed, views), shots(result, views),
+        trial, truth, images,
         noise_predictions=counters.rows, encodes=counters.encoded_images, seconds=seconds,
         figures={**figures, "rest_psnr": _rest_psnr(job, result)},
     )  # fmt: skip
