@@ -56,7 +56,7 @@ def refit_of(place, **more):
         "steps": 12, "config": "configs/idu-gs.yaml",
         "changes": {
             "system.editing.editor": {"name": "oracle"}, "data.num_train_views": 6, "data.num_test_views": 2,
-            "system.rounds": [
+            "system.closing.num_steps": 0, "system.rounds": [
                 {"strength": 0.9, "steps": 4, "carve": "views"},
                 {"strength": 0.3, "steps": 8, "carve": "renders", "relight": True},
             ],
@@ -80,6 +80,7 @@ def test_a_refit_gives_the_bytes_of_launch_py_and_can_be_stopped(world, tmp_path
         "scene": world / "scene.ply", "cameras": world / "cameras.json", "mask.picture": world / "masks",
         "target_prompt": "a red cone", "steps": 12, "system.editing.editor.name": "oracle", "tag": "run",
         "data.num_train_views": 6, "data.num_test_views": 2, "use_timestamp": "false", "exp_root_dir": tmp_path,
+        "system.closing.num_steps": 0,
         "system.rounds": "[{strength: 0.9, steps: 4, carve: views},"
                          " {strength: 0.3, steps: 8, carve: renders, relight: true}]",
         "trainer.accelerator": "cpu", "system.preview_every": 0, **QUIET,
@@ -101,7 +102,6 @@ def test_a_refit_gives_the_bytes_of_launch_py_and_can_be_stopped(world, tmp_path
         ({"mask": None}, "the mask selects all"),
         ({"target": " "}, "target_prompt is empty"),
         ({"config": SMOKE, "changes": {}}, f"config {SMOKE} is of ssd-gs-system"),
-        ({"on_views": 3}, "on_views is 3, of type int"),
     ],
 )
 def test_mistakes_in_a_refit_are_one_line(world, monkeypatch, more, what):
@@ -261,6 +261,8 @@ WRONG_TYPES = {
     "scene(mask={'text': 'ball'})": "mask is {'text': 'ball'}, of type dict",
     "scene(mask=ssd.Mask(box={1, 2}))": "mask.box is {1, 2}, of type set",
     "image(mask=['mask.png'])": "mask is ['mask.png'], of type list",
+    "refit(on_views=3)": "on_views is 3, of type int",
+    "refit(mask='masks/')": "mask is 'masks/', of type str",
     "scene(target=3)": "target is 3, of type int",
     "image(target=None)": "target is None, of type NoneType",
     "scene(source=None)": "source is None, of type NoneType",
@@ -297,6 +299,9 @@ def scene(**more):
     mask, config = ssd.Mask(picture=f"{world}/masks"), "configs/smoke/edit.yaml"
     given = {"cameras": f"{world}/cameras.json", "mask": mask, "config": config, "steps": 4, **words, **more}
     return ssd.edit_scene(f"{world}/scene.ply", **given)
+
+def refit(**more):
+    return ssd.refit_scene(f"{world}/scene.ply", **{**words, **more})
 
 def image(**more):
     return ssd.edit_image("data/toy-scene/view.png", **{**words, **more})

@@ -11,6 +11,7 @@ from threestudio.utils.base import Configurable
 from threestudio.utils.saving import SaverMixin
 
 from ..data import ViewPlan
+from ..editors import build_editor
 from ..errors import ConfigError, check_values
 from ..files import write_image
 from ..gaussians.io import load_gaussians
@@ -48,7 +49,7 @@ class Preview(Configurable):
             raise ConfigError(what=f"run.strengths is {list(cfg.strengths)}", expected="above 0, at most 1", fix=fix)
         folder = _Folder()
         folder.set_save_dir(cfg.out or Path(experiment.trial_dir) / "save")
-        if cfg.views and "editing" in system:
+        if cfg.views and "editing" in system and build_editor(system.editing.editor).has_network:
             self._edit_views(experiment, folder)
             return 0
         gaussians = load_gaussians(system.scene)
@@ -70,9 +71,6 @@ class Preview(Configurable):
         job = SceneRefit(experiment.system)
         job.open(ViewPlan(experiment.data))
         _tell(folder, save_previews(folder, job.scene, job.selection, job.views.train, job.background))
-        if not job.editor.editor.has_network:
-            threestudio.info("Views are edited elsewhere, so there are none to show.")
-            return
         strengths = list(self.cfg.strengths) or strengths_of(job.rounds)
         columns = [
             [(f"{name}: {label}", image.permute(1, 2, 0).cpu()) for name, image in zip(names, images, strict=True)]

@@ -40,7 +40,7 @@ def refit(world, out, **more):
     words = {
         "scene": world / "scene.ply", "cameras": world / "cameras.json", "mask.picture": world / "masks",
         "target_prompt": "a red cone", "system.editing.editor.name": "oracle", "data.num_train_views": 6,
-        "trial_dir": out, **more,
+        "system.closing.num_steps": 0, "trial_dir": out, **more,
     }  # fmt: skip
     changes = [f"{key}={value}" for key, value in words.items() if key != "trial_dir"]
     cfg = complete(load_config(REPOSITORY / "configs/idu-gs.yaml", cli_args=changes))
