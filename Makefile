@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup setup-dev edit shape test test-slow lint format models bench-raster bench-edits bench-shapes clean
+.PHONY: setup setup-dev edit shape test test-slow lint format models bench-raster bench-edits bench-refits bench-shapes clean
 
 setup: $(VENV)/.installed
 
@@ -61,6 +61,10 @@ bench-raster: setup
 
 bench-edits: setup
 	$(RUN) launch.py --run evaluate --config configs/bench/toy.yaml
+
+bench-refits: setup
+	$(RUN) launch.py --run evaluate --config configs/bench/refits.yaml
+	$(RUN) launch.py --run evaluate --config configs/bench/refits-masked.yaml
 
 bench-shapes: setup
 	$(RUN) launch.py --run evaluate --config configs/bench/shapes.yaml

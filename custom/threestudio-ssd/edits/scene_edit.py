@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..data.scene_views import SceneViews, ViewPlan
-from ..diffusion import PromptEmbeds
+from ..diffusion import Counters, PromptEmbeds
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
@@ -159,6 +159,11 @@ class SceneEdit(SceneJob):
         """What is optimised, where the edit runs: the scene, and which of its Gaussians may change."""
         scene = self.source.to(self.device)
         return scene, find_selection(self.mask, scene, views.train, plan.capture, self.background)
+
+    @property
+    def counters(self) -> Counters:
+        """What the network has computed so far."""
+        return self.guidance.backbone.counters
 
     def scene_before(self) -> Gaussians:
         """The scene as the user gave it, where the edit runs."""

@@ -11,6 +11,7 @@ from torch import Tensor
 import threestudio
 
 from ..data import SceneViews, ViewPlan
+from ..diffusion import Counters
 from ..editors import EditorKeys, EditorPrompts, load_editor
 from ..edits.editable_gaussians import EditableGaussians
 from ..edits.gaussian_edit import (
@@ -287,6 +288,11 @@ class SceneRefit(SceneJob):
         edit.make_steps()
         threestudio.info(f"{hole.num_seeds:,} Gaussians close the place where the selection stood.")
         return edit.scenes[0].editable.result().select(is_seed)
+
+    @property
+    def counters(self) -> Counters:
+        """What the editor's network has computed so far."""
+        return self.editor.network.counters
 
     def scene_before(self) -> Gaussians:
         """The scene as the user gave it, where the edit runs."""

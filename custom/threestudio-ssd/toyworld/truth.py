@@ -75,11 +75,12 @@ def turned_truth(images: Float[Tensor, "c 3 h w"], edit: ToyEdit, scene_seed: in
 
     Args:
         images: The result at ``views``, [0, 1].
-        edit: Of the object.
+        edit: One that does not make a new object has the one truth that ``make_truth`` gives.
         scene_seed: Of the toy scene.
         views: Of one size.
     """
-    period = SAME_AFTER_DEG.get(edit.target.object, TURN_DEG)
+    is_new = edit.attribute == "object"
+    period = SAME_AFTER_DEG.get(edit.target.object, TURN_DEG) if is_new else TURN_DEG
     truths = [make_truth(edit, scene_seed, views, turn) for turn in range(0, period, TURN_DEG)]
     return max(truths, key=lambda truth: float(psnr(images, truth.target, truth.inside).mean()))
 
