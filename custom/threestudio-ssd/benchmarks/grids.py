@@ -9,9 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
+from ..early import unreadable_image
 from ..errors import ConfigError
+from ..reading import open_image
 
 CELL, HEAD = 96, 18
 """Height of an image and of a line of text in the grid, pixels."""
@@ -104,7 +105,7 @@ def labelled_grid(
 
 def _labelled(path: Path, label: str) -> UInt8[np.ndarray, "h w 3"]:
     """An image with a line of text above it, on white."""
-    with Image.open(path) as opened:
+    with open_image(path, lambda why: unreadable_image(path, "the kept", why)) as opened:
         size = round(opened.width * CELL / opened.height), CELL
         image = np.asarray(opened.convert("RGB").resize(size))
     width = max(size[0], 8 * len(label))
