@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup setup-dev edit shape test test-slow lint format models bench-raster bench-edits bench-refits bench-shapes clean
+.PHONY: setup setup-dev edit shape test test-slow fuzz lint format models bench-raster bench-edits bench-refits bench-shapes clean
 
 setup: $(VENV)/.installed
 
@@ -41,6 +41,13 @@ test: setup-dev
 
 test-slow: setup-dev
 	$(RUN) -m pytest -m slow
+
+# Breaks valid files of every format until a reader answers with anything but success or one line.
+# SECONDS=60 for each format in place of 600; FORMATS="ply sog" for two of them; SEED=1 for other random numbers.
+SECONDS ?= 600
+SEED ?= 0
+fuzz: setup-dev
+	OMP_NUM_THREADS=1 $(RUN) -W ignore -m tests.fuzz --seconds $(SECONDS) --seed $(SEED) $(FORMATS)
 
 # Style, format and types.
 lint: $(VENV)/.installed-dev

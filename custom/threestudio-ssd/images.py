@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .early import named, unreadable_image
 from .errors import ConfigError
 from .files import write_image
+from .reading import open_image
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 """Weights of red, green and blue (ITU-R BT.709)."""
@@ -28,11 +29,8 @@ def read_rgb(path: str | Path, key: str) -> Image.Image:
     Raises:
         SceneFormatError: If it does not exist or is no image.
     """
-    try:
-        with Image.open(named(path)) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as cause:
-        raise unreadable_image(path, key) from cause
+    with open_image(named(path), lambda why: unreadable_image(path, key, why)) as image:
+        return image.convert("RGB")
 
 
 def as_tensor(image: Image.Image) -> Float[Tensor, "1 3 h w"]:

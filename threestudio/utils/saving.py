@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from threestudio.utils.images import picture_grid, rgb_picture, to_numpy
+from threestudio.utils.resolvers import without_environment
 
 FRAMES_PER_SECOND = 30
 
@@ -121,7 +122,7 @@ class SaverMixin:
         """Save a text, UTF-8."""
         path = self.get_save_path(filename)
         with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(without_environment(text), encoding="utf-8")
         return path
 
     def save_video(self, filename: str, frames: Iterable[Any]) -> str:

@@ -23,6 +23,8 @@ from .picture import load_masks
 from .saved import load_selection
 from .tracing import trace_views
 
+LEAST_AGREEMENT = 0.15
+"""Overlap of the best mask with what the selection shows there, below which masks belong to another scene."""
 AUTO = "auto"
 """The segmenter that ``settle_mask`` chooses."""
 
@@ -235,6 +237,7 @@ def _in_part(part: Any, cfg: MaskConfig | DictConfig, scene: _Scene, evidence: l
     if part.picture:
         views, masks, inside = _image_masks(part.picture, scene)
         is_in &= _traced(views, masks, cfg, scene, evidence, inside)
+        _check_agreement(evidence[-1], part.picture)
     if part.text:
         is_in &= _traced(*_text_masks(part.text, cfg, scene), cfg, scene, evidence)
     if len(part.any_of):
@@ -249,6 +252,17 @@ def _image_masks(picture: str, scene: _Scene) -> tuple[Cameras, Tensor, Tensor]:
         expected, fix = "the cameras of the views that the masks were drawn on", "set cameras=PATH, or use mask.box"
         raise ConfigError(what=f"mask.picture is {picture} but there are no cameras", expected=expected, fix=fix)
     return load_masks(picture, scene.capture)
+
+
+def _check_agreement(evidence: Evidence, picture: str) -> None:
+    """Refuse mask pictures that lie nowhere on the scene: they were drawn on another one."""
+    best = float(evidence.agreements.max())
+    if best < LEAST_AGREEMENT:
+        raise ConfigError(
+            what=f"mask.picture {picture} does not lie on the scene: mask and selection overlap by {best:.0%} at best",
+            expected="masks drawn on photographs or renders of this very scene",
+            fix="set cameras and mask.picture to the capture of the scene, or use mask.text, mask.box or mask.sphere",
+        )
 
 
 def _text_masks(text: str, cfg: MaskConfig | DictConfig, scene: _Scene) -> tuple[Cameras, Tensor]:
