@@ -204,7 +204,7 @@ def _given(num_steps: int, changes: Sequence[str]) -> list[str]:
 
 @cache
 def _leaves_of(config: str, changes: tuple[str, ...]) -> dict[str, Any]:
-    return leaves(_load(config, changes))
+    return leaves(_load(config, ("use_timestamp=false", *changes)))  # or a second that passes would be a change
 
 
 def _load(config: str, changes: Sequence[str]) -> DictConfig:
