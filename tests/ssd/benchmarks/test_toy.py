@@ -237,12 +237,8 @@ def test_a_second_that_passes_is_no_change(tmp_path, monkeypatch):
 
     monkeypatch.setattr("threestudio.utils.config.datetime", Clock)
     items._leaves_of.cache_clear()
-<<<<<<< HEAD
-    refuse_unread([("picture", Method("usual", "configs/ssd-gs.yaml", ("system.guidance.score.name=ssd-settled",)))], [], shared(tmp_path))
-=======
     usual = Method("usual", "configs/ssd-gs.yaml", ("system.guidance.score.name=ssd-settled",))
     refuse_unread([("picture", usual)], [], shared(tmp_path))
->>>>>>> main
 
 
 def test_a_change_to_all_methods_must_be_read_by_one_of_them(tmp_path):
