@@ -35,7 +35,7 @@ class ToyEdits(Configurable):
         """Run every edit that has no result yet."""
         from ..benchmarks.toy.single import run_toy_edits
 
-        check_least("run", self.cfg, self.Config(), {"num_seeds": 1})
+        check_least("run", self.cfg, self.Config, {"num_seeds": 1})
         out = Path(self.cfg.out)
         table = run_toy_edits(list(self.cfg.edits), experiment, out, self.cfg.scene_seed, self.cfg.num_seeds)
         threestudio.info(f"{out / 'edits.md'}\n{table}")
