@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from jaxtyping import Bool, Float
 from omegaconf import DictConfig
@@ -37,8 +37,28 @@ from .objectives import Distillation
 
 STEPS_OF_A_WAY = 225
 """Steps from which on colours may go the whole of ``color_way``."""
-RELIGHT_REACH = 2.0
-"""How much farther colours go where the light changes: from night to day all of them go most of the way."""
+
+
+class Freedom(NamedTuple):
+    """How an edit's kind bears on its colours.
+
+    Attributes:
+        color_reach: What ``color_way`` is multiplied with.
+        shading_share: What ``lambda_shading`` is multiplied with.
+    """
+
+    color_reach: float = 1.0
+    shading_share: float = 0.0
+
+
+FREEDOMS: dict[EditKind, Freedom] = {
+    "recolor": Freedom(1.0, 1.0),
+    "material": Freedom(3.0, 1 / 8),
+    "relight": Freedom(2.0, 1 / 48),
+    "other": Freedom(),
+}
+"""Grass to snow and night to day are far, so colours go farther. Like surfaces still change alike: a material has
+its texture under the source's light, and the light of a scene changes that of all its parts."""
 LAST_SHARE = 0.05
 """What a rate has fallen to at the end of a run."""
 
@@ -79,9 +99,9 @@ class SceneEditConfig(DistillationConfig):
     lets them grow into speckles."""
     lambda_shading: Any = 0.0
     """Weight of changes that are not a change of material under the source's light, number or schedule, >= 0
-    (``Shading``); counts where edit_kind is recolor."""
-    edit_kind: Literal["auto", "recolor", "relight", "other"] = "auto"
-    """recolor keeps light and shade; relight lets colours go twice their way; auto: as the prompts' words say."""
+    (``Shading``); each kind of edit has its share of it, ``FREEDOMS``."""
+    edit_kind: Literal["auto", "recolor", "material", "relight", "other"] = "auto"
+    """How firmly light and shade are kept and how far colours may go, ``FREEDOMS``; auto: as the prompts' words say."""
     growth: GrowthConfig = field(default_factory=GrowthConfig)
     """Whether and how the selection grows."""
     mask_latents: bool = False
@@ -204,6 +224,17 @@ def kind_of(cfg: Any, source_prompt: str, target_prompt: str, is_instruction: bo
     return edit_kind("" if is_instruction else source_prompt, target_prompt)
 
 
+def freedom_of(kind: EditKind, is_part: bool) -> Freedom:
+    """How far colours may go: a part of the scene, whose surroundings keep their light, is not lit twice as far.
+
+    Args:
+        kind: What is asked for.
+        is_part: Whether less than the whole scene is selected.
+    """
+    freedom = FREEDOMS[kind]
+    return freedom._replace(color_reach=1.0) if kind == "relight" and is_part else freedom
+
+
 def learning_rates_of(cfg: Any) -> dict[str, Any]:
     """Learning rates by attribute, that of colours as ``color_way`` says where it is set.
 
@@ -264,8 +295,9 @@ def scene_under_edit(
     editable = EditableGaussians(scene, is_selected, cfg.colors == "bounded")
     growth = Growth(cfg.growth, editable, extent=views.extent, num_steps=cfg.num_steps, seed=seed)
     cell = downscale * int(views.train.widths[0]) / views.size[0]
-    reach = RELIGHT_REACH if kind == "relight" and cfg.color_way is not None else 1.0
-    return SceneUnderEdit(editable, views.train.to(scene.device), seed, growth, cell, kind, reach)
+    freedom = freedom_of(kind, is_part=not bool(is_selected.all()))
+    reach = 1.0 if cfg.color_way is None else freedom.color_reach
+    return SceneUnderEdit(editable, views.train.to(scene.device), seed, growth, cell, reach, freedom.shading_share)
 
 
 def distil(
