@@ -43,22 +43,25 @@ class Freedom(NamedTuple):
     """How an edit's kind bears on its colours.
 
     Attributes:
-        color_reach: What ``color_way`` is multiplied with.
+        color_reach: What ``color_way`` is multiplied with where the whole scene is edited.
+        color_reach_of_part: The same where a part of it is.
         shading_share: What ``lambda_shading`` is multiplied with.
     """
 
     color_reach: float = 1.0
+    color_reach_of_part: float = 1.0
     shading_share: float = 0.0
 
 
 FREEDOMS: dict[EditKind, Freedom] = {
-    "recolor": Freedom(1.0, 1.0),
-    "material": Freedom(3.0, 1 / 8),
-    "relight": Freedom(2.0, 1 / 48),
+    "recolor": Freedom(shading_share=1.0),
+    "material": Freedom(color_reach=2.0, color_reach_of_part=3.0, shading_share=1 / 8),
+    "relight": Freedom(color_reach=2.0, shading_share=1 / 48),
     "other": Freedom(),
 }
-"""Grass to snow and night to day are far, so colours go farther. Like surfaces still change alike: a material has
-its texture under the source's light, and the light of a scene changes that of all its parts."""
+"""Grass to snow and night to day are far, so colours go farther; where nothing is masked, not so far that sky and object
+go along, and a part in another light than its surroundings goes no farther than it must. Like surfaces change alike: a
+material has its texture under the source's light, and the light of a scene changes that of all its parts."""
 LAST_SHARE = 0.05
 """What a rate has fallen to at the end of a run."""
 
@@ -224,17 +227,6 @@ def kind_of(cfg: Any, source_prompt: str, target_prompt: str, is_instruction: bo
     return edit_kind("" if is_instruction else source_prompt, target_prompt)
 
 
-def freedom_of(kind: EditKind, is_part: bool) -> Freedom:
-    """How far colours may go: a part of the scene, whose surroundings keep their light, is not lit twice as far.
-
-    Args:
-        kind: What is asked for.
-        is_part: Whether less than the whole scene is selected.
-    """
-    freedom = FREEDOMS[kind]
-    return freedom._replace(color_reach=1.0) if kind == "relight" and is_part else freedom
-
-
 def learning_rates_of(cfg: Any) -> dict[str, Any]:
     """Learning rates by attribute, that of colours as ``color_way`` says where it is set.
 
@@ -295,8 +287,9 @@ def scene_under_edit(
     editable = EditableGaussians(scene, is_selected, cfg.colors == "bounded")
     growth = Growth(cfg.growth, editable, extent=views.extent, num_steps=cfg.num_steps, seed=seed)
     cell = downscale * int(views.train.widths[0]) / views.size[0]
-    freedom = freedom_of(kind, is_part=not bool(is_selected.all()))
-    reach = 1.0 if cfg.color_way is None else freedom.color_reach
+    freedom, is_whole = FREEDOMS[kind], bool(is_selected.all())
+    reach = freedom.color_reach if is_whole else freedom.color_reach_of_part
+    reach = 1.0 if cfg.color_way is None else reach
     return SceneUnderEdit(editable, views.train.to(scene.device), seed, growth, cell, reach, freedom.shading_share)
 
 

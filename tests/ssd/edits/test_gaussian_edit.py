@@ -216,6 +216,7 @@ def test_an_instruction_is_read_without_the_caption():
     ("kind", "is_whole", "reach", "share"),
     [
         ("recolor", False, 1, 1),
+        ("material", True, 2, 1 / 8),
         ("material", False, 3, 1 / 8),
         ("relight", True, 2, 1 / 48),
         ("relight", False, 1, 1 / 48),
