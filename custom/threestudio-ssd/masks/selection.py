@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,12 +13,12 @@ import threestudio
 
 from ..cameras import Cameras
 from ..errors import ConfigError, check_values
-from ..gaussians import Gaussians
+from ..gaussians import Gaussians, rgbs_from_sh0
 from ..host import parse_structured
 from ..pretrained import is_embedded, is_toy_scene
 from ..rendering import render_bchw
 from .box import checked_box, checked_sphere, in_box, in_sphere
-from .clean import grown, with_interior, without_floaters
+from .clean import grown, with_interior, with_seam_by_color, without_floaters
 from .picture import load_masks
 from .saved import load_selection
 from .tracing import trace_views
@@ -69,6 +69,9 @@ class MaskConfig(MaskPart):
     """Shorter side of these views, pixels; whatever the diffusion model's is."""
     clean: bool = True
     """Rid masks traced from text and pictures of floaters, and add what they enclose but no view shows."""
+    seam: Literal["mask", "color"] = "mask"
+    """color: where a traced selection stands on something, and of what hardly shows, neighbours of like colour decide
+    as well, so that no rim of it stays and no ground beneath it goes along."""
     grow: float = 0.0
     """World units that the whole selection grows by; below 0 it shrinks."""
 
@@ -275,4 +278,7 @@ def _traced(
     is_selected, means = traced.is_selected, scene.gaussians.means
     if cfg.clean:
         is_selected = with_interior(means, without_floaters(means, is_selected, traced.weights), traced.is_seen)
+    if cfg.seam == "color":
+        rgbs = rgbs_from_sh0(scene.gaussians.sh0[:, 0]).clamp(0, 1)
+        is_selected = with_seam_by_color(means, rgbs, is_selected, traced.weights)
     return is_selected

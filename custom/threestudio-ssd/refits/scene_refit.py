@@ -32,10 +32,10 @@ from ..gaussians.model import FIELD_NAMES
 from ..guidance.prompts import check_target
 from ..host import get_device
 from ..masks import MaskConfig, Selection, check_mask, find_selection, in_box, settle_mask
+from ..masks.region import HEIGHT_ROOM, RADIUS_ROOM, Region, region_around, region_of_box
 from ..metrics import load_lpips
 from .carver import Carver
 from .editing import ViewEditing
-from .region import HEIGHT_ROOM, RADIUS_ROOM, Region, region_around, region_of_box
 from .rounds import Round, Schedule, rounds_from
 from .views_edit import EditedViews, ViewsEdit
 
