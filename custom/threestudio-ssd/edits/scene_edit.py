@@ -59,9 +59,9 @@ FREEDOMS: dict[EditKind, Freedom] = {
     "relight": Freedom(color_reach=2.0, shading_share=1 / 48),
     "other": Freedom(),
 }
-"""Grass to snow and night to day are far, so colours go farther; where nothing is masked, not so far that sky and object
-go along, and a part in another light than its surroundings goes no farther than it must. Like surfaces change alike: a
-material has its texture under the source's light, and the light of a scene changes that of all its parts."""
+"""Grass to snow and night to day are far, so colours go farther; where nothing is masked, not so far that sky and
+object go along, and a part in another light than its surroundings goes no farther than it must. Like surfaces change
+alike: a material has its texture under the source's light, and the light of a scene changes that of all its parts."""
 LAST_SHARE = 0.05
 """What a rate has fallen to at the end of a run."""
 
