@@ -40,11 +40,11 @@ from .rounds import Round, Schedule, rounds_from
 from .views_edit import EditedViews, ViewsEdit
 
 ROUNDS = (
-    {"strength": 0.9, "steps": 100, "carve": "views"},
-    {"strength": 0.75, "steps": 60},
-    {"strength": 0.6, "steps": 60},
-    {"strength": 0.45, "steps": 60, "lambda_opaque": 0.02},
-    {"strength": 0.3, "steps": 200, "rates": 0.3, "lambda_opacity": 0, "carve": "renders", "relight": True},
+    {"strength": 0.98, "steps": 100, "carve": "views"},
+    {"strength": 0.9, "steps": 60},
+    {"strength": 0.8, "steps": 60},
+    {"strength": 0.7, "steps": 60, "lambda_opaque": 0.02},
+    {"strength": 0.45, "steps": 200, "rates": 0.3, "lambda_opacity": 0, "carve": "renders", "relight": True},
 )
 """The rounds of a change of shape: from nearly nothing left of the old views down to touching up. The last one starts
 from a surface of one piece and puts it into the light of the source."""
