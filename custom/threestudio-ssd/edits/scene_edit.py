@@ -161,7 +161,7 @@ class SceneEdit(SceneJob):
         if not any(values.numel() and any(rates[name]) for name, values in self.source.parameters().items()):
             what = "all of system.learning_rates are 0"
             raise ConfigError(what=what, expected="one above 0", fix="set system.learning_rates.sh0=0.0125")
-        self.mask = settle_mask(cfg.mask, cfg.scene, cfg.guidance.get("model", ""))
+        self.mask = settle_mask(cfg.mask, cfg.scene, cfg.guidance.get("model", ""), is_replaced=cfg.seeds.count > 0)
         self.prompts, self.guidance, self.embeddings = load_guidance(cfg)
         self.device = self.guidance.backbone.device
         words = self.prompts.cfg

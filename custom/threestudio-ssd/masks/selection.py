@@ -24,7 +24,7 @@ from .saved import load_selection
 from .tracing import trace_views
 
 AUTO = "auto"
-"""The segmenter that ``settle_mask`` chooses."""
+"""What ``settle_mask`` chooses."""
 
 
 @dataclass
@@ -69,9 +69,9 @@ class MaskConfig(MaskPart):
     """Shorter side of these views, pixels; whatever the diffusion model's is."""
     clean: bool = True
     """Rid masks traced from text and pictures of floaters, and add what they enclose but no view shows."""
-    seam: Literal["mask", "color"] = "mask"
+    seam: Literal["auto", "mask", "color"] = "auto"
     """color: where a traced selection stands on something, and of what hardly shows, neighbours of like colour decide
-    as well, so that no rim of it stays and no ground beneath it goes along."""
+    as well, so that no rim of it stays and no ground beneath it goes along. auto: where the selection is replaced."""
     grow: float = 0.0
     """World units that the whole selection grows by; below 0 it shrinks."""
 
@@ -129,23 +129,26 @@ def check_mask(cfg: MaskConfig | DictConfig) -> None:
     _check_parts(cfg, "mask")
 
 
-def settle_mask(cfg: DictConfig, scene: str, model: str | None = None) -> DictConfig:
-    """The mask's keys with a segmenter in place of ``auto``, if a text is looked for.
+def settle_mask(cfg: DictConfig, scene: str, model: str | None = None, *, is_replaced: bool = False) -> DictConfig:
+    """The mask's keys with what ``auto`` means in its place.
 
     Args:
         cfg: Keys of ``MaskConfig``.
         scene: The splat file that they select from.
         model: The diffusion model of the edit; None where there is none.
+        is_replaced: Whether something else comes into the place of the selection.
 
     Raises:
         ConfigError: If the segmenter is not to be had, or as in ``check_mask``.
     """
     check_mask(cfg)
+    settled = cfg.copy()
+    if cfg.seam == AUTO:
+        settled.seam = "color" if is_replaced else "mask"
     if not _reads_text(cfg):
-        return cfg
+        return settled
     from .text import locate_segmenter
 
-    settled = cfg.copy()
     if cfg.segmenter == AUTO:
         is_toy = is_toy_scene(scene) and (model is None or is_embedded(model))
         settled.segmenter = "data/tiny-seg" if is_toy else "clipseg"

@@ -203,7 +203,7 @@ class SceneRefit(SceneJob):
         self.rounds = rounds_from(cfg.rounds)
         _check(cfg, self.rounds)
         self.source = load_scene(cfg.scene)
-        self.mask = settle_mask(cfg.mask, cfg.scene, cfg.editing.model)
+        self.mask = settle_mask(cfg.mask, cfg.scene, cfg.editing.model, is_replaced=cfg.replaces)
         self.device = get_device()
         words = EditorPrompts(cfg.source_prompt, cfg.target_prompt, cfg.negative_prompt)
         self.editor = load_editor(cfg.editing, self.device, words)
