@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -54,6 +54,9 @@ __all__ = [
 OF_LAUNCH = ("trainer", "checkpoint", "system.weights", "system.optimizer", "system.scheduler")
 """Keys of ``launch.py`` that the Python call has no use for, each with all below it."""
 SCENE_CONFIG, IMAGE_CONFIG, REFIT_CONFIG = "configs/ssd-gs.yaml", "configs/ssd-image.yaml", "configs/shape-gs.yaml"
+
+
+Job = TypeVar("Job", SceneEdit, SceneRefit)
 
 
 @dataclass(frozen=True)
@@ -274,11 +277,7 @@ def edit_scene(
         SceneFormatError: For a file that cannot be read.
     """
     words = _scene_words(scene, cameras, mask) | _common_words(source, target, model, steps, seed)
-    experiment = _experiment(config, words, changes, "ssd-gs-system")
-    plan = ViewPlan(experiment.data)
-    job = SceneEdit(experiment.system)
-    job.open(plan)
-    return SceneRun(job)
+    return SceneRun(_opened(SceneEdit, _experiment(config, words, changes, "ssd-gs-system")))
 
 
 def refit_scene(
@@ -319,10 +318,7 @@ def refit_scene(
         expected, fix = "a function of a number, names and images", "write on_views=lambda number, names, images: ..."
         raise ConfigError(what=f"on_views is {shown_value(on_views)}", expected=expected, fix=fix)
     words = _scene_words(scene, cameras, mask) | _common_words(source, target, model, steps, seed)
-    experiment = _experiment(config, words, changes, "idu-gs-system")
-    plan = ViewPlan(experiment.data)
-    job = SceneRefit(experiment.system)
-    job.open(plan)
+    job = _opened(SceneRefit, _experiment(config, words, changes, "idu-gs-system"))
     job.edit.on_views = on_views
     return SceneRun(job)
 
@@ -350,6 +346,14 @@ def edit_image(
     backbone = job.guidance.backbone
     job.open(load_image(experiment.data, backbone.image_size, backbone.size_multiple))
     return ImageRun(job)
+
+
+def _opened(kind: type[Job], experiment: DictConfig) -> Job:
+    """An edit of a scene, laid out from its experiment."""
+    plan = ViewPlan(experiment.data)
+    job = kind(experiment.system)
+    job.open(plan)
+    return job
 
 
 def _scene_words(scene: str | Path, cameras: str | Path | None, mask: Mask | None) -> dict[str, Any]:

@@ -66,6 +66,11 @@ def resized(images: Float[Tensor, "b d h w"], size: Sequence[int]) -> Float[Tens
     return interpolate(images, tuple(size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
+def chroma_of(rgbs: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
+    """RGB divided by their sum: what light leaves as it is, whether bright or dim."""
+    return rgbs / rgbs.sum(dim=-1, keepdim=True).clamp_min(1e-3)
+
+
 def luminance(rgbs: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
     """How bright colours are."""
     return rgbs @ rgbs.new_tensor(LUMINANCE)

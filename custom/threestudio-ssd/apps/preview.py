@@ -54,7 +54,8 @@ class Preview(Configurable):
             return 0
         gaussians = load_gaussians(system.scene)
         network = next((system[name] for name in ("guidance", "editing") if name in system), system)
-        mask = settle_mask(system.mask, system.scene, network.model)
+        is_replaced = bool(system.get("replaces")) or ("seeds" in system and system.seeds.count > 0)
+        mask = settle_mask(system.mask, system.scene, network.model, is_replaced=is_replaced)
         plan = ViewPlan(experiment.data)
         views = plan.views(gaussians, system.mask.view_size, 2).train
         background = torch.tensor(list(system.background), dtype=torch.float32)

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..editors import LoadedEditor, Views
 from ..gaussians import Gaussians
+from ..masks.region import Region
 from ..rendering import render, render_depths
-from .region import Region
 from .snap import changed_shares
 
 OPAQUE = 0.5
