@@ -29,7 +29,10 @@ def read_rgb(path: str | Path, key: str) -> Image.Image:
     Raises:
         SceneFormatError: If it does not exist or is no image.
     """
-    with open_image(named(path), lambda why: unreadable_image(path, key, why)) as image:
+    file = Path(named(path))
+    if not file.is_file():
+        raise unreadable_image(path, key)
+    with open_image(file, lambda why: unreadable_image(path, key, why)) as image:
         return image.convert("RGB")
 
 

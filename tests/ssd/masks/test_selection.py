@@ -129,7 +129,7 @@ def test_selections_that_do_not_fit_are_refused(tmp_path):
     path.write_bytes(b"not an array")
     assert message().startswith(f"mask.saved {path} cannot be read")
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)
-    assert message().startswith(f"mask.saved {path} cannot be read")
+    assert message() == f"mask.saved {path} holds object of shape (1,)"
 
 
 def test_previews_tint_the_selection_and_mark_masks_left_out(toy, tmp_path):
