@@ -36,8 +36,8 @@ def names_of(entries: Sequence[Mapping[str, Any]], key: str, path: Path) -> list
     return names
 
 
-def frames_of(document: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
-    """The list of frames, at least one."""
+def frames_of(document: Any, path: Path) -> list[dict[str, Any]]:
+    """The list of frames of what a file holds, at least one."""
     frames = document.get("frames") if isinstance(document, Mapping) else None
     if not isinstance(frames, list) or not frames or not all(isinstance(frame, Mapping) for frame in frames):
         raise SceneFormatError(
