@@ -21,7 +21,7 @@ from ..guidance import EditGuidance, EditKind, edit_kind
 from ..masks import MaskConfig, Selection, check_mask, find_selection, settle_mask
 from ..masks.region import Region
 from .edit import values_of
-from .editable_gaussians import EditableGaussians
+from .editable_gaussians import EditableGaussians, with_moved
 from .gaussian_edit import (
     Anchors,
     ColorSteps,
@@ -207,9 +207,7 @@ class SceneEdit(SceneJob):
         """A scene and which of its Gaussians say where images may change: with seeds the old object and the new one."""
         if self.region is None:
             return self.scene, self.selection.is_selected
-        current = self.editable.current().detach()
-        is_new = torch.ones(len(current), dtype=torch.bool, device=current.device)
-        return self.scene.append(current), torch.cat([self.selection.is_selected, is_new])
+        return with_moved(self.scene, self.selection.is_selected, self.editable)
 
     @torch.no_grad()
     def keep_inside(self, editable: EditableGaussians) -> None:

@@ -13,7 +13,7 @@ import threestudio
 from ..data import SceneViews, ViewPlan
 from ..diffusion import Counters
 from ..editors import EditorKeys, EditorPrompts, load_editor
-from ..edits.editable_gaussians import EditableGaussians
+from ..edits.editable_gaussians import EditableGaussians, with_moved
 from ..edits.gaussian_edit import (
     Anchors,
     LearningRates,
@@ -302,10 +302,7 @@ class SceneRefit(SceneJob):
         """The old object and the new one in one scene, for where images may change."""
         if not self.cfg.replaces:
             return self.scene, self.selection.is_selected
-        current = self.editable.current().detach()
-        both = self.scene.append(current)
-        is_new = torch.ones(len(current), dtype=torch.bool, device=current.device)
-        return both, torch.cat([self.selection.is_selected, is_new])
+        return with_moved(self.scene, self.selection.is_selected, self.editable)
 
 
 def _check(cfg: DictConfig, rounds: list[Round]) -> None:

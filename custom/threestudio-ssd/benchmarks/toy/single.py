@@ -107,7 +107,10 @@ def judge(edit: ToyEdit, edited: Gaussians, folder: Path, seed: int, part: int |
     images = shots(edited, views)
     save_rows(folder / "strip.png", [truth.source, images, truth.target])
     whole = {"before": truth.source, "after": images}
-    figures = {f"psnr_truth_{name}": mean_psnr(stack, truth.target) for name, stack in whole.items()}
+    figures: dict[str, float | None] = {
+        f"psnr_truth_{name}": mean_psnr(stack, truth.target) for name, stack in whole.items()
+    }
+    figures["psnr_truth_masked"] = None
     if part is not None:
         masked, _ = edit_regions(part_coverage(build_scene(edit.source, seed), part, views))
         figures["psnr_truth_masked"] = mean_psnr(images, truth.target, masked)
@@ -116,22 +119,16 @@ def judge(edit: ToyEdit, edited: Gaussians, folder: Path, seed: int, part: int |
 
 def as_table(rows: list[dict[str, Any]]) -> str:
     """A Markdown table with a row for each edit; several seeds of it stand behind each other."""
-    head = [
-        "edit",
-        "success",
-        "kept",
-        "PSNR to truth, before → after",
-        "inside",
-        "in the mask",
-        "slope",
-        "PSNR outside",
-    ]
-    table = [f"| {' | '.join([*head, 'seconds'])} |\n", "|---" * 9, "|\n"]
+    head = (
+        "edit", "success", "kept", "PSNR to truth, before → after", "inside", "in the mask", "slope", "PSNR outside",
+        "seconds",
+    )  # fmt: skip
+    table = [f"| {' | '.join(head)} |\n", "|---" * len(head), "|\n"]
     for edit, group in groupby(rows, key=lambda row: (row["source_prompt"], row["target_prompt"])):
         runs = list(group)
 
         def each(key: str, digits: int, runs: list[dict[str, Any]] = runs) -> str:
-            values = [run.get(key) for run in runs]
+            values = [run[key] for run in runs]
             return ", ".join("-" if value is None else format(value, f".{digits}f") for value in values)
 
         way = f"{each('psnr_truth_before', 1)} → {each('psnr_truth_after', 1)}"
