@@ -26,7 +26,13 @@ $(VENV)/.tried-node: | $(RUN)
 		>/dev/null 2>&1 || echo "splat-transform cannot be installed with npm: its tests are skipped (rm $@ to try again)"
 	@touch $@
 
-setup-dev: $(VENV)/.installed-dev $(VENV)/.tried-node
+# A browser for the tests of pages; once, and only where Debian's packages can be installed.
+$(VENV)/.tried-browser: | $(RUN)
+	@command -v chromium google-chrome >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } \
+		>/dev/null 2>&1 || echo "Chromium cannot be installed: tests of pages are skipped (rm $@ to try again)"
+	@touch $@
+
+setup-dev: $(VENV)/.installed-dev $(VENV)/.tried-node $(VENV)/.tried-browser
 
 # The default edit: embedded model, embedded scene, no download.
 edit: setup
