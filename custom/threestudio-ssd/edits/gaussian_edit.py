@@ -141,6 +141,11 @@ class SceneUnderEdit:
         everything = torch.ones(len(views), int(views.heights[0]), int(views.widths[0]))
         return visible_weights(source, views, everything)[1] / len(views)
 
+    @property
+    def share_of_views(self) -> float:
+        """Share of what the training views show of the scene that the selection takes, in [0, 1]."""
+        return float(self.visible_weights[self.editable.is_selected].sum() / self.visible_weights.sum())
+
     @torch.no_grad()
     def cell_size(self) -> float:
         """Side of a latent cell at the selection's distance, world units: the median over views."""

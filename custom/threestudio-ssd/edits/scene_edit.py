@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -47,24 +47,26 @@ class Freedom(NamedTuple):
 
     Attributes:
         color_reach: What ``color_way`` is multiplied with where the whole scene is edited.
-        color_reach_of_part: The same where a part of it is.
+        color_reach_of_part: The same where a part of it is; None: ``color_reach`` times 2 s², at most whole, where the
+            part takes the share s of the views.
         shading_share: What ``lambda_shading`` is multiplied with.
     """
 
     color_reach: float = 1.0
-    color_reach_of_part: float = 1.0
+    color_reach_of_part: float | None = 1.0
     shading_share: float = 0.0
 
 
 FREEDOMS: dict[EditKind, Freedom] = {
     "recolor": Freedom(shading_share=1.0),
     "material": Freedom(color_reach=2.0, color_reach_of_part=3.0, shading_share=1 / 8),
-    "relight": Freedom(color_reach=2.0, shading_share=1 / 48),
+    "relight": Freedom(color_reach=2.0, color_reach_of_part=None, shading_share=1 / 48),
     "other": Freedom(),
 }
 """Grass to snow and night to day are far, so colours go farther; where nothing is masked, not so far that sky and
-object go along, and a part in another light than its surroundings goes no farther than it must. Like surfaces change
-alike: a material has its texture under the source's light, and the light of a scene changes that of all its parts."""
+object go along. The light of a scene shows in the whole image: a small part can do little about it, and would be
+pushed too far. Like surfaces change alike: a material has its texture under the source's light, and the light of a
+scene changes that of all its parts."""
 LAST_SHARE = 0.05
 """What a rate has fallen to at the end of a run."""
 
@@ -304,10 +306,18 @@ def scene_under_edit(
     editable = EditableGaussians(scene, is_selected, cfg.colors == "bounded")
     growth = Growth(cfg.growth, editable, extent=views.extent, num_steps=cfg.num_steps, seed=seed)
     cell = downscale * int(views.train.widths[0]) / views.size[0]
-    freedom, is_whole = FREEDOMS[kind], bool(is_selected.all())
-    reach = freedom.color_reach if is_whole else freedom.color_reach_of_part
-    reach = 1.0 if cfg.color_way is None else reach
-    return SceneUnderEdit(editable, views.train.to(scene.device), seed, growth, cell, reach, freedom.shading_share)
+    freedom = FREEDOMS[kind]
+    laid_out = SceneUnderEdit(
+        editable, views.train.to(scene.device), seed, growth, cell, shading_share=freedom.shading_share
+    )
+    if cfg.color_way is None:
+        return laid_out
+    if is_selected.all():
+        return replace(laid_out, color_reach=freedom.color_reach)
+    reach = freedom.color_reach_of_part
+    if reach is None:
+        reach = freedom.color_reach * min(1.0, 2 * laid_out.share_of_views**2)
+    return replace(laid_out, color_reach=reach)
 
 
 def distil(

@@ -23,6 +23,7 @@ from threestudio_ssd.edits.gaussian_edit import (
 from threestudio_ssd.edits.growth import Growth, GrowthConfig
 from threestudio_ssd.edits.scene_edit import SceneEditConfig, kind_of, learning_rates_of, movement_of, scene_under_edit
 from threestudio_ssd.errors import ConfigError
+from threestudio_ssd.rendering import coverage
 
 RATES = vars(LearningRates(means=[0, 0.01, 0.03, 10], log_scales=0, raw_quats=0, logit_opacities=0, sh0=0.2))
 
@@ -219,7 +220,7 @@ def test_an_instruction_is_read_without_the_caption():
         ("material", True, 2, 1 / 8),
         ("material", False, 3, 1 / 8),
         ("relight", True, 2, 1 / 48),
-        ("relight", False, 1, 1 / 48),
+        ("relight", False, None, 1 / 48),
         ("other", True, 1, 0),
     ],
 )
@@ -232,7 +233,12 @@ def test_the_kind_of_an_edit_says_how_far_colors_go_and_how_firmly_light_stays(w
     edit = GaussianEdit([scene], Blue(), Movement(RATES), num_steps=10, background=torch.zeros(3))
     optimizers = edit.make_optimizers()
     edit.set_rates(optimizers, 0)
-    assert [g["lr"] for g in optimizers[0].param_groups if g["name"] == "sh0"] == [0.2 * reach]
+    if reach is None:  # by the square of the share of the views that the object takes
+        shown, everything = (coverage(source, rows, views.train).sum() for rows in (is_object, is_object | True))
+        reach = pytest.approx(4 * float(shown / everything) ** 2)
+        assert 0.001 < reach.expected < 1.5
+    assert scene.color_reach == reach
+    assert [g["lr"] for g in optimizers[0].param_groups if g["name"] == "sh0"] == [0.2 * scene.color_reach]
     assert scene.shading_share == share
 
 
