@@ -70,7 +70,9 @@ def check_inputs(cfg: Mapping[str, Any]) -> None:
         check_data(cfg["data_type"], cfg["data"])
 
 
-PYTHON_CALL = ("Mask", "edit_image", "edit_scene", "refit_scene")
+PYTHON_CALL = (
+    "Mask", "edit_image", "edit_scene", "refit_scene", "remove_from_scene", "select_in_scene", "views_of_scene",
+)  # fmt: skip
 """What ``threestudio_ssd`` offers to other programs; docs/python.md."""
 
 

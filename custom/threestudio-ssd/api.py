@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -25,16 +25,19 @@ from threestudio.utils.config_strict import literal
 from threestudio.utils.config_tree import complete
 
 from .arguments import checked, config_value, count_of, path_of, shown_value, text_of
+from .cameras import Cameras
 from .data.image import load_image
 from .data.scene_views import ViewPlan
 from .edits.edit import CHECK_EVERY, Edit, Facts
 from .edits.image_edit import ImageEdit
-from .edits.scene_edit import SceneEdit
+from .edits.removal import IMAGE_SIZE, SceneRemoval
+from .edits.scene_edit import SceneEdit, load_scene
 from .errors import ConfigError, InputError, first_line
 from .gaussians import Gaussians
 from .gaussians.io import save_gaussians
 from .images import save_image
 from .masks import MaskConfig as Mask
+from .masks import check_mask, find_selection, settle_mask
 from .refits.scene_refit import SceneRefit
 from .refits.views_edit import OnViews
 from .rendering import render_each
@@ -49,14 +52,18 @@ __all__ = [
     "edit_image",
     "edit_scene",
     "refit_scene",
+    "remove_from_scene",
+    "select_in_scene",
+    "views_of_scene",
 ]
 
 OF_LAUNCH = ("trainer", "checkpoint", "system.weights", "system.optimizer", "system.scheduler")
 """Keys of ``launch.py`` that the Python call has no use for, each with all below it."""
 SCENE_CONFIG, IMAGE_CONFIG, REFIT_CONFIG = "configs/ssd-gs.yaml", "configs/ssd-image.yaml", "configs/shape-gs.yaml"
+REMOVAL_CONFIG = "configs/delete-gs.yaml"
 
 
-Job = TypeVar("Job", SceneEdit, SceneRefit)
+Job = TypeVar("Job", SceneEdit, SceneRefit, SceneRemoval)
 
 
 @dataclass(frozen=True)
@@ -174,9 +181,9 @@ class Run:
 
 
 class SceneRun(Run):
-    """An edit of a scene; made by ``edit_scene`` and ``refit_scene``."""
+    """An edit of a scene; made by ``edit_scene``, ``refit_scene`` and ``remove_from_scene``."""
 
-    def __init__(self, job: SceneEdit | SceneRefit) -> None:
+    def __init__(self, job: SceneEdit | SceneRefit | SceneRemoval) -> None:
         super().__init__(job.edit)
         self._job = job
 
@@ -323,6 +330,111 @@ def refit_scene(
     return SceneRun(job)
 
 
+def remove_from_scene(
+    scene: str | Path,
+    *,
+    mask: Mask,
+    cameras: str | Path | None = None,
+    model: str | Path = "data/tiny-ldm",
+    steps: int = 400,
+    seed: int = 0,
+    config: str | Path = REMOVAL_CONFIG,
+    changes: Mapping[str, Any] | None = None,
+) -> SceneRun:
+    """Take what the mask selects out of a scene, and lay out the fit that closes the hole.
+
+    Args:
+        scene: Splat file.
+        mask: What is removed; it must leave something.
+        cameras: File or folder of the capture's cameras; None: an orbit around the scene.
+        model: Folder or hub id of the model that fills views where ``{"system.inpainter": "model"}`` asks for it.
+        steps: Optimisation steps that close the hole.
+        seed: Decides views and noise.
+        config: Where all other keys come from, a file of the repository or one of your own.
+        changes: Other keys by their dotted names: ``{"data.size": 512}``.
+
+    Raises:
+        ConfigError: For a key or value that cannot be used.
+        SceneFormatError: For a file that cannot be read.
+    """
+    words = _scene_words(scene, cameras, mask) | _run_words(model, steps, seed)
+    return SceneRun(_opened(SceneRemoval, _experiment(config, words, changes, "gs-delete-system")))
+
+
+def select_in_scene(
+    scene: str | Path,
+    mask: Mask,
+    *,
+    cameras: str | Path | None = None,
+    model: str | Path = "data/tiny-ldm",
+    config: str | Path = SCENE_CONFIG,
+    changes: Mapping[str, Any] | None = None,
+) -> Bool[np.ndarray, "n"]:
+    """Which Gaussians of a scene a mask selects, as an edit with the same words would; no model is loaded.
+
+    Args:
+        scene: Splat file.
+        mask: What is looked for.
+        cameras: File or folder of the capture's cameras; None: an orbit around the scene.
+        model: The model of the edit, for ``segmenter="auto"``.
+        config: Where all other keys come from.
+        changes: Other keys by their dotted names.
+
+    Returns:
+        (n) booleans; ``np.save`` makes of them what ``Mask(saved=...)`` reads.
+
+    Raises:
+        ConfigError: For a key or value that cannot be used.
+        SceneFormatError: For a file that cannot be read.
+    """
+    words = _scene_words(scene, cameras, mask) | {"model": path_of("model", model, 'write model="data/tiny-ldm"')}
+    experiment = _experiment(config, words, changes, "ssd-gs-system")
+    system, plan = experiment.system, ViewPlan(experiment.data)
+    check_mask(system.mask)
+    gaussians, background = load_scene(system.scene), torch.tensor(list(system.background), dtype=torch.float32)
+    settled = settle_mask(system.mask, system.scene, str(model))
+    views = plan.views(gaussians, system.mask.view_size, 2).train
+    return find_selection(settled, gaussians, views, plan.capture, background).is_selected.cpu().numpy()
+
+
+@torch.no_grad()
+def views_of_scene(
+    scene: str | Path,
+    *,
+    cameras: str | Path | None = None,
+    count: int = 24,
+    size: int = IMAGE_SIZE,
+    seed: int = 0,
+    config: str | Path = SCENE_CONFIG,
+    changes: Mapping[str, Any] | None = None,
+) -> tuple[Float[Tensor, "c h w 3"], Cameras]:
+    """Render a scene from the views that an edit would have.
+
+    Args:
+        scene: Splat file.
+        cameras: File or folder of the capture's cameras; None: an orbit around the scene.
+        count: How many views, at most.
+        size: Their shorter side, pixels.
+        seed: Decides which.
+        config: Where all other keys come from.
+        changes: Other keys by their dotted names: ``{"data.up": "-y"}``.
+
+    Returns:
+        The images, in [0, 1], and where they were taken from.
+
+    Raises:
+        ConfigError: For a key or value that cannot be used.
+        SceneFormatError: For a file that cannot be read.
+    """
+    chosen = {"data.num_train_views": count_of("count", count, 1, 24), "data.size": count_of("size", size, 2, 512)}
+    words = _scene_words(scene, cameras, None) | {"seed": count_of("seed", seed, 0, 0)}
+    experiment = _experiment(config, words, {**chosen, **(changes or {})}, "ssd-gs-system")
+    gaussians = load_scene(experiment.system.scene)
+    train = ViewPlan(experiment.data).views(gaussians, size, 2).train
+    background = torch.tensor(list(experiment.system.background), dtype=torch.float32)
+    return torch.stack(list(render_each(gaussians, train, background))), train
+
+
 def edit_image(
     picture: str | Path,
     *,
@@ -369,10 +481,14 @@ def _scene_words(scene: str | Path, cameras: str | Path | None, mask: Mask | Non
 
 
 def _common_words(source: str, target: str, model: str | Path, steps: int, seed: int) -> dict[str, Any]:
-    """The words that scenes and images share, as a config names them."""
+    """The words that edits of scenes and images share, as a config names them."""
+    prompts = {"source_prompt": text_of("source", source), "target_prompt": text_of("target", target)}
+    return prompts | _run_words(model, steps, seed)
+
+
+def _run_words(model: str | Path, steps: int, seed: int) -> dict[str, Any]:
+    """The words that all runs share, as a config names them."""
     return {
-        "source_prompt": text_of("source", source),
-        "target_prompt": text_of("target", target),
         "model": path_of("model", model, 'write model="data/tiny-ldm"'),
         "steps": count_of("steps", steps, 1, 200),
         "seed": count_of("seed", seed, 0, 0),
@@ -410,7 +526,10 @@ def _experiment(
     experiment = complete(load_config(path, **unresolved))
     if experiment.system_type != system_type:
         expected = f"system_type: {system_type}"
-        fix = f"use {SCENE_CONFIG} for scenes, {REFIT_CONFIG} for refits, {IMAGE_CONFIG} for images"
+        fix = (
+            f"use {SCENE_CONFIG} for scenes, {REFIT_CONFIG} for refits, {REMOVAL_CONFIG} for removals, {IMAGE_CONFIG} "
+            "for images"
+        )
         raise ConfigError(what=f"config {config} is of {experiment.system_type}", expected=expected, fix=fix)
     return experiment
 

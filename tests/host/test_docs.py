@@ -13,7 +13,11 @@ LINE_LENGTH = 100
 OPENING_LINES = 12
 PAGES = {
     str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
-    for path in [*REPOSITORY.glob("*.md"), *sorted((REPOSITORY / "docs").glob("*.md"))]
+    for path in [
+        *REPOSITORY.glob("*.md"),
+        *sorted((REPOSITORY / "docs").glob("*.md")),
+        *REPOSITORY.glob("integrations/*/*.md"),
+    ]
 }
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"```\w*\n(.*?)```|`([^`\n]+)`", re.DOTALL)

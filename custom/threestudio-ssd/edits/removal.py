@@ -241,6 +241,10 @@ class SceneRemoval(SceneJob):
             num_steps=cfg.num_steps, seed=cfg.seed, lambda_ssim=cfg.lambda_ssim,
         )  # fmt: skip
 
+    def scene_before(self) -> Gaussians:
+        """The scene as the user gave it, where the work runs."""
+        return self.scene
+
     def facts(self) -> dict[str, Any]:
         """What a report says of the removal beside its figures."""
         counts = {"num_removed": int(self.is_removed.sum()), "num_added": self.hole.num_seeds}
