@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup setup-dev edit shape test test-slow lint format models bench-raster bench-edits bench-shapes clean
+.PHONY: setup setup-dev edit shape test test-slow torture soak lint format models bench-raster bench-edits bench-shapes clean
 
 setup: $(VENV)/.installed
 
@@ -41,6 +41,14 @@ test: setup-dev
 
 test-slow: setup-dev
 	$(RUN) -m pytest -m slow
+
+# Every system killed at random moments: each must end with the bytes of a run that nobody touched. 40 minutes at most.
+torture: setup-dev
+	OMP_NUM_THREADS=1 $(RUN) -m tests.torture.kills --kills 20 --minutes 40
+
+# 10,000 steps in one process: neither memory nor open files may grow after the first thousand.
+soak: setup-dev
+	OMP_NUM_THREADS=1 $(RUN) -m tests.torture.soak --steps 10000
 
 # Style, format and types.
 lint: $(VENV)/.installed-dev

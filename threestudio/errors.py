@@ -5,6 +5,7 @@ and exits with code 2; everything else is a bug of ours and keeps its traceback.
 """
 
 import errno
+import re
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,9 @@ NO_STORAGE = frozenset({
     errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ESTALE,
 })  # fmt: skip
 """Reasons of the system for which a file cannot be written: full, over a quota, read-only, not there."""
+
+CUT_SHORT = re.compile(r"requested and \d+ written")
+"""How NumPy says that a disk is full, without the system's reason."""
 
 
 class InputError(ValueError):
@@ -90,8 +94,8 @@ def chain_of(error: BaseException | None) -> Iterator[BaseException]:
 
 def storage_cause(error: BaseException) -> OSError | None:
     """What the system said of a place that cannot be written, if an error came of that; libraries wrap it."""
-    causes = (each for each in chain_of(error) if isinstance(each, OSError) and each.errno in NO_STORAGE)
-    return next(causes, None)
+    failures = (each for each in chain_of(error) if isinstance(each, OSError))
+    return next((each for each in failures if each.errno in NO_STORAGE or CUT_SHORT.search(str(each))), None)
 
 
 def is_storage_error(error: BaseException) -> bool:

@@ -64,7 +64,9 @@ def sync(path: str | Path) -> None:
 def unwritable(path: str | Path, cause: OSError) -> StorageError:
     """The error of a path that cannot be written, for a reason of the system."""
     fix = "make room or choose another folder (exp_root_dir of a run)"
-    return StorageError(what=f"{path} cannot be written ({cause.strerror})", expected="a place with room", fix=fix)
+    return StorageError(
+        what=f"{path} cannot be written ({cause.strerror or cause})", expected="a place with room", fix=fix
+    )
 
 
 LEFT_BEHIND = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.\w+)?")
@@ -78,7 +80,7 @@ def remove_left_behind(folder: str | Path) -> None:
         folder: All below it is looked at.
     """
     for file in Path(folder).rglob(".*.tmp*"):
-        if LEFT_BEHIND.fullmatch(file.name):
+        if LEFT_BEHIND.fullmatch(file.name) and file.is_file():
             file.unlink(missing_ok=True)
 
 

@@ -12,6 +12,7 @@ from ..masks import save_previews
 from ..rendering import coverage, render_each
 from ..report.edit_report import color_facts, grid_row, measure_change, save_before_after
 from .edit_base import EditSystem, splat_suffix
+from .identity import Identity, of_cameras, of_gaussians, of_selection, of_words
 
 FILLED_VIEWS = 8
 """Views in the picture of what was filled."""
@@ -33,13 +34,23 @@ class SceneDeleteSystem(EditSystem):
         self.job.open(data.plan)
         return self.job.edit
 
+    def identity(self, data: Any) -> Identity:
+        """Scene, cameras, selection, prompt and inpainter."""
+        job, inpainter = self.job, self.job.hole.inpainter
+        return {
+            "scene": of_gaussians(job.source), "cameras": of_cameras(data.plan.capture),
+            "selection": of_selection(job.is_removed), "prompt": of_words(self.cfg.prompt),
+            "inpainter": of_words(self.cfg.inpainter, inpainter.model_id, inpainter.revision),
+        }  # fmt: skip
+
     def on_fit_start(self) -> None:
         """Lightning hook: pictures of what is removed and of the filled views."""
         job = self.job
         if self.cfg.preview_every:
-            save_previews(self, job.scene, job.selection, job.views.train, job.background)
             holes = [mask[..., None].float().expand(-1, -1, 3) for mask in job.hole.masks[:FILLED_VIEWS]]
-            self.save_image_grid("inpainted.png", [grid_row(holes), grid_row(job.hole.targets[:FILLED_VIEWS])])
+            with self.beside_the_edit("pictures of the mask"):
+                save_previews(self, job.scene, job.selection, job.views.train, job.background)
+                self.save_image_grid("inpainted.png", [grid_row(holes), grid_row(job.hole.targets[:FILLED_VIEWS])])
         super().on_fit_start()
 
     def report(self) -> None:
