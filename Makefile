@@ -4,7 +4,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup setup-dev edit shape test test-slow torture soak lint format models bench-raster bench-edits bench-shapes clean
+.PHONY: setup setup-dev edit shape test test-slow fuzz torture soak lint format models bench-raster bench-edits bench-refits \
+	bench-shapes clean
 
 setup: $(VENV)/.installed
 
@@ -26,7 +27,13 @@ $(VENV)/.tried-node: | $(RUN)
 		>/dev/null 2>&1 || echo "splat-transform cannot be installed with npm: its tests are skipped (rm $@ to try again)"
 	@touch $@
 
-setup-dev: $(VENV)/.installed-dev $(VENV)/.tried-node
+# A browser for the tests of pages; once, and only where Debian's packages can be installed.
+$(VENV)/.tried-browser: | $(RUN)
+	@command -v chromium google-chrome >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } \
+		>/dev/null 2>&1 || echo "Chromium cannot be installed: tests of pages are skipped (rm $@ to try again)"
+	@touch $@
+
+setup-dev: $(VENV)/.installed-dev $(VENV)/.tried-node $(VENV)/.tried-browser
 
 # The default edit: embedded model, embedded scene, no download.
 edit: setup
@@ -50,6 +57,13 @@ torture: setup-dev
 soak: setup-dev
 	OMP_NUM_THREADS=1 $(RUN) -m tests.torture.soak --steps 10000
 
+# Breaks valid files of every format until a reader answers with anything but success or one line.
+# SECONDS=60 for each format in place of 600; FORMATS="ply sog" for two of them; SEED=1 for other random numbers.
+SECONDS ?= 600
+SEED ?= 0
+fuzz: setup-dev
+	OMP_NUM_THREADS=1 $(RUN) -W ignore -m tests.fuzz --seconds $(SECONDS) --seed $(SEED) $(FORMATS)
+
 # Style, format and types.
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check .
@@ -69,6 +83,10 @@ bench-raster: setup
 
 bench-edits: setup
 	$(RUN) launch.py --run evaluate --config configs/bench/toy.yaml
+
+bench-refits: setup
+	$(RUN) launch.py --run evaluate --config configs/bench/refits.yaml
+	$(RUN) launch.py --run evaluate --config configs/bench/refits-masked.yaml
 
 bench-shapes: setup
 	$(RUN) launch.py --run evaluate --config configs/bench/shapes.yaml

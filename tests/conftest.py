@@ -54,3 +54,30 @@ def generator():
     import torch
 
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium, by Playwright's ``Browser``; skips where none is installed."""
+    import shutil
+
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--use-gl=swiftshader"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A new page of the browser, 1280 x 800, that fails the test for what its scripts throw."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 800})
+    thrown = []
+    opened.on("pageerror", lambda error: thrown.append(error))
+    yield opened
+    opened.close()
+    assert not thrown, thrown

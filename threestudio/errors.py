@@ -109,7 +109,20 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+LONGEST_PART = 600
+"""Characters of each part of a message that are said."""
+
+
 def one_line(error: Any) -> str:
-    """The line a user reads for an exception of :func:`is_user_error`; line breaks inside become spaces."""
-    text = f"error: {error.what}; expected {error.expected}; {error.fix}"
-    return " ".join(text.split())
+    """The line a user reads for an exception of :func:`is_user_error`.
+
+    Line breaks inside become spaces, what a terminal would obey becomes ``?``, and long parts lose their middle.
+    """
+    what, expected, fix = (_plain(text) for text in (error.what, error.expected, error.fix))
+    return f"error: {what}; expected {expected}; {fix}"
+
+
+def _plain(text: str) -> str:
+    text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    half = LONGEST_PART // 2
+    return text if len(text) <= LONGEST_PART else f"{text[:half]} ... {text[-half:]}"

@@ -70,7 +70,7 @@ def check_inputs(cfg: Mapping[str, Any]) -> None:
         check_data(cfg["data_type"], cfg["data"])
 
 
-PYTHON_CALL = ("Mask", "edit_image", "edit_scene")
+PYTHON_CALL = ("Mask", "edit_image", "edit_scene", "refit_scene")
 """What ``threestudio_ssd`` offers to other programs; docs/python.md."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -35,13 +35,28 @@ from .gaussians import Gaussians
 from .gaussians.io import save_gaussians
 from .images import save_image
 from .masks import MaskConfig as Mask
+from .refits.scene_refit import SceneRefit
+from .refits.views_edit import OnViews
 from .rendering import render_each
 
-__all__ = ["ImageRun", "Mask", "NotFiniteError", "Progress", "Run", "SceneRun", "edit_image", "edit_scene"]
+__all__ = [
+    "ImageRun",
+    "Mask",
+    "NotFiniteError",
+    "Progress",
+    "Run",
+    "SceneRun",
+    "edit_image",
+    "edit_scene",
+    "refit_scene",
+]
 
 OF_LAUNCH = ("trainer", "checkpoint", "system.weights", "system.optimizer", "system.scheduler")
 """Keys of ``launch.py`` that the Python call has no use for, each with all below it."""
-SCENE_CONFIG, IMAGE_CONFIG = "configs/ssd-gs.yaml", "configs/ssd-image.yaml"
+SCENE_CONFIG, IMAGE_CONFIG, REFIT_CONFIG = "configs/ssd-gs.yaml", "configs/ssd-image.yaml", "configs/shape-gs.yaml"
+
+
+Job = TypeVar("Job", SceneEdit, SceneRefit)
 
 
 @dataclass(frozen=True)
@@ -159,9 +174,9 @@ class Run:
 
 
 class SceneRun(Run):
-    """An edit of a scene; made by ``edit_scene``."""
+    """An edit of a scene; made by ``edit_scene`` and ``refit_scene``."""
 
-    def __init__(self, job: SceneEdit) -> None:
+    def __init__(self, job: SceneEdit | SceneRefit) -> None:
         super().__init__(job.edit)
         self._job = job
 
@@ -261,19 +276,50 @@ def edit_scene(
         ConfigError: For a key or value that cannot be used.
         SceneFormatError: For a file that cannot be read.
     """
-    if mask is not None:
-        fix = 'write mask=ssd.Mask(box=[-1, -1, 0, 1, 1, 2]), or ssd.Mask(text="the ball")'
-        checked("mask", mask, (Mask,), "an ssd.Mask", fix)
-    words = {
-        "scene": path_of("scene", scene, 'write scene="scene.ply"'),
-        "cameras": "" if cameras is None else path_of("cameras", cameras, "leave cameras out for an orbit"),
-        "mask": asdict(Mask()) | config_value("mask", mask or Mask()),
-        **_common_words(source, target, model, steps, seed),
-    }
-    experiment = _experiment(config, words, changes, "ssd-gs-system")
-    plan = ViewPlan(experiment.data)
-    job = SceneEdit(experiment.system)
-    job.open(plan)
+    words = _scene_words(scene, cameras, mask) | _common_words(source, target, model, steps, seed)
+    return SceneRun(_opened(SceneEdit, _experiment(config, words, changes, "ssd-gs-system")))
+
+
+def refit_scene(
+    scene: str | Path,
+    *,
+    target: str,
+    source: str = "",
+    cameras: str | Path | None = None,
+    mask: Mask | None = None,
+    model: str | Path = "data/tiny-ldm",
+    steps: int = 480,
+    seed: int = 0,
+    config: str | Path = REFIT_CONFIG,
+    changes: Mapping[str, Any] | None = None,
+    on_views: OnViews | None = None,
+) -> SceneRun:
+    """The same by editing the views and refitting the splat to them, which can change a shape.
+
+    Args:
+        scene: Splat file.
+        target: A sentence for what should be there; for an editor that takes one, an instruction.
+        source: A sentence for what is there, for editors that read it.
+        cameras: File or folder of the capture's cameras; None: an orbit around the scene.
+        mask: What is replaced; it must leave something.
+        model: Folder or hub id of the editor's model.
+        steps: Optimisation steps of all rounds together.
+        seed: Decides views and noise.
+        config: Where all other keys come from, a file of the repository or one of your own.
+        changes: Other keys by their dotted names: ``{"system.editing.editor": {"name": "inversion"}}``.
+        on_views: Called each time views were edited with the number of that edit, the names of the views, and the
+            images, (b 3 h w) in [0, 1].
+
+    Raises:
+        ConfigError: For a key or value that cannot be used.
+        SceneFormatError: For a file that cannot be read.
+    """
+    if on_views is not None and not callable(on_views):
+        expected, fix = "a function of a number, names and images", "write on_views=lambda number, names, images: ..."
+        raise ConfigError(what=f"on_views is {shown_value(on_views)}", expected=expected, fix=fix)
+    words = _scene_words(scene, cameras, mask) | _common_words(source, target, model, steps, seed)
+    job = _opened(SceneRefit, _experiment(config, words, changes, "idu-gs-system"))
+    job.edit.on_views = on_views
     return SceneRun(job)
 
 
@@ -300,6 +346,26 @@ def edit_image(
     backbone = job.guidance.backbone
     job.open(load_image(experiment.data, backbone.image_size, backbone.size_multiple))
     return ImageRun(job)
+
+
+def _opened(kind: type[Job], experiment: DictConfig) -> Job:
+    """An edit of a scene, laid out from its experiment."""
+    plan = ViewPlan(experiment.data)
+    job = kind(experiment.system)
+    job.open(plan)
+    return job
+
+
+def _scene_words(scene: str | Path, cameras: str | Path | None, mask: Mask | None) -> dict[str, Any]:
+    """The words that all edits of scenes share, as a config names them."""
+    if mask is not None:
+        fix = 'write mask=ssd.Mask(box=[-1, -1, 0, 1, 1, 2]), or ssd.Mask(text="the ball")'
+        checked("mask", mask, (Mask,), "an ssd.Mask", fix)
+    return {
+        "scene": path_of("scene", scene, 'write scene="scene.ply"'),
+        "cameras": "" if cameras is None else path_of("cameras", cameras, "leave cameras out for an orbit"),
+        "mask": asdict(Mask()) | config_value("mask", mask or Mask()),
+    }
 
 
 def _common_words(source: str, target: str, model: str | Path, steps: int, seed: int) -> dict[str, Any]:
@@ -343,7 +409,8 @@ def _experiment(
     unresolved: Any = OmegaConf.to_container(tree, resolve=False)
     experiment = complete(load_config(path, **unresolved))
     if experiment.system_type != system_type:
-        expected, fix = f"system_type: {system_type}", f"use {SCENE_CONFIG} for scenes, {IMAGE_CONFIG} for images"
+        expected = f"system_type: {system_type}"
+        fix = f"use {SCENE_CONFIG} for scenes, {REFIT_CONFIG} for refits, {IMAGE_CONFIG} for images"
         raise ConfigError(what=f"config {config} is of {experiment.system_type}", expected=expected, fix=fix)
     return experiment
 

@@ -111,10 +111,12 @@ def selection_file(path: str | Path) -> Path:
     return _existing(path, "the selection.npy of an earlier run", fix, key="mask.saved ", is_file=True)
 
 
-def unreadable_image(path: str | Path, key: str) -> SceneFormatError:
+def unreadable_image(path: str | Path, key: str, why: str = "") -> SceneFormatError:
     """The error for an image that is missing or cannot be read; ``key`` is the config key that names it."""
     return SceneFormatError(
-        what=f"{key} {path} cannot be read", expected="a PNG or JPEG file", fix=f"set {key} to a picture"
+        what=f"{key} {path} cannot be read{f' ({why})' if why else ''}",
+        expected="a PNG or JPEG file",
+        fix=f"set {key} to a picture",
     )
 
 

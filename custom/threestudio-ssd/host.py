@@ -152,5 +152,6 @@ def after_export(system: Any) -> None:
         return
     if system.result_path is not None:
         threestudio.info(f"The result is {system.result_path}")
+    system.say_verdicts()
     if system.exit_code:
         raise SystemExit(system.exit_code)

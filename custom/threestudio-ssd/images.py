@@ -6,13 +6,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .early import named, unreadable_image
 from .errors import ConfigError
 from .files import write_image
+from .reading import open_image
+
+LUMINANCE = (0.2126, 0.7152, 0.0722)
+"""Weights of red, green and blue (ITU-R BT.709)."""
 
 
 def read_rgb(path: str | Path, key: str) -> Image.Image:
@@ -25,11 +29,11 @@ def read_rgb(path: str | Path, key: str) -> Image.Image:
     Raises:
         SceneFormatError: If it does not exist or is no image.
     """
-    try:
-        with Image.open(named(path)) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as cause:
-        raise unreadable_image(path, key) from cause
+    file = Path(named(path))
+    if not file.is_file():
+        raise unreadable_image(path, key)
+    with open_image(file, lambda why: unreadable_image(path, key, why)) as image:
+        return image.convert("RGB")
 
 
 def as_tensor(image: Image.Image) -> Float[Tensor, "1 3 h w"]:
@@ -63,6 +67,16 @@ def resized(images: Float[Tensor, "b d h w"], size: Sequence[int]) -> Float[Tens
     if tuple(images.shape[-2:]) == tuple(size):
         return images
     return interpolate(images, tuple(size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def chroma_of(rgbs: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
+    """RGB divided by their sum: what light leaves as it is, whether bright or dim."""
+    return rgbs / rgbs.sum(dim=-1, keepdim=True).clamp_min(1e-3)
+
+
+def luminance(rgbs: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
+    """How bright colours are."""
+    return rgbs @ rgbs.new_tensor(LUMINANCE)
 
 
 def save_image(path: str | Path, image: Float[Tensor, "h w 3"]) -> None:

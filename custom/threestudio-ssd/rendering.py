@@ -82,3 +82,11 @@ def coverage(gaussians: Gaussians, is_selected: Tensor, cameras: Cameras) -> Flo
     colors = is_selected.to(gaussians.means)[:, None]
     images = [render(gaussians, cameras[i], torch.zeros(1), colors)[0][0, ..., 0] for i in range(len(cameras))]
     return torch.stack(images)
+
+
+@torch.no_grad()
+def render_depths(gaussians: Gaussians, cameras: Cameras) -> tuple[Float[Tensor, "c h w"], Float[Tensor, "c h w"]]:
+    """Depth along the viewing axis, world units, and alpha in [0, 1]; cameras of one size."""
+    behind = torch.zeros(3)
+    renders = [render_with_info(gaussians, cameras[i], behind, render_mode="RGB+ED") for i in range(len(cameras))]
+    return torch.stack([each[0][0, ..., 3] for each in renders]), torch.stack([each[1][0, ..., 0] for each in renders])

@@ -16,7 +16,7 @@ from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 
 HOST, PLUGIN = REPOSITORY / "threestudio", REPOSITORY / "custom" / "threestudio-ssd"
-GROUND = {"early", "errors", "files", "images", "named", "neighbors", "pretrained", "seeds"}
+GROUND = {"early", "errors", "files", "images", "named", "neighbors", "pretrained", "reading", "seeds"}
 SPACE = GROUND | {"gaussians", "cameras", "rasterizers"}
 VIEWS = SPACE | {"rendering", "metrics", "masks"}
 EDITS = VIEWS | {"scores", "diffusion", "guidance", "data", "host"}
@@ -26,10 +26,11 @@ MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "host": {"files"},
-    "images": {"early", "errors", "files"},
+    "images": {"early", "errors", "files", "reading"},
     "named": {"errors"},
     "neighbors": set(),
     "pretrained": {"early", "errors", "files"},
+    "reading": {"errors"},
     "seeds": set(),
     "scores": GROUND,
     "metrics": GROUND,

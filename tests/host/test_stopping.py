@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -113,6 +114,24 @@ def test_a_run_folder_is_all_that_resume_needs(launch, whole):
     assert Path("outputs/toy/other/save/values.npy").read_bytes() == whole
 
 
+def test_a_value_of_the_environment_is_in_no_file_of_a_run_that_goes_on_with_it(launch, whole, monkeypatch):
+    monkeypatch.setenv("TOY_SCENE", "a-secret-place/a.ply")
+    words = ("scene='${oc.env:TOY_SCENE}'", "trainer.max_steps=5")
+    assert launch("--config", TOY, *words)[0] == 0
+    files = [file for file in RUN.rglob("*") if file.is_file()]
+    assert len(files) > 4
+    assert not [file for file in files if b"a-secret-place" in file.read_bytes()]
+    code, _, err = launch("--resume", str(RUN), "trainer.max_steps=12")
+    assert (code, err) == (0, "")
+    assert (RUN / "save" / "values.npy").read_bytes() == whole
+    assert not [file for file in RUN.rglob("*") if file.is_file() and b"a-secret-place" in file.read_bytes()]
+    monkeypatch.setenv("TOY_SCENE", "another-place/a.ply")
+    code, _, err = launch("--resume", str(RUN), "trainer.max_steps=13")
+    assert code == 2
+    assert "was made with another system.scene" in err
+    assert "place" not in err
+
+
 def test_the_folder_of_a_checkpoint(tmp_path):
     (tmp_path / "ckpts").mkdir()
     assert folder_of_run(tmp_path) == tmp_path
@@ -129,17 +148,53 @@ def process(*words, **options):
 
 def test_a_reader_that_leaves_costs_nothing():
     """As ``launch.py ... | head -1`` does: the pipe is closed after the first line. Nor does none at all."""
-    assert process("--config", TOY, "tag=read", stdout=subprocess.DEVNULL).wait(timeout=120) == 0
+    assert process("--config", TOY, "tag=read", stdout=subprocess.DEVNULL).wait(timeout=600) == 0
     whole = Path("outputs/toy/read/save/values.npy").read_bytes()
     run = process("--config", TOY, "tag=piped", stdout=subprocess.PIPE)
     run.stdout.readline()
     run.stdout.close()
-    assert (run.wait(timeout=120), run.stderr.read()) == (0, "")
+    assert (run.wait(timeout=600), run.stderr.read()) == (0, "")
     assert Path("outputs/toy/piped/save/values.npy").read_bytes() == whole
 
     run = process("--config", TOY, "tag=closed", preexec_fn=lambda: os.close(1))
-    assert (run.wait(timeout=120), run.stderr.read()) == (0, "")
+    assert (run.wait(timeout=600), run.stderr.read()) == (0, "")
     assert Path("outputs/toy/closed/save/values.npy").read_bytes() == whole
+
+
+def test_a_process_ends_soon_after_its_last_line():
+    """CPU seconds: taking torch and Lightning apart, object by object, takes more."""
+    run = process("--config", TOY, "tag=timed", "system.exit_code=3", stdout=subprocess.PIPE)
+    used = 0.0
+    while run.stdout.readline():
+        used = sum(psutil.Process(run.pid).cpu_times()[:2])
+    _, status, usage = os.wait4(run.pid, 0)
+    run.returncode = os.waitstatus_to_exitcode(status)
+    assert (run.returncode, run.stderr.read()) == (3, "")
+    assert usage.ru_utime + usage.ru_stime - used < 0.5
+
+
+def test_all_that_waits_for_the_end_has_its_turn():
+    """Threads, functions of ``atexit``, buffers and the exit code; only objects are not taken apart."""
+    program = f"""
+import atexit, runpy, sys, threading, time
+import threestudio.run
+
+class Kept:
+    def __del__(self):
+        print("taken apart", flush=True)
+
+def main():
+    threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+    atexit.register(print, "atexit")
+    print("result")
+    return 3
+
+threestudio.run.main, threestudio.run.kept = main, Kept()
+runpy.run_path({str(REPOSITORY / "launch.py")!r}, run_name="__main__")
+"""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "result\nthread\natexit\n", "")
 
 
 def test_a_stream_drops_what_nobody_reads():

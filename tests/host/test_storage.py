@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,34 @@ def test_nowhere_to_write_is_said_with_the_places_that_were_tried(launch, fill, 
     code, _, err = launch("--config", TOY)
     assert code == 2
     assert "make room, then write the result with --export --resume" in err
+
+
+def flip_a_bit(checkpoint):
+    """Change one bit of its largest part, as a disk that ages does."""
+    content = bytearray(checkpoint.read_bytes())
+    with zipfile.ZipFile(checkpoint) as parts:
+        largest = parts.read(max(parts.infolist(), key=lambda part: part.file_size))
+    content[content.index(largest) + len(largest) // 2] ^= 1
+    checkpoint.write_bytes(content)
+
+
+def test_the_newest_checkpoint_is_broken(launch, whole):
+    """``auto`` and a folder go back to the one before it, with a line; a path is told of it."""
+    launch("--config", TOY, "trainer.max_steps=11")
+    assert torch.load(PREVIOUS, weights_only=True)["global_step"] == 10
+    flip_a_bit(LAST)
+    code, _, err = launch("--resume", str(LAST))
+    assert code == 2
+    assert err.endswith(f"go on from the one before it, --resume {PREVIOUS}\n")
+    code, out, err = launch("--config", TOY, "--resume", "auto")
+    assert (code, err) == (0, "")
+    assert f"{LAST} cannot be read as a checkpoint (ValueError); going back to {PREVIOUS}, the one before it" in out
+    assert (RUN / "save" / "values.npy").read_bytes() == whole
+    assert torch.load(LAST, weights_only=True)["global_step"] == 12
+    assert torch.load(PREVIOUS, weights_only=True)["global_step"] >= 10
+    LAST.write_bytes(b"PK")
+    assert launch("--resume", str(RUN))[0] == 0
+    assert (RUN / "save" / "values.npy").read_bytes() == whole
 
 
 def test_both_checkpoints_are_broken(launch):

@@ -13,9 +13,15 @@ import torch
 from PIL import Image
 
 import threestudio_ssd as ssd
-from tests.edit_world import REPOSITORY, SIZE, run
+from tests import oracle
+from tests.edit_world import QUIET, REPOSITORY, SIZE, run
+from tests.oracle import Oracle
 from threestudio.errors import CheckpointError
+from threestudio.trainer import run_experiment
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
 from threestudio_ssd.api import NotFiniteError
+from threestudio_ssd.editors import EDITORS
 from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 
 SMOKE = "configs/smoke/edit.yaml"
@@ -42,6 +48,68 @@ def test_the_same_words_give_the_bytes_of_launch_py(world, tmp_path):
     code, folder = run(world, tmp_path, "train", "export")
     assert code == 0
     assert (tmp_path / "edited.ply").read_bytes() == (folder / "save" / "edited.ply").read_bytes()
+
+
+def refit_of(place, **more):
+    words = {
+        "cameras": place / "cameras.json", "target": "a red cone", "mask": ssd.Mask(picture=str(place / "masks")),
+        "steps": 12, "config": "configs/idu-gs.yaml",
+        "changes": {
+            "system.editing.editor": {"name": "oracle"}, "data.num_train_views": 6, "data.num_test_views": 2,
+            "system.closing.num_steps": 0, "system.rounds": [
+                {"strength": 0.9, "steps": 4, "carve": "views"},
+                {"strength": 0.3, "steps": 8, "carve": "renders", "relight": True},
+            ],
+        },
+    }  # fmt: skip
+    return ssd.refit_scene(place / "scene.ply", **{**words, **more})
+
+
+def test_a_refit_gives_the_bytes_of_launch_py_and_can_be_stopped(world, tmp_path, monkeypatch):
+    monkeypatch.setitem(EDITORS, "oracle", Oracle)
+    edited = []
+    edit = refit_of(world, on_views=lambda number, names, images: edited.append((number, len(names), images.shape)))
+    edit.run(5)
+    state = edit.state_dict()
+    edit.run()
+    edit.save(tmp_path / "edited.ply")
+    assert [each[:2] for each in edited] == [(0, 6), (1, 6), (1, 6)]  # once more in the light of the source
+    assert edited[0][2] == (6, 3, oracle.SIZE, oracle.SIZE)
+    assert edit.images(2).shape[0] == 2
+    words = {
+        "scene": world / "scene.ply", "cameras": world / "cameras.json", "mask.picture": world / "masks",
+        "target_prompt": "a red cone", "steps": 12, "system.editing.editor.name": "oracle", "tag": "run",
+        "data.num_train_views": 6, "data.num_test_views": 2, "use_timestamp": "false", "exp_root_dir": tmp_path,
+        "system.closing.num_steps": 0,
+        "system.rounds": "[{strength: 0.9, steps: 4, carve: views},"
+                         " {strength: 0.3, steps: 8, carve: renders, relight: true}]",
+        "trainer.accelerator": "cpu", "system.preview_every": 0, **QUIET,
+    }  # fmt: skip
+    cfg = load_config(REPOSITORY / "configs/idu-gs.yaml", cli_args=[f"{key}={value}" for key, value in words.items()])
+    assert run_experiment(complete(cfg), ["train", "export"]) == 0
+    expected = (tmp_path / "idu-gs" / "run" / "save" / "edited.ply").read_bytes()
+    assert (tmp_path / "edited.ply").read_bytes() == expected
+    again = refit_of(world)
+    again.load_state_dict(state)
+    again.run()
+    again.save(tmp_path / "again.ply")
+    assert (tmp_path / "again.ply").read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({"mask": None}, "the mask selects all"),
+        ({"target": " "}, "target_prompt is empty"),
+        ({"config": SMOKE, "changes": {}}, f"config {SMOKE} is of ssd-gs-system"),
+    ],
+)
+def test_mistakes_in_a_refit_are_one_line(world, monkeypatch, more, what):
+    monkeypatch.setitem(EDITORS, "oracle", Oracle)
+    with pytest.raises(ValueError, match=re.escape(what)) as error:
+        refit_of(world, **more)
+    assert error.value.expected
+    assert error.value.fix
 
 
 def test_a_run_in_pieces_and_in_two_processes_is_the_run(world):
@@ -193,6 +261,8 @@ WRONG_TYPES = {
     "scene(mask={'text': 'ball'})": "mask is {'text': 'ball'}, of type dict",
     "scene(mask=ssd.Mask(box={1, 2}))": "mask.box is {1, 2}, of type set",
     "image(mask=['mask.png'])": "mask is ['mask.png'], of type list",
+    "refit(on_views=3)": "on_views is 3, of type int",
+    "refit(mask='masks/')": "mask is 'masks/', of type str",
     "scene(target=3)": "target is 3, of type int",
     "image(target=None)": "target is None, of type NoneType",
     "scene(source=None)": "source is None, of type NoneType",
@@ -229,6 +299,9 @@ def scene(**more):
     mask, config = ssd.Mask(picture=f"{world}/masks"), "configs/smoke/edit.yaml"
     given = {"cameras": f"{world}/cameras.json", "mask": mask, "config": config, "steps": 4, **words, **more}
     return ssd.edit_scene(f"{world}/scene.ply", **given)
+
+def refit(**more):
+    return ssd.refit_scene(f"{world}/scene.ply", **{**words, **more})
 
 def image(**more):
     return ssd.edit_image("data/toy-scene/view.png", **{**words, **more})

@@ -12,8 +12,8 @@ CANNOT_CHANGE_RESULTS = frozenset({
     "name", "description", "tag", "use_timestamp", "timestamp", "exp_root_dir", "exp_dir", "trial_name", "trial_dir",
     # when checkpoints are written and which one a run goes on from; a resumed run is the run that was not stopped
     "resume", "checkpoint", "trainer.enable_checkpointing",
-    # how many GPUs the command line named
-    "n_gpus",
+    # how many GPUs the command line named, and what the environment gave
+    "n_gpus", "from_environment",
     # what is logged, drawn or freed beside the steps
     "system.cleanup_after_validation_step", "system.cleanup_after_test_step", "trainer.log_every_n_steps",
     "trainer.logger", "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.profiler",

@@ -81,7 +81,8 @@ def with_blocks(tree: DictConfig, blocks: object, final: DictConfig | None, wher
         return tree
     if not isinstance(blocks, DictConfig):
         raise wrong_value(where, blocks, "a group of keys below each word=value", example)
-    for condition, keys in blocks.items():
+    for condition in blocks:
+        keys: Any = blocks._get_node(condition)
         word, equals, value = str(condition).partition("=")
         if not equals or word not in tree or not isinstance(keys, DictConfig):
             what = f"{where} has {condition}: {keys}"
@@ -128,11 +129,11 @@ def _parse_file(file: Path, stack: tuple[Path, ...]) -> DictConfig:
         fix = f"did you mean {stems[near]}?" if near else "check the path"
         raise ConfigError(what=f"the config {file}{where} does not exist", expected="a YAML file", fix=fix)
     try:
-        tree = OmegaConf.load(file)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as cause:
+        tree = parse_text(file.read_bytes().decode("utf-8"))
+    except (*BROKEN_YAML, OSError) as cause:
         mark = getattr(cause, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(cause, "problem", None) or str(cause)
+        problem = getattr(cause, "problem", None) or first_line(cause)
         raise ConfigError(
             what=f"{file}{place} is not valid YAML: {problem}",
             expected="keys and values as 'key: value'",
@@ -141,6 +142,48 @@ def _parse_file(file: Path, stack: tuple[Path, ...]) -> DictConfig:
     if not isinstance(tree, DictConfig):
         raise ConfigError(what=f"{file} is not a group of keys", expected="'key: value' lines", fix="mend the file")
     return tree
+
+
+BROKEN_YAML = (
+    yaml.YAMLError,
+    OmegaConfBaseException,
+    ValueError,
+    RecursionError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
+"""What the libraries raise for texts that are no YAML, or hold values of kinds that configs do not have."""
+MAX_TEXT, MAX_NODES = 1 << 18, 100_000
+"""Characters of a config, and values that it may have once every alias is written out."""
+
+
+def parse_text(text: str) -> Any:
+    """A YAML text as an unresolved tree.
+
+    Raises:
+        ValueError: If it is larger, or its aliases stand for more, than any config.
+        Exception: Another of ``BROKEN_YAML`` if it is no YAML.
+    """
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"{len(text)} characters, more than {MAX_TEXT}")
+    if "&" in text and "*" in text and _num_nodes(yaml.compose(text, yaml.SafeLoader), {}, set()) > MAX_NODES:
+        raise ValueError(f"its aliases stand for more than {MAX_NODES} values")
+    try:
+        return OmegaConf.create(text) if text.strip() else OmegaConf.create({})
+    except AssertionError as cause:  # how the library says it
+        raise ValueError("it is a value alone") from cause
+
+
+def _num_nodes(node: Any, counted: dict[int, int], above: set[int]) -> int:
+    """How many values a node stands for; infinitely many are ``MAX_NODES`` more than allowed."""
+    if id(node) in above:
+        return 2 * MAX_NODES
+    if id(node) not in counted:
+        value = node.value if isinstance(node, yaml.CollectionNode) else []
+        inner = [each for part in value for each in (part if isinstance(part, tuple) else (part,))]
+        counted[id(node)] = 1 + sum(_num_nodes(each, counted, above | {id(node)}) for each in inner)
+    return counted[id(node)]
 
 
 def parse_override(text: str) -> tuple[str, str]:
@@ -170,8 +213,8 @@ def parse_value(text: str, is_text: bool = False) -> object:
     if is_text or not text.strip():
         return text
     try:
-        value = merge(OmegaConf.create(f"value: {text}"))["value"]
-    except (yaml.YAMLError, OmegaConfBaseException):
+        value = merge(parse_text(f"value: {text}"))["value"]
+    except BROKEN_YAML:
         return text
     if isinstance(value, DictConfig) and not text.lstrip().startswith(("{", "$")):
         return text
@@ -274,9 +317,9 @@ def check_words(tree: DictConfig, fields: Iterable[str]) -> None:
     """
     fields = list(fields)
     references = set(_references(OmegaConf.to_container(tree, resolve=False)))
-    words = [key for key in tree if key not in fields]
+    words: list[Any] = [key for key in tree if key not in fields]
     for word in words:
-        for leaf in _leaves(tree, str(word)):
+        for leaf in _leaves(tree, word, str(word)):
             if any(leaf == ref or leaf.startswith((f"{ref}.", f"{ref}[")) for ref in references):
                 continue
             names = [*fields, *(str(other) for other in words if other != word)]
@@ -337,11 +380,10 @@ def _references(value: object) -> Iterator[str]:
         yield from (match.group(1) for match in _REFERENCE.finditer(value))
 
 
-def _leaves(tree: DictConfig, path: str) -> Iterator[str]:
-    parent, _, last = path.rpartition(".")
-    node: Any = OmegaConf.select(tree, parent) if parent else tree
-    if OmegaConf.is_interpolation(node, last) or not OmegaConf.is_dict(node._get_node(last)):
+def _leaves(parent: Any, key: Any, path: str) -> Iterator[str]:
+    node = parent._get_node(key)
+    if OmegaConf.is_interpolation(parent, key) or not OmegaConf.is_dict(node):
         yield path
         return
-    for key in node._get_node(last):
-        yield from _leaves(tree, f"{path}.{key}")
+    for inner in node:
+        yield from _leaves(node, inner, f"{path}.{inner}")

@@ -104,8 +104,18 @@ def merge_structured(config_class: type, cfg: object, path: str = "") -> DictCon
 
 
 def merge(*parts: object) -> DictConfig:
-    """Groups of keys as one; what comes later wins."""
-    merged = OmegaConf.merge(*parts)  # pyright: ignore[reportArgumentType]  # its annotation leaves plain dicts out
+    """Groups of keys as one; what comes later wins.
+
+    Raises:
+        ConfigError: If a list stands where another part has a group of keys.
+    """
+    try:
+        merged = OmegaConf.merge(*parts)  # pyright: ignore[reportArgumentType]  # its annotation leaves plain dicts out
+    except TypeError as cause:
+        expected = "a list where a list stands, and a group of keys where there is one"
+        what = f"the keys of the files and of the command line do not go together ({cause})"
+        fix = "correct the key that is a list in one place and not in the other"
+        raise ConfigError(what=what, expected=expected, fix=fix) from cause
     assert isinstance(merged, DictConfig)
     return merged
 

@@ -1,6 +1,12 @@
 """What ``${name:...}`` means in a config: those of upstream threestudio's resolvers that configs here use."""
 
+import html
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from omegaconf import OmegaConf
+from omegaconf.resolvers import oc
 
 from threestudio.utils.schedule import largest_value
 
@@ -12,9 +18,50 @@ def C_max(value: object) -> float:
     return largest_value(value)
 
 
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{str(value)[:80]!r} is no number")
+    return value
+
+
+SHORTEST = 4
+"""Characters of a value of the environment that is looked for in reports; shorter ones are in every text."""
+_taken: dict[str, str] = {}
+_is_hiding = [False]
+
+
+def environment(name: str, *default: object) -> object:
+    """``${oc.env:NAME}``: a variable of the environment. What it was is hidden from what a run leaves behind."""
+    reference = f"${{oc.env:{','.join(map(str, (name, *default)))}}}"
+    if _is_hiding[0]:
+        return reference
+    if name in os.environ:
+        _taken[os.environ[name]] = reference
+    return oc.env(name, *default)
+
+
+@contextmanager
+def hiding() -> Iterator[None]:
+    """While it lasts, variables of the environment resolve to how they are written."""
+    _is_hiding[0] = True
+    try:
+        yield
+    finally:
+        _is_hiding[0] = False
+
+
+def without_environment(text: str) -> str:
+    """A text in which every value that a config took from the environment is written as the config has it."""
+    for value, reference in sorted(_taken.items(), key=lambda pair: -len(pair[0])):
+        if len(value) >= SHORTEST:
+            text = text.replace(value, reference).replace(html.escape(value), reference)
+    return text
+
+
 RESOLVERS = {
-    "mul": lambda a, b: a * b,
-    "div": lambda a, b: a / b,
+    "oc.env": environment,
+    "mul": lambda a, b: _number(a) * _number(b),
+    "div": lambda a, b: _number(a) / _number(b),
     "rmspace": lambda text, filler: str(text).replace(" ", filler),
 }
 

@@ -17,6 +17,7 @@ import torch
 
 from threestudio.errors import StorageError, storage_cause
 from threestudio.utils.images import picture_grid, rgb_picture, to_numpy
+from threestudio.utils.resolvers import without_environment
 
 FRAMES_PER_SECOND = 30
 
@@ -179,7 +180,7 @@ class SaverMixin:
         """Save a text, UTF-8."""
         path = self.get_save_path(filename)
         with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(without_environment(text), encoding="utf-8")
         return path
 
     def save_video(self, filename: str, frames: Iterable[Any]) -> str:

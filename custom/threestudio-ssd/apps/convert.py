@@ -8,6 +8,7 @@ from threestudio.utils.base import Configurable
 
 from ..errors import ConfigError
 from ..gaussians.io import convert_gaussians
+from ..gaussians.io.losses import losses
 
 
 @threestudio.register("app-convert")
@@ -38,6 +39,8 @@ class Convert(Configurable):
                 fix="launch.py --run convert scene.ply scene.spz",
             )
         gaussians = convert_gaussians(self.cfg.src, self.cfg.dst, half_turn=self.cfg.half_turn)
+        for loss in losses(gaussians, Path(self.cfg.src), Path(self.cfg.dst)):
+            threestudio.info(f"{self.cfg.dst}: {loss}.")
         size = Path(self.cfg.dst).stat().st_size / 1e6
         threestudio.info(f"{self.cfg.dst}: {len(gaussians)} Gaussians, SH degree {gaussians.sh_degree}, {size:.1f} MB")
         return 0

@@ -1,6 +1,6 @@
-"""Shows what an edit may change, before any model is loaded: ``launch.py --config X --run preview``."""
+"""Shows what an edit may change, and for a refit what its editor makes of the views: ``--config X --run preview``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,6 +11,9 @@ from threestudio.utils.base import Configurable
 from threestudio.utils.saving import SaverMixin
 
 from ..data import ViewPlan
+from ..editors import build_editor
+from ..errors import ConfigError, check_values
+from ..files import write_image
 from ..gaussians.io import load_gaussians
 from ..masks import find_selection, save_previews, settle_mask
 
@@ -21,7 +24,7 @@ class _Folder(SaverMixin):
 
 @threestudio.register("app-preview")
 class Preview(Configurable):
-    """Write one picture a view with the selection tinted, and selection.npy; needs --config of the edit."""
+    """Show the selection in views, and of a refit some views as its editor makes them; needs --config of the edit."""
 
     @dataclass
     class Config:
@@ -29,19 +32,56 @@ class Preview(Configurable):
 
         out: str = ""
         """Where the pictures go; empty: save/ in the run folder."""
+        views: int = 4
+        """Views of a refit that are edited at each strength, >= 0; 0: none, and no model is loaded."""
+        strengths: list[float] = field(default_factory=list)
+        """How strongly, each in (0, 1]; empty: as strongly as the rounds of the run."""
+
+    cfg: Config
 
     def __call__(self, experiment: DictConfig) -> int:
-        """Find the selection as the edit would, and draw it."""
-        system = experiment.system
+        """Find the selection as the edit would, and draw it; edit some views as the first round would."""
+        cfg, system = self.cfg, experiment.system
+        is_right = all(0 < strength <= 1 for strength in cfg.strengths)
+        check_values("run", cfg, Preview.Config, {"views": (cfg.views >= 0, "at least 0")})
+        if not is_right:
+            fix = "set run.strengths=[0.9,0.5]"
+            raise ConfigError(what=f"run.strengths is {list(cfg.strengths)}", expected="above 0, at most 1", fix=fix)
+        folder = _Folder()
+        folder.set_save_dir(cfg.out or Path(experiment.trial_dir) / "save")
+        if cfg.views and "editing" in system and build_editor(system.editing.editor).has_network:
+            self._edit_views(experiment, folder)
+            return 0
         gaussians = load_gaussians(system.scene)
-        mask = settle_mask(system.mask, system.scene, (system.guidance if "guidance" in system else system).model)
+        network = next((system[name] for name in ("guidance", "editing") if name in system), system)
+        is_replaced = bool(system.get("replaces")) or ("seeds" in system and system.seeds.count > 0)
+        mask = settle_mask(system.mask, system.scene, network.model, is_replaced=is_replaced)
         plan = ViewPlan(experiment.data)
         views = plan.views(gaussians, system.mask.view_size, 2).train
         background = torch.tensor(list(system.background), dtype=torch.float32)
         selection = find_selection(mask, gaussians, views, plan.capture, background)
-        folder = _Folder()
-        folder.set_save_dir(self.cfg.out or Path(experiment.trial_dir) / "save")
-        paths = save_previews(folder, gaussians, selection, views, background)
-        threestudio.info(f"{len(paths)} pictures are in {Path(paths[0]).parent}.")
-        threestudio.info(f"To use this very selection again: mask.saved={folder.get_save_dir()}/selection.npy")
+        _tell(folder, save_previews(folder, gaussians, selection, views, background))
         return 0
+
+    def _edit_views(self, experiment: DictConfig, folder: _Folder) -> None:
+        """The same for a refit, whose editor is loaded; nothing is fitted but what closes a hole."""
+        from ..benchmarks.grids import labelled_rows
+        from ..refits.preview import edited_views, strengths_of
+        from ..refits.scene_refit import SceneRefit
+
+        job = SceneRefit(experiment.system)
+        job.open(ViewPlan(experiment.data))
+        _tell(folder, save_previews(folder, job.scene, job.selection, job.views.train, job.background))
+        strengths = list(self.cfg.strengths) or strengths_of(job.rounds)
+        columns = [
+            [(f"{name}: {label}", image.permute(1, 2, 0).cpu()) for name, image in zip(names, images, strict=True)]
+            for label, names, images in edited_views(job, self.cfg.views, strengths)
+        ]
+        path = Path(folder.get_save_dir()) / "edited_views.png"
+        write_image(path, labelled_rows(list(zip(*columns, strict=True))))
+        threestudio.info(f"{path} shows views before the edit and as the editor makes them, by its strength.")
+
+
+def _tell(folder: _Folder, paths: list[str]) -> None:
+    threestudio.info(f"{len(paths)} pictures are in {Path(paths[0]).parent}.")
+    threestudio.info(f"To use this very selection again: mask.saved={folder.get_save_dir()}/selection.npy")

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from omegaconf import DictConfig
 
 import threestudio
 from threestudio.utils.base import Configurable
 
+from ..errors import check_least
 from ..toyworld.edits import EDITS
 
 
@@ -25,6 +27,11 @@ class ToyEdits(Configurable):
         """Names of edits."""
         scene_seed: int = 3
         """Seed of the toy scenes."""
+        num_seeds: int = 1
+        """Runs of each edit. Every one adds 1 to the seed of the scene and to that of the run."""
+        mask: Literal["auto", "object", "ground", "none"] = "auto"
+        """What the masks show: ``object``, ``ground``, ``none`` for no mask, or ``auto``: the object where the edit is
+        about it, else no mask."""
         out: str = "outputs/toy-edits"
         """Where scenes, pictures and ``edits.json`` go."""
 
@@ -32,7 +39,10 @@ class ToyEdits(Configurable):
         """Run every edit that has no result yet."""
         from ..benchmarks.toy.single import run_toy_edits
 
+        check_least("run", self.cfg, self.Config, {"num_seeds": 1})
         out = Path(self.cfg.out)
-        table = run_toy_edits(list(self.cfg.edits), experiment, out, self.cfg.scene_seed)
+        table = run_toy_edits(
+            list(self.cfg.edits), experiment, out, self.cfg.scene_seed, self.cfg.num_seeds, self.cfg.mask
+        )
         threestudio.info(f"{out / 'edits.md'}\n{table}")
         return 0

@@ -17,6 +17,8 @@ COLUMNS = {
     "shows_word": ("reads as asked", 2, "share of views in which an independent classifier reads the target attribute"),
     "shape_iou": ("shape IoU", 2, "overlap of the object's silhouette with the truth's; changes of shape only"),
     "boundary_f": ("outline F", 2, "F-score of the two outlines within 2 of 128 pixels; the same"),
+    "view_difference": ("disagreement", 3, "colours that two edited views give one point, apart, 0 to 1; views only"),
+    "true_difference": ("of the truth", 3, "the same of views of the truth: light, edges and pixels of finite size"),
     "kept": ("others kept", 2, "the same for the four other attributes"),
     "truth_psnr": ("PSNR to truth, inside", 1, "dB, what the edit is about against the true target"),
     "truth_ssim": ("SSIM", 2, "the same"),
@@ -48,7 +50,7 @@ REASONS = {
     "strange": ("strange", 3, "share of the pixels off the object whose colour is nowhere in the truth"),
 }
 """The same for what a success is made of."""
-KIND_TITLES = {"picture": "Pictures (2D)", "scene": "Scenes (3D)", "shape": "Shapes (3D)"}
+KIND_TITLES = {"picture": "Pictures (2D)", "scene": "Scenes (3D)", "shape": "Shapes (3D)", "view": "Edited views"}
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], dict[str, tuple[float, float] | None]]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import SceneFormatError
 from .cameras import Cameras
-from .json_common import frames_of, matrix_of, number_of, opencv_viewmats, read_json
+from .json_common import frames_of, matrix_of, names_of, number_of, object_of, opencv_viewmats
 from .lenses import Lens
 from .photographs import find_photograph, photograph_size, short_names
 
@@ -24,9 +24,9 @@ def load_blender_json(path: Path) -> Cameras:
     Raises:
         SceneFormatError: If a key is missing or cannot be used.
     """
-    document = read_json(path)
+    document = object_of(path)
     frames = frames_of(document, path)
-    names = [str(frame.get("file_path", f"{i:05d}")) for i, frame in enumerate(frames)]
+    names = names_of(frames, "file_path", path)
     photographs = [find_photograph(name, [path.parent]) for name in names]
     first = next((path for path in photographs if path is not None), None)
     if "w" in document and "h" in document:
@@ -41,4 +41,5 @@ def load_blender_json(path: Path) -> Cameras:
     focal = 0.5 * width / math.tan(0.5 * angle)
     lens = Lens("PINHOLE", (), (focal, focal), (width / 2, height / 2), (width, height))
     c2ws = np.stack([matrix_of(frame, "transform_matrix", path, frame) for frame in frames])
-    return Cameras.of_lenses(opencv_viewmats(c2ws), [lens] * len(frames), short_names(names), photographs)
+    viewmats = opencv_viewmats(c2ws, names, path)
+    return Cameras.of_lenses(path, viewmats, [lens] * len(frames), short_names(names), photographs)

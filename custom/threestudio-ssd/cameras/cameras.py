@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .checks import check_lens, check_poses
 from .lenses import Lens, read_photograph, undistort
 from .photographs import photograph_size
 
@@ -65,9 +66,23 @@ class Cameras:
 
     @classmethod
     def of_lenses(
-        cls, viewmats: np.ndarray, lenses: list[Lens], names: list[str], image_paths: list[Path | None]
+        cls, path: Path, viewmats: np.ndarray, lenses: list[Lens], names: list[str], image_paths: list[Path | None]
     ) -> "Cameras":
-        """The pinhole cameras of a capture: focal lengths, principal points and sizes are those of the lenses."""
+        """The pinhole cameras of a capture: focal lengths, principal points and sizes are those of the lenses.
+
+        Args:
+            path: The file they were read from, for messages.
+            viewmats: (c 4 4) world to camera, OpenCV axes.
+            lenses: (c) of the photographs.
+            names: (c) of the views.
+            image_paths: (c) the photographs, or None.
+
+        Raises:
+            SceneFormatError: For the first pose or lens that no camera has.
+        """
+        check_poses(viewmats, names, path)
+        for lens, name in zip(lenses, names, strict=True):
+            check_lens(lens, name, path)
         widths, heights = torch.tensor([lens.size for lens in lenses]).unbind(1)
         Ks = torch.stack([lens.K for lens in lenses])
         return cls(torch.from_numpy(viewmats), Ks, widths, heights, names, image_paths, list(lenses))

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import SceneFormatError
+from ..errors import SceneFormatError, first_line
 from .cameras import Cameras
+from .checks import check_name
 from .lenses import MODELS, Lens
 from .photographs import find_photograph, short_names
 
@@ -79,11 +80,11 @@ def load_colmap(model: Path, photographs: Path | None = None) -> Cameras:
         lenses = read_cameras(cameras_path)
         path = images_path
         images = sorted(read_images(images_path), key=lambda image: image.name)
-    except (struct.error, ValueError, IndexError, KeyError) as error:
+    except (struct.error, ValueError, IndexError, KeyError, OverflowError) as error:
         if isinstance(error, SceneFormatError):
             raise
         raise SceneFormatError(
-            what=f"{path} cannot be read ({type(error).__name__}: {error})",
+            what=f"{path} cannot be read ({type(error).__name__}: {first_line(error)})",
             expected="a whole COLMAP file",
             fix="copy the folder again, or export the model anew from COLMAP",
         ) from error
@@ -95,15 +96,19 @@ def load_colmap(model: Path, photographs: Path | None = None) -> Cameras:
             fix="check that the files belong to the same model",
         )
     names = [image.name for image in images]
+    for name in names:
+        check_name(name, images_path)
     roots = [photographs] if photographs is not None else _photograph_folders(model)
     used = [lenses[image.camera_id] for image in images]
     viewmats = np.stack([_viewmat(image) for image in images])
-    return Cameras.of_lenses(viewmats, used, short_names(names), [find_photograph(name, roots) for name in names])
+    photographs_there = [find_photograph(name, roots) for name in names]
+    return Cameras.of_lenses(images_path, viewmats, used, short_names(names), photographs_there)
 
 
 def quats_to_matrices(quats: np.ndarray) -> np.ndarray:
     """(..., 3, 3) rotations of quaternions wxyz of any length but zero."""
-    w, x, y, z = np.moveaxis(quats / np.linalg.norm(quats, axis=-1, keepdims=True), -1, 0)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        w, x, y, z = np.moveaxis(quats / np.linalg.norm(quats, axis=-1, keepdims=True), -1, 0)
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
         [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],

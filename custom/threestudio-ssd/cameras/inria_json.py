@@ -8,7 +8,8 @@ import numpy as np
 
 from ..errors import SceneFormatError
 from .cameras import Cameras
-from .json_common import number_of, read_json
+from .checks import shortened
+from .json_common import array_of, names_of, number_of, read_json
 from .lenses import Lens
 from .photographs import find_photograph, short_names
 
@@ -30,11 +31,12 @@ def load_inria_json(path: Path) -> Cameras:
             fix="give another camera file",
         )
     entries = sorted(entries, key=lambda entry: str(entry.get("img_name", "")))
-    names = [str(entry.get("img_name", f"{i:05d}")) for i, entry in enumerate(entries)]
+    names = names_of(entries, "img_name", path)
     lenses = [_lens(entry, path) for entry in entries]
     folders = [place / name for place in (path.parent, path.parent.parent) for name in ("images", "input", ".")]
     viewmats = np.stack([_viewmat(entry, path) for entry in entries])
-    return Cameras.of_lenses(viewmats, lenses, short_names(names), [find_photograph(name, folders) for name in names])
+    photographs = [find_photograph(name, folders) for name in names]
+    return Cameras.of_lenses(path, viewmats, lenses, short_names(names), photographs)
 
 
 def _lens(entry: Mapping[str, Any], path: Path) -> Lens:
@@ -43,13 +45,10 @@ def _lens(entry: Mapping[str, Any], path: Path) -> Lens:
 
 
 def _viewmat(entry: Mapping[str, Any], path: Path) -> np.ndarray:
-    try:
-        rotation, position = (np.array(entry.get(key), dtype=np.float64) for key in ("rotation", "position"))
-    except (TypeError, ValueError):
-        rotation = position = np.zeros(0)
+    rotation, position = (array_of(entry.get(key)) for key in ("rotation", "position"))
     if rotation.shape != (3, 3) or position.shape != (3,) or not np.isfinite([*rotation.flat, *position]).all():
         raise SceneFormatError(
-            what=f"{path}: camera {entry.get('img_name')} has no usable rotation and position",
+            what=f"{path}: camera {shortened(entry.get('img_name'))} has no usable rotation and position",
             expected="rotation: 3x3 finite numbers, position: 3",
             fix="correct or remove it",
         )

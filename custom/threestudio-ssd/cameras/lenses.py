@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import SceneFormatError
-from .photographs import unreadable
+from .photographs import open_photograph
 
 NARROW_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "SIMPLE_DIVISION",
                  "DIVISION")  # fmt: skip
@@ -127,20 +127,15 @@ def read_photograph(
         size: Its width and height.
         background: RGB in [0, 1].
     """
-    from PIL import Image, UnidentifiedImageError
-
     if path is None or not path.exists():
         raise SceneFormatError(
             what=f"view {name} has no picture{'' if path is None else f' at {path}'}",
             expected="a photograph for every view",
             fix="put the pictures where the camera file says, or use renders instead of photographs",
         )
-    try:
-        with Image.open(path) as file:
-            photograph = file.convert("RGBA") if file.mode in ("RGBA", "LA", "P", "PA") else file.convert("RGB")
-            values = torch.from_numpy(np.array(photograph, dtype=np.float32)) / 255
-    except (UnidentifiedImageError, OSError) as error:
-        raise unreadable(path, error) from error
+    with open_photograph(path) as file:
+        photograph = file.convert("RGBA") if file.mode in ("RGBA", "LA", "P", "PA") else file.convert("RGB")
+    values = torch.from_numpy(np.array(photograph, dtype=np.float32)).div_(255)
     if values.shape[-1] == 4:
         values = values[..., :3] * values[..., 3:] + background.cpu() * (1 - values[..., 3:])
     return undistort(values, lens, K, size)

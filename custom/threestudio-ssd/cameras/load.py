@@ -1,6 +1,5 @@
 """Find out what kind of cameras a file or folder holds, and read them."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from ..early import CAMERA_FILES, capture, dataparser_file
@@ -86,7 +85,7 @@ def _load_json(path: Path, world: World, dataparser: Path | None) -> Cameras:
         return load_inria_json(path)
     frames = frames_of(document, path)
     has_focal = "fl_x" in document or "fl_y" in document or any("fl_x" in frame for frame in frames)
-    if isinstance(document, Mapping) and "camera_angle_x" in document and not has_focal and _is_bare(frames):
+    if "camera_angle_x" in document and not has_focal and _is_bare(frames):
         _check_untrained(path, world, dataparser)
         return load_blender_json(path)
     return load_transforms_json(path, world=world, dataparser=dataparser)

@@ -1,9 +1,15 @@
 """Names of views and the photographs that belong to them."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from ..errors import SceneFormatError
+from ..reading import MAX_PHOTOGRAPH, open_image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".JPEG", ".PNG", ".webp")
 
@@ -14,6 +20,8 @@ def find_photograph(name: str, folders: Sequence[Path]) -> Path | None:
         path = folder / name
         if path.is_file():
             return path
+        if not path.name:
+            continue
         for suffix in SUFFIXES:
             for other in (path.with_suffix(suffix), path.with_name(path.name + suffix)):
                 if other.is_file():
@@ -23,20 +31,18 @@ def find_photograph(name: str, folders: Sequence[Path]) -> Path | None:
 
 def photograph_size(path: Path) -> tuple[int, int]:
     """Width and height of a photograph, without decoding it."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as photograph:
-            return photograph.size
-    except (UnidentifiedImageError, OSError) as error:
-        raise unreadable(path, error) from error
+    with open_photograph(path) as photograph:
+        return photograph.size
 
 
-def unreadable(path: Path, error: Exception) -> SceneFormatError:
-    """The error for a photograph that is there and cannot be read."""
-    return SceneFormatError(
-        what=f"{path} cannot be read as a picture ({error})", expected="a PNG, JPEG or WebP file", fix="replace it"
-    )
+def open_photograph(path: Path) -> "AbstractContextManager[Image.Image]":
+    """A photograph that is there, as ``open_image`` gives it."""
+
+    def refuse(why: str) -> SceneFormatError:
+        what = f"{path} cannot be read as a picture ({why})"
+        return SceneFormatError(what=what, expected="a PNG, JPEG or WebP file", fix="replace it")
+
+    return open_image(path, refuse, MAX_PHOTOGRAPH)
 
 
 def short_names(paths: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import SceneFormatError
+from ..errors import SceneFormatError, first_line
 from .colmap import find_colmap_model
 
 _RECORD = struct.Struct("<Q3d3BdQ")
@@ -35,9 +35,9 @@ def load_points(path: str | Path) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "
         return None
     try:
         rows = _from_binary(path) if path.suffix == ".bin" else _from_text(path)
-    except (struct.error, ValueError, IndexError) as error:
+    except (struct.error, ValueError, IndexError, OverflowError) as error:
         raise SceneFormatError(
-            what=f"{path} cannot be read ({type(error).__name__}: {error})",
+            what=f"{path} cannot be read ({type(error).__name__}: {first_line(error)})",
             expected="COLMAP's points3D.bin or points3D.txt",
             fix="copy the folder again, or export the model anew from COLMAP",
         ) from error

@@ -15,7 +15,8 @@ import numpy as np
 from ..errors import SceneFormatError
 from ..files import write_json
 from .cameras import Cameras
-from .json_common import frames_of, matrix_of, number_of, opencv_viewmats, read_json
+from .checks import check_name, shortened
+from .json_common import frames_of, matrix_of, names_of, number_of, object_of, opencv_viewmats, read_json
 from .lenses import Lens
 from .photographs import find_photograph, photograph_size, short_names
 
@@ -41,16 +42,16 @@ def load_transforms_json(path: Path, *, world: World = "auto", dataparser: Path 
     Raises:
         SceneFormatError: If a key is missing or cannot be used, or the camera model has no pinhole equivalent.
     """
-    document = read_json(path)
+    document = object_of(path)
     frames = sorted(frames_of(document, path), key=lambda frame: str(frame.get("file_path", "")))
     c2ws = np.stack([matrix_of(frame, "transform_matrix", path, frame) for frame in frames])
     change, scale = _world_change(document, path, world, dataparser or training_transform(path.parent))
     c2ws = change @ c2ws
     c2ws[:, :3, :3] /= scale
-    names = [str(frame.get("file_path", f"{i:05d}")) for i, frame in enumerate(frames)]
+    names = names_of(frames, "file_path", path)
     photographs = [_photograph(path, name) for name in names]
     lenses = [_lens(document, frame, photograph, path) for frame, photograph in zip(frames, photographs, strict=True)]
-    return Cameras.of_lenses(opencv_viewmats(c2ws), lenses, short_names(names), photographs)
+    return Cameras.of_lenses(path, opencv_viewmats(c2ws, names, path), lenses, short_names(names), photographs)
 
 
 def save_transforms_json(path: Path, cameras: Cameras, files: Sequence[str]) -> None:
@@ -96,7 +97,10 @@ def sparse_points_file(
     """
     document = read_json(path)
     name = document.get("ply_file_path") if isinstance(document, Mapping) else None
-    if not name or not (path.parent / str(name)).is_file():
+    if not name:
+        return None
+    check_name(str(name), path)
+    if not (path.parent / str(name)).is_file():
         return None
     change, _ = _world_change(document, path, world, dataparser or training_transform(path.parent))
     return path.parent / str(name), change
@@ -117,7 +121,7 @@ def _world_change(document: Mapping, path: Path, world: World, dataparser: Path 
         return change, scale
     if "applied_transform" in document:
         change = np.linalg.inv(matrix_of(document, "applied_transform", path))
-    scale = 1 / number_of(document, "applied_scale", path, default=1.0)
+    scale = 1 / number_of(document, "applied_scale", path, default=1.0, is_positive=True)
     change[:3] *= scale
     if world == "colmap":
         return change, scale
@@ -127,8 +131,8 @@ def _world_change(document: Mapping, path: Path, world: World, dataparser: Path 
             expected="the file that nerfstudio wrote into the folder of the training run",
             fix="copy it beside transforms.json",
         )
-    training = read_json(dataparser)
-    factor = number_of(training, "scale", dataparser, default=1.0)
+    training = object_of(dataparser)
+    factor = number_of(training, "scale", dataparser, default=1.0, is_positive=True)
     change = matrix_of(training, "transform", dataparser) @ change
     change[:3] *= factor
     return change, scale * factor
@@ -143,14 +147,14 @@ def _lens(document: Mapping, frame: Mapping, photograph: Path | None, path: Path
         size = photograph_size(photograph)
     else:
         raise SceneFormatError(
-            what=f"{path} gives no w and h, and {frame.get('file_path')} is not there to measure",
+            what=f"{path} gives no w and h, and {shortened(frame.get('file_path'))} is not there to measure",
             expected="w and h, or the pictures beside the file",
             fix="add w and h in pixels at the top of the file",
         )
     model = str(both.get("camera_model", "OPENCV"))
     if model not in _MODELS:
         raise SceneFormatError(
-            what=f"{path} has camera_model {model!r}",
+            what=f"{path} has camera_model {shortened(model)!r}",
             expected=", ".join(_MODELS),
             fix="undistort the pictures first (ns-process-data or COLMAP's image_undistorter)",
         )
@@ -168,7 +172,11 @@ def _focal(both: Mapping, axis: str, pixels: int, path: Path) -> float | None:
     if f"fl_{axis}" in both:
         return number_of(both, f"fl_{axis}", path)
     if f"camera_angle_{axis}" in both:
-        return 0.5 * pixels / math.tan(0.5 * number_of(both, f"camera_angle_{axis}", path))
+        angle = number_of(both, f"camera_angle_{axis}", path)
+        if not 0 < angle < math.pi:
+            what, fix = f"{path}: camera_angle_{axis} is {angle}", f"correct camera_angle_{axis}"
+            raise SceneFormatError(what=what, expected="radians between 0 and pi", fix=fix)
+        return 0.5 * pixels / math.tan(0.5 * angle)
     return None
 
 
@@ -177,6 +185,9 @@ def _distortion(both: Mapping, model: str, path: Path) -> tuple[float, ...]:
     keys = ("k1", "k2", "k3", "k4", "p1", "p2")
     listed = both.get("distortion_params")
     if listed is not None:
+        if not isinstance(listed, list):
+            what = f"{path}: distortion_params is {shortened(listed)}"
+            raise SceneFormatError(what=what, expected="a list: k1 k2 k3 k4 p1 p2", fix="correct or remove it")
         both = {**both, **dict(zip(keys, listed, strict=False))}
     k1, k2, k3, k4, p1, p2 = (number_of(both, key, path, default=0.0) for key in keys)
     if model == "OPENCV_FISHEYE":

@@ -6,7 +6,11 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from ..errors import SceneFormatError
 from ..images import as_tensor, fitting_size, read_rgb
+
+MAX_ASPECT = 32
+"""Of the sides of an image."""
 
 
 def load_image(cfg: Any, model_size: int, size_multiple: int) -> Float[Tensor, "1 3 h w"]:
@@ -21,5 +25,9 @@ def load_image(cfg: Any, model_size: int, size_multiple: int) -> Float[Tensor, "
         SceneFormatError: If the file cannot be read.
     """
     image = read_rgb(cfg.picture, "picture")
+    if max(image.size) > MAX_ASPECT * min(image.size):
+        what = f"picture {cfg.picture} is {image.size[0]} x {image.size[1]} pixels"
+        expected = f"a longer side of at most {MAX_ASPECT} times the shorter"
+        raise SceneFormatError(what=what, expected=expected, fix="cut it to what is to be edited")
     width, height = fitting_size(image.size, cfg.size or model_size, size_multiple)
     return as_tensor(image.resize((width, height), Image.Resampling.LANCZOS))

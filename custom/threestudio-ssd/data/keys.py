@@ -56,6 +56,8 @@ class GSViewsConfig:
     """Vertical opening angle of orbit views, degrees."""
     seed: int = 0
     """Decides which views are drawn."""
+    check_capture: bool = True
+    """Stop before any work where cameras hardly see the scene, or renders are not what the photographs show."""
 
 
 @dataclass

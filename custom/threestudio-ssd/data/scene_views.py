@@ -12,6 +12,7 @@ from ..cameras import Cameras, Orbit, cameras_extent, fit_orbit, load_cameras
 from ..early import views_capture
 from ..errors import ConfigError, check_least
 from ..gaussians import Gaussians
+from .agreement import check_capture
 from .crop import crop_to_selection, crop_to_visible, small_views
 from .keys import GSViewsConfig
 from .views import OrbitRange, SceneViews, capture_orbit, even_orbit, random_orbit, spread_subset, turntable
@@ -45,6 +46,8 @@ class ViewPlan:
             size_multiple: Sides of training views are rounded to multiples of this.
         """
         cfg = self.cfg
+        if self.capture is not None and cfg.check_capture:
+            check_capture(gaussians, self.capture, cfg.cameras or "of the capture")
         size = cfg.size or model_size
         test_size = (cfg.test_size, cfg.test_size)
         around = capture_orbit(self.capture) if self.capture is not None else None

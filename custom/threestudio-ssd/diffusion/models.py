@@ -33,6 +33,15 @@ VAE = ModelUse(
     error=SceneFormatError,
 )
 
+PARTS: Mapping[str | None, frozenset[str]] = {
+    "diffusers": frozenset({"UNet2DConditionModel", "SD3Transformer2DModel", "AutoencoderKL", "AutoencoderTiny"}),
+    "transformers": frozenset({
+        "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel", "CLIPTokenizer", "CLIPTokenizerFast",
+        "T5Tokenizer", "T5TokenizerFast",
+    }),
+}  # fmt: skip
+"""Classes that a model's folder may name for its parts, by library; beside those of its family."""
+
 
 @dataclass
 class Components:
@@ -196,9 +205,13 @@ class _Reader:
         import diffusers
         import transformers
 
-        library, name = self.index.get(part) or (None, None)
+        entry = self.index.get(part)
+        library, name = entry if isinstance(entry, list) and len(entry) == 2 else (None, None)
+        library, name = (each if isinstance(each, str) else None for each in (library, name))
         libraries: dict[str | None, Any] = {"diffusers": diffusers, "transformers": transformers}
-        cls = self.family.classes.get(name or "") or getattr(libraries.get(library), name or "", None)
+        cls = self.family.classes.get(name) if isinstance(name, str) else None
+        if cls is None and name is not None and name in PARTS.get(library, ()):
+            cls = getattr(libraries[library], name, None)
         if cls is None:
             why = f"model_index.json says {library}.{name}" if name else "model_index.json lacks it"
             raise self.location.broken(why, part)

@@ -157,9 +157,12 @@ def pipeline_class(location: ModelLocation, name: str, key: str) -> Any:
     """
     import diffusers
 
-    asked = location.read_json("model_index.json").get("_class_name") if name == "auto" else name
+    index = location.read_json("model_index.json")
+    check_parts(location, index)
+    asked = index.get("_class_name") if name == "auto" else name
     cls = getattr(diffusers, str(asked), None)
-    if cls is None:
+    is_pipeline = isinstance(cls, type) and (asked in AUTO or issubclass(cls, diffusers.DiffusionPipeline))
+    if cls is None or not is_pipeline:
         raise ConfigError(
             what=f"{key if name != 'auto' else PIPELINE.key} asks for {asked}, which diffusers "
             f"{diffusers.__version__} does not have",
@@ -172,6 +175,31 @@ def pipeline_class(location: ModelLocation, name: str, key: str) -> Any:
         return diffusers.AutoPipelineForImage2Image
     what, fix = f"{key} is {name}, which takes no image", f"set {key}=auto"
     raise ConfigError(what=what, expected="a class that edits images", fix=fix)
+
+
+LIBRARIES = ("diffusers", "transformers")
+"""Whose classes a model's folder may name for its parts, beside those of the pipelines of diffusers."""
+
+
+def check_parts(location: ModelLocation, index: Mapping[str, Any]) -> None:
+    """Refuse a folder whose parts are of another library, which would be imported, or of no class of these.
+
+    Args:
+        location: The model.
+        index: Contents of its ``model_index.json``.
+
+    Raises:
+        ConfigError: For the first such part.
+    """
+    import diffusers
+
+    for part, entry in index.items():
+        if part.startswith("_") or not isinstance(entry, list) or len(entry) != 2 or entry == [None, None]:
+            continue
+        is_named = isinstance(entry[0], str) and isinstance(entry[1], str)
+        if is_named and (entry[0] in LIBRARIES or hasattr(diffusers.pipelines, entry[0])):
+            continue
+        raise location.broken(f"model_index.json says {entry[0]}.{entry[1]}", part)
 
 
 def load_pipeline(

@@ -194,3 +194,18 @@ def _move_state(
             moved[is_new] = 0
             state[key] = moved
     optimizer.state[new] = state
+
+
+def with_moved(
+    scene: Gaussians, is_selected: Bool[Tensor, "n"], editable: EditableGaussians
+) -> tuple[Gaussians, Bool[Tensor, "n2"]]:
+    """A scene with its selection as it was and as it is now, and which of its Gaussians these are.
+
+    Args:
+        scene: Before the edit.
+        is_selected: The selection in it.
+        editable: What became of that.
+    """
+    current = editable.current().detach()
+    is_new = torch.ones(len(current), dtype=torch.bool, device=current.device)
+    return scene.append(current), torch.cat([is_selected, is_new])

@@ -14,7 +14,6 @@ from ..cameras import Cameras
 from ..data import view_order
 from ..errors import ConfigError
 from ..gaussians.sh import rgbs_from_sh0
-from ..guidance import EditKind
 from ..masks import visible_weights
 from ..metrics import ColorReading, hidden_ones, read_colors
 from ..rendering import render_with_info
@@ -114,8 +113,8 @@ class SceneUnderEdit:
         seed: Decides the order of views, timesteps and noise.
         growth: Lets the selection grow; knows the scene's extent.
         cell: Side of a latent cell in the views, pixels.
-        kind: What is asked for: the shading term counts in a ``recolor``.
         color_reach: What the rate of sh0 is multiplied with.
+        shading_share: What the weight of the shading term is multiplied with, >= 0; at 0 there is none.
     """
 
     editable: EditableGaussians
@@ -123,8 +122,8 @@ class SceneUnderEdit:
     seed: int
     growth: Growth
     cell: float = 1.0
-    kind: EditKind = "other"
     color_reach: float = 1.0
+    shading_share: float = 0.0
 
     @property
     def extent(self) -> float:
@@ -251,7 +250,7 @@ class GaussianEdit(Edit):
         if self.movement.lambda_shading != 0:
             for scene in self.scenes:
                 rgbs = rgbs_from_sh0(scene.editable.source.sh0[:, 0])
-                shading = Shading(rgbs, scene.visible_weights / scene.cell**2) if scene.kind == "recolor" else None
+                shading = Shading(rgbs, scene.visible_weights / scene.cell**2) if scene.shading_share > 0 else None
                 self._shadings.append(shading)
 
     def make_optimizers(self) -> list[Optimizer]:
@@ -314,7 +313,8 @@ class GaussianEdit(Edit):
         for scene, shading in zip(self.scenes, self._shadings, strict=False):  # none where the weight is 0
             if shading is not None:
                 rgbs = rgbs_from_sh0(scene.editable.current_sh0()[:, 0])
-                loss = loss + value_at(self.movement.lambda_shading, step) * shading(rgbs, scene.editable.rows)
+                weight = value_at(self.movement.lambda_shading, step) * scene.shading_share
+                loss = loss + weight * shading(rgbs, scene.editable.rows)
         return loss, facts
 
     def _anchor_loss(self, scene: SceneUnderEdit, step: int) -> Tensor | float:

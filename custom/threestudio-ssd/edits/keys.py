@@ -12,8 +12,8 @@ from ..host import SystemConfig
 from .edit import values_of
 
 CANNOT_CHANGE_EDITS = frozenset({
-    # what is drawn or measured beside the edit
-    "system.preview_every", "system.clip_model", "data.video_frames",
+    # what is drawn, checked or measured beside the edit
+    "system.preview_every", "system.clip_model", "data.video_frames", "data.check_capture",
     # where a model is looked for; which one it is decides the result
     "system.guidance.offline", "system.editing.offline",
 })  # fmt: skip

@@ -50,6 +50,18 @@ def random_points(
     return center + sizes * radii * directions
 
 
+def random_places(count: int, generator: torch.Generator) -> Float[Tensor, "n 3"]:
+    """Points evenly at random in the upright cylinder of radius 1 between heights of -1 and 1.
+
+    Args:
+        count: How many.
+        generator: Random numbers.
+    """
+    angles, radii, heights = torch.rand(3, count, generator=generator)
+    turns, radii = 2 * torch.pi * angles, radii.sqrt()
+    return torch.stack([radii * turns.cos(), radii * turns.sin(), 2 * heights - 1], dim=1)
+
+
 def gaussians_from_points(
     points: Float[Tensor, "n 3"], rgbs: Float[Tensor, "n 3"], sh_degree: int = 0, opacity: float = 0.1
 ) -> Gaussians:

@@ -4,22 +4,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import torch
 from jaxtyping import Bool, Float
 from omegaconf import DictConfig
 from torch import Tensor
 
 from ..data.scene_views import SceneViews, ViewPlan
-from ..diffusion import PromptEmbeds
+from ..diffusion import Counters, PromptEmbeds
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
 from ..gaussians.model import FIELD_NAMES
 from ..guidance import EditGuidance, EditKind, edit_kind
 from ..masks import MaskConfig, Selection, check_mask, find_selection, settle_mask
+from ..masks.region import Region
 from .edit import values_of
-from .editable_gaussians import EditableGaussians
+from .editable_gaussians import EditableGaussians, with_moved
 from .gaussian_edit import (
     Anchors,
     ColorSteps,
@@ -34,11 +36,35 @@ from .gaussian_edit import (
 from .growth import Growth, GrowthConfig, check_growth
 from .keys import DistillationConfig, check_background, check_betas, check_not_negative, check_num_steps, load_guidance
 from .objectives import Distillation
+from .seeding import SeedConfig, check_seeds, seeded
 
 STEPS_OF_A_WAY = 225
 """Steps from which on colours may go the whole of ``color_way``."""
-RELIGHT_REACH = 2.0
-"""How much farther colours go where the light changes: from night to day all of them go most of the way."""
+
+
+class Freedom(NamedTuple):
+    """How an edit's kind bears on its colours.
+
+    Attributes:
+        color_reach: What ``color_way`` is multiplied with where the whole scene is edited.
+        color_reach_of_part: The same where a part of it is.
+        shading_share: What ``lambda_shading`` is multiplied with.
+    """
+
+    color_reach: float = 1.0
+    color_reach_of_part: float = 1.0
+    shading_share: float = 0.0
+
+
+FREEDOMS: dict[EditKind, Freedom] = {
+    "recolor": Freedom(shading_share=1.0),
+    "material": Freedom(color_reach=2.0, color_reach_of_part=3.0, shading_share=1 / 8),
+    "relight": Freedom(color_reach=2.0, shading_share=1 / 48),
+    "other": Freedom(),
+}
+"""Grass to snow and night to day are far, so colours go farther; where nothing is masked, not so far that sky and
+object go along, and a part in another light than its surroundings goes no farther than it must. Like surfaces change
+alike: a material has its texture under the source's light, and the light of a scene changes that of all its parts."""
 LAST_SHARE = 0.05
 """What a rate has fallen to at the end of a run."""
 
@@ -79,9 +105,11 @@ class SceneEditConfig(DistillationConfig):
     lets them grow into speckles."""
     lambda_shading: Any = 0.0
     """Weight of changes that are not a change of material under the source's light, number or schedule, >= 0
-    (``Shading``); counts where edit_kind is recolor."""
-    edit_kind: Literal["auto", "recolor", "relight", "other"] = "auto"
-    """recolor keeps light and shade; relight lets colours go twice their way; auto: as the prompts' words say."""
+    (``Shading``); each kind of edit has its share of it, ``FREEDOMS``."""
+    edit_kind: Literal["auto", "recolor", "material", "relight", "other"] = "auto"
+    """How firmly light and shade are kept and how far colours may go, ``FREEDOMS``; auto: as the prompts' words say."""
+    seeds: SeedConfig = field(default_factory=SeedConfig)
+    """Faint Gaussians around the selection, from which a new shape can grow."""
     growth: GrowthConfig = field(default_factory=GrowthConfig)
     """Whether and how the selection grows."""
     mask_latents: bool = False
@@ -108,11 +136,13 @@ class SceneEdit(SceneJob):
         kind: What kind of edit it is.
         views: Cameras, after ``open``.
         selection: What may change and why, after ``open``.
+        region: Where seeds are and what moves has to stay, after ``open``; None without seeds.
     """
 
     views: SceneViews
     selection: Selection
     kind: EditKind
+    region: Region | None = None
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
@@ -124,6 +154,7 @@ class SceneEdit(SceneJob):
         check_betas(cfg)
         check_mask(cfg.mask)
         check_growth(cfg.growth, cfg.num_steps)
+        check_seeds("system.seeds", cfg.seeds)
         check_values("system", cfg, SceneEditConfig, {
             "color_way": (cfg.color_way is None or 0 < cfg.color_way < math.inf, "above 0 and finite"),
         })  # fmt: skip
@@ -132,7 +163,7 @@ class SceneEdit(SceneJob):
         if not any(values.numel() and any(rates[name]) for name, values in self.source.parameters().items()):
             what = "all of system.learning_rates are 0"
             raise ConfigError(what=what, expected="one above 0", fix="set system.learning_rates.sh0=0.0125")
-        self.mask = settle_mask(cfg.mask, cfg.scene, cfg.guidance.get("model", ""))
+        self.mask = settle_mask(cfg.mask, cfg.scene, cfg.guidance.get("model", ""), is_replaced=cfg.seeds.count > 0)
         self.prompts, self.guidance, self.embeddings = load_guidance(cfg)
         self.device = self.guidance.backbone.device
         words = self.prompts.cfg
@@ -147,10 +178,13 @@ class SceneEdit(SceneJob):
         backbone = self.guidance.backbone
         views = plan.views(self.source, backbone.image_size, backbone.size_multiple)
         self.scene, self.selection = self.choose(views, plan)
-        self.views = plan.cropped(views, self.scene, self.selection.is_selected)
+        whole, is_moving = self.scene, self.selection.is_selected
+        if self.cfg.seeds.count:
+            up = views.orbit.up.to(whole.means)
+            whole, is_moving, self.region = seeded(self.cfg.seeds, whole, is_moving, up, self.cfg.seed)
+        self.views = plan.cropped(views, whole, is_moving)
         scene = scene_under_edit(
-            self.cfg, self.scene, self.selection.is_selected, self.views, self.cfg.seed, backbone.downscale,
-            self.kind,
+            self.cfg, whole, is_moving, self.views, self.cfg.seed, backbone.downscale, self.kind,
         )  # fmt: skip
         self.edit = distil(
             self.cfg, self.guidance, self.embeddings, [scene], self.views.size, self.background,
@@ -162,16 +196,27 @@ class SceneEdit(SceneJob):
         scene = self.source.to(self.device)
         return scene, find_selection(self.mask, scene, views.train, plan.capture, self.background)
 
+    @property
+    def counters(self) -> Counters:
+        """What the network has computed so far."""
+        return self.guidance.backbone.counters
+
     def scene_before(self) -> Gaussians:
         """The scene as the user gave it, where the edit runs."""
         return self.scene
 
     def selection_in_view(self) -> tuple[Gaussians, Bool[Tensor, "n"]]:
-        """A scene and which of its Gaussians say where images may change."""
-        return self.scene, self.selection.is_selected
+        """A scene and which of its Gaussians say where images may change: with seeds the old object and the new one."""
+        if self.region is None:
+            return self.scene, self.selection.is_selected
+        return with_moved(self.scene, self.selection.is_selected, self.editable)
 
+    @torch.no_grad()
     def keep_inside(self, editable: EditableGaussians) -> None:
-        """Override to put the Gaussians back where they have to stay; called after each step."""
+        """Put the Gaussians back where they have to stay: in the region of the seeds, if there are any."""
+        if self.region is not None:
+            means = editable.selected["means"]
+            means.copy_(self.region.clamped(means))
 
 
 def load_scene(path: str | Path) -> Gaussians:
@@ -261,8 +306,10 @@ def scene_under_edit(
     editable = EditableGaussians(scene, is_selected, cfg.colors == "bounded")
     growth = Growth(cfg.growth, editable, extent=views.extent, num_steps=cfg.num_steps, seed=seed)
     cell = downscale * int(views.train.widths[0]) / views.size[0]
-    reach = RELIGHT_REACH if kind == "relight" and cfg.color_way is not None else 1.0
-    return SceneUnderEdit(editable, views.train.to(scene.device), seed, growth, cell, kind, reach)
+    freedom, is_whole = FREEDOMS[kind], bool(is_selected.all())
+    reach = freedom.color_reach if is_whole else freedom.color_reach_of_part
+    reach = 1.0 if cfg.color_way is None else reach
+    return SceneUnderEdit(editable, views.train.to(scene.device), seed, growth, cell, reach, freedom.shading_share)
 
 
 def distil(

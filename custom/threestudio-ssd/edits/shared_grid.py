@@ -28,8 +28,9 @@ class Shares(NamedTuple):
         return nodes.index_add(0, self.nodes.reshape(-1), given.flatten(0, 1))
 
     def to_points(self, values: Float[Tensor, "m c"]) -> Float[Tensor, "n c"]:
-        """P values: what the points get from the nodes."""
-        return (values[self.nodes] * self.weights[..., None]).sum(dim=1)
+        """P values: what the points get from the nodes; ``index_select``, whose gradient is summed in one order."""
+        taken = values.index_select(0, self.nodes.reshape(-1)).view(*self.nodes.shape, values.shape[1])
+        return (taken * self.weights[..., None]).sum(dim=1)
 
 
 def linear_shares(points: Float[Tensor, "n d"], side: float) -> Shares:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from PIL.ImageColor import colormap
 
-EditKind = Literal["recolor", "relight", "other"]
+EditKind = Literal["recolor", "material", "relight", "other"]
 COLOR_WORDS = frozenset(colormap) | {
     "amber", "blond", "blonde", "bronze", "burgundy", "charcoal", "copper", "cream", "ebony", "emerald", "golden",
     "jade", "lilac", "mauve", "mustard", "ochre", "peach", "rose", "ruby", "sapphire", "scarlet", "sepia", "silvery",
@@ -18,6 +18,16 @@ LIGHT_WORDS = frozenset({
     "moonlight", "moonlit", "morning", "night", "nighttime", "noon", "sunlight", "sunlit", "sunny", "sunrise", "sunset",
     "twilight",
 })  # fmt: skip
+MATERIAL_WORDS = frozenset({
+    "asphalt", "bamboo", "bark", "brass", "brick", "bricks", "carpet", "ceramic", "chocolate", "chrome", "clay",
+    "cloth", "cobblestone", "cobblestones", "concrete", "denim", "desert", "dirt", "earth", "fabric", "fleece", "fur",
+    "glass", "gold", "granite", "grass", "grassy", "gravel", "ice", "icy", "iron", "ivory", "lava", "lawn", "leather",
+    "leaves", "marble", "meadow", "metal", "moss", "mossy", "mud", "muddy", "paper", "pavement", "pebbles", "plaster",
+    "plastic", "porcelain", "rock", "rocks", "rocky", "rubber", "rust", "rusty", "sand", "sandy", "sandstone", "silk",
+    "silver", "slate", "snow", "snowy", "soil", "steel", "stone", "straw", "tarmac", "tiles", "velvet", "water", "wax",
+    "wood", "wooden", "wool",
+})  # fmt: skip
+"""What grounds and surfaces are made of."""
 FILLERS = frozenset({
     "a", "all", "an", "and", "are", "at", "be", "by", "color", "colored", "colour", "coloured", "during", "dye", "in",
     "into", "is", "it", "its", "make", "of", "paint", "painted", "recolor", "recolour", "the", "their", "them", "to",
@@ -27,7 +37,7 @@ FILLERS = frozenset({
 
 
 def edit_kind(source_prompt: str, target_prompt: str) -> EditKind:
-    """recolor where colours alone differ, relight where the time of day or the light does, else other.
+    """What differs: recolor, colours alone; material, what things are made of; relight, the light; else other.
 
     Args:
         source_prompt: What is there; empty before an instruction.
@@ -37,6 +47,9 @@ def edit_kind(source_prompt: str, target_prompt: str) -> EditKind:
     new, gone = target - source, source - target
     if new & COLOR_WORDS and (new | gone) <= COLOR_WORDS | SHADE_WORDS:
         return "recolor"
+    is_of_materials = (new | gone) <= MATERIAL_WORDS | COLOR_WORDS | SHADE_WORDS
+    if new & MATERIAL_WORDS and (gone & MATERIAL_WORDS or not source_prompt) and is_of_materials:
+        return "material"
     if (new | gone) & LIGHT_WORDS and (new | gone) <= LIGHT_WORDS | SHADE_WORDS:
         return "relight"
     return "other"

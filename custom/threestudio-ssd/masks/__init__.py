@@ -1,7 +1,7 @@
 """What an edit may change: masks by box, sphere, picture, text or file, traced to Gaussians, combined and cleaned."""
 
 from .box import in_box, in_sphere
-from .clean import grown, with_interior, without_floaters
+from .clean import grown, with_interior, with_seam_by_color, without_floaters
 from .picture import load_masks
 from .preview import preview_images, save_previews
 from .saved import load_selection

@@ -7,6 +7,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from ..images import chroma_of
 from ..neighbors import Neighbors
 
 SMALL_PIECE = 0.02
@@ -14,7 +15,16 @@ SMALL_PIECE = 0.02
 LINK_NEIGHBOR, LINK_QUANTILE, LINK_FACTOR = 4, 0.9, 2.0
 """Gaussians belong together within this factor of the distance that most have to their fourth neighbour."""
 VOTERS = 16
-"""Seen neighbours that decide about a Gaussian no view shows."""
+"""Neighbours that decide about a Gaussian of which views say too little."""
+HIDDEN = 0.3
+"""Share of the selection's median visible weight below which a Gaussian hardly shows."""
+SEAM, NEAR = 0.06, 0.25
+"""Distances from the selection up to which a Gaussian may belong to it, and at which neighbours are as far off as those
+of another colour, in units of its longest side."""
+INNER = (0.02, 0.98)
+"""Quantiles of centres between which a side is measured."""
+OTHER_CHROMA = 0.05
+"""Distance of chromaticities from which on two Gaussians are of different materials."""
 
 
 def without_floaters(
@@ -64,6 +74,48 @@ def with_interior(
     return whole
 
 
+def with_seam_by_color(
+    means: Float[Tensor, "n 3"], rgbs: Float[Tensor, "n 3"], is_selected: Bool[Tensor, "n"], weights: Float[Tensor, "n"]
+) -> Bool[Tensor, "n"]:
+    """The selection with its seam decided anew, by the nearest neighbours in place and colour.
+
+    Masks are blurred where an object stands on something, and say nothing of what it hides: a trace leaves a rim of it
+    behind and takes the ground beneath it along. Two kinds are asked again: selected Gaussians that hardly show, and
+    others close to the selection. The rest is sure, and votes.
+
+    Args:
+        means: Centres, world units.
+        rgbs: Colours, [0, 1].
+        is_selected: The selection.
+        weights: Visible weight of each Gaussian.
+    """
+    if not is_selected.any():
+        return is_selected
+    size = longest_side(means[is_selected])
+    is_hidden = weights < HIDDEN * weights[is_selected].median()
+    is_asked = (is_selected & is_hidden) | (grown(means, is_selected, SEAM * size) & ~is_selected)
+    is_sure = ~is_asked & ~is_hidden
+    if size == 0 or not is_asked.any() or not (is_sure & is_selected).any():
+        return is_selected
+    places = torch.cat([means / (NEAR * size), chroma_of(rgbs) / OTHER_CHROMA], dim=1)
+    seen = is_sure.nonzero()[:, 0]
+    _, near = Neighbors(_places(places[seen])).nearest(_places(places[is_asked]), min(VOTERS, len(seen)))
+    votes = is_selected[seen].cpu()[torch.from_numpy(near)].float().mean(dim=1)
+    settled = is_selected.clone()
+    settled[is_asked] = (votes > 0.5).to(settled.device)
+    return settled
+
+
+def longest_side(means: Float[Tensor, "n 3"]) -> float:
+    """Of the box around Gaussians that leaves out the outermost, world units.
+
+    Args:
+        means: Their centres, at least one.
+    """
+    low, high = means.quantile(torch.tensor(INNER, device=means.device), dim=0)
+    return float((high - low).max())
+
+
 def grown(means: Float[Tensor, "n 3"], is_selected: Bool[Tensor, "n"], distance: float) -> Bool[Tensor, "n"]:
     """The selection with everything that near to it, or without everything that near to the rest.
 
@@ -82,7 +134,7 @@ def grown(means: Float[Tensor, "n 3"], is_selected: Bool[Tensor, "n"], distance:
     return changed
 
 
-def _places(means: Float[Tensor, "n 3"]) -> Float[np.ndarray, "n 3"]:
+def _places(means: Float[Tensor, "n d"]) -> Float[np.ndarray, "n d"]:
     return means.detach().cpu().double().numpy()
 
 

@@ -11,14 +11,12 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..gaussians import Gaussians
 from ..rendering import coverage, render_with_info
-from .clean import grown
+from .clean import grown, longest_side
 
 RIM_COVERAGE, OBJECT_COVERAGE = 0.25, 0.02
 """Share of a pixel that the rim, the object has to make up."""
 FAR_BEHIND = 0.1
 """Relative difference in depth from which on a pixel shows what lies behind the surface around it."""
-INNER = (0.02, 0.98)
-"""Quantiles of the removed centres between which the object's size is measured."""
 
 
 def rim_of(means: Float[Tensor, "n 3"], is_removed: Bool[Tensor, "n"], share: float) -> Bool[Tensor, "n"]:
@@ -29,8 +27,7 @@ def rim_of(means: Float[Tensor, "n 3"], is_removed: Bool[Tensor, "n"], share: fl
         is_removed: The object.
         share: Of the longest side of the object.
     """
-    low, high = means[is_removed].quantile(torch.tensor(INNER, device=means.device), dim=0)
-    return grown(means, is_removed, share * float((high - low).max())) & ~is_removed
+    return grown(means, is_removed, share * longest_side(means[is_removed])) & ~is_removed
 
 
 def hole_masks(

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ..cameras import Cameras, Lens, concatenate
 from ..cameras.lenses import undistort
 from ..early import mask_images
 from ..errors import SceneFormatError
+from ..reading import open_image
 
 
 def load_masks(path: str | Path, cameras: Cameras) -> tuple[Cameras, Float[Tensor, "c h w"], Float[Tensor, "c h w"]]:
@@ -60,12 +60,11 @@ def _pinhole(camera: Cameras) -> Lens:
 
 
 def _read(file: Path) -> Float[Tensor, "h w"]:
-    try:
-        with Image.open(file) as image:
-            has_alpha = image.mode in ("RGBA", "LA") and np.asarray(image.getchannel("A")).min() < 255
-            channel = image.getchannel("A") if has_alpha else image.convert("L")
-            return torch.from_numpy(np.asarray(channel, np.float32) / 255)
-    except (UnidentifiedImageError, OSError) as cause:
-        raise SceneFormatError(
-            what=f"mask {file} cannot be read as a picture", expected="a PNG or JPEG", fix="save it again as PNG"
-        ) from cause
+    def refuse(why: str) -> SceneFormatError:
+        what = f"mask {file} cannot be read as a picture ({why})"
+        return SceneFormatError(what=what, expected="a PNG or JPEG", fix="save it again as PNG")
+
+    with open_image(file, refuse) as image:
+        has_alpha = image.mode in ("RGBA", "LA") and np.asarray(image.getchannel("A")).min() < 255
+        channel = np.asarray(image.getchannel("A") if has_alpha else image.convert("L"), np.float32)
+    return torch.from_numpy(channel / 255)

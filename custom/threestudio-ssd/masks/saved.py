@@ -1,6 +1,7 @@
 """Selections on disk: an array of booleans, one for each Gaussian of the scene, as NumPy writes it."""
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -23,17 +24,32 @@ def load_selection(path: str | Path, num_gaussians: int) -> Bool[Tensor, "n"]:
     """
     path = selection_file(path)
     try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as cause:
+        values = _read(path)
+    except (ValueError, OSError, EOFError, SyntaxError, TypeError, TokenError, LookupError, RecursionError) as cause:
+        if isinstance(cause, SceneFormatError):
+            raise
         what = f"mask.saved {path} cannot be read ({first_line(cause)})"
         expected, fix = "a selection.npy, booleans as NumPy writes them", "take the file of an earlier run"
         raise SceneFormatError(what=what, expected=expected, fix=fix) from cause
-    if not isinstance(values, np.ndarray) or values.dtype != np.bool_ or values.ndim != 1:
-        kind = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else "several arrays"
-        what = f"mask.saved {path} holds {kind}"
-        raise SceneFormatError(what=what, expected="one boolean for each Gaussian", fix="save it as booleans")
     if len(values) != num_gaussians:
         what = f"mask.saved {path} is a selection of {len(values)} Gaussians, but the scene has {num_gaussians}"
         fix = "for the result of a run that grew, take its edited_selection.npy"
         raise SceneFormatError(what=what, expected="the selection of this very scene", fix=fix)
     return torch.from_numpy(values)
+
+
+def _read(path: Path) -> np.ndarray:
+    """The (n) booleans; the header is read first, so that a promise of more than the file holds costs nothing."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        if version not in readers:
+            raise ValueError(f"version {version} of NumPy's format")
+        shape, _, dtype = readers[version](file)
+        if dtype != np.bool_ or len(shape) != 1:
+            what = f"mask.saved {path} holds {dtype} of shape {shape}"
+            raise SceneFormatError(what=what, expected="one boolean for each Gaussian", fix="save it as booleans")
+        size = path.stat().st_size - file.tell()
+        if shape[0] != size:
+            raise ValueError(f"{shape[0]} booleans in {size} bytes")
+        return np.frombuffer(file.read(size), np.uint8) != 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,18 +13,20 @@ import threestudio
 
 from ..cameras import Cameras
 from ..errors import ConfigError, check_values
-from ..gaussians import Gaussians
+from ..gaussians import Gaussians, rgbs_from_sh0
 from ..host import parse_structured
 from ..pretrained import is_embedded, is_toy_scene
 from ..rendering import render_bchw
 from .box import checked_box, checked_sphere, in_box, in_sphere
-from .clean import grown, with_interior, without_floaters
+from .clean import grown, with_interior, with_seam_by_color, without_floaters
 from .picture import load_masks
 from .saved import load_selection
 from .tracing import trace_views
 
+LEAST_AGREEMENT = 0.15
+"""Overlap of the best mask with what the selection shows there, below which masks belong to another scene."""
 AUTO = "auto"
-"""The segmenter that ``settle_mask`` chooses."""
+"""What ``settle_mask`` chooses."""
 
 
 @dataclass
@@ -69,6 +71,9 @@ class MaskConfig(MaskPart):
     """Shorter side of these views, pixels; whatever the diffusion model's is."""
     clean: bool = True
     """Rid masks traced from text and pictures of floaters, and add what they enclose but no view shows."""
+    seam: Literal["auto", "mask", "color"] = "auto"
+    """color: where a traced selection stands on something, and of what hardly shows, neighbours of like colour decide
+    as well, so that no rim of it stays and no ground beneath it goes along. auto: where the selection is replaced."""
     grow: float = 0.0
     """World units that the whole selection grows by; below 0 it shrinks."""
 
@@ -126,23 +131,26 @@ def check_mask(cfg: MaskConfig | DictConfig) -> None:
     _check_parts(cfg, "mask")
 
 
-def settle_mask(cfg: DictConfig, scene: str, model: str | None = None) -> DictConfig:
-    """The mask's keys with a segmenter in place of ``auto``, if a text is looked for.
+def settle_mask(cfg: DictConfig, scene: str, model: str | None = None, *, is_replaced: bool = False) -> DictConfig:
+    """The mask's keys with what ``auto`` means in its place.
 
     Args:
         cfg: Keys of ``MaskConfig``.
         scene: The splat file that they select from.
         model: The diffusion model of the edit; None where there is none.
+        is_replaced: Whether something else comes into the place of the selection.
 
     Raises:
         ConfigError: If the segmenter is not to be had, or as in ``check_mask``.
     """
     check_mask(cfg)
+    settled = cfg.copy()
+    if cfg.seam == AUTO:
+        settled.seam = "color" if is_replaced else "mask"
     if not _reads_text(cfg):
-        return cfg
+        return settled
     from .text import locate_segmenter
 
-    settled = cfg.copy()
     if cfg.segmenter == AUTO:
         is_toy = is_toy_scene(scene) and (model is None or is_embedded(model))
         settled.segmenter = "data/tiny-seg" if is_toy else "clipseg"
@@ -235,6 +243,7 @@ def _in_part(part: Any, cfg: MaskConfig | DictConfig, scene: _Scene, evidence: l
     if part.picture:
         views, masks, inside = _image_masks(part.picture, scene)
         is_in &= _traced(views, masks, cfg, scene, evidence, inside)
+        _check_agreement(evidence[-1], part.picture)
     if part.text:
         is_in &= _traced(*_text_masks(part.text, cfg, scene), cfg, scene, evidence)
     if len(part.any_of):
@@ -249,6 +258,17 @@ def _image_masks(picture: str, scene: _Scene) -> tuple[Cameras, Tensor, Tensor]:
         expected, fix = "the cameras of the views that the masks were drawn on", "set cameras=PATH, or use mask.box"
         raise ConfigError(what=f"mask.picture is {picture} but there are no cameras", expected=expected, fix=fix)
     return load_masks(picture, scene.capture)
+
+
+def _check_agreement(evidence: Evidence, picture: str) -> None:
+    """Refuse mask pictures that lie nowhere on the scene: they were drawn on another one."""
+    best = float(evidence.agreements.max())
+    if best < LEAST_AGREEMENT:
+        raise ConfigError(
+            what=f"mask.picture {picture} does not lie on the scene: mask and selection overlap by {best:.0%} at best",
+            expected="masks drawn on photographs or renders of this very scene",
+            fix="set cameras and mask.picture to the capture of the scene, or use mask.text, mask.box or mask.sphere",
+        )
 
 
 def _text_masks(text: str, cfg: MaskConfig | DictConfig, scene: _Scene) -> tuple[Cameras, Tensor]:
@@ -275,4 +295,7 @@ def _traced(
     is_selected, means = traced.is_selected, scene.gaussians.means
     if cfg.clean:
         is_selected = with_interior(means, without_floaters(means, is_selected, traced.weights), traced.is_seen)
+    if cfg.seam == "color":
+        rgbs = rgbs_from_sh0(scene.gaussians.sh0[:, 0]).clamp(0, 1)
+        is_selected = with_seam_by_color(means, rgbs, is_selected, traced.weights)
     return is_selected

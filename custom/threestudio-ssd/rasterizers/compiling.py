@@ -7,10 +7,12 @@ for any number of threads. Numba's own parallel back ends are avoided: they cost
 when two threads render at once, and GNU OpenMP aborts in a forked data loader.
 """
 
+import contextlib
 import hashlib
 import inspect
 import logging
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -42,20 +44,48 @@ _state: dict = {"pool": None, "pool_size": 0, "announced": False}
 
 
 def _cache_folder() -> str:
-    """A writable folder named after the kernels' sources: editing any of them recompiles what it is inlined into."""
+    """A writable folder named after the kernels' sources: editing any of them recompiles what it is inlined into.
+
+    What lies there is run, so in the folder for temporary files, which everybody may write to, it is one that only
+    this user can open.
+
+    Raises:
+        OSError: If there is no such folder.
+    """
     digest = hashlib.sha256()
     for module in _KERNEL_MODULES:
         digest.update((_FOLDER / f"{module}.py").read_bytes())
     name = f"numba-{digest.hexdigest()[:16]}"
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "threestudio-ssd"
-    for parent in (_FOLDER / "__pycache__", user_cache, Path(tempfile.gettempdir()) / "threestudio-ssd"):
+    for parent in (_FOLDER / "__pycache__", user_cache):
         try:
             (parent / name).mkdir(parents=True, exist_ok=True)
         except OSError:
             continue
         if os.access(parent / name, os.W_OK):
             return str(parent / name)
-    raise OSError("found no writable folder for compiled kernels; set NUMBA_CACHE_DIR to one")
+    return str(own_folder(Path(tempfile.gettempdir()), "threestudio-ssd") / name)
+
+
+def own_folder(shared: Path, name: str) -> Path:
+    """A folder of this user alone in one that everybody may write to; it carries the user's number in its name.
+
+    Args:
+        shared: Where it is made.
+        name: What it is called, before the number.
+
+    Raises:
+        OSError: If it cannot be made, is a link, belongs to somebody else, or lets others in.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else None
+    folder = shared / (name if user is None else f"{name}-{user}")
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    is_own = stat.S_ISDIR(status.st_mode) and (user is None or (status.st_uid == user and not status.st_mode & 0o077))
+    if not is_own:
+        raise OSError(f"{folder} is not a folder of this user alone; remove it, or set NUMBA_CACHE_DIR to a folder")
+    return folder
 
 
 _numba_config: Any = config

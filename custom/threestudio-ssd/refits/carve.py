@@ -7,8 +7,8 @@ from torch.nn.functional import avg_pool3d, conv3d, grid_sample, normalize
 
 from ..cameras import Cameras
 from ..gaussians import Gaussians
+from ..masks.region import Region
 from ..rendering import render
-from .region import Region
 
 INSIDE = 0.5
 """Share of a pixel from which on it belongs to the object."""

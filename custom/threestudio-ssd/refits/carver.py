@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..gaussians import Gaussians, sh0_from_rgbs
+from ..masks.region import Region
 from ..metrics import gaussian_blur
 from ..rendering import coverage, render
 from .carve import carved, seen_colors, surface_gaussians
 from .editing import ViewEditing
 from .light import Light, light_on
-from .region import Region
 
 SOLID = 0.9
 """Share of a pixel from which on it shows nothing but the object."""
@@ -53,9 +53,10 @@ class Carver:
     def from_renders(
         self, current: Gaussians, images: Float[Tensor, "c 3 h w"], shares: Float[Tensor, "c 1 h w"]
     ) -> Gaussians:
-        """The object as it is now with a surface of one piece, coloured by views; see ``from_views``."""
+        """The object as it is now, as far as views show it, with a surface of one piece; see ``from_views``."""
         cfg = self.cfg
-        points, normals = self._surface(self.covered(current), cfg.fine_spacing, cfg.fine_agreement)
+        seen = torch.minimum(self.covered(current), shares)
+        points, normals = self._surface(seen, cfg.fine_spacing, cfg.fine_agreement)
         return self.recolored(self._discs(points, normals, cfg.fine_spacing, cfg.fine_opacity), images, shares)
 
     def recolored(

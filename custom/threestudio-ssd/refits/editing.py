@@ -12,8 +12,8 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..editors import LoadedEditor, Views
 from ..gaussians import Gaussians
-from ..rendering import render, render_with_info
-from .region import Region
+from ..masks.region import Region
+from ..rendering import render, render_depths
 from .snap import changed_shares
 
 OPAQUE = 0.5
@@ -106,8 +106,7 @@ class ViewEditing:
         shares = changed_shares(edited, kept, sure=snap.sure, soft=snap.soft, weak=snap.weak) * self.masks[rows]
         return kept.lerp(edited, shares), shares
 
-    @torch.no_grad()
     def _depths(self, gaussians: Gaussians, row: int) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]:
         """Depth along the viewing axis, world units, and alpha."""
-        images, alphas, _ = render_with_info(gaussians, self.cameras[row], self.background, render_mode="RGB+ED")
-        return images[0, ..., 3], alphas[0, ..., 0]
+        depths, alphas = render_depths(gaussians, self.cameras[row])
+        return depths[0], alphas[0]

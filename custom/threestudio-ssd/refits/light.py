@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-LUMINANCE = (0.2126, 0.7152, 0.0722)
-"""Of RGB (ITU-R BT.709)."""
+from ..images import chroma_of, luminance
+
 SAME_CHROMA = 0.05
 """Distance of two chromaticities up to which they are one material's."""
 RIDGE = 0.02
@@ -87,13 +87,3 @@ def main_material(rgbs: Float[Tensor, "n 3"]) -> Bool[Tensor, "n"]:
     candidates = chroma[:: max(1, len(chroma) // 64)]
     near = (chroma[None] - candidates[:, None]).norm(dim=2) < SAME_CHROMA
     return near[near.sum(dim=1).argmax()]
-
-
-def chroma_of(rgbs: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-    """RGB divided by their sum: what light leaves as it is, whether bright or dim."""
-    return rgbs / rgbs.sum(dim=1, keepdim=True).clamp_min(1e-3)
-
-
-def luminance(rgbs: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
-    """How bright colours are."""
-    return rgbs @ rgbs.new_tensor(LUMINANCE)

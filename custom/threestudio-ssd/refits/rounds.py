@@ -23,6 +23,8 @@ class Round:
         carve: What the new object is carved from at the start of the round: the edited ``views``, its own ``renders``
             before them, or ``none``: it goes on as it is.
         relight: Whether the edited views are put into the light of the source.
+        tint: Whether the colours of the selection first go through the one affine map that explains the edited views
+            best.
         max_strength: Where it is not 0, the strength of each edit is drawn evenly from ``strength`` up to this.
     """
 
@@ -33,6 +35,7 @@ class Round:
     lambda_opaque: float = 0.0
     carve: Literal["none", "views", "renders"] = "none"
     relight: bool = False
+    tint: bool = False
     max_strength: float = 0.0
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 import threestudio
 
 from ..data import SceneViews, ViewPlan
+from ..diffusion import Counters
 from ..editors import EditorKeys, EditorPrompts, load_editor
-from ..edits.editable_gaussians import EditableGaussians
+from ..edits.editable_gaussians import EditableGaussians, with_moved
 from ..edits.gaussian_edit import (
     Anchors,
     LearningRates,
@@ -31,19 +32,19 @@ from ..gaussians.model import FIELD_NAMES
 from ..guidance.prompts import check_target
 from ..host import get_device
 from ..masks import MaskConfig, Selection, check_mask, find_selection, in_box, settle_mask
+from ..masks.region import HEIGHT_ROOM, RADIUS_ROOM, Region, region_around, region_of_box
 from ..metrics import load_lpips
 from .carver import Carver
 from .editing import ViewEditing
-from .region import HEIGHT_ROOM, RADIUS_ROOM, Region, region_around, region_of_box
 from .rounds import Round, Schedule, rounds_from
 from .views_edit import EditedViews, ViewsEdit
 
 ROUNDS = (
-    {"strength": 0.9, "steps": 100, "carve": "views"},
-    {"strength": 0.75, "steps": 60},
-    {"strength": 0.6, "steps": 60},
-    {"strength": 0.45, "steps": 60, "lambda_opaque": 0.02},
-    {"strength": 0.3, "steps": 200, "rates": 0.3, "lambda_opacity": 0, "carve": "renders", "relight": True},
+    {"strength": 0.98, "steps": 100, "carve": "views"},
+    {"strength": 0.9, "steps": 60},
+    {"strength": 0.8, "steps": 60},
+    {"strength": 0.7, "steps": 60, "lambda_opaque": 0.02},
+    {"strength": 0.45, "steps": 200, "rates": 0.3, "lambda_opacity": 0, "carve": "renders", "relight": True},
 )
 """The rounds of a change of shape: from nearly nothing left of the old views down to touching up. The last one starts
 from a surface of one piece and puts it into the light of the source."""
@@ -204,7 +205,7 @@ class SceneRefit(SceneJob):
         self.rounds = rounds_from(cfg.rounds)
         _check(cfg, self.rounds)
         self.source = load_scene(cfg.scene)
-        self.mask = settle_mask(cfg.mask, cfg.scene, cfg.editing.model)
+        self.mask = settle_mask(cfg.mask, cfg.scene, cfg.editing.model, is_replaced=cfg.replaces)
         self.device = get_device()
         words = EditorPrompts(cfg.source_prompt, cfg.target_prompt, cfg.negative_prompt)
         self.editor = load_editor(cfg.editing, self.device, words)
@@ -290,6 +291,11 @@ class SceneRefit(SceneJob):
         threestudio.info(f"{hole.num_seeds:,} Gaussians close the place where the selection stood.")
         return edit.scenes[0].editable.result().select(is_seed)
 
+    @property
+    def counters(self) -> Counters:
+        """What the editor's network has computed so far."""
+        return self.editor.network.counters
+
     def scene_before(self) -> Gaussians:
         """The scene as the user gave it, where the edit runs."""
         return self.scene
@@ -298,10 +304,7 @@ class SceneRefit(SceneJob):
         """The old object and the new one in one scene, for where images may change."""
         if not self.cfg.replaces:
             return self.scene, self.selection.is_selected
-        current = self.editable.current().detach()
-        both = self.scene.append(current)
-        is_new = torch.ones(len(current), dtype=torch.bool, device=current.device)
-        return both, torch.cat([self.selection.is_selected, is_new])
+        return with_moved(self.scene, self.selection.is_selected, self.editable)
 
 
 def _check(cfg: DictConfig, rounds: list[Round]) -> None:

@@ -16,8 +16,10 @@ from ..edits.gaussian_edit import GaussianEdit, Movement, SceneUnderEdit
 from ..edits.objectives import Photometric
 from ..gaussians import Gaussians, Offspring
 from ..metrics import Lpips
+from ..rendering import coverage
 from ..seeds import Stream, generator
-from .carver import Carver
+from .carver import SOLID, Carver
+from .color_transform import color_transform, with_colors_transformed
 from .rounds import Schedule
 
 OnViews = Callable[[int, Sequence[str], Float[Tensor, "b 3 h w"]], Any]
@@ -169,11 +171,25 @@ class ViewsEdit(GaussianEdit):
             self._show(number, names, images)
         if one.carve != "none":
             self._replace(new, optimizer)
+        if one.tint:
+            self._tint(images, rows)
         self.views.update(rows, images)
 
     def _show(self, number: int, names: Sequence[str], images: Float[Tensor, "b 3 h w"]) -> None:
         if self.on_views is not None:
             self.on_views(number, names, images)
+
+    def _tint(self, images: Float[Tensor, "b 3 h w"], rows: Int[Tensor, "b"]) -> None:
+        """Carry the colours of the selection along with those of edited views, as far as all of them change alike."""
+        editing, scene, current = self.editing, self.editable.scene(), self.editable.current()
+        is_moving = torch.arange(len(scene), device=scene.device) >= self.editable.num_fixed
+        is_inside = coverage(scene, is_moving, editing.cameras[rows]) > SOLID
+        if not is_inside.any():
+            return
+        before, after = (each.permute(0, 2, 3, 1)[is_inside] for each in (editing.renders(scene, rows), images))
+        tinted = with_colors_transformed(current, *color_transform(before, after))
+        for name in ("sh0", "shN"):
+            self.editable.selected[name].copy_(getattr(tinted, name))
 
     def _replace(self, new: Gaussians, optimizer: Optimizer) -> None:
         """Put new Gaussians in the place of the selection."""

@@ -5,7 +5,7 @@ import importlib.metadata
 import platform
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,8 @@ from ..rendering import coverage, render_each
 
 VISIBLE_CHANGE = 1.0 / 255
 """Mean change over the pixels that show the selection below which an edit counts as none."""
+HALF_DONE = 0.5
+"""Share of the pixels that show the selection, below which an edit left it half done where it changed less."""
 RUNAWAY_SPECKLE, RUNAWAY_SHARE = 0.03, 0.05
 """Colours ran away when neighbours differ by so much more than before, or so many more are out of range."""
 PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "pytorch-lightning", "numba")
@@ -83,6 +85,7 @@ def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> d
         ),
         "clip_model": edit.clip_model, "platform": platform.platform(),
     }  # fmt: skip
+    report["verdicts"] = verdicts_of(report)
     saver.save_image_grid("grid.png", [grid_row(before), grid_row(after)])
     saver.save_json("report.json", report)
     saver.save_text("report.html", _page(report))
@@ -105,10 +108,27 @@ def measure_change(
     has_outside = bool(is_outside.any())
     return {
         "change_inside": inside,
+        "changed_share": float((change[is_inside] > VISIBLE_CHANGE).float().mean()) if is_inside.any() else None,
         "change_outside": float(change[is_outside].mean()) if has_outside else None,
         "psnr_outside": _mean_psnr(before, after, is_outside) if has_outside else None,
         "changed_visibly": inside is not None and inside > VISIBLE_CHANGE,
     }
+
+
+def verdicts_of(report: Mapping[str, Any]) -> list[str]:
+    """What a user must be told of a result that may not be what was asked for; empty for one that may.
+
+    Args:
+        report: With ``changed_visibly``, ``changed_share`` and ``clip_directional_similarity``.
+    """
+    if not report["changed_visibly"]:
+        return ["The edit changed nothing visible."]
+    verdicts, similarity, share = [], report["clip_directional_similarity"], report["changed_share"]
+    if similarity < 0:
+        verdicts.append(f"The edit moved away from the prompt: its directional CLIP similarity is {similarity:.3f}.")
+    if share is not None and share < HALF_DONE:
+        verdicts.append(f"The edit is half done: {share:.0%} of what the selection shows changed visibly.")
+    return verdicts
 
 
 def distillation_facts(guidance: EditGuidance) -> dict[str, Any]:

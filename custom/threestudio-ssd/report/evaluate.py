@@ -119,7 +119,7 @@ def evaluation_views(cfg: Any, gaussians: Gaussians) -> tuple[ViewPlan, SceneVie
         num_views = len(load_cameras(cfg.cameras)) if cfg.cameras else max(SCRIPT_VIEWS, num_views)
     keys = {key: cfg[key] for key in ("cameras", "world", "dataparser", "up", "size", "seed")}
     keys |= {
-        "num_train_views": num_views, "test_size": cfg.size,
+        "num_train_views": num_views, "test_size": cfg.size, "check_capture": False,
         "video_frames": cfg.path_frames if is_paired and cfg.target_prompt else 0,
     }  # fmt: skip
     plan = ViewPlan(parse_structured(GSViewsConfig, keys))

@@ -22,7 +22,7 @@ class SettledSSD(SSD):
     source fits its own, but is too weak to find the way there.
     """
 
-    enhance_weight: float = 2.0
+    enhance_weight: float = 1.0
     """w_e of the first part."""
     settle_from: float = 0.5
     """Share of the run after which it settles, in [0, 1]."""

@@ -69,6 +69,7 @@ class EditSystem(Completed, BaseSystem, Outcome):
     def configure(self) -> None:
         """Read what is edited and load the model; everything that can be wrong is found here, before any work."""
         self.clock = Clock()
+        self.verdicts: list[str] = []
         self._is_open = False
         self._good: tuple[int, dict[str, Any]] | None = None
         self._identity: Identity = {}
@@ -223,8 +224,20 @@ class EditSystem(Completed, BaseSystem, Outcome):
         after_test(self)
 
     def on_predict_end(self) -> None:
-        """Lightning hook: the result is written."""
+        """Lightning hook: the result is written; what a user must know of it stands in the last lines."""
+        self.say_verdicts()
         after_export(self)
+
+    def outcome(self) -> tuple[int, str | None]:
+        """See ``BaseSystem``; where nothing was exported, what must be known of the result is said now."""
+        self.say_verdicts()
+        return super().outcome()
+
+    def say_verdicts(self) -> None:
+        """Warn of what the report found wrong with the result, once."""
+        for verdict in self.verdicts:
+            threestudio.warn(verdict)
+        self.verdicts = []
 
     def is_usable(self) -> bool:
         """Whether there is a finite result. One that the steps did not end with says so, and ends with exit code 3.
@@ -261,7 +274,7 @@ class EditSystem(Completed, BaseSystem, Outcome):
             advice: What to do about it.
         """
         if not is_visible:
-            threestudio.warn(f"The edit changed nothing visible: {advice}.")
+            self.verdicts = [f"The edit changed nothing visible: {advice}."]
             self.exit_code = UNUSABLE
 
     def run_facts(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ..report.edit_report import (
     clip_scores_of_edit,
     distillation_facts,
     grid_row,
+    verdicts_of,
 )
 from .edit_base import EditSystem
 from .identity import Identity, of_fields, of_files, of_model, of_words
@@ -87,11 +88,13 @@ class ImageSystem(EditSystem):
             "clip_model": clip_model_of(self.cfg),
             **self.run_facts(),
         }
+        report["changed_share"] = float((change[inside] > VISIBLE_CHANGE).float().mean()) if inside.any() else None
+        report["changed_visibly"] = report["change_inside"] > VISIBLE_CHANGE
+        self.verdicts = report["verdicts"] = verdicts_of(report)
         self.save_json("report.json", report)
         images = [image[0].permute(1, 2, 0) for image in (source, *between, edited)]
         self.save_image_grid("grid.png", [grid_row(images)])
-        is_visible = report["change_inside"] > VISIBLE_CHANGE
-        self.warn_unless_visible(is_visible, self.advice)
+        self.warn_unless_visible(report["changed_visibly"], self.advice)
 
     def export(self) -> str:
         """Write the edited image."""

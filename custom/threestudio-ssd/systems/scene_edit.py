@@ -109,6 +109,7 @@ class SceneEditSystem(EditSystem):
         )  # fmt: skip
         if advice:
             threestudio.warn(advice)
+        self.verdicts = report["verdicts"]
         self.warn_unless_visible(report["changed_visibly"], "give it more steps, or a prompt further from the source")
         save_before_after(self, before, after, job.views.video, job.background)
 

@@ -19,12 +19,9 @@ class SceneRefitSystem(SceneEditSystem):
     """Replaces the selection by what the words say; ``save/edited.<suffix of the scene>`` is the result."""
 
     Config = SceneRefitConfig
+    edit_type = SceneRefit
     progress_bar = ("loss", "psnr")
     job: SceneRefit
-
-    def make(self) -> None:
-        """Read the scene, load the editor's model, embed the prompts."""
-        self.job = SceneRefit(self.cfg)
 
     def open(self, data: Any, stage: str) -> Edit:
         """Choose the views, the selection and the region; edited views are shown as they come."""
@@ -63,6 +60,6 @@ class SceneRefitSystem(SceneEditSystem):
 
     def facts(self) -> tuple[dict[str, Any], str | None]:
         """What a report says of the editor."""
-        counters = self.job.editor.network.counters
+        counters = self.job.counters
         costs = {"network_calls": counters.network_calls, "noise_predictions": counters.rows}
         return {**self.job.editor.facts, **costs}, None

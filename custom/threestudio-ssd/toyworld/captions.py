@@ -17,6 +17,8 @@ SIDES = ("front", "front left", "left", "back left", "back", "back right", "righ
 """Sides of an object that has a front, in turn from azimuth 0 to its left; each is 45 degrees wide."""
 OBJECTS_WITH_FRONT = ("house", "car", "snowman")
 """Those whose front can be told: door, bonnet, nose. A cube has sides and corners; the others are round."""
+SAME_AFTER_DEG = {"cube": 90, **dict.fromkeys(OBJECTS_WITH_FRONT, 360)}
+"""After what turn an object looks as before; the others look the same from all sides."""
 ABOVE_DEG = 35.0
 """Cameras of at least this elevation look from above."""
 TIME_PHRASES = {"day": ("by day", "in daylight"), "night": ("at night",), "sunset": ("at sunset",)}

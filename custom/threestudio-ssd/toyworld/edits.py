@@ -17,6 +17,7 @@ EDITS = {
     "green-cube": ("white plain cube wood day", "color=green"),
     "yellow-house": ("blue plain house grass sunset", "color=yellow"),
     "pink-donut": ("orange plain donut sand night", "color=pink"),
+    "white-cone": ("purple plain cone wood day", "color=white"),
     "striped-cylinder": ("orange plain cylinder grass day", "pattern=striped"),
     "dotted-cone": ("purple plain cone wood day", "pattern=dotted"),
     "checkered-cube": ("red plain cube sand day", "pattern=checkered"),

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate, one_hot, pad
 
-from ..images import resized
+from ..images import luminance, resized
 from ..metrics import (
     IDENTICAL_PSNR,
     gaussian_blur,
@@ -183,6 +183,15 @@ def target_probability(images: Float[Tensor, "c 3 h w"], truth: Truth, read: Cal
         return None
     word = ATTRIBUTES[attribute].index(getattr(truth.edit.target, attribute))
     return float(read(images)[attribute].logits.softmax(dim=1)[:, word].mean())
+
+
+def luminance_slope(images: Float[Tensor, "c 3 h w"], truth: Truth) -> float:
+    """How a result's light and shade follow the truth's: the slope of its luminance on the truth's, inside.
+
+    1 is right, 0 is flat, more than 1 is too much contrast.
+    """
+    x, y = (luminance(stack.movedim(1, -1)[truth.inside]) for stack in (truth.target, images))
+    return float(((x - x.mean()) * (y - y.mean())).mean() / (x - x.mean()).square().mean())
 
 
 def view_figures(images: Float[Tensor, "c 3 h w"], truth: Truth, shows_word: Bool[Tensor, " c"]) -> ViewFigures:

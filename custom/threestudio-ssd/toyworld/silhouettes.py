@@ -26,7 +26,9 @@ def silhouettes(images: Float[Tensor, "c 3 h w"], behind: Float[Tensor, "c 3 h w
     return (images - behind).abs().amax(dim=1) > SEEN
 
 
-def shape_figures(result: Gaussians, edit: ToyEdit, scene_seed: int, views: Cameras) -> dict[str, float]:
+def shape_figures(
+    result: Gaussians, edit: ToyEdit, scene_seed: int, views: Cameras, turn_deg: float = 0.0
+) -> dict[str, float]:
     """Means over views of ``shape_iou`` (intersection over union) and ``boundary_f`` of the silhouettes.
 
     Result and truth are held against the true scene without its object, whose shadow stays; both by the same rule.
@@ -36,8 +38,9 @@ def shape_figures(result: Gaussians, edit: ToyEdit, scene_seed: int, views: Came
         edit: What was asked for.
         scene_seed: Of the toy scene.
         views: Held-out views, of one size.
+        turn_deg: Of the true object, see ``build_scene``.
     """
-    scene = build_scene(edit.target, scene_seed)
+    scene = build_scene(edit.target, scene_seed, turn_deg=turn_deg)
     target = to_gaussians(scene)
     behind = shots(target.select(torch.from_numpy(scene.parts != PART_OBJECT)), views)
     ours, theirs = (silhouettes(shots(each, views), behind) for each in (result, target))

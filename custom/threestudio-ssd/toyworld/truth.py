@@ -8,14 +8,18 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..gaussians import Gaussians
-from ..metrics import edit_regions
+from ..metrics import edit_regions, psnr
 from ..rendering import coverage, render_bchw
+from .captions import SAME_AFTER_DEG
 from .edits import NULL, ToyEdit
 from .splat import to_gaussians
 from .world import PART_GROUND, PART_OBJECT, PART_SKY, ToyScene, build_scene
 
 PARTS = {"object": PART_OBJECT, "color": PART_OBJECT, "pattern": PART_OBJECT, "ground": PART_GROUND}
 """Which part of the scene an edit of an attribute is about; light is about everything, a null edit about nothing."""
+
+TURN_DEG = 15
+"""Between the directions that are tried for a new object."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Truth:
         outside: What it should leave alone; nothing for light.
         parts: Which part of the target makes up most of a pixel: PART_OBJECT, PART_GROUND or PART_SKY.
         backdrop: Renders of the target without its object and the object's shadow.
+        turn_deg: Of the target's object, see ``build_scene``.
     """
 
     edit: ToyEdit
@@ -39,6 +44,7 @@ class Truth:
     outside: Bool[Tensor, "c h w"]
     parts: Int[Tensor, "c h w"]
     backdrop: Float[Tensor, "c 3 h w"]
+    turn_deg: float = 0.0
 
 
 def shots(gaussians: Gaussians, views: Cameras) -> Float[Tensor, "c 3 h w"]:
@@ -46,9 +52,9 @@ def shots(gaussians: Gaussians, views: Cameras) -> Float[Tensor, "c 3 h w"]:
     return render_bchw(gaussians, views, torch.zeros(3))
 
 
-def make_truth(edit: ToyEdit, scene_seed: int, views: Cameras) -> Truth:
-    """Render an edit's source and truth; views of one size."""
-    scenes = [build_scene(edit.source, scene_seed), build_scene(edit.target, scene_seed)]
+def make_truth(edit: ToyEdit, scene_seed: int, views: Cameras, turn_deg: float = 0.0) -> Truth:
+    """Render an edit's source and truth; views of one size; the target's object turned, see ``build_scene``."""
+    scenes = [build_scene(edit.source, scene_seed), build_scene(edit.target, scene_seed, turn_deg=turn_deg)]
     source, target = (shots(to_gaussians(scene), views) for scene in scenes)
     shares = torch.stack([part_coverage(scenes[1], part, views) for part in (PART_OBJECT, PART_GROUND, PART_SKY)])
     backdrop = shots(to_gaussians(build_scene(edit.target, scene_seed, has_object=False)), views)
@@ -58,7 +64,25 @@ def make_truth(edit: ToyEdit, scene_seed: int, views: Cameras) -> Truth:
     else:
         inside = torch.ones_like(source[:, 0], dtype=torch.bool)
         outside = inside if edit.attribute == NULL else ~inside
-    return Truth(edit, source, target, inside, outside, shares.argmax(0), backdrop)
+    return Truth(edit, source, target, inside, outside, shares.argmax(0), backdrop, turn_deg)
+
+
+def turned_truth(images: Float[Tensor, "c 3 h w"], edit: ToyEdit, scene_seed: int, views: Cameras) -> Truth:
+    """The truth of a change of shape whose object looks the way that the result's does, as nearly as it can.
+
+    No word says which way a new object faces, and neither does the old one where all its sides are alike. So every
+    direction is right, as long as it is one and the same in all views.
+
+    Args:
+        images: The result at ``views``, [0, 1].
+        edit: One that does not make a new object has the one truth that ``make_truth`` gives.
+        scene_seed: Of the toy scene.
+        views: Of one size.
+    """
+    is_new = edit.attribute == "object"
+    period = SAME_AFTER_DEG.get(edit.target.object, TURN_DEG) if is_new else TURN_DEG
+    truths = [make_truth(edit, scene_seed, views, turn) for turn in range(0, period, TURN_DEG)]
+    return max(truths, key=lambda truth: float(psnr(images, truth.target, truth.inside).mean()))
 
 
 def part_coverage(scene: ToyScene, part: int, views: Cameras) -> Float[Tensor, "c h w"]:

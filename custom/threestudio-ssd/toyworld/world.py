@@ -49,16 +49,17 @@ class ToyScene:
     parts: np.ndarray
 
 
-def build_scene(attributes: Attributes, seed: int, *, has_object: bool = True) -> ToyScene:
+def build_scene(attributes: Attributes, seed: int, *, has_object: bool = True, turn_deg: float = 0.0) -> ToyScene:
     """The scene that ``attributes`` describe; ``seed`` decides all that they leave open (size, yaw, sun, texture).
 
     Args:
         attributes: What it shows.
         seed: Decides the rest.
         has_object: False leaves out the object and its shadow, and nothing else.
+        turn_deg: The object is turned by so much from the direction that the seed decides, about its upright axis.
     """
     choices = np.random.default_rng([seed, 0])
-    yaw, size = _draw_yaw(choices), choices.uniform(0.92, 1.08)
+    yaw, size = _draw_yaw(choices) + np.radians(turn_deg), choices.uniform(0.92, 1.08)
     sun_azimuth, sun_height = choices.uniform(0, 2 * np.pi), choices.uniform(0.8, 1.2)
     color_jitter = choices.normal(0, 0.02, 3)
     sun = np.array([np.cos(sun_azimuth), np.sin(sun_azimuth), sun_height])

@@ -1,11 +1,22 @@
-"""The preview of a mask: the same selection as the run's, in pictures, without a diffusion model."""
+"""The preview: the same selection as the run's, in pictures, without a diffusion model; a refit's edited views."""
 
+import numpy as np
+import pytest
 import torch
+from PIL import Image
 
-from tests.edit_world import experiment, toy_cameras, write_world
+from tests.edit_world import REPOSITORY, experiment, toy_cameras, write_world
+from tests.oracle import SIZE as VIEW
+from tests.oracle import Oracle
 from threestudio import apps
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
+from threestudio_ssd.benchmarks.grids import CELL, HEAD
+from threestudio_ssd.editors import EDITORS
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.masks import MaskConfig, find_selection, load_selection
+from threestudio_ssd.refits.preview import strengths_of
+from threestudio_ssd.refits.rounds import Round
 
 
 def test_previews_are_written_and_no_model_is_needed(tmp_path):
@@ -23,3 +34,58 @@ def test_previews_are_written_and_no_model_is_needed(tmp_path):
     again = experiment(world, tmp_path / "out", **{"mask.picture": "", "mask.saved": save / "selection.npy"})
     assert apps.start("preview", again, [f"out={tmp_path / 'again'}"]) == 0
     assert torch.equal(load_selection(tmp_path / "again" / "selection.npy", len(source)), expected)
+
+
+def refit(world, out, **more):
+    words = {
+        "scene": world / "scene.ply", "cameras": world / "cameras.json", "mask.picture": world / "masks",
+        "target_prompt": "a red cone", "system.editing.editor.name": "oracle", "data.num_train_views": 6,
+        "system.closing.num_steps": 0, "trial_dir": out, **more,
+    }  # fmt: skip
+    changes = [f"{key}={value}" for key, value in words.items() if key != "trial_dir"]
+    cfg = complete(load_config(REPOSITORY / "configs/idu-gs.yaml", cli_args=changes))
+    cfg.trial_dir = str(out)
+    return cfg
+
+
+def test_a_refit_shows_views_as_its_editor_makes_them_before_anything_is_fitted(world, tmp_path, monkeypatch):
+    monkeypatch.setitem(EDITORS, "oracle", Oracle)
+    monkeypatch.setattr("threestudio_ssd.refits.views_edit.ViewsEdit.step", None)
+    assert apps.start("preview", refit(world, tmp_path), ["views=3", "strengths=[0.9,0.2]"]) == 0
+    assert len(list((tmp_path / "save" / "mask").glob("*.png"))) == len(list((world / "masks").glob("*.png")))
+    assert (tmp_path / "save" / "selection.npy").exists()
+    picture = np.asarray(Image.open(tmp_path / "save" / "edited_views.png").convert("RGB")).astype(int)
+    high = HEAD + CELL + 4
+    assert VIEW < CELL  # views are shown larger
+    assert picture.shape[0] == 3 * high
+    before, edited = picture[HEAD : HEAD + CELL, :CELL], picture[HEAD : HEAD + CELL, picture.shape[1] // 3 :][:, :CELL]
+    assert np.abs(before - edited).mean() > 3
+
+
+def test_no_editor_is_loaded_where_no_views_are_asked_for(world, tmp_path):
+    cfg = refit(world, tmp_path, model=tmp_path / "no-model", **{"system.editing.editor.name": "sdedit"})
+    assert apps.start("preview", cfg, ["views=0"]) == 0
+    assert not (tmp_path / "save" / "edited_views.png").exists()
+    assert (tmp_path / "save" / "selection.npy").exists()
+
+
+def test_views_that_are_edited_elsewhere_are_not_shown(world, tmp_path):
+    words = {"system.editing.editor.name": "folder", "system.editing.editor.folder": tmp_path / "my-edit"}
+    assert apps.start("preview", refit(world, tmp_path, **words)) == 0
+    assert not (tmp_path / "my-edit").exists()
+    assert not (tmp_path / "save" / "edited_views.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "what"),
+    [("strengths=[0.5,0]", "run.strengths is [0.5, 0.0]"), ("views=-1", "run.views is -1")],
+)
+def test_keys_out_of_range_are_refused(world, tmp_path, word, what):
+    with pytest.raises(ValueError, match="run.") as error:
+        apps.start("preview", refit(world, tmp_path, **{"system.editing.editor.name": "sdedit"}), [word])
+    assert error.value.what == what
+
+
+def test_strengths_are_those_of_the_rounds_and_the_ends_of_those_that_are_drawn():
+    assert strengths_of([Round(0.9), Round(0.3), Round(0.3)]) == [0.9, 0.3]
+    assert strengths_of([Round(0.02, max_strength=0.98)]) == [0.98, 0.02]

@@ -16,5 +16,8 @@ def test_the_judge_prefers_the_truth(tmp_path):
     assert right["psnr_truth_after"] > 60 > wrong["psnr_truth_after"]
     assert wrong["outside_psnr"] == 100
     assert (tmp_path / "strip.png").exists()
+    assert abs(right["slope"] - 1) < 1e-3
     row = right | {"source_prompt": "a", "target_prompt": "b", "seconds": 1.0}
     assert "| a → b | 1.00 |" in as_table([row])
+    other = row | {"success": 0.0, "target_prompt": "b"}
+    assert "| a → b | 1.00, 0.00 |" in as_table([row, other])

@@ -1,6 +1,7 @@
 """The toy benchmark and sweeps: trials side by side are trials alone, items resume, the report says what rows say."""
 
 import json
+from datetime import datetime
 
 import pytest
 import torch
@@ -225,11 +226,26 @@ def test_a_change_that_no_trial_reads_is_refused_by_name(tmp_path, kind, change)
     assert error.value.what == f"method mine sets {change}, which trials of {kind}s do not read"
 
 
+def test_a_second_that_passes_is_no_change(tmp_path, monkeypatch):
+    class Clock:
+        second = 0
+
+        @classmethod
+        def now(cls):
+            cls.second += 1
+            return datetime(2026, 1, 1, second=cls.second)
+
+    monkeypatch.setattr("threestudio.utils.config.datetime", Clock)
+    items._leaves_of.cache_clear()
+    usual = Method("usual", "configs/ssd-gs.yaml", ("system.guidance.score.name=ssd-settled",))
+    refuse_unread([("picture", usual)], [], shared(tmp_path))
+
+
 def test_a_change_to_all_methods_must_be_read_by_one_of_them(tmp_path):
     both = [(kind, Method("mine", "configs/ssd-gs.yaml")) for kind in ("picture", "scene")]
-    refuse_unread(both, ["system.lambda_detail=1", "system.guidance.score.enhance_weight=3"], shared(tmp_path))
-    with pytest.raises(ConfigError, match=r"system.overrides holds system.lambda_detail=1, which no trial reads"):
-        refuse_unread(both[:1], ["system.lambda_detail=1"], shared(tmp_path))
+    refuse_unread(both, ["system.lambda_detail=2", "system.guidance.score.enhance_weight=3"], shared(tmp_path))
+    with pytest.raises(ConfigError, match=r"system.overrides holds system.lambda_detail=2, which no trial reads"):
+        refuse_unread(both[:1], ["system.lambda_detail=2"], shared(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,7 @@ def test_no_ratio_leads_to_a_rate_of_zero():
         ("auto", "a red ball", "a blue ball", "recolor"),
         ("auto", "a red ball", "a red cube", "other"),
         ("auto", "a ball at night", "a ball by day", "relight"),
+        ("auto", "a ball on grass", "a ball on sand", "material"),
         ("recolor", "a red ball", "a red cube", "recolor"),
         ("other", "a red ball", "a blue ball", "other"),
     ],
@@ -211,16 +212,28 @@ def test_an_instruction_is_read_without_the_caption():
     assert kind_of(keys(), "a photo of a red ball", "make it blue") == "other"
 
 
-def test_colors_go_twice_as_far_where_the_light_changes(world):
-    for kind, factor in (("recolor", 1), ("relight", 2), ("other", 1)):
-        cfg = experiment(world, world, **{"system.color_way": 6, "system.learning_rates.sh0": 0.0125})
-        source, is_object = toy_parts(keep_every=20)
-        views = ViewPlan(cfg.data, toy_cameras(4, 24)).views(source, 32, 8)
-        scene = scene_under_edit(cfg.system, source, is_object, views, 0, 8, kind)
-        edit = GaussianEdit([scene], Blue(), Movement(RATES), num_steps=10, background=torch.zeros(3))
-        optimizers = edit.make_optimizers()
-        edit.set_rates(optimizers, 0)
-        assert [g["lr"] for g in optimizers[0].param_groups if g["name"] == "sh0"] == [0.2 * factor]
+@pytest.mark.parametrize(
+    ("kind", "is_whole", "reach", "share"),
+    [
+        ("recolor", False, 1, 1),
+        ("material", True, 2, 1 / 8),
+        ("material", False, 3, 1 / 8),
+        ("relight", True, 2, 1 / 48),
+        ("relight", False, 1, 1 / 48),
+        ("other", True, 1, 0),
+    ],
+)
+def test_the_kind_of_an_edit_says_how_far_colors_go_and_how_firmly_light_stays(world, kind, is_whole, reach, share):
+    cfg = experiment(world, world, **{"system.color_way": 6, "system.learning_rates.sh0": 0.0125})
+    source, is_object = toy_parts(keep_every=20)
+    views = ViewPlan(cfg.data, toy_cameras(4, 24)).views(source, 32, 8)
+    is_selected = torch.ones_like(is_object) if is_whole else is_object
+    scene = scene_under_edit(cfg.system, source, is_selected, views, 0, 8, kind)
+    edit = GaussianEdit([scene], Blue(), Movement(RATES), num_steps=10, background=torch.zeros(3))
+    optimizers = edit.make_optimizers()
+    edit.set_rates(optimizers, 0)
+    assert [g["lr"] for g in optimizers[0].param_groups if g["name"] == "sh0"] == [0.2 * reach]
+    assert scene.shading_share == share
 
 
 @pytest.mark.parametrize("count", [1, 4, 12])
@@ -236,7 +249,7 @@ def test_a_scene_s_steps_and_growth_are_counted_in_the_extent_of_its_capture(wor
 
 def test_the_shading_term_is_in_the_loss_of_the_scenes_that_keep_light():
     edit = edit_of(0, 1, movement=Movement(RATES, lambda_shading=10.0))
-    edit.scenes[1] = replace(edit.scenes[1], kind="recolor")
+    edit.scenes[1] = replace(edit.scenes[1], shading_share=0.5)
     edit.prepare()
     before, _ = edit.loss(0)
     with torch.no_grad():

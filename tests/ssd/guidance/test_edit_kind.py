@@ -9,7 +9,8 @@ from threestudio_ssd.toyworld.edits import EDITS, toy_edit
 @pytest.mark.parametrize("name", EDITS)
 def test_toy_edits_are_told_apart_by_their_captions(name):
     edit = toy_edit(name)
-    assert edit_kind(*edit.prompts) == {"color": "recolor", "time": "relight"}.get(edit.attribute, "other")
+    kinds = {"color": "recolor", "time": "relight", "ground": "material"}
+    assert edit_kind(*edit.prompts) == kinds.get(edit.attribute, "other")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,21 @@ def test_recolourings(source, target):
 @pytest.mark.parametrize(
     ("source", "target"),
     [
+        ("a photo of a car on grass", "a photo of a car on snow"),
+        ("a stone statue", "a statue of white marble"),
+        ("", "turn the grass into sand"),
+    ],
+)
+def test_changes_of_material(source, target):
+    assert edit_kind(source, target) == "material"
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
         ("a red ball", "a red ball"),
+        ("a ball", "a ball on snow"),
+        ("a ball on grass", "a snowman on sand"),
         ("a red ball", "a red cube"),
         ("a red ball", "a blue cube"),
         ("a ball", "a striped blue ball"),

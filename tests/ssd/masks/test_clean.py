@@ -2,7 +2,7 @@
 
 import torch
 
-from threestudio_ssd.masks import grown, with_interior, without_floaters
+from threestudio_ssd.masks import grown, with_interior, with_seam_by_color, without_floaters
 
 
 def sphere(count, radius=1.0, center=(0.0, 0.0, 0.0), seed=0):
@@ -63,3 +63,36 @@ def test_growing_and_shrinking_by_world_units():
     assert torch.equal(grown(means, is_selected, 0.0), is_selected)
     assert grown(means, torch.ones(11, dtype=torch.bool), -1.0).all()
     assert not grown(means, torch.zeros(11, dtype=torch.bool), 1.0).any()
+
+
+def ball_on_the_ground():
+    """A red ball and the green ground under it, and how much of each Gaussian shows."""
+    ball = sphere(2400, 1.0, (0.0, 0.0, 1.0))
+    ground = torch.rand(900, 3, generator=torch.Generator().manual_seed(4)) * torch.tensor([6.0, 6.0, 0.02])
+    means = torch.cat([ball, ground - torch.tensor([3.0, 3.0, 0.02])])
+    is_ball = torch.arange(3300) < 2400
+    rgbs = torch.where(is_ball[:, None], torch.tensor([0.8, 0.1, 0.1]), torch.tensor([0.2, 0.6, 0.1]))
+    is_under = ~is_ball & (means[:, :2].norm(dim=1) < 0.7)
+    weights = torch.ones(3300)
+    weights[is_under] = 0.01
+    return means, rgbs * torch.linspace(0.4, 1, 3300)[:, None], is_ball, is_under, weights
+
+
+def test_a_seam_is_settled_by_color():
+    """A trace that lost half of the ball's foot and took the ground beneath it along; light and shade do not count."""
+    means, rgbs, is_ball, is_under, weights = ball_on_the_ground()
+    is_foot = is_ball & (means[:, 2] < 0.3) & (torch.arange(3300) % 2 == 0)
+    assert is_foot.sum() > 20
+    assert is_under.sum() > 5
+    traced = (is_ball & ~is_foot) | is_under
+    assert torch.equal(with_seam_by_color(means, rgbs, traced, weights), is_ball)
+
+
+def test_where_colors_are_alike_a_seam_is_settled_by_place():
+    means, rgbs, is_ball, _, weights = ball_on_the_ground()
+    settled = with_seam_by_color(means, rgbs.new_full((3300, 3), 0.5), is_ball, weights)
+    assert (settled != is_ball).float().mean() < 0.03
+    nothing = torch.zeros_like(is_ball)
+    assert torch.equal(with_seam_by_color(means, rgbs, nothing, weights), nothing)
+    everything = torch.ones_like(is_ball)
+    assert torch.equal(with_seam_by_color(means, rgbs, everything, weights), everything)

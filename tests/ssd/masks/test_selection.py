@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 from tests.edit_world import object_masks, toy_cameras, toy_parts
@@ -17,6 +18,7 @@ from threestudio_ssd.masks import (
     in_sphere,
     load_selection,
     preview_images,
+    settle_mask,
 )
 from threestudio_ssd.masks import text as text_module
 from threestudio_ssd.masks.selection import Evidence
@@ -127,7 +129,7 @@ def test_selections_that_do_not_fit_are_refused(tmp_path):
     path.write_bytes(b"not an array")
     assert message().startswith(f"mask.saved {path} cannot be read")
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)
-    assert message().startswith(f"mask.saved {path} cannot be read")
+    assert message() == f"mask.saved {path} holds object of shape (1,)"
 
 
 def test_previews_tint_the_selection_and_mark_masks_left_out(toy, tmp_path):
@@ -166,3 +168,12 @@ def test_every_traced_view_has_a_picture_and_a_box_at_most_twelve(toy, monkeypat
 def test_a_nested_part_with_a_bad_box_is_named(toy):
     with pytest.raises(ConfigError, match=r"mask\.any_of\[0\]\.box is"):
         chosen(toy, any_of=[{"box": [0, 0, 0, 0, 1, 1]}])
+
+
+def test_the_seam_is_settled_by_color_where_the_selection_is_replaced():
+    keys = OmegaConf.structured(MaskConfig(picture="masks"))
+    assert settle_mask(keys, "scene.ply").seam == "mask"
+    assert settle_mask(keys, "scene.ply", is_replaced=True).seam == "color"
+    keys.seam = "mask"
+    assert settle_mask(keys, "scene.ply", is_replaced=True).seam == "mask"
+    assert keys.seam == "mask"

@@ -4,8 +4,8 @@ import torch
 
 from tests.edit_world import toy_cameras, toy_parts
 from threestudio_ssd.gaussians import Gaussians
+from threestudio_ssd.masks.region import Region
 from threestudio_ssd.refits.carve import carved, seen_colors, surface_gaussians
-from threestudio_ssd.refits.region import Region
 from threestudio_ssd.rendering import coverage, render_bchw
 
 REGION = Region(torch.eye(3), torch.tensor([0.0, 0, 1.4]), torch.tensor([1.4, 1.4, 1.4]))

@@ -1,8 +1,6 @@
 """A whole change of shape through Lightning, with an editor that knows the truth: what it makes, keeps and refuses."""
 
 import json
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,57 +8,26 @@ import torch
 from PIL import Image
 
 from tests.edit_world import QUIET, REPOSITORY, object_masks, toy_cameras, toy_parts, vertex_rows
+from tests.oracle import SIZE, Oracle, toy_truth
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
-from threestudio_ssd.diffusion import Counters
-from threestudio_ssd.editors import EDITORS, ImageEditor
-from threestudio_ssd.editors.editor import EditorNetwork
+from threestudio_ssd.editors import EDITORS
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 from threestudio_ssd.masks import load_selection
+from threestudio_ssd.metrics.lpips import Lpips, linear_weights
 from threestudio_ssd.rendering import render_bchw
 from threestudio_ssd.systems.scene_refit import SceneRefitSystem
-from threestudio_ssd.toyworld import PART_OBJECT, Attributes, build_scene
 from threestudio_ssd.toyworld.silhouettes import silhouettes
-from threestudio_ssd.toyworld.splat import save_cameras_json, to_gaussians
+from threestudio_ssd.toyworld.splat import save_cameras_json
 
-SIZE, STEPS = 48, 12
+STEPS = 12
 ROUNDS = "[{strength: 0.9, steps: 4, carve: views}, {strength: 0.3, steps: 8, carve: renders, relight: true}]"
 
 
 def truth():
-    scene = build_scene(Attributes(object="cone"), seed=0)
-    return to_gaussians(scene), torch.from_numpy(scene.parts == PART_OBJECT)
-
-
-class NoNetwork(EditorNetwork):
-    """Computes nothing."""
-
-    image_size, size_multiple = SIZE, 8
-
-    def __init__(self):
-        self.counters = Counters()
-
-    @property
-    def provenance(self):
-        return {"model": None, "revision": None}
-
-
-@dataclass(frozen=True)
-class Oracle(ImageEditor):
-    """Shows the scene with a cone in place of the ball, a little brighter at each call, whatever it is given."""
-
-    needs: ClassVar = frozenset({"cameras", "depths", "names"})
-
-    def load(self, keys, device, prompts, words=()):
-        return NoNetwork()
-
-    def edit(self, network, views):
-        assert views.masks is None or views.depths.shape == views.masks.shape
-        assert views.names == views.cameras.names
-        images = render_bchw(truth()[0], views.cameras, torch.zeros(3))
-        return (images + 0.01 * views.round + 0.01 * views.images.mean()).clamp(0, 1)
+    return toy_truth("red plain cone grass day")
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +186,49 @@ def test_views_are_edited_when_they_are_shown_as_gaussian_editor_does(place, tmp
     refit(place, tmp_path / "parts", "train", **words, **{"trainer.max_steps": 5})
     parts = refit(place, tmp_path / "parts", "train", "export", **words, resume="auto")
     assert (parts / "save" / "edited.ply").read_bytes() == (whole / "save" / "edited.ply").read_bytes()
+
+
+@pytest.mark.parametrize("more", [WHOLE, {}], ids=["whole", "replaced"])
+def test_the_selection_grows_and_nothing_else_does(place, tmp_path, more):
+    """In rounds as well, where a carved object takes the place of what grew."""
+    growth = {"kind": "hierarchical", "start": 1, "stop": 11, "every": 2, "top_share": 0.2}
+    words = {**more, **{f"system.growth.{key}": value for key, value in growth.items()}}
+    whole = refit(place, tmp_path / "whole", "train", "export", **words)
+    before, after = (vertex_rows(path) for path in (place / "scene.ply", whole / "save" / "edited.ply"))
+    is_selected = load_selection(whole / "save" / "selection.npy", len(before))
+    kept = [row for row, chosen in zip(before, is_selected, strict=True) if not chosen]
+    is_new = np.load(whole / "save" / "edited_selection.npy")
+    assert [row for row, new in zip(after, is_new, strict=True) if not new] == kept
+    still = refit(place, tmp_path / "still", "train", "export", **more)
+    assert len(after) > len(vertex_rows(still / "save" / "edited.ply"))
+    refit(place, tmp_path / "parts", "train", **words, **{"trainer.max_steps": 7})
+    parts = refit(place, tmp_path / "parts", "train", "export", **words, resume="auto")
+    assert (parts / "save" / "edited.ply").read_bytes() == (whole / "save" / "edited.ply").read_bytes()
+
+
+def test_lpips_and_ssim_pull_the_gaussians_elsewhere(place, tmp_path, monkeypatch):
+    """LPIPS's own class with random weights stands in: its weights are no part of this repository."""
+    network = Lpips("squeeze", linear_weights("squeeze")).requires_grad_(False).eval()
+    monkeypatch.setattr("threestudio_ssd.refits.scene_refit.load_lpips", lambda **words: network)
+    weights = {"l1": (0, 0), "ssim": (0.9, 0), "lpips": (0, 1)}
+    results = []
+    for name, (ssim, lpips) in weights.items():
+        more = {**WHOLE, "system.lambda_ssim": ssim, "system.lambda_lpips": lpips, "steps": 3}
+        run = refit(place, tmp_path / name, "train", "export", **more)
+        results.append(load_gaussians(run / "save" / "edited.ply").sh0)
+    assert all(torch.isfinite(each).all() for each in results)
+    for other in results[1:]:
+        assert (other - results[0]).abs().max() > 1e-3
+
+
+def test_words_say_what_is_replaced(place, tmp_path):
+    """The embedded segmenter looks for the ball in the capture's views."""
+    words = {"mask.picture": "", "mask.text": "the ball", "mask.segmenter": "data/tiny-seg", "mask.num_views": 8}
+    run = refit(place, tmp_path, "train", "export", **words, **{"system.preview_every": 0})
+    count = len(load_gaussians(place / "scene.ply"))
+    told, traced = load_selection(run / "save" / "selection.npy", count), toy_parts(keep_every=1)[1]
+    assert (told & traced).sum() / (told | traced).sum() > 0.8
+    assert len(load_gaussians(run / "save" / "edited.ply")) != count
 
 
 def test_everything_cannot_be_replaced(place, tmp_path):

@@ -7,6 +7,7 @@ from threestudio_ssd.toyworld import PART_OBJECT, build_scene
 from threestudio_ssd.toyworld.edits import EDITS, SHAPE_EDITS, toy_edit
 from threestudio_ssd.toyworld.silhouettes import shape_figures
 from threestudio_ssd.toyworld.splat import to_gaussians
+from threestudio_ssd.toyworld.truth import shots, turned_truth
 from threestudio_ssd.toyworld.views import held_out_orbit
 
 VIEWS = held_out_orbit(64, 4)
@@ -33,3 +34,19 @@ def test_changes_of_shape_change_the_object_alone_and_are_none_of_the_others():
     assert not set(SHAPE_EDITS) & set(EDITS)
     assert len(SHAPE_EDITS) >= 12
     assert {toy_edit(name).attribute for name in SHAPE_EDITS} == {"object"}
+
+
+@pytest.mark.parametrize(("name", "turn_deg"), [("ball-cube", 30.0), ("ball-car", 285.0), ("donut-cone", 0.0)])
+def test_a_new_object_may_face_any_way(name, turn_deg):
+    edit = toy_edit(name)
+    result = to_gaussians(build_scene(edit.target, 3, turn_deg=turn_deg))
+    truth = turned_truth(shots(result, VIEWS), edit, 3, VIEWS)
+    assert truth.turn_deg == turn_deg
+    assert torch.equal(truth.target, shots(result, VIEWS))
+    assert shape_figures(result, edit, 3, VIEWS, truth.turn_deg) == {"shape_iou": 1.0, "boundary_f": 1.0}
+
+
+def test_an_object_that_stays_faces_as_it_did():
+    edit = toy_edit("red-car")
+    turned = shots(to_gaussians(build_scene(edit.target, 3, turn_deg=90)), VIEWS)
+    assert turned_truth(turned, edit, 3, VIEWS).turn_deg == 0

@@ -1,9 +1,8 @@
 """PIE-Bench as its authors publish it (Ju et al. 2024, arXiv:2310.01506): the mapping file, prompts and masks."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from ...errors import SceneFormatError
+from ...reading import read_json
 
 SIZE = 512
 MAPPING, IMAGES = "mapping_file.json", "annotation_images"
@@ -47,22 +47,20 @@ def load_pie_bench(folder: str | Path) -> list[PieEntry]:
         SceneFormatError: If the file is missing, or an entry lacks something.
     """
     path = Path(folder) / MAPPING
-    try:
-        mapping = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as cause:
-        raise SceneFormatError(
-            what=f"{path} cannot be read ({cause})", expected=f"the folder of PIE-Bench, with {MAPPING} and {IMAGES}/",
-            fix="set run.dataset to that folder",
-        ) from cause  # fmt: skip
+    mapping = read_json(
+        path, f"the folder of PIE-Bench, with {MAPPING} and {IMAGES}/", "set run.dataset to that folder"
+    )
+    if not isinstance(mapping, dict):
+        what, fix = f"{path} holds a {type(mapping).__name__}", "take the file as its authors publish it"
+        raise SceneFormatError(what=what, expected="entries by their keys", fix=fix)
     return [_entry(str(key), item, path) for key, item in mapping.items()]
 
 
-def _entry(key: str, item: dict[str, Any], path: Path) -> PieEntry:
-    missing = [name for name in KEYS if name not in item]
-    if missing or str(item["editing_type_id"]) not in map(str, range(10)):
-        problem = f"has no {missing[0]}" if missing else f"has the editing_type_id {item['editing_type_id']!r}"
+def _entry(key: str, item: Any, path: Path) -> PieEntry:
+    problem = _problem_of(item)
+    if problem is not None:
         raise SceneFormatError(
-            what=f"{path}: entry {key} {problem}", expected=f"the keys {', '.join(KEYS)}, types 0 to 9",
+            what=f"{path}: entry {key[:80]} {problem[:200]}", expected=f"the keys {', '.join(KEYS)}, types 0 to 9",
             fix="take the file as its authors publish it",
         )  # fmt: skip
     return PieEntry(
@@ -70,6 +68,27 @@ def _entry(key: str, item: dict[str, Any], path: Path) -> PieEntry:
         item["editing_instruction"], int(item["editing_type_id"]), item.get("blended_word", ""),
         decode_mask(item["mask"]),
     )  # fmt: skip
+
+
+def _problem_of(item: Any) -> str | None:
+    """What is wrong with an entry; None for one that can be used."""
+    if not isinstance(item, dict):
+        return f"is a {type(item).__name__}"
+    missing = [name for name in KEYS if name not in item]
+    if missing:
+        return f"has no {missing[0]}"
+    if str(item["editing_type_id"]) not in map(str, range(len(GROUPS))):
+        return f"has the editing_type_id {item['editing_type_id']!r}"
+    texts = {name: item[name] for name in KEYS[:4]} | {"blended_word": item.get("blended_word", "")}
+    wrong = next((name for name, text in texts.items() if not isinstance(text, str)), None)
+    if wrong is not None:
+        return f"has the {wrong} {item[wrong]!r}, which is no text"
+    place = PurePosixPath(item["image_path"])
+    if place.is_absolute() or not place.parts or ".." in place.parts or len(max(place.parts, key=len).encode()) > 255:
+        return f"has the image_path {item['image_path']!r}, which is no place below {IMAGES}"
+    runs = item["mask"]
+    is_whole = isinstance(runs, list) and all(isinstance(run, int) and 0 <= run <= SIZE * SIZE for run in runs)
+    return None if is_whole and len(runs) % 2 == 0 else "has a mask that is no list of starts and lengths"
 
 
 def _plain(prompt: str) -> str:

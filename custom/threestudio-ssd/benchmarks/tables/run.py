@@ -63,8 +63,10 @@ class TableRun:
         after = self.result_of_other_tool(job)
         if after is None:
             result = f"edited{splat_suffix(str(scene))}"
-            words = f"system.clip_model={self.clip_model}"
-            cfg = job.method.experiment_of(edit, job.capture, scene, self.cfg.has_masks, words)
+            words = [f"system.clip_model={self.clip_model}"]
+            if job.capture.splat is None:  # it was fitted to these photographs, however few the steps
+                words.append("data.check_capture=false")
+            cfg = job.method.experiment_of(edit, job.capture, scene, self.cfg.has_masks, *words)
             row |= run_once(cfg, folder, result, checksums(job.capture.cameras, scene))
             after = folder / "run" / "save" / result
         if not after.is_file():

@@ -1,7 +1,7 @@
 """Methods on toy edits, item by item: one method, one seed, pictures or scenes, all edits in batches. Resumable."""
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,12 +21,14 @@ from ...toyworld.edits import toy_edit
 from ...toyworld.judge import judge_fingerprint, judge_images
 from ..fingerprint import CANNOT_CHANGE_RESULTS, fingerprint, is_below, kept, leaves
 from ..grids import image_name
-from .shapes import run_shape
+from .shapes import edit_views, run_shape
 from .trials import Outcome, Trial, picture_batch, run_batch, scene_batch, steps_to_share
+from .whole import run_whole
 
-Kind = Literal["picture", "scene", "shape"]
+Kind = Literal["picture", "scene", "shape", "view"]
 OF_TRIALS = frozenset({
     "seed", "trainer", "system.seed", "system.prompt_processor.source_prompt", "system.prompt_processor.target_prompt",
+    "system.source_prompt", "system.target_prompt",
     # of a run around the edit; trials have none
     "system.weights", "system.weights_ignore_modules", "system.optimizer", "system.scheduler",
     # of a picture
@@ -36,17 +38,19 @@ OF_TRIALS = frozenset({
     "data.test_size", "data.frame",
 })  # fmt: skip
 """Dotted keys that the trials decide themselves: which scene, seen from where, what of it is masked, which prompts."""
-OF_SHAPES = OF_TRIALS - {"system.mask"} | {
-    "system.mask.picture", "system.source_prompt", "system.target_prompt", "system.preview_every",
-}  # fmt: skip
-"""The same of changes of shape, whose masks are traced as the config says."""
+OF_SHAPES = OF_TRIALS - {"system.mask"} | {"system.mask.picture"}
+"""The same of changes of shape and of edited views, whose masks are traced as the config says."""
 READ_IN_PICTURES = frozenset({
     "system.num_steps", "system.guidance_type", "system.guidance", "system.prompt_processor_type",
     "system.prompt_processor.negative_prompt",
 })  # fmt: skip
 """What a method's config says of pictures: its guidance. How pixels and latents move says the picture config."""
-GRID_VIEWS = 2
-"""Held-out views of a scene in the picture grids."""
+TRACED: frozenset[Kind] = frozenset({"shape", "view"})
+"""Kinds of trials whose masks are traced from pictures of the object."""
+SIDE_BY_SIDE = "ssd-gs-system"
+"""System of the scene edits that go side by side, so that the network sees them in one batch; all others go alone."""
+GRID_VIEWS: dict[Kind, int] = {"picture": 1, "scene": 2, "shape": 2, "view": 6}
+"""Views of a result in the picture grids."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,20 @@ class ItemSettings:
 def load_experiment(method: Method, kind: Kind, settings: ItemSettings) -> DictConfig:
     """The complete experiment that the trials of a method run with.
 
-    For scenes it is the method's own. For pictures it is the picture config with the method's guidance and steps.
+    For pictures it is the picture config with the method's guidance and steps. For all else it is the method's own.
+
+    Raises:
+        ConfigError: If a method of pictures has no guidance.
     """
     cfg = _load(method.config, _given(settings.num_steps[kind], method.overrides))
     if kind != "picture":
         return cfg
+    if "guidance" not in cfg.system:
+        raise ConfigError(
+            what=f"method {method.name} of pictures is of {cfg.system_type}, which has no guidance",
+            expected="a config with system.guidance, such as configs/ssd-gs.yaml",
+            fix="list it below system.scene_methods or system.shape_methods",
+        )
     picture = settings.picture_experiment.copy()
     for key in READ_IN_PICTURES:
         OmegaConf.update(picture, key, OmegaConf.select(cfg, key), merge=False)
@@ -146,6 +159,27 @@ def refuse_unread(items: Iterable[tuple[Kind, Method]], shared: Sequence[str], s
             )  # fmt: skip
 
 
+def refuse_unmasked(items: Iterable[tuple[Kind, Method]], settings: ItemSettings) -> None:
+    """Refuse a refit of scenes that replaces what is masked where an edit has no mask.
+
+    Args:
+        items: The methods, with all their changes.
+        settings: What all items share.
+
+    Raises:
+        ConfigError: For the first one.
+    """
+    unmasked = next((name for name in settings.edits if not (settings.use_masks and toy_edit(name).has_mask)), None)
+    for kind, method in items:
+        changes = tuple(_given(settings.num_steps[kind], method.overrides))
+        if kind == "scene" and unmasked is not None and _leaves_of(method.config, changes).get("system.replaces"):
+            raise ConfigError(
+                what=f"method {method.name} replaces what is masked, and {unmasked} is edited without a mask",
+                expected="system.use_masks=true, and data.edits of the object alone",
+                fix=f"set these, or system.replaces=false in the method, or list {method.name} below shape_methods",
+            )
+
+
 def _is_read(word: str, config: str, others: Sequence[str], kind: Kind, settings: ItemSettings) -> bool:
     """Whether a change alters anything that trials read, or alters nothing at all."""
     count = settings.num_steps[kind]
@@ -157,7 +191,11 @@ def _is_read(word: str, config: str, others: Sequence[str], kind: Kind, settings
 def _reads(kind: Kind, key: str) -> bool:
     if kind == "picture":
         return is_below(key, READ_IN_PICTURES)
-    return not is_below(key, CANNOT_CHANGE_RESULTS | (OF_SHAPES if kind == "shape" else OF_TRIALS))
+    return not is_below(key, CANNOT_CHANGE_RESULTS | _decided_by_trials(kind))
+
+
+def _decided_by_trials(kind: Kind) -> frozenset[str]:
+    return OF_SHAPES if kind in TRACED else OF_TRIALS
 
 
 def _given(num_steps: int, changes: Sequence[str]) -> list[str]:
@@ -166,7 +204,7 @@ def _given(num_steps: int, changes: Sequence[str]) -> list[str]:
 
 @cache
 def _leaves_of(config: str, changes: tuple[str, ...]) -> dict[str, Any]:
-    return leaves(_load(config, changes))
+    return leaves(_load(config, ("use_timestamp=false", *changes)))  # or a second that passes would be a change
 
 
 def _load(config: str, changes: Sequence[str]) -> DictConfig:
@@ -189,8 +227,7 @@ def made_with(cfg: DictConfig, kind: Kind, settings: ItemSettings) -> dict[str, 
     }  # fmt: skip
     if kind == "scene":
         trials["num_views"] = settings.num_views
-    own = OF_SHAPES if kind == "shape" else OF_TRIALS
-    return fingerprint(cfg, without=CANNOT_CHANGE_RESULTS | own, trials=trials)
+    return fingerprint(cfg, without=CANNOT_CHANGE_RESULTS | _decided_by_trials(kind), trials=trials)
 
 
 def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> list[dict[str, Any]]:
@@ -213,15 +250,25 @@ def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> l
 
 
 def _make_rows(method: Method, kind: Kind, seed: int, cfg: DictConfig, settings: ItemSettings) -> list[dict[str, Any]]:
-    folder, read = settings.out / kind / method.name, load_classifier()
+    read, rows = load_classifier(), []
     trials = [Trial(toy_edit(name), seed, settings.scene_seed + seed) for name in settings.edits]
-    rows: list[dict[str, Any]] = []
-    if kind == "shape":
+    for outcome in _outcomes(kind, trials, cfg, read, settings):
+        rows.append({"method": method.name, "kind": kind, **_row(outcome, read)})
+        _save_pictures(outcome, kind, settings.out / kind / method.name)
+    return rows
+
+
+def _outcomes(
+    kind: Kind, trials: Sequence[Trial], cfg: DictConfig, read: Callable, settings: ItemSettings
+) -> Iterator[Outcome]:
+    """Trials side by side where they can be, one after the other where not."""
+    if kind in TRACED:
+        yield from (run_shape(trial, cfg) if kind == "shape" else edit_views(trial, cfg) for trial in trials)
+        return
+    if kind == "scene" and cfg.system_type != SIDE_BY_SIDE:
         for trial in trials:
-            outcome = run_shape(trial, cfg)
-            rows.append({"method": method.name, "kind": kind, **_row(outcome, read)})
-            _save_pictures(outcome, folder)
-        return rows
+            yield run_whole(trial, cfg, use_masks=settings.use_masks, num_views=settings.num_views)
+        return
     # a LoRA that is trained beside the edit belongs to one picture or scene
     has_lora = any(branch.network == "lora" for branch in build_score(cfg.system.guidance.score).branches)
     size = 1 if has_lora else settings.batch
@@ -231,10 +278,7 @@ def _make_rows(method: Method, kind: Kind, seed: int, cfg: DictConfig, settings:
             batch = picture_batch(part, cfg.system, settings.use_masks)
         else:
             batch = scene_batch(part, cfg, settings.use_masks, num_views=settings.num_views)
-        for outcome in run_batch(batch, read, settings.num_probes):
-            rows.append({"method": method.name, "kind": kind, **_row(outcome, read)})
-            _save_pictures(outcome, folder)
-    return rows
+        yield from run_batch(batch, read, settings.num_probes)
 
 
 def _row(outcome: Outcome, read: Callable) -> dict[str, Any]:
@@ -246,16 +290,16 @@ def _row(outcome: Outcome, read: Callable) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _save_pictures(outcome: Outcome, folder: Path) -> None:
+def _save_pictures(outcome: Outcome, kind: Kind, folder: Path) -> None:
     """Result, and beside the first method's in the kind's folder the source and the truth."""
     name = image_name(outcome.trial.edit.name, outcome.trial.seed)
     truth, beside = outcome.truth, folder.parent
     for images, place in ((truth.source, beside / "_source"), (truth.target, beside / "_truth")):
         if not (place / name).exists():
-            save_image(place / name, _strip(images))
-    save_image(folder / name, _strip(outcome.images))
+            save_image(place / name, _strip(images, kind))
+    save_image(folder / name, _strip(outcome.images, kind))
 
 
-def _strip(images: torch.Tensor) -> torch.Tensor:
+def _strip(images: torch.Tensor, kind: Kind) -> torch.Tensor:
     """Some of the views side by side."""
-    return torch.cat(list(images[:GRID_VIEWS].permute(0, 2, 3, 1)), dim=1)
+    return torch.cat(list(images[: GRID_VIEWS[kind]].permute(0, 2, 3, 1)), dim=1)

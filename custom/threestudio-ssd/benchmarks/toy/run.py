@@ -19,9 +19,11 @@ from threestudio.utils.folders import sole_use
 from threestudio.utils.saving import remove_left_behind
 
 from ...errors import ConfigError
+from ...files import write_image
 from ...toyworld.edits import EDITS
+from ..grids import labelled_grid
 from ..report import write_report
-from .items import ItemSettings, Kind, Method, methods_from, refuse_unread, run_item
+from .items import TRACED, ItemSettings, Kind, Method, methods_from, refuse_unmasked, refuse_unread, run_item
 
 MIN_SECONDS = 2.0
 """Between two looks at how far the items are."""
@@ -58,7 +60,7 @@ class ItemsConfig:
     picture_overrides: list[str] = field(default_factory=list)
     """Changes to it."""
     shape_steps: int = 0
-    """Steps of a change of shape."""
+    """Steps of a change of shape; 0, as for the others, leaves the configs' own."""
     overrides: list[str] = field(default_factory=list)
     """Changes to every method (each cell of a sweep is one), before its own."""
     batch: int = 26
@@ -84,9 +86,12 @@ class ToyBenchmark(Configurable):
         picture_methods: dict = field(default_factory=dict)
         """Name -> [config, key=value, ...], edited as pictures; the config's guidance is what counts."""
         scene_methods: dict = field(default_factory=dict)
-        """The same, edited as scenes; the config's learning rates count too."""
+        """The same, edited as scenes; the config's learning rates count too, and it may be of any system that edits a
+        scene by words."""
         shape_methods: dict = field(default_factory=dict)
         """The same, each run on a scene on disk with a mask traced from pictures: a scene edit or a refit."""
+        view_methods: dict = field(default_factory=dict)
+        """The same of refits: the views are edited for the first time, and looked at before anything is fitted."""
         out: str = "outputs/bench-edits"
         """Where items, pictures and the report go."""
         title: str = "Scores on toy edits with known truth"
@@ -109,6 +114,7 @@ def run_benchmark(experiment: DictConfig) -> Path:
         "picture": cfg.picture_methods,
         "scene": cfg.scene_methods,
         "shape": cfg.shape_methods,
+        "view": cfg.view_methods,
     }
     items: list[tuple[Kind, Method]] = []
     for kind, words in methods.items():
@@ -117,7 +123,7 @@ def run_benchmark(experiment: DictConfig) -> Path:
     if not items or data.num_seeds < 1:
         raise ConfigError(
             what="the benchmark has no methods or no seeds",
-            expected="system.picture_methods, scene_methods or shape_methods, data.num_seeds >= 1",
+            expected="system.picture_methods, scene_methods, shape_methods or view_methods, data.num_seeds >= 1",
             fix="start from configs/bench/toy.yaml",
         )  # fmt: skip
     return run_items(items, experiment)
@@ -132,7 +138,7 @@ def item_settings(experiment: DictConfig) -> ItemSettings:
     return ItemSettings(
         out=Path(cfg.out), edits=tuple(data.edits), scene_seed=data.scene_seed,
         picture_experiment=complete(load_config(cfg.picture_config, cli_args=given)),
-        num_steps={"picture": cfg.picture_steps, "scene": cfg.scene_steps, "shape": cfg.shape_steps},
+        num_steps={"picture": cfg.picture_steps, "scene": cfg.scene_steps, "shape": cfg.shape_steps, "view": 0},
         batch=cfg.batch, use_masks=cfg.use_masks, num_views=cfg.num_views, num_probes=cfg.num_probes,
     )  # fmt: skip
 
@@ -149,12 +155,10 @@ def run_items(items: list[tuple[Kind, Method]], experiment: DictConfig) -> Path:
     """
     cfg, settings = experiment.system, item_settings(experiment)
     refuse_unread(items, list(cfg.overrides), settings)
+    items = [(kind, replace(method, overrides=(*cfg.overrides, *method.overrides))) for kind, method in items]
+    refuse_unmasked(items, settings)
     seeds = range(experiment.data.num_seeds)
-    jobs: list[tuple[Kind, Method, int]] = [
-        (kind, replace(method, overrides=(*cfg.overrides, *method.overrides)), seed)
-        for seed in seeds
-        for kind, method in items
-    ]
+    jobs: list[tuple[Kind, Method, int]] = [(kind, method, seed) for seed in seeds for kind, method in items]
     with (
         sole_use(settings.out),
         tqdm(total=len(jobs), desc="items", mininterval=MIN_SECONDS, smoothing=0) as bar,
@@ -176,12 +180,14 @@ def run_items(items: list[tuple[Kind, Method]], experiment: DictConfig) -> Path:
         f"{_masks_of(kinds, settings)}. "
         "Mean ± standard deviation over seeds. Embedded models: figures compare rows with each other, not with papers."
     )
+    if views := {(method.name,): method.name for kind, method in items if kind == "view"}:
+        write_image(settings.out / "views.png", labelled_grid(views, settings.out / "view", settings.edits, ["by"]))
     return write_report(settings.out, rows, cfg.title, note)
 
 
 def _masks_of(kinds: Iterable[str], settings: ItemSettings) -> str:
     """What a report says of masks."""
-    if set(kinds) == {"shape"}:
+    if TRACED.issuperset(kinds):
         return "masks traced from pictures"
     return "masked to the object" if settings.use_masks else "no masks"
 

@@ -5,21 +5,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from ...data import ViewPlan
-from ...diffusion import Counters
 from ...edits.scene_edit import SceneEdit
 from ...errors import ConfigError
 from ...gaussians import Gaussians
+from ...metrics import view_agreement
+from ...refits.editing import OPAQUE
 from ...refits.scene_refit import SceneRefit
-from ...rendering import coverage, render_bchw
+from ...rendering import coverage, render_bchw, render_depths
 from ...report.edit_report import measure_change
+from ...toyworld import build_scene
 from ...toyworld.capture import write_scene
 from ...toyworld.silhouettes import shape_figures
-from ...toyworld.truth import make_truth, shots
+from ...toyworld.splat import to_gaussians
+from ...toyworld.truth import make_truth, shots, turned_truth
 from ...toyworld.views import held_out_orbit
 from .trials import HELD_OUT_SIZE, Outcome, Trial
+from .whole import make_edit, open_edit
 
 OUTLINE_SIZE = 128
 """Side of the views that judge outlines, pixels."""
@@ -35,48 +38,66 @@ def run_shape(trial: Trial, cfg: DictConfig) -> Outcome:
     Raises:
         ConfigError: If the experiment is of another system.
     """
-    with TemporaryDirectory() as folder:
-        write_scene(Path(folder), trial.edit.source, trial.scene_seed)
-        job, counters = _open(trial, cfg, Path(folder))
-    edit, begin = job.edit, time.monotonic()
-    edit.prepare()
-    counters.reset()
-    edit.make_steps()
-    seconds = time.monotonic() - begin
+    job = _open(trial, cfg)
+    seconds = make_edit(job)
     result, views = job.editable.result().to("cpu"), held_out_orbit(HELD_OUT_SIZE)
-    figures = shape_figures(result, trial.edit, trial.scene_seed, held_out_orbit(OUTLINE_SIZE))
+    images = shots(result, views)
+    truth = turned_truth(images, trial.edit, trial.scene_seed, views)
+    outlines = held_out_orbit(OUTLINE_SIZE)
+    figures = shape_figures(result, trial.edit, trial.scene_seed, outlines, truth.turn_deg)
     return Outcome(
-        trial, make_truth(trial.edit, trial.scene_seed, views), shots(result, views),
-        noise_predictions=counters.rows, encodes=counters.encoded_images, seconds=seconds,
+        trial, truth, images,
+        noise_predictions=job.counters.rows, encodes=job.counters.encoded_images, seconds=seconds,
         figures={**figures, "rest_psnr": _rest_psnr(job, result)},
     )  # fmt: skip
 
 
-def _open(trial: Trial, cfg: DictConfig, folder: Path) -> tuple[SceneRefit | SceneEdit, Counters]:
-    """The edit laid out on a scene in a folder, and what counts its predictions."""
-    cfg = cfg.copy()
-    source, target = trial.edit.prompts
-    own = {
-        "system.scene": str(folder / "scene.ply"), "data.cameras": str(folder / "cameras.json"),
-        "system.mask.picture": str(folder / "masks"), "system.seed": trial.seed, "data.seed": trial.seed,
-    }  # fmt: skip
-    words = {"source_prompt": source, "target_prompt": target}
-    within = "system" if cfg.system_type == "idu-gs-system" else "system.prompt_processor"
-    for key, value in {**own, **{f"{within}.{name}": text for name, text in words.items()}}.items():
-        OmegaConf.update(cfg, key, value)
-    if cfg.system_type == "idu-gs-system":
-        job = SceneRefit(cfg.system)
-        counters = job.editor.network.counters
-    elif cfg.system_type == "ssd-gs-system":
-        job = SceneEdit(cfg.system)
-        counters = job.guidance.backbone.counters
-    else:
+def edit_views(trial: Trial, cfg: DictConfig) -> Outcome:
+    """Edit the views of a refit for the first time, and look at them before anything is fitted to them.
+
+    Args:
+        trial: What to edit.
+        cfg: Experiment of a refit; see ``run_shape``.
+
+    Returns:
+        The edited views beside the truth at their cameras. ``view_difference`` is what ``view_agreement`` finds in them
+        at the true surface of what the edit is about, ``true_difference`` in views of the truth.
+
+    Raises:
+        ConfigError: If the experiment is of another system.
+    """
+    job = _open(trial, cfg)
+    if not isinstance(job, SceneRefit):
         raise ConfigError(
-            what=f"a method of shapes is of {cfg.system_type}", expected="idu-gs-system or ssd-gs-system",
-            fix="name configs/shape-gs.yaml, configs/ssd-gs.yaml, or one that includes them",
+            what=f"a method of views is of {cfg.system_type}", expected="a refit, idu-gs-system",
+            fix="name configs/shape-gs.yaml, or a config that includes it",
         )  # fmt: skip
-    job.open(ViewPlan(cfg.data))
-    return job, counters
+    cameras, begin = job.editing.cameras.to("cpu"), time.monotonic()
+    job.counters.reset()
+    images = job.editing.edit(None, torch.arange(len(cameras)), job.rounds[0].strength, 0)[0].cpu()
+    seconds = time.monotonic() - begin
+    truth = make_truth(trial.edit, trial.scene_seed, cameras)
+    depths, alphas = render_depths(to_gaussians(build_scene(trial.edit.target, trial.scene_seed)), cameras)
+    is_compared = (truth.inside & (alphas > OPAQUE))[:, None].float()
+    ours, theirs = (
+        view_agreement(each, depths[:, None], cameras.viewmats, cameras.Ks, is_compared)
+        for each in (images, truth.target)
+    )
+    return Outcome(
+        trial, truth, images, noise_predictions=job.counters.rows, encodes=job.counters.encoded_images,
+        seconds=seconds, figures={"view_difference": ours.difference, "true_difference": theirs.difference},
+    )  # fmt: skip
+
+
+def _open(trial: Trial, cfg: DictConfig) -> SceneRefit | SceneEdit:
+    """The edit laid out on a scene on disk."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        write_scene(folder, trial.edit.source, trial.scene_seed)
+        return open_edit(trial, cfg, {
+            "system.scene": str(folder / "scene.ply"), "data.cameras": str(folder / "cameras.json"),
+            "system.mask.picture": str(folder / "masks"),
+        })  # fmt: skip
 
 
 @torch.no_grad()

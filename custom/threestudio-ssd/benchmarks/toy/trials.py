@@ -120,7 +120,7 @@ def scene_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fals
         plan = ViewPlan(OmegaConf.merge(cfg.data, {"seed": trial.seed}), capture)
         views = plan.views(gaussians, backbone.image_size, backbone.size_multiple)
         views, size = plan.cropped(views, gaussians, is_selected), views.size
-        kind = kind_of(system, *trial_prompts(trial, guidance), guidance.reads_image)
+        kind = kind_of(system, *trial_prompts(trial, guidance.reads_image), guidance.reads_image)
         scene = scene_under_edit(system, gaussians, is_selected, views, trial.seed, backbone.downscale, kind)
         scenes.append(scene)
     background = torch.tensor(list(system.background), dtype=torch.float32, device=backbone.device)
@@ -149,17 +149,17 @@ def _object_mask(trial: Trial, view: Cameras) -> Float[Tensor, "1 h w"]:
     return edit_regions(covered)[0].float() if trial.edit.has_mask else torch.ones_like(covered)
 
 
-def trial_prompts(trial: Trial, guidance: EditGuidance) -> tuple[str, str]:
+def trial_prompts(trial: Trial, is_instruction: bool) -> tuple[str, str]:
     """Source and target of a trial: captions, or for a model that reads the source image an instruction as target."""
     source, target = trial.edit.prompts
-    return source, trial.edit.instruction if guidance.reads_image else target
+    return source, trial.edit.instruction if is_instruction else target
 
 
 def _load(trials: Sequence[Trial], system: DictConfig) -> tuple[EditGuidance, dict[str, PromptEmbeds]]:
     """The guidance, and the prompts by name, one row for each trial."""
     guidance = guidance_class(system.guidance_type)(system.guidance)
     prompts = prompts_class(system.prompt_processor_type)(system.prompt_processor)
-    pairs = [trial_prompts(trial, guidance) for trial in trials]
+    pairs = [trial_prompts(trial, guidance.reads_image) for trial in trials]
     return guidance, prompts.rows(guidance.backbone, guidance.prompt_names, pairs)
 
 

@@ -42,6 +42,8 @@ def read_bytes(path: Path) -> bytes:
         raise SceneFormatError(
             what=f"{path} is a folder", expected="a splat file, or a folder with a SOG meta.json", fix="name the file"
         )
+    if not path.is_file():  # a device or a pipe may never end
+        raise SceneFormatError(what=f"{path} is no file", expected="a splat file", fix="name the file")
     return path.read_bytes()
 
 

@@ -122,29 +122,32 @@ def _checked(tables: dict[str, np.ndarray], header: Header, path: Path) -> Compr
     nothing = np.dtype([])
     vertex, chunk = tables["vertex"], tables.get("chunk", np.zeros(0, nothing))
     count = len(vertex)
-    need = [name for field in ("means", "log_scales") for side in _BOUND_NAMES[field] for name in side]
+    has_colors = "min_r" in columns_of(chunk)
+    fields = ("means", "log_scales", "colors") if has_colors else ("means", "log_scales")
+    need = [name for field in fields for side in _BOUND_NAMES[field] for name in side]
     missing = [name for name in _WORDS if name not in columns_of(vertex)]
     missing += [name for name in need if name not in columns_of(chunk)] if "chunk" in tables else ["element chunk"]
     sh = tables.get("sh", np.zeros(count, nothing))
     num_rest = len(columns_of(sh))
+    names = [f"f_rest_{i}" for i in range(num_rest)]
+    missing += [name for name in names if name not in columns_of(sh)][:1]
     if not missing and (len(chunk) * CHUNK < count or len(sh) != count or num_rest not in NUM_REST_COLUMNS):
         missing = [f"enough rows: {len(chunk)} chunks and {len(sh)} sh rows with {num_rest} columns for {count}"]
     if missing:
         raise SceneFormatError(
-            what=f"{path} is a compressed PLY without {', '.join(missing)}",
+            what=f"{path} is a compressed PLY without {', '.join(missing[:4])}",
             expected="chunk, vertex and (optionally) sh elements as SuperSplat writes them",
             fix="export it again, or as plain .ply",
         )
     chunk = chunk[: -(-count // CHUNK)]
     bounds = {}
     for field, (lows, highs) in _BOUND_NAMES.items():
-        if field == "colors" and "min_r" not in columns_of(chunk):
+        if field == "colors" and not has_colors:
             bounds[field] = np.tile(np.array([[[0.0] * 3, [1.0] * 3]], np.float32), (len(chunk), 1, 1))
             continue
         sides = [np.stack([chunk[name].astype(np.float32) for name in side], axis=1) for side in (lows, highs)]
         bounds[field] = np.stack(sides, axis=1)
     words = np.stack([vertex[name].astype(np.uint32) for name in _WORDS], axis=1).reshape(count, 4)
-    names = [f"f_rest_{i}" for i in range(num_rest)]
     bytes_of_sh = np.stack([sh[name] for name in names], axis=1) if names else np.zeros((count, 0), np.uint8)
     return CompressedPly(bounds, words, bytes_of_sh, tuple(header.comments))
 

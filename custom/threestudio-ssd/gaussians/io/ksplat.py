@@ -95,14 +95,18 @@ def _rows(data: bytes, offset: int, section: _Section, level: int) -> tuple[np.n
     centers = np.frombuffer(data, "<f4", 3 * section.num_buckets, offset).reshape(-1, 3)
     offset += 12 * section.num_buckets
     dtype = _row_dtype(level, section.sh_degree)
+    if section.count > section.max_count:
+        raise ValueError(f"{section.count} Gaussians in room for {section.max_count}")
     rows = np.frombuffer(data, dtype, section.count, offset)
     per_row = np.zeros((section.count, 3))
     if level > 0:
-        sizes = np.concatenate([np.full(section.num_full, section.bucket_size), lengths])
-        bucket = np.repeat(np.arange(len(sizes)), sizes)[: section.count]
-        if len(bucket) < section.count or len(sizes) > len(centers):
-            raise ValueError(f"{len(bucket)} rows in buckets for {section.count} Gaussians")
-        per_row = centers[bucket]
+        if section.num_full + section.num_partial > len(centers):
+            raise ValueError(f"{section.num_full + section.num_partial} buckets with {len(centers)} centres")
+        sizes = np.concatenate([np.full(section.num_full, section.bucket_size), lengths]).astype(np.int64)
+        ends = np.cumsum(sizes)
+        if section.count > (ends[-1] if len(ends) else 0):
+            raise ValueError(f"{ends[-1] if len(ends) else 0} rows in buckets for {section.count} Gaussians")
+        per_row = centers[np.searchsorted(ends, np.arange(section.count), side="right")]
     return rows, per_row, offset + section.max_count * dtype.itemsize
 
 

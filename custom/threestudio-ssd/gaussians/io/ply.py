@@ -161,6 +161,8 @@ def _skip(data: bytes, start: int, element: Element, header: Header, path: Path)
     if header.format == "ascii":
         for _ in range(element.count):
             start = data.find(b"\n", start) + 1
+            if start == 0:
+                raise _ends_early(path, 0, header.vertex.count, len(data) + 1, len(data))
         return start
     if not element.lists:
         return start + element.count * header.dtype(element).itemsize
@@ -175,7 +177,7 @@ def _skip(data: bytes, start: int, element: Element, header: Header, path: Path)
             if start + size > len(data):
                 raise _ends_early(path, 0, header.vertex.count, start + size, len(data))
             length = int(np.frombuffer(data, order + count_type, 1, start)[0])
-            start += size + length * np.dtype(item_type).itemsize
+            start += size + max(length, 0) * np.dtype(item_type).itemsize
     return start
 
 

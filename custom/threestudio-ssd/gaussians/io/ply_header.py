@@ -1,5 +1,6 @@
 """The header of a PLY file: which elements and columns follow, and how they are stored."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,11 +99,29 @@ def parse_header(data: bytes, path: Path) -> Header:
     newline = "\r\n" if data[3:5] == b"\r\n" else "\n"
     lines = tuple(line.rstrip("\r") for line in data[:stop].decode("latin-1").split("\n")[:-1])
     file_format, elements = _parse_lines(lines, path)
+    for element in elements:
+        _check_element(element, path, len(data) - stop)
     return Header(lines, file_format, elements, stop, newline)
 
 
+def _check_element(element: Element, path: Path, num_bytes: int) -> None:
+    """Refuse a table that names a column twice, or more rows than the bytes behind the header."""
+    if not 0 <= element.count <= num_bytes:
+        raise SceneFormatError(
+            what=f"{path} promises {element.count} rows of {element.name} in {num_bytes} bytes",
+            expected="a count from 0, and at least a byte for each row",
+            fix="export, copy or download the file again; it is damaged or cut short",
+        )
+    twice = next((name for name, times in Counter(element.names).items() if times > 1), None)
+    if twice is not None:
+        raise SceneFormatError(
+            what=f"{path} has the column {twice} twice in its element {element.name}",
+            expected="one column of each name", fix="export the file again",
+        )  # fmt: skip
+
+
 def _parse_lines(lines: tuple[str, ...], path: Path) -> tuple[str, tuple[Element, ...]]:
-    file_format, elements = "", []
+    file_format, tables = "", []
     for line in lines:
         words = line.split()
         try:
@@ -110,26 +129,24 @@ def _parse_lines(lines: tuple[str, ...], path: Path) -> tuple[str, tuple[Element
                 case ["format", name, _]:
                     file_format = name
                 case ["element", name, count]:
-                    elements.append(Element(name, int(count), (), {}))
+                    tables.append((name, int(count), [], {}))
                 case ["property", "list", count_type, item_type, name]:
-                    last = elements[-1]
-                    lists = {**last.lists, name: (_TYPES[count_type], _TYPES[item_type])}
-                    elements[-1] = Element(last.name, last.count, (*last.columns, (name, "O")), lists)
+                    tables[-1][3][name] = _TYPES[count_type], _TYPES[item_type]
+                    tables[-1][2].append((name, "O"))
                 case ["property", kind, name]:
-                    last = elements[-1]
-                    elements[-1] = Element(last.name, last.count, (*last.columns, (name, _TYPES[kind])), last.lists)
+                    tables[-1][2].append((name, _TYPES[kind]))
                 case ["property" | "element" | "format", *_]:
                     raise ValueError(line)
         except (KeyError, ValueError, IndexError) as error:
             raise SceneFormatError(
-                what=f"{path} has the header line {line!r}",
+                what=f"{path} has the header line {line[:200]!r}",
                 expected="'element NAME COUNT' or 'property TYPE NAME' with a PLY type such as float, double, uchar",
                 fix="export the file again",
             ) from error
     if file_format not in _ORDERS:
         raise SceneFormatError(
-            what=f"{path} has the PLY format {file_format!r}",
+            what=f"{path} has the PLY format {file_format[:200]!r}",
             expected="ascii, binary_little_endian or binary_big_endian",
             fix="export the file again",
         )
-    return file_format, tuple(elements)
+    return file_format, tuple(Element(name, count, tuple(columns), lists) for name, count, columns, lists in tables)

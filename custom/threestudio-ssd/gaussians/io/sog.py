@@ -8,8 +8,11 @@ new palette rows.
 
 import io
 import json
+import lzma
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...errors import MissingPackageError, SceneFormatError
+from ...errors import MissingPackageError, SceneFormatError, first_line
 from ...files import open_whole
+from ...reading import MAX_PHOTOGRAPH, check_rows, check_unpacked, open_image
 from ..model import Gaussians
 from .codebook import PALETTE_LIMIT, SIZE, assign, fit_codebook, fit_palette, nearest, refit_free_entries
 from .common import as_arrays, cut_short, finish, logits_of, optional_package, origin_file, read_bytes, same_rows, warn
@@ -28,8 +32,20 @@ from .quats import pack_smallest_three, unpack_smallest_three
 
 PALETTE_SIZE = 16384
 """Most SH palette rows written for a scene from another format; a scene read from SOG may grow to 65,536."""
+MAX_LOG_POSITION = 88.0
+"""Beyond it, exp(x) - 1 is no float32."""
 _PALETTE_COLUMNS = 64
 _QUAT_TAG = 252
+_BROKEN_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+"""What a damaged or encrypted archive, or one packed in an unusual way, raises."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +88,9 @@ def read_sog(path: Path) -> Gaussians:
         raw = _read(meta, parts, path)
     except (SceneFormatError, MissingPackageError):
         raise
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError, AttributeError) as error:
         raise SceneFormatError(
-            what=f"{path} has a meta.json that cannot be used ({type(error).__name__}: {error})",
+            what=f"{path} has a meta.json that cannot be used ({type(error).__name__}: {first_line(error)})",
             expected="SOG version 1 or 2",
             fix="export it again, or as .ply",
         ) from error
@@ -134,16 +150,24 @@ def _parts(path: Path):
     if folder is None:
         try:
             archive = zipfile.ZipFile(io.BytesIO(read_bytes(path)))
-        except zipfile.BadZipFile as error:
+        except (*_BROKEN_ZIP, EOFError) as error:
             what = f"{path} is no zip archive ({error})"
             raise cut_short(what, "a SOG: a zip of meta.json and WebP images", or_other=True) from error
 
     def part(name: str) -> bytes:
         try:
-            return archive.read(name) if archive is not None else (place / name).read_bytes()
-        except (KeyError, FileNotFoundError, zipfile.BadZipFile) as error:
+            if archive is not None:
+                entry = archive.getinfo(name)
+                check_unpacked(path, entry.file_size, entry.compress_size)
+                return archive.read(entry)
+            if Path(name).name != name or not (place / name).is_file():  # only its own files, and no device
+                raise KeyError(name)
+            return (place / name).read_bytes()
+        except SceneFormatError:
+            raise
+        except (KeyError, OSError, EOFError, TypeError, *_BROKEN_ZIP) as error:
             raise SceneFormatError(
-                what=f"{path} has no readable part {name}",
+                what=f"{path} has no readable part {str(name)[:100]}",
                 expected="all the images that meta.json names",
                 fix="copy or download the splat again",
             ) from error
@@ -151,11 +175,18 @@ def _parts(path: Path):
     return part
 
 
+def _num_bytes(path: Path) -> int:
+    """Size of an archive, or of all files in a folder of parts."""
+    folder = path if path.is_dir() else path.parent if path.name == "meta.json" else None
+    return sum(each.stat().st_size for each in ([path] if folder is None else folder.iterdir()) if each.is_file())
+
+
 def _read(meta: Mapping[str, Any], parts, path: Path) -> SogFile:
     version = int(meta.get("version", 1))
     if version not in (1, 2):
         raise ValueError(f"version {version}")
     count = int(meta["count"] if version == 2 else meta["means"]["shape"][0])
+    check_rows(path, count, _num_bytes(path))
 
     def pixels(field: str, place: int = 0) -> np.ndarray:
         name = meta[field]["files"][place]
@@ -185,6 +216,8 @@ def _read(meta: Mapping[str, Any], parts, path: Path) -> SogFile:
         logits = np.clip(_table(meta["sh0"], 4, version)[3], -16, 16).astype(np.float32)
     notes = {"render_mode": str(meta["model"])} if meta.get("model") in ("antialiased", "2dgs") else {}
     limits = np.array([meta["means"]["mins"], meta["means"]["maxs"]], dtype=np.float64).reshape(2, 3)
+    if not (np.abs(limits) <= MAX_LOG_POSITION).all():
+        raise ValueError(f"positions from {limits[0].tolist()} to {limits[1].tolist()}")
     return SogFile(
         version, limits, _table(meta["scales"], 3, version), _table(meta["sh0"], 3, version), logits, palette,
         np.zeros(SIZE, np.float32) if rest is None else rest, sections, notes,
@@ -211,7 +244,7 @@ def _read_palette(entry: Mapping[str, Any], parts, path: Path, version: int) -> 
     if num_rest not in (3, 8, 15):
         raise ValueError(f"{name} is {image.shape[1]} pixels wide, not 192, 512 or 960")
     palette = image.reshape(-1, num_rest, 3)
-    return palette[: int(entry.get("count", len(palette)))], _table(entry, 1, version)[0]
+    return palette[: max(int(entry.get("count", len(palette))), 0)], _table(entry, 1, version)[0]
 
 
 def _fresh(values: dict[str, np.ndarray]) -> SogFile:
@@ -372,12 +405,11 @@ def _webp(pixels: np.ndarray) -> bytes:
 
 def _decode_webp(data: bytes, path: Path, name: str) -> np.ndarray:
     """(h w 4) uint8."""
-    try:
-        with _pillow().open(io.BytesIO(data)) as image:
-            return np.array(image.convert("RGBA"))
-    except OSError as error:
-        raise SceneFormatError(
-            what=f"{path} has a part {name} that is no picture ({error})",
-            expected="a lossless WebP image",
-            fix="copy or download the splat again",
-        ) from error
+
+    def refuse(why: str) -> SceneFormatError:
+        what = f"{path} has a part {name} that is no picture ({why})"
+        return SceneFormatError(what=what, expected="a lossless WebP image", fix="copy or download the splat again")
+
+    _pillow()
+    with open_image(io.BytesIO(data), refuse, MAX_PHOTOGRAPH) as image:
+        return np.array(image.convert("RGBA"))

@@ -17,6 +17,7 @@ import numpy as np
 
 from ...errors import SceneFormatError
 from ...files import open_whole
+from ...reading import check_rows, check_unpacked, inflate
 from ..model import Gaussians
 from .common import as_arrays, cut_short, finish, logits_of, optional_package, origin_file, read_bytes, warn
 from .packed import Sections, keep_untouched, sigmoid, to_bytes
@@ -26,6 +27,9 @@ MAGIC = 0x5053474E
 WRITTEN_VERSION = 3
 FRACTION_BITS = 12
 COLOR_SCALE = 0.15
+MAX_EXTENSIONS = 1 << 20
+"""Bytes behind the rows that are kept."""
+_HEADER = 16
 _ORDER = ("means", "logit_opacities", "sh0", "log_scales", "raw_quats", "shN")
 _IS_ANTIALIASED = 1
 
@@ -167,7 +171,8 @@ def _check(version: int, sh_degree: int, path: Path) -> None:
 
 
 def _read_gzip(data: bytes, path: Path) -> SpzFile:
-    data = gzip.decompress(data)
+    packed = data
+    data = inflate(packed, _HEADER)
     magic, version, count, sh_degree, fraction_bits, flags, _ = struct.unpack_from("<IIIBBBB", data)
     if magic != MAGIC:
         raise SceneFormatError(
@@ -176,8 +181,15 @@ def _read_gzip(data: bytes, path: Path) -> SpzFile:
             fix="give the file the suffix of its real format",
         )
     _check(version, sh_degree, path)
-    offset, sections = 16, {}
-    for name, width in _widths(version, sh_degree).items():
+    check_rows(path, count, len(packed))
+    widths = _widths(version, sh_degree)
+    size = _HEADER + count * sum(widths.values()) + MAX_EXTENSIONS
+    check_unpacked(path, size, len(packed))
+    data = inflate(packed, size)
+    if len(data) == size:
+        raise EOFError(f"more than {MAX_EXTENSIONS} bytes follow its rows")
+    offset, sections = _HEADER, {}
+    for name, width in widths.items():
         end = offset + count * width
         if end > len(data):
             raise _lacks(path, name, count)
@@ -189,17 +201,21 @@ def _read_gzip(data: bytes, path: Path) -> SpzFile:
 def _read_streams(data: bytes, path: Path) -> SpzFile:
     _, version, count, sh_degree, fraction_bits, flags, num_streams, table = struct.unpack_from("<IIIBBBBI", data)
     _check(version, sh_degree, path)
+    check_rows(path, count, len(data))
     sizes = struct.unpack_from(f"<{2 * num_streams}Q", data, table)
     offset, streams = table + 16 * num_streams, []
     zstandard = _zstandard()
-    for packed, size in zip(sizes[::2], sizes[1::2], strict=True):
+    widths = _widths(version, sh_degree)
+    for packed, width in zip(sizes[::2], widths.values(), strict=False):
         try:
-            streams.append(zstandard.ZstdDecompressor().decompress(data[offset : offset + packed], size))
+            stream = data[offset : offset + packed]
+            check_unpacked(path, zstandard.frame_content_size(stream), len(stream))
+            streams.append(zstandard.ZstdDecompressor().decompress(stream, max(count * width, 1)))
         except zstandard.ZstdError as error:
             raise EOFError(str(error)) from error
         offset += packed
     sections = {}
-    for place, (name, width) in enumerate(_widths(version, sh_degree).items()):
+    for place, (name, width) in enumerate(widths.items()):
         stream = streams[place] if place < len(streams) else b""
         if len(stream) != count * width:
             raise _lacks(path, name, count)

@@ -5,7 +5,7 @@ import torch
 
 from tests.edit_world import toy_cameras
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.refits.region import Region, region_around, region_of_box
+from threestudio_ssd.masks.region import Region, region_around, region_of_box
 
 UP = torch.tensor([0.0, 0.0, 1.0])
 

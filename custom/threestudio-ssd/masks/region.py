@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..cameras.orbit import orbit_frame
-from ..masks import in_box
+from .box import in_box
 
 RADIUS_ROOM, HEIGHT_ROOM = 1.3, 1.35
 """How much wider and higher than the selection the region is."""
