@@ -172,9 +172,8 @@ class Backbone:
         self.check_image_size(*images_bchw.shape[-2:])
         self.counters.encodes += 1
         self.counters.encoded_images += len(images_bchw)
-        images = (images_bchw * 2 - 1).to(self.vae_dtype)
-        with self._own_precision():  # renders have their channels last, and torch sums those by a thread's share
-            return self.vae.encode(images.contiguous())
+        with self._own_precision():
+            return self.vae.encode((images_bchw * 2 - 1).to(self.vae_dtype))
 
     def _own_precision(self) -> torch.autocast:
         """Keeps a trainer's autocast (float16, say) from overruling the precision chosen for each network."""
