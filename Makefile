@@ -4,7 +4,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup setup-dev edit shape test test-slow fuzz lint format models bench-raster bench-edits bench-refits bench-shapes clean
+.PHONY: setup setup-dev edit shape test test-slow fuzz torture soak lint format models bench-raster bench-edits bench-refits \
+	bench-shapes clean
 
 setup: $(VENV)/.installed
 
@@ -47,6 +48,14 @@ test: setup-dev
 
 test-slow: setup-dev
 	$(RUN) -m pytest -m slow
+
+# Every system killed at random moments: each must end with the bytes of a run that nobody touched. 40 minutes at most.
+torture: setup-dev
+	OMP_NUM_THREADS=1 $(RUN) -m tests.torture.kills --kills 20 --minutes 40
+
+# 10,000 steps in one process: neither memory nor open files may grow after the first thousand.
+soak: setup-dev
+	OMP_NUM_THREADS=1 $(RUN) -m tests.torture.soak --steps 10000
 
 # Breaks valid files of every format until a reader answers with anything but success or one line.
 # SECONDS=60 for each format in place of 600; FORMATS="ply sog" for two of them; SEED=1 for other random numbers.

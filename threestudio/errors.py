@@ -4,7 +4,20 @@
 and exits with code 2; everything else is a bug of ours and keeps its traceback.
 """
 
+import errno
+import re
+import signal
+from collections.abc import Iterator
 from typing import Any
+
+NO_STORAGE = frozenset({
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT,
+    errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ESTALE,
+})  # fmt: skip
+"""Reasons of the system for which a file cannot be written: full, over a quota, read-only, not there."""
+
+CUT_SHORT = re.compile(r"requested and \d+ written")
+"""How NumPy says that a disk is full, without the system's reason."""
 
 
 class InputError(ValueError):
@@ -40,16 +53,26 @@ class MissingPackageError(InputError):
     """An optional package: feature, package, install line."""
 
 
+class StorageError(InputError):
+    """A place that cannot be written: full, read-only, not there, or in use by another run."""
+
+
+class OutOfMemory(InputError):
+    """A run that needs more memory than there is, where everything smaller was tried."""
+
+
 class InterruptedRun(BaseException):
-    """The user pressed Ctrl-C; not an ``Exception``, so that nothing mistakes it for a failure.
+    """The user pressed Ctrl-C, or a signal asked the run to stop; not an ``Exception``, so that nothing mistakes it for
+    a failure.
 
     Args:
-        checkpoint: The checkpoint written on the way out, or None when there was nothing to save.
+        checkpoint: The checkpoint to go on from, or None when there is none.
         is_kept: Whether the same command goes on from where it was stopped.
+        signum: Number of the signal.
     """
 
-    def __init__(self, checkpoint: str | None = None, *, is_kept: bool = False) -> None:
-        self.checkpoint, self.is_kept = checkpoint, is_kept
+    def __init__(self, checkpoint: str | None = None, *, is_kept: bool = False, signum: int = signal.SIGINT) -> None:
+        self.checkpoint, self.is_kept, self.signum = checkpoint, is_kept, signum
         super().__init__("interrupted")
 
 
@@ -60,6 +83,25 @@ def _rebuild(cls: type[InputError], what: str, expected: str, fix: str) -> Input
 def is_user_error(error: BaseException) -> bool:
     """Whether an exception is meant for the user: it carries the texts ``what``, ``expected`` and ``fix``."""
     return all(isinstance(getattr(error, name, None), str) for name in ("what", "expected", "fix"))
+
+
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it came of, and so on to the first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def storage_cause(error: BaseException) -> OSError | None:
+    """What the system said of a place that cannot be written, if an error came of that; libraries wrap it."""
+    failures = (each for each in chain_of(error) if isinstance(each, OSError))
+    return next((each for each in failures if each.errno in NO_STORAGE or CUT_SHORT.search(str(each))), None)
+
+
+def is_storage_error(error: BaseException) -> bool:
+    """Whether an exception says that a place cannot be written, be it the host's, a plugin's or the system's own."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return StorageError.__name__ in kinds or storage_cause(error) is not None
 
 
 def first_line(error: BaseException) -> str:

@@ -2,21 +2,28 @@
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from threestudio import log
-from threestudio.errors import ConfigError, InterruptedRun, is_user_error, one_line
+from threestudio.errors import CheckpointError, ConfigError, InterruptedRun, chain_of, is_user_error, one_line
 from threestudio.plugins import load_plugins, plugin_names
 from threestudio.registry import EARLY_CHECKS, did_you_mean
+from threestudio.run_folder import CONFIG_OF_RUN, NAMES_A_FOLDER, folder_of_run, set_run_folder
+from threestudio.signals import stopping
+from threestudio.streams import lasting_streams
 
-DONE, OUR_BUG, USER_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, OUR_BUG, USER_INPUT, STOPPED = 0, 1, 2, 128
+"""Exit codes; a run that was stopped by a signal ends with ``STOPPED`` and its number, 130 for Ctrl-C."""
 
 EPILOG = """\
 overrides are dotted keys: steps=500 system.guidance.score.enhance_weight=3
-exit codes: 0 done; 1 a bug of ours; 2 something in the input; 3 it ran, but there is no usable result; 130 interrupted
+exit codes: 0 done; 1 a bug of ours; 2 something in the input; 3 it ran, but there is no usable result; 4 the result is
+elsewhere, since its folder cannot be written; 130 Ctrl-C; 143 SIGTERM; 128 + n any other signal n that stops a run
 """
 LIST_APPS = ""
 """What ``--run`` holds when no name follows it."""
@@ -47,7 +54,10 @@ def build_parser() -> argparse.ArgumentParser:
     mode.add_argument("--test", action="store_true", help="test a checkpoint: render, measure, report")
     mode.add_argument("--export", action="store_true", help="write the result of a checkpoint")
     mode.add_argument("--run", nargs="?", const=LIST_APPS, metavar="NAME", help="start an app; no name lists them")
-    parser.add_argument("--resume", metavar="PATH|auto", help="go on from a checkpoint; auto: the run folder's last")
+    parser.add_argument(
+        "--resume", metavar="PATH|auto",
+        help="go on from a checkpoint or a run folder, without --config with its own; auto: the run folder's last",
+    )  # fmt: skip
     parser.add_argument(
         "--gpu", nargs="?", const="0", metavar="IDS", help="GPUs to use, as 0 or 0,1 (default: the first, if any)"
     )
@@ -80,8 +90,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says.
 
     Returns:
-        The exit code: 0 done, 1 a bug of ours, 2 the user's input, 3 no usable result, 130 interrupted.
+        The exit code: 0 done, 1 a bug of ours, 2 the user's input, 3 no usable result, 4 a result that is elsewhere,
+        128 + n stopped by signal n.
     """
+    with lasting_streams():
+        try:
+            with stopping():
+                return _main(argv)
+        except InterruptedRun as stop:  # it came while another was answered
+            return _interrupted(stop)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     is_verbose = "--verbose" in (sys.argv[1:] if argv is None else argv)
     try:
         args, overrides = parse_arguments(sys.argv[1:] if argv is None else argv)
@@ -105,19 +125,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _interrupted(stop: BaseException) -> int:
-    """Say how to go on after Ctrl-C; returns the exit code."""
+    """Say how to go on after Ctrl-C or another signal; returns the exit code."""
     saved = getattr(stop, "checkpoint", None)
     how = f"go on with --resume {saved}" if saved else None
     how = "the same command goes on from here" if getattr(stop, "is_kept", False) else how
     sys.stderr.write(f"interrupted; {how}\n" if how else "interrupted before there was a checkpoint\n")
-    return INTERRUPTED
+    return STOPPED + getattr(stop, "signum", signal.SIGINT)
 
 
-def _interruption(error: BaseException | None) -> BaseException | None:
-    """The Ctrl-C that an error came of: a library that was stopped in its midst may raise something else instead."""
-    while error is not None and not isinstance(error, KeyboardInterrupt | InterruptedRun):
-        error = error.__cause__ or error.__context__
-    return error
+def _interruption(error: BaseException) -> BaseException | None:
+    """The signal that an error came of: a library that was stopped in its midst may raise something else instead."""
+    return next((each for each in chain_of(error) if isinstance(each, KeyboardInterrupt | InterruptedRun)), None)
 
 
 def dispatch(args: argparse.Namespace, overrides: list[str]) -> int:
@@ -132,13 +150,37 @@ def dispatch(args: argparse.Namespace, overrides: list[str]) -> int:
         return _help(args)
     if args.run is not None:
         return _run_app(args, overrides)
+    run_dir = None
     if args.config is None:
-        raise _no_config("--config is missing", "add --config configs/<name>.yaml")
+        run_dir = _resumed_folder(args.resume)
+        args.config = str(run_dir / CONFIG_OF_RUN)
     cfg = _load(args, overrides)
+    if run_dir is not None and not any(text.partition("=")[0] in NAMES_A_FOLDER for text in overrides):
+        set_run_folder(cfg, run_dir)
     from threestudio.trainer import run_experiment
 
     stages = [name for name in ("validate", "test", "export") if getattr(args, name)]
     return run_experiment(cfg, stages or ["train", "test", "export"], wants_gpu=args.gpu is not None)
+
+
+def _resumed_folder(resume: str | None) -> Path:
+    """The run folder whose own config is meant where ``--config`` is left out.
+
+    Raises:
+        ConfigError: If there is neither a config nor a run to go on with.
+        CheckpointError: If the run is not there, or does not hold its config.
+    """
+    if resume is None:
+        raise _no_config("--config is missing", "add --config configs/<name>.yaml")
+    if resume == "auto":
+        raise _no_config("--resume auto does not say which run is meant", "add --config, or write --resume RUN_FOLDER")
+    run_dir = folder_of_run(resume)
+    if not (run_dir / CONFIG_OF_RUN).is_file():
+        there = f"{run_dir} holds no {CONFIG_OF_RUN}" if Path(resume).exists() else "there is nothing there"
+        what = f"--resume {resume}: {there}"
+        expected = "the folder of a run, or a checkpoint in its ckpts"
+        raise CheckpointError(what=what, expected=expected, fix="check the path, or add --config")
+    return run_dir
 
 
 def _no_config(what: str, fix: str) -> ConfigError:
@@ -169,7 +211,8 @@ def _run_app(args: argparse.Namespace, overrides: list[str]) -> int:
         if stop is None:
             raise
         is_kept = getattr(app, "is_resumable", False)
-        raise InterruptedRun(getattr(stop, "checkpoint", None), is_kept=is_kept) from stop
+        signum = getattr(stop, "signum", signal.SIGINT)
+        raise InterruptedRun(getattr(stop, "checkpoint", None), is_kept=is_kept, signum=signum) from stop
 
 
 def _top_keys(config: str) -> dict[str, bool]:

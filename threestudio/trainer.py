@@ -1,11 +1,9 @@
 """One experiment, from its config to its exit code: data, system, Lightning's trainer, run folder."""
 
 import logging
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,24 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from threestudio import registry
-from threestudio.errors import CheckpointError, ConfigError, is_user_error
+from threestudio.checkpoints import WholeCheckpoints, checkpoint_of, newest_checkpoint, resumed_file, set_aside_broken
+from threestudio.errors import (
+    CheckpointError,
+    ConfigError,
+    InterruptedRun,
+    OutOfMemory,
+    StorageError,
+    first_line,
+    is_storage_error,
+    is_user_error,
+)
 from threestudio.log import info, logger, warn
+from threestudio.loggers import LastingCSV, LastingTensorBoard
+from threestudio.run_folder import CONFIG_OF_RUN, set_run_folder
+from threestudio.signals import stopping
 from threestudio.systems.base import BaseSystem
 from threestudio.systems.utils import plain_keys
 from threestudio.utils.callbacks import (
@@ -27,14 +37,16 @@ from threestudio.utils.callbacks import (
     GracefulInterrupt,
     LastCheckpoint,
     RngState,
+    RoomForResults,
 )
 from threestudio.utils.config import file_name
-from threestudio.utils.config_compare import CANNOT_CHANGE_RESULTS, difference, settings
+from threestudio.utils.config_compare import CANNOT_CHANGE_RESULTS, difference, differing_key, digests, settings
 from threestudio.utils.config_files import read_file
-from threestudio.utils.misc import force_device, load_checkpoint
+from threestudio.utils.folders import check_room, places_to_rescue_to, remove_run_folder, sole_use
+from threestudio.utils.memory import allocation_failure
+from threestudio.utils.misc import force_device, get_rank, load_checkpoint
+from threestudio.utils.saving import remove_left_behind
 
-CONFIG_OF_RUN = Path("configs", "parsed.yaml")
-"""Where a run folder keeps its config."""
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
     "devices": 1,
@@ -50,6 +62,8 @@ AFTER_TRAINING = {
     "export": ("predict", "predict_step", "predict_dataloader"),
 }
 """Stage -> Lightning's name for it, and what a system and its data need for it."""
+ELSEWHERE = 4
+"""Exit code of a run whose result is whole, but not in its folder, or without its report: that cannot be written."""
 MAY_CHANGE_ON_RESUME = frozenset({"trainer.max_steps", "trainer.accelerator", "trainer.devices"})
 """How far a run goes, and on what; beside the keys that cannot change a result."""
 CHECKPOINT_DEFAULTS = {"save_last": True, "save_top_k": 0, "every_n_train_steps": 100, "save_on_train_epoch_end": False}
@@ -73,31 +87,62 @@ def run_experiment(cfg: DictConfig, stages: list[str], wants_gpu: bool = False) 
     _choose_device(cfg, wants_gpu)
     checkpoint = resolve_resume(cfg, is_training="train" in stages)
     if checkpoint is not None:
-        load_checkpoint(checkpoint)
-        check_same_run(cfg, Path(checkpoint).parent.parent)
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+        check_same_run(cfg, Path(checkpoint))
     run_dir = Path(cfg.trial_dir)
-    check_writable(run_dir)
-    interrupt = GracefulInterrupt(run_dir / "ckpts" / "last.ckpt")
-    interrupt.install()
     was_there = run_dir.exists()
+    check_room(run_dir)
+    with sole_use(run_dir) if get_rank() == 0 else nullcontext():
+        remove_left_behind(run_dir)
+        if checkpoint is not None and "train" in stages:
+            set_aside_broken(Path(checkpoint))
+        pl.seed_everything(cfg.seed, workers=True, verbose=False)
+        return _run_in(run_dir, cfg, stages, checkpoint, was_there)
+
+
+def _run_in(run_dir: Path, cfg: DictConfig, stages: list[str], checkpoint: str | None, was_there: bool) -> int:
+    """The same, in a folder that is this run's alone."""
+    interrupt = GracefulInterrupt(run_dir / "ckpts" / "last.ckpt")
     trainer = system = None
-    try:
-        datamodule = registry.find(cfg.data_type)(cfg.data)
-        system = registry.find(cfg.system_type)(cfg.system)
-        system.set_save_dir(run_dir / "save")
-        trainer = build_trainer(cfg, interrupt, is_training="train" in stages)
-        _go_through(stages, trainer, system, datamodule, checkpoint)
-    except Exception as error:
-        if is_user_error(error) and not was_there and (trainer is None or trainer.global_step == 0):
-            _remove_run_folder(run_dir)
-        elif system is not None:
-            _say_result(system)
-        raise
-    finally:
-        interrupt.remove()
+    with stopping(interrupt.handle):
+        try:
+            datamodule = registry.find(cfg.data_type)(cfg.data)
+            system = registry.find(cfg.system_type)(cfg.system)
+            system.set_save_dir(run_dir / "save")
+            trainer = build_trainer(cfg, interrupt, is_training="train" in stages)
+            _go_through(stages, trainer, system, datamodule, checkpoint)
+        except InterruptedRun as stop:
+            if stop.checkpoint is None and not was_there:
+                remove_run_folder(run_dir)
+            raise
+        except Exception as error:
+            num_steps = 0 if trainer is None else trainer.global_step
+            if is_user_error(error) and not was_there and num_steps == 0:
+                remove_run_folder(run_dir)
+            elif system is not None:
+                _say_result(system)
+            if (shortage := allocation_failure(error)) is not None:
+                raise _out_of_memory(shortage, _stage_of(trainer), run_dir) from error
+            raise
     _say_result(system)
     return system.outcome()[0]
+
+
+def _stage_of(trainer: pl.Trainer | None) -> str:
+    """What a run was at, in words."""
+    if trainer is None or trainer.state.fn is None:
+        return "laying out the run"
+    stages = {"fit": f"step {trainer.global_step}", "validate": "the validation", "test": "the report"}
+    return stages.get(str(trainer.state.fn.value), "the export")
+
+
+def _out_of_memory(shortage: str, stage: str, run_dir: Path) -> OutOfMemory:
+    """The error of a run that needs more memory than there is, with the way to go on."""
+    checkpoint = checkpoint_of(run_dir)
+    then = f", then go on with --resume {checkpoint}" if checkpoint else ""
+    return OutOfMemory(
+        what=f"{stage} ran out of memory ({shortage})", expected="enough memory for this scene, model and size",
+        fix=f"close other programs or set smaller values (data.size, data.batch_size, system.guidance.dtype){then}",
+    )  # fmt: skip
 
 
 def quiet_lightning() -> None:
@@ -133,17 +178,20 @@ def build_trainer(cfg: DictConfig, interrupt: GracefulInterrupt, is_training: bo
             ConfigSnapshotCallback(cfg, run_dir / CONFIG_OF_RUN),
             ModelCheckpoint(dirpath=str(run_dir / "ckpts"), enable_version_counter=False, **checkpoint),
             LastCheckpoint(run_dir / "ckpts" / "last.ckpt"),
+            RoomForResults(run_dir),
             interrupt,
         ]
-        loggers = [TensorBoardLogger(str(run_dir), name="tb_logs"), CSVLogger(str(run_dir), name="csv_logs")]
-    return pl.Trainer(callbacks=callbacks, logger=loggers, default_root_dir=str(run_dir), **keys)
+        loggers = [LastingTensorBoard(str(run_dir), name="tb_logs"), LastingCSV(str(run_dir), name="csv_logs")]
+    plugins = [*keys.pop("plugins", []), WholeCheckpoints()]
+    return pl.Trainer(callbacks=callbacks, logger=loggers, plugins=plugins, default_root_dir=str(run_dir), **keys)
 
 
 def resolve_resume(cfg: DictConfig, is_training: bool) -> str | None:
     """The checkpoint to load, or None to start anew; sets the run folder of ``cfg`` to where the results belong.
 
-    ``auto`` is the run folder's ``last.ckpt``; with a timestamp, that of the newest folder of this name and tag.
-    Training without any starts anew; the other stages need one.
+    ``auto`` is the run folder's ``last.ckpt``, or the one before it if that is broken; with a timestamp, that of the
+    newest folder of this name and tag. A run folder may be named in place of a checkpoint. Training without any starts
+    anew; the other stages need one.
 
     Raises:
         CheckpointError: If the named checkpoint does not exist, or one is needed and there is none.
@@ -152,18 +200,18 @@ def resolve_resume(cfg: DictConfig, is_training: bool) -> str | None:
     if wanted is None:
         return None
     if wanted != "auto":
-        path = Path(wanted)
-        load_checkpoint(path)
+        path = resumed_file(Path(wanted))
         if not is_training and path.parent.name == "ckpts":
-            _set_run_folder(cfg, path.parents[1])
+            set_run_folder(cfg, path.parents[1])
         return str(path)
     runs = [Path(cfg.trial_dir)]
     if cfg.use_timestamp:
         runs += Path(cfg.exp_dir).glob(f"{file_name(cfg.tag)}@*")
-    checkpoints = [run / "ckpts" / "last.ckpt" for run in runs if (run / "ckpts" / "last.ckpt").is_file()]
+    checkpoints = [Path(each) for each in map(checkpoint_of, runs) if each is not None]
     if checkpoints:
-        newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
-        _set_run_folder(cfg, newest.parents[1])
+        run_dir = max(checkpoints, key=lambda path: path.stat().st_mtime).parents[1]
+        newest = newest_checkpoint(run_dir)
+        set_run_folder(cfg, run_dir)
         info(f"going on from {newest}")
         return str(newest)
     if is_training:
@@ -173,24 +221,28 @@ def resolve_resume(cfg: DictConfig, is_training: bool) -> str | None:
     raise CheckpointError(what=f"there is no checkpoint in {cfg.trial_dir}", expected=expected, fix=fix)
 
 
-def check_same_run(cfg: DictConfig, run_dir: Path) -> None:
-    """Refuse to go on from a run whose config gives another result; a folder without its config cannot be asked.
+def check_same_run(cfg: DictConfig, checkpoint: Path) -> None:
+    """Refuse to go on from a run whose config gives another result: as its folder has it, and as the checkpoint does.
 
     Args:
         cfg: A completed ``ExperimentConfig``.
-        run_dir: The run's folder.
+        checkpoint: Of the run; it may have been taken out of its folder.
 
     Raises:
         CheckpointError: For the first key that differs, or that only one side has.
     """
-    saved = run_dir / CONFIG_OF_RUN
-    if not saved.is_file():
-        return
     without = CANNOT_CHANGE_RESULTS | MAY_CHANGE_ON_RESUME | registry.find(cfg.system_type).cannot_change_results
-    changed = difference(settings(read_file(saved), without), settings(cfg, without))
-    if changed is not None:
-        fix = "resume without that change, or set another tag and start anew, without --resume"
-        raise CheckpointError(what=f"{run_dir} was made {changed}", expected="the config of that run", fix=fix)
+    fix = "resume without that change, or set another tag and start anew, without --resume"
+    run_dir = checkpoint.parent.parent
+    if (run_dir / CONFIG_OF_RUN).is_file():
+        changed = difference(settings(read_file(run_dir / CONFIG_OF_RUN), without), settings(cfg, without))
+        if changed is not None:
+            raise CheckpointError(what=f"{run_dir} was made {changed}", expected="the config of that run", fix=fix)
+    kept = load_checkpoint(checkpoint).get("callbacks", {}).get(ConfigSnapshotCallback.__qualname__, {})
+    key = differing_key(kept["settings"], digests(cfg), without) if "settings" in kept else None
+    if key is not None:
+        what = f"{checkpoint} was made with another {key}"
+        raise CheckpointError(what=what, expected="the config of that run", fix=fix)
 
 
 def _go_through(
@@ -239,17 +291,55 @@ def _finish(stages: list[str], trainer: pl.Trainer, **options: Any) -> None:
     if not stages:
         return
     stage, *others = stages
-    extra = {"return_predictions": False} if stage == "export" else {"verbose": False}
-    start = getattr(trainer, AFTER_TRAINING[stage][0])
     try:
-        with _fitting(options["ckpt_path"]):
-            start(**options, **extra)
+        _run_stage(stage, trainer, options)
     except Exception as error:
+        is_full = is_storage_error(error)
         if others:
-            warn(f"{stage} failed ({type(error).__name__}); going on to {others[0]}, so that the result is not lost")
+            why = getattr(error, "what", first_line(error)) if is_full else type(error).__name__
+            warn(f"{stage} failed ({why}); going on to {others[0]}, so that the result is not lost")
             _finish(others, trainer, **options)
+        elif is_full and stage == "export":
+            _rescue(trainer, options, error)
+        if is_full and options["model"].outcome()[1]:
+            options["model"].exit_code = ELSEWHERE
+            return
         raise
     _finish(others, trainer, **options)
+
+
+def _run_stage(stage: str, trainer: pl.Trainer, options: dict[str, Any]) -> None:
+    extra = {"return_predictions": False} if stage == "export" else {"verbose": False}
+    with _fitting(options["ckpt_path"]):
+        getattr(trainer, AFTER_TRAINING[stage][0])(**options, **extra)
+
+
+def _rescue(trainer: pl.Trainer, options: dict[str, Any], error: Exception) -> None:
+    """Write the result somewhere else than into the run's folder, which cannot be written.
+
+    Args:
+        trainer: Lightning's.
+        options: What the export takes.
+        error: Says why.
+
+    Raises:
+        StorageError: If no other place takes it, with those that were tried.
+    """
+    system, why = options["model"], getattr(error, "what", first_line(error))
+    places = places_to_rescue_to(Path(system.get_save_dir()).parent)
+    for place in places:
+        system.set_save_dir(place / "save")
+        try:
+            _run_stage("export", trainer, options)
+        except Exception as again:
+            if not is_storage_error(again):
+                raise
+            continue
+        warn(f"{why}; the result is in {place}")
+        return
+    tried = ", ".join(map(str, places))
+    expected, fix = f"room there, or in one of {tried}", "make room, then write the result with --export --resume"
+    raise StorageError(what=why, expected=expected, fix=fix) from error
 
 
 def _can(stage: str, system: BaseSystem, data: pl.LightningDataModule) -> bool:
@@ -267,36 +357,3 @@ def _choose_device(cfg: DictConfig, wants_gpu: bool) -> None:
         raise ConfigError(what="a GPU was asked for, and torch finds none", expected=expected, fix=fix)
     else:
         force_device(None)
-
-
-def _set_run_folder(cfg: DictConfig, run_dir: Path) -> None:
-    cfg.trial_dir, cfg.trial_name, cfg.exp_dir = str(run_dir), run_dir.name, str(run_dir.parent)
-
-
-def check_writable(run_dir: Path) -> None:
-    """Find that the run folder cannot be made or written before any work; it is made only when something is written.
-
-    Raises:
-        ConfigError: If it cannot.
-    """
-    made: list[Path] = []
-    try:
-        made = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
-        run_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=run_dir).close()
-    except OSError as cause:
-        what = f"the run folder {run_dir} cannot be written ({cause.strerror})"
-        fix = "set exp_root_dir to a folder of yours"
-        raise ConfigError(what=what, expected="a folder that can be made and written", fix=fix) from cause
-    finally:
-        for folder in made:
-            if folder.is_dir():
-                folder.rmdir()
-
-
-def _remove_run_folder(run_dir: Path) -> None:
-    """Remove the folder that this run made, and the folders above it that are empty without it."""
-    shutil.rmtree(run_dir, ignore_errors=True)
-    for parent in list(run_dir.parents)[:2]:
-        if parent != Path() and parent.is_dir() and not any(parent.iterdir()):
-            parent.rmdir()

@@ -137,7 +137,7 @@ class Run:
             self._step += 1
             self._steps_here += 1
             self._seconds += time.monotonic() - begin
-            if self._step % CHECK_EVERY == 0 or self._step == last:
+            if self._edit.is_stuck or self._step % CHECK_EVERY == 0 or self._step == last:
                 self._check_finite()
             if on_step is not None:
                 left = self._seconds / self._steps_here * (self.num_steps - self._step)
@@ -146,7 +146,7 @@ class Run:
                     return
 
     def _check_finite(self) -> None:
-        if not self._edit.is_finite():
+        if self._edit.is_stuck or not self._edit.is_finite():
             what = f"the edit is not finite after step {self._step}"
             raise NotFiniteError(what=what, expected="finite parameters", fix="lower the learning rates")
 

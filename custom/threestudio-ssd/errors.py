@@ -32,6 +32,14 @@ class SceneFormatError(InputError):
     """A splat, camera, picture or model file: path, format, what stood there instead."""
 
 
+class CheckpointError(InputError):
+    """A checkpoint of another edit."""
+
+
+class StorageError(ConfigError):
+    """A place that cannot be written: full, read-only, or not there."""
+
+
 class MissingPackageError(InputError):
     """An optional package: feature, package, install line."""
 

@@ -3,19 +3,27 @@
 Everything in the plugin that writes a file does so here, except runs, which save through the host's ``SaverMixin``.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from .errors import ConfigError
+from .errors import ConfigError, StorageError
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENOENT, errno.ESTALE})
+"""Reasons of the system for which a file that could be begun cannot be written to its end."""
+CUT_SHORT = re.compile(r"requested and \d+ written")
+"""How NumPy says that a disk is full, without the system's reason."""
+SAMPLES, SAMPLE_BYTES = 64, 2**16
+"""Pieces of a large file that ``sampled_sha256`` reads, and their size."""
 WRITTEN_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """Suffixes of images that can be written."""
 
@@ -24,20 +32,58 @@ WRITTEN_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".g
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A path beside ``path``, with its suffix, to write to; it becomes ``path`` when the block ends well.
 
+    By then the disk has it, so that ``path`` is what it was or what it should be, also where the power fails.
+
     Args:
         path: The file; its folder is made if it is missing.
 
     Raises:
-        ConfigError: If nothing can be written there.
+        StorageError: If nothing can be written there, at once or in the block.
     """
     path = Path(path)
     beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     _check_place(path, beside)
     try:
         yield beside
+        _sync(beside)
         os.replace(beside, path)
+        _sync(path.parent)
+    except Exception as error:
+        cause = _storage_cause(error)
+        if cause is None or isinstance(error, StorageError):
+            raise
+        expected, fix = "a place with room", "make room, or choose another path"
+        what = f"{path} cannot be written ({cause.strerror or cause})"
+        raise StorageError(what=what, expected=expected, fix=fix) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that went away, what is left cannot be removed
+            beside.unlink(missing_ok=True)
+
+
+def is_whole(path: str | Path) -> bool:
+    """Whether a file is there and not empty, as what was not written by ``whole_file`` is left by a power cut."""
+    return Path(path).is_file() and Path(path).stat().st_size > 0
+
+
+def _sync(path: Path) -> None:
+    """Have the disk keep a file, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that syncs no folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def _storage_cause(error: BaseException | None) -> OSError | None:
+    """What the system said of a full or lost disk, if an error came of that; libraries wrap it."""
+    while error is not None:
+        if isinstance(error, OSError) and (error.errno in NO_ROOM or CUT_SHORT.search(str(error))):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _check_place(path: Path, beside: Path) -> None:
@@ -51,7 +97,7 @@ def _check_place(path: Path, beside: Path) -> None:
         problem = cause.strerror
     if problem is not None:
         expected, fix = "a file name in a folder that can be written", "choose another path"
-        raise ConfigError(what=f"{path} cannot be written ({problem})", expected=expected, fix=fix)
+        raise StorageError(what=f"{path} cannot be written ({problem})", expected=expected, fix=fix)
 
 
 @contextmanager
@@ -92,6 +138,21 @@ def sha256(path: str | Path) -> str:
     """Checksum of a file, hexadecimal; read in pieces, so that large weights do not fill the memory."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sampled_sha256(path: str | Path) -> str:
+    """Checksum of a file's size and of pieces spread evenly over it, hexadecimal: quick for weights of many GB.
+
+    It tells two trained networks apart, since training changes all weights; not two files of which one byte differs.
+    """
+    size = Path(path).stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with Path(path).open("rb") as file:
+        for place in range(SAMPLES):
+            start = place * size // SAMPLES
+            file.seek(start)
+            digest.update(file.read(min(SAMPLE_BYTES, (place + 1) * size // SAMPLES - start)))
+    return digest.hexdigest()
 
 
 def weights_table(folder: Path) -> str:

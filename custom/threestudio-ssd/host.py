@@ -80,6 +80,15 @@ def get_device() -> "torch.device":
     return torch.device("cpu") if IS_UPSTREAM and not torch.cuda.is_available() else device_of_host()
 
 
+def allocation_failure(error: BaseException) -> str | None:
+    """How much memory was refused, in words, if an error came of that; upstream is left to say it in its own way."""
+    if IS_UPSTREAM:
+        return None
+    from threestudio.utils.memory import allocation_failure as failure_of_host
+
+    return failure_of_host(error)
+
+
 def scheduled(value: Any, step: int, interpolation: str = "linear") -> float:
     """The value of a number or schedule at a step; upstream reads no plain lists."""
     from threestudio.utils.misc import C

@@ -99,7 +99,7 @@ def test_a_periodic_checkpoint_resumes_to_the_same_bytes(launch):
     code, _, err = launch("checkpoint.save_top_k=-1", "checkpoint.filename='{step}'")
     whole = values()
     kept = sorted(path.name for path in (RUN / "ckpts").iterdir())
-    assert kept == ["last.ckpt", "step=10.ckpt", "step=5.ckpt"]
+    assert kept == ["last.ckpt", "previous.ckpt", "step=10.ckpt", "step=5.ckpt"]
     code, _, err = launch("--resume", str(RUN / "ckpts" / "step=5.ckpt"), "exp_root_dir=again")
     assert (code, err) == (0, "")
     assert Path("again/toy/a_red_cube/save/values.npy").read_bytes() == whole
@@ -210,6 +210,15 @@ def test_a_run_is_resumed_with_its_own_config(launch, how, given, changed):
 def test_a_checkpoint_of_another_config(launch):
     launch("steps=2")
     (RUN / "configs" / "parsed.yaml").unlink()
+    code, _, err = launch("--resume", str(RUN / "ckpts" / "last.ckpt"), "mask.size=9", "exp_root_dir=other")
+    assert code == 2
+    assert err == (
+        f"error: {RUN / 'ckpts' / 'last.ckpt'} was made with another data.size; expected the config of that run; "
+        "resume without that change, or set another tag and start anew, without --resume\n"
+    )
+    content = torch.load(RUN / "ckpts" / "last.ckpt", weights_only=True)
+    del content["callbacks"]["ConfigSnapshotCallback"]  # as a system that was changed since would have it
+    torch.save(content, RUN / "ckpts" / "last.ckpt")
     code, _, err = launch("--resume", str(RUN / "ckpts" / "last.ckpt"), "mask.size=9", "exp_root_dir=other")
     assert code == 2
     assert err.startswith(f"error: {RUN / 'ckpts' / 'last.ckpt'} does not fit this config: size mismatch for values")

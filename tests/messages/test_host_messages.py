@@ -46,6 +46,21 @@ MESSAGES = [
         "--trian is not an option; expected one of: -h, --help, --config, --train, --validate, --test, --export, "
         "--run, --resume, --gpu, --verbose; did you mean --train?",
     ),
+    (
+        ["--resume", "auto"],
+        "--resume auto does not say which run is meant; expected --config and a YAML file; "
+        "add --config, or write --resume RUN_FOLDER",
+    ),
+    (
+        ["--resume", "no/run"],
+        "--resume no/run: there is nothing there; expected the folder of a run, or a checkpoint in its ckpts; "
+        "check the path, or add --config",
+    ),
+    (
+        ["--resume", "half.ckpt", "--export"],
+        "--resume half.ckpt: {above} holds no configs/parsed.yaml; expected the folder of a run, or a checkpoint in "
+        "its ckpts; check the path, or add --config",
+    ),
     ([*CONFIG, "steps"], "'steps' is not an override; expected key=value; write it as key=value"),
     ([*CONFIG, "steps=abc"], "steps is 'abc'; expected a whole number; set steps=12, for example"),
     (
@@ -104,12 +119,12 @@ MESSAGES = [
     (
         [*CONFIG, "exp_root_dir=/proc/x"],
         "the run folder /proc/x/toy/a_red_cube cannot be written (No such file or directory); expected a folder that "
-        "can be made and written; set exp_root_dir to a folder of yours",
+        "can be made and written, with room for 17 MB; make room, or set exp_root_dir to another folder",
     ),
     (
         [*CONFIG, "exp_root_dir=broken.yaml"],
         "the run folder broken.yaml/toy/a_red_cube cannot be written (Not a directory); expected a folder that "
-        "can be made and written; set exp_root_dir to a folder of yours",
+        "can be made and written, with room for 17 MB; make room, or set exp_root_dir to another folder",
     ),
     (
         [*CONFIG, "tag="],
@@ -124,7 +139,7 @@ MESSAGES = [
 )
 def test_message(argv, message, capfd, tmp_path):
     assert main(argv) == 2
-    assert capfd.readouterr().err == f"error: {message}\n"
+    assert capfd.readouterr().err == f"error: {message.replace('{above}', str(tmp_path.parent))}\n"
     assert not (tmp_path / "outputs").exists()
 
 

@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,12 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from tqdm import tqdm
 
+from threestudio.checkpoints import WholeCheckpoints, checkpoint_of
 from threestudio.errors import InterruptedRun
+from threestudio.signals import take_over
 from threestudio.utils.config import dump_config
+from threestudio.utils.config_compare import digests
+from threestudio.utils.folders import LEAST_ROOM, check_room, places_to_rescue_to
 from threestudio.utils.rng import get_rng_state, set_rng_state
 
 
@@ -71,54 +74,97 @@ class LastCheckpoint(Callback):
 
 
 class GracefulInterrupt(Callback):
-    """Ctrl-C during training: the step is finished, a checkpoint written, and ``InterruptedRun`` raised.
+    """Ctrl-C, SIGTERM, ... during training: the step is finished, a checkpoint written, and ``InterruptedRun`` raised.
 
-    Outside training, and when it is pressed twice, it stops at once; an earlier checkpoint is then the one named.
+    Outside training, and when Ctrl-C is pressed twice, it stops at once; an earlier checkpoint is then the one named.
 
     Args:
         path: The checkpoint file.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = str(path)
-        self._is_asked = False
+        self.path = Path(path)
+        self._asked: int | None = None
         self._is_training = False
-        self._previous: Any = None
 
     def handle(self, signum: int, frame: object) -> None:
-        """The signal handler."""
-        if self._is_asked or not self._is_training:
-            raise InterruptedRun(self.path if Path(self.path).is_file() else None)
-        self._is_asked = True
+        """The signal handler.
 
-    def install(self) -> None:
-        """Take over Ctrl-C; only the main thread may, elsewhere nothing changes."""
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self.handle)
-
-    def remove(self) -> None:
-        """Give Ctrl-C back to who had it."""
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+        Raises:
+            InterruptedRun: Where no step is under way, or somebody cannot wait for its end.
+        """
+        if not self._is_training:
+            raise InterruptedRun(checkpoint_of(self.path.parents[1]), signum=signum)
+        if self._asked is not None and signum == signal.SIGINT:
+            raise InterruptedRun(checkpoint_of(self.path.parents[1]), signum=signum)
+        self._asked = signum if self._asked is None else self._asked
 
     def on_train_start(self, trainer: pl.Trainer, *unused: Any) -> None:
-        """Lightning hook."""
+        """Lightning hook; Lightning has just put a handler of its own before this one, which ends without a word."""
         self._is_training = True
+        take_over(self.handle)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""
-        if self._is_asked:
-            trainer.save_checkpoint(self.path)
-            raise InterruptedRun(self.path)
+        if self._is_asked_anywhere(trainer):
+            raise InterruptedRun(save_or_rescue(trainer, self.path), signum=self._asked or signal.SIGTERM)
+
+    def _is_asked_anywhere(self, trainer: pl.Trainer) -> bool:
+        """Whether this process, or any of those that share the work, is to stop: a checkpoint is written by all."""
+        is_asked = self._asked is not None
+        return trainer.strategy.reduce_boolean_decision(is_asked, all=False) if trainer.world_size > 1 else is_asked
 
     def on_train_end(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""
         self._is_training = False
 
 
+def save_or_rescue(trainer: pl.Trainer, path: Path) -> str | None:
+    """Write a checkpoint; where its place cannot be written, elsewhere, in a folder that can be resumed like a run.
+
+    Returns:
+        Its path; that of an earlier one, or None, if it can be written nowhere.
+    """
+    files, run_dir = trainer.strategy.checkpoint_io, path.parents[1]
+    trainer.save_checkpoint(path)
+    if not isinstance(files, WholeCheckpoints) or files.failure is None:
+        return str(path)
+    for place in places_to_rescue_to(run_dir):
+        trainer.save_checkpoint(place / path.relative_to(run_dir))
+        if files.failure is None:
+            for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]  # set by its constructor
+                if isinstance(callback, ConfigSnapshotCallback):
+                    dump_config(place / Path(callback.path).relative_to(run_dir), callback.cfg)
+            return str(place / path.relative_to(run_dir))
+    return checkpoint_of(run_dir)
+
+
+class RoomForResults(Callback):
+    """Finds before the first step that the disk has no room for the checkpoints and the result.
+
+    Args:
+        run_dir: The run's folder.
+    """
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self.run_dir = run_dir
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning hook."""
+        state = sum(value.nbytes for value in pl_module.state_dict().values() if isinstance(value, torch.Tensor))
+        moved = [
+            each for optimizer in trainer.optimizers for group in optimizer.param_groups for each in group["params"]
+        ]
+        moments = 2 * sum(parameter.nbytes for parameter in moved)
+        check_room(self.run_dir, LEAST_ROOM + COPIES * (state + moments))
+
+
+COPIES = 3
+"""Checkpoints at a time: the newest, the one before it, and one that is being written."""
+
+
 class ConfigSnapshotCallback(Callback):
-    """Writes the resolved config into the run folder when training starts.
+    """Writes the resolved config into the run folder when training starts, and what it says into each checkpoint.
 
     Args:
         cfg: The whole experiment.
@@ -127,6 +173,11 @@ class ConfigSnapshotCallback(Callback):
 
     def __init__(self, cfg: DictConfig, path: str | Path) -> None:
         self.cfg, self.path = cfg, path
+        self._settings = digests(cfg)
+
+    def state_dict(self) -> dict:
+        """What a checkpoint keeps: a digest of each value by its key. Values may be nobody's business."""
+        return {"settings": self._settings}
 
     def on_train_start(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""

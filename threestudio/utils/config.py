@@ -83,6 +83,9 @@ class ExperimentConfig:
         if not file_name(self.tag) and not self.use_timestamp and not file_name(self.timestamp or ""):
             what = f"tag is {self.tag or 'empty'} and use_timestamp is false"
             raise ConfigError(what=what, expected="a name for the run folder", fix="set tag=..., or use_timestamp=true")
+        if not 0 <= self.seed < 2**32:
+            expected, fix = "0 to 4294967295, which every generator takes", "set seed=0"
+            raise ConfigError(what=f"seed is {self.seed}", expected=expected, fix=fix)
         if self.timestamp is None:
             self.timestamp = datetime.now().strftime("@%Y%m%d-%H%M%S") if self.use_timestamp else ""
         self.trial_name = file_name(f"{file_name(self.tag)}{self.timestamp}")

@@ -1,5 +1,6 @@
 """Whether two configs give the same result: their values key by key, without the keys that cannot change it."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -29,6 +30,24 @@ def settings(config: Mapping[str, Any] | DictConfig, without: frozenset[str]) ->
         without: Dotted keys, each with all that is below it, that are left out.
     """
     return {key: json.dumps(value) for key, value in leaves(config).items() if not is_below(key, without)}
+
+
+def digests(config: Mapping[str, Any] | DictConfig) -> dict[str, str]:
+    """A config flat: dotted key -> digest of its value, hexadecimal, of all keys that can change a result."""
+    flat = settings(config, CANNOT_CHANGE_RESULTS)
+    return {key: hashlib.blake2b(value.encode(), digest_size=8).hexdigest() for key, value in flat.items()}
+
+
+def differing_key(earlier: Mapping[str, str], now: Mapping[str, str], without: frozenset[str]) -> str | None:
+    """The first dotted key whose digest differs, or that only one side has; None where all are the same.
+
+    Args:
+        earlier: Of ``digests``.
+        now: The same.
+        without: Dotted keys, each with all that is below it, that do not count.
+    """
+    keys = (key for key in (*now, *earlier) if not is_below(key, without))
+    return next((key for key in keys if earlier.get(key) != now.get(key)), None)
 
 
 def difference(earlier: Mapping[str, str], now: Mapping[str, str]) -> str | None:

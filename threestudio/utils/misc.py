@@ -3,6 +3,7 @@
 import gc
 import os
 import re
+import zipfile
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
@@ -57,6 +58,8 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
             what=f"there is no checkpoint {path}", expected="a .ckpt file of a run", fix="check the path"
         )
     try:
+        if zipfile.is_zipfile(path) and (torn := zipfile.ZipFile(path).testzip()):  # torch looks at no checksum
+            raise ValueError(f"the checksum of {torn} is wrong")
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as cause:
         what = f"{path} cannot be read as a checkpoint ({type(cause).__name__})"

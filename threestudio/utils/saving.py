@@ -1,12 +1,13 @@
 """Writing results: every file is written under a temporary name and renamed, so none is ever half there."""
 
+import errno
 import json
 import math
 import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 
+from threestudio.errors import StorageError, storage_cause
 from threestudio.utils.images import picture_grid, rgb_picture, to_numpy
 from threestudio.utils.resolvers import without_environment
 
@@ -22,15 +24,65 @@ FRAMES_PER_SECOND = 30
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, with its suffix; renamed to it when the block ends well, removed otherwise."""
+    """A temporary path beside ``path``, with its suffix, on whose disk it is before it becomes ``path``.
+
+    It is renamed when the block ends well, removed otherwise. So ``path`` is what it was or what it should be, also
+    where the power fails.
+
+    Raises:
+        StorageError: If nothing can be written there, at once or in the block.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        sync(temporary)
         os.replace(temporary, path)
+        sync(path.parent)
+    except Exception as error:
+        cause = storage_cause(error)
+        if cause is None or isinstance(error, StorageError):
+            raise
+        raise unwritable(path, cause) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that went away, what is left cannot be removed
+            temporary.unlink(missing_ok=True)
+
+
+def sync(path: str | Path) -> None:
+    """Have the disk keep a file, or the names in a folder, before anything else is done."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that syncs no folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def unwritable(path: str | Path, cause: OSError) -> StorageError:
+    """The error of a path that cannot be written, for a reason of the system."""
+    fix = "make room or choose another folder (exp_root_dir of a run)"
+    return StorageError(
+        what=f"{path} cannot be written ({cause.strerror or cause})", expected="a place with room", fix=fix
+    )
+
+
+LEFT_BEHIND = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.\w+)?")
+"""Names of ``atomic_path``, and of the same in a plugin, that a killed process leaves."""
+
+
+def remove_left_behind(folder: str | Path) -> None:
+    """Remove the unfinished files of a killed run; nothing else may be writing there.
+
+    Args:
+        folder: All below it is looked at.
+    """
+    for file in Path(folder).rglob(".*.tmp*"):
+        if LEFT_BEHIND.fullmatch(file.name) and file.is_file():
+            file.unlink(missing_ok=True)
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
@@ -38,10 +90,13 @@ def write_picture(path: str | Path, picture: np.ndarray) -> None:
 
     Raises:
         OSError: If the picture cannot be written in that format.
+        StorageError: If nothing can be written there.
     """
+    is_encoded, content = cv2.imencode(Path(path).suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not is_encoded:
+        raise OSError(f"cannot write {path} as a picture")
     with atomic_path(path) as temporary:
-        if not cv2.imwrite(str(temporary), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-            raise OSError(f"cannot write {path} as a picture")
+        temporary.write_bytes(content.tobytes())
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray]) -> None:
@@ -52,6 +107,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray]) -> None:
     Raises:
         ValueError: If there is no frame or the suffix is another one.
         OSError: If the codec cannot be opened.
+        StorageError: If nothing can be written there.
     """
     path = Path(path)
     frames = list(frames)
@@ -67,6 +123,8 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray]) -> None:
         for frame in frames:
             writer.write(cv2.cvtColor(np.ascontiguousarray(frame[:height, :width]), cv2.COLOR_RGB2BGR))
         writer.release()
+        if temporary.stat().st_size == 0:  # opencv says nothing of a full disk
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class SaverMixin:

@@ -74,6 +74,7 @@ class Backbone:
         install_freeu(self.network, self.freeu)
         if chosen.vae_tiling:
             self.vae.enable_tiling()
+        self._has_checkpointing = chosen.vae_checkpointing
         if chosen.vae_checkpointing:
             self.vae.enable_gradient_checkpointing()
         self._network_call: Any = torch.compile(self.network) if chosen.compile else self.network
@@ -181,6 +182,14 @@ class Backbone:
     @property
     def _shift(self) -> float:
         return self.vae.config.get("shift_factor") or 0.0
+
+    def shrink(self) -> str | None:
+        """Do with less memory from now on, at the same results; returns the key that says so, None if there is none."""
+        if self._has_checkpointing or not getattr(self.vae, "_supports_gradient_checkpointing", False):
+            return None
+        self._has_checkpointing = True
+        self.vae.enable_gradient_checkpointing()
+        return "system.guidance.vae_checkpointing=true"
 
     # -- noise -----------------------------------------------------------------------------------------------
     def add_noise(

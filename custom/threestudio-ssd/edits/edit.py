@@ -12,13 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..host import scheduled
+import threestudio
+from threestudio.utils.misc import cleanup
+
+from ..host import allocation_failure, scheduled
 
 Facts = dict[str, float]
 """What a step says of itself by name, for logs: timestep, size of the score, loss, ..."""
 
 CHECK_EVERY = 50
 """Steps between looks at whether the parameters are still finite."""
+
+
+MOST_SKIPPED = 50
+"""Steps in a row without a finite loss and gradient after which an edit goes no further."""
 
 
 class Edit(nn.Module, ABC):
@@ -29,11 +36,17 @@ class Edit(nn.Module, ABC):
 
     Args:
         num_steps: Length of the run; schedules refer to it.
+
+    Attributes:
+        skipped: (2) steps whose loss or gradient was not finite: all of them, and how many were the last in a row.
     """
+
+    skipped: Tensor
 
     def __init__(self, num_steps: int) -> None:
         super().__init__()
         self.num_steps = num_steps
+        self.register_buffer("skipped", torch.zeros(2, dtype=torch.int64))
 
     def prepare(self) -> None:
         """Compute what is known before the first step; call it once, after a checkpoint was loaded."""
@@ -59,6 +72,10 @@ class Edit(nn.Module, ABC):
     def after_step(self) -> None:
         """Override to keep the parameters where they have to stay."""
 
+    def shrink(self) -> str | None:
+        """Override to do with less memory from now on; returns what was set, as a user would write it, or None."""
+        return None
+
     def step(
         self,
         step: int,
@@ -68,7 +85,9 @@ class Edit(nn.Module, ABC):
         apply: Callable[[Optimizer], Any] = methodcaller("step"),
         loss_scale: float = 1.0,
     ) -> Facts:
-        """Make one step.
+        """Make one step. One whose loss or gradient is not finite moves nothing and is counted in ``skipped``.
+
+        Where memory runs out, the step is made again with what ``shrink`` sets.
 
         Args:
             step: Which one, 0 .. num_steps - 1.
@@ -81,21 +100,67 @@ class Edit(nn.Module, ABC):
             What to log.
         """
         self.before_step(step, optimizers)
+        loss, facts = self._loss_and_gradients(step, optimizers, backward)
+        is_good = self._count(loss, optimizers)
+        if is_good or loss_scale != 1:  # a gradient scaler leaves such steps out itself, and lowers its scale
+            self.after_backward(loss_scale)
+            self.set_rates(optimizers, step)
+        else:
+            for optimizer in optimizers:
+                optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            apply(optimizer)  # without gradients it moves nothing, but a trainer counts it
+            optimizer.zero_grad(set_to_none=True)
+        if is_good:
+            self.after_step()
+        return facts
+
+    def _loss_and_gradients(
+        self, step: int, optimizers: Sequence[Optimizer], backward: Callable[[Tensor], Any]
+    ) -> tuple[Tensor, Facts]:
+        """The loss and its gradients; once more, with less memory, where there is not enough."""
+        try:
+            loss, facts = self.loss(step)
+            backward(loss)
+            return loss, facts
+        except (RuntimeError, MemoryError) as error:
+            wanted = allocation_failure(error)
+            smaller = self.shrink() if wanted is not None else None
+            if smaller is None:
+                raise
+        threestudio.warn(f"Step {step} ran out of memory ({wanted}); it and all after it are made with {smaller}")
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        cleanup()
         loss, facts = self.loss(step)
         backward(loss)
-        self.after_backward(loss_scale)
-        self.set_rates(optimizers, step)
-        for optimizer in optimizers:
-            apply(optimizer)
-            optimizer.zero_grad(set_to_none=True)
-        self.after_step()
-        return facts
+        return loss, facts
+
+    @torch.no_grad()
+    def _count(self, loss: Tensor, optimizers: Sequence[Optimizer]) -> bool:
+        """Whether loss and gradients are finite; if not, the step is counted."""
+        groups = (group for optimizer in optimizers for group in optimizer.param_groups)
+        gradients = [parameter.grad for group in groups for parameter in group["params"] if parameter.grad is not None]
+        finite = [torch.isfinite(values).all() for values in (loss, *gradients)]
+        is_good = bool(torch.stack([each.to(loss.device) for each in finite]).all())
+        if not is_good:
+            self.skipped += 1
+        elif self.skipped[1] != 0:
+            self.skipped[1] = 0
+        return is_good
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether so many steps in a row were skipped, or all of a shorter run, that no more are made."""
+        return int(self.skipped[1]) >= min(MOST_SKIPPED, self.num_steps)
 
     def make_steps(self) -> None:
         """Make all steps of the run, after ``prepare``."""
         optimizers = self.make_optimizers()
         for step in range(self.num_steps):
             self.step(step, optimizers)
+            if self.is_stuck:
+                return
 
     def is_finite(self) -> bool:
         """Whether every parameter is finite, and so the result."""

@@ -19,7 +19,7 @@ from .edit import AN_INTERVAL, due_steps, is_interval
 from .editable_gaussians import EditableGaussians
 from .gaussian_edit import GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit, check_learning_rates
 from .growth import Growth, GrowthConfig, check_growth
-from .keys import EditConfig, check_num_steps
+from .keys import EditConfig, check_background, check_num_steps
 from .objectives import Photometric
 from .photometric import gaussians_from_points, random_points
 
@@ -65,6 +65,7 @@ class SceneFit(SceneJob):
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
         check_num_steps(cfg, FitConfig)
+        check_background(cfg)
         check_growth(cfg.growth, cfg.num_steps)
         check_learning_rates(cfg.learning_rates)
         check_values("system", cfg, FitConfig, {

@@ -203,6 +203,10 @@ class Objective:
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what renders are held against")
 
+    def shrink(self) -> str | None:
+        """Override to do with less memory from now on, see ``Edit.shrink``."""
+        return None
+
     def state_dict(self) -> dict[str, Any]:
         """Override for what a checkpoint keeps: tensors and plain values."""
         return {}
@@ -281,6 +285,14 @@ class GaussianEdit(Edit):
         current = editable.current()
         after = read_colors(current.means, rgbs_from_sh0(current.sh0[:, 0]), is_hidden[places[editable.rows]])
         return before, after
+
+    def shrink(self) -> str | None:
+        """What the objective can do without; else half the views a step."""
+        smaller = self.objective.shrink()
+        if smaller is None and self.views_per_step > 1:
+            self.views_per_step //= 2
+            smaller = f"data.batch_size={self.views_per_step}"
+        return smaller
 
     def before_step(self, step: int, optimizers: Sequence[Optimizer]) -> None:
         """Grow and prune where it is time."""

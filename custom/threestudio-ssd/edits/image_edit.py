@@ -88,6 +88,10 @@ class ImageBatchEdit(Edit):
             for group in optimizer.param_groups:
                 group["lr"] = value_at(self.cfg.learning_rate, step)
 
+    def shrink(self) -> str | None:
+        """The encoder's activations, which can be computed again; there are none where latents move."""
+        return self.guidance.backbone.shrink() if self.cfg.parametrisation == "pixel" else None
+
     def result(self) -> Float[Tensor, "b 3 h w"]:
         """The images as they are now, in [0, 1]; outside the masks they are the sources."""
         return self.editable.result()

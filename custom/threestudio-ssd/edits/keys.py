@@ -1,5 +1,6 @@
 """The keys that edits share, and what is loaded by them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -88,4 +89,36 @@ def check_not_negative(prefix: str, cfg: Any, keys: type, names: Sequence[str] =
         ConfigError: For the first that is.
     """
     names = names or [field.name for field in fields(keys)]
-    check_values(prefix, cfg, keys, {name: (min(values_of(cfg[name])) >= 0, "at least 0") for name in names})
+    values = {name: values_of(cfg[name]) for name in names}
+    rules = {name: (all(0 <= value < math.inf for value in values[name]), "at least 0, and finite") for name in names}
+    check_values(prefix, cfg, keys, rules)
+
+
+def check_background(cfg: Any) -> None:
+    """Refuse a background that is no colour.
+
+    Args:
+        cfg: Has ``background``, at ``system.background``.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    is_color = len(cfg.background) == 3 and all(0 <= value <= 1 for value in cfg.background)
+    if not is_color:
+        what = f"system.background is {list(cfg.background)}"
+        raise ConfigError(what=what, expected="red, green and blue, each 0 to 1", fix="set system.background=[0,0,0]")
+
+
+def check_betas(cfg: Any) -> None:
+    """Refuse decays of Adam's moments that are none.
+
+    Args:
+        cfg: Has ``adam_betas``, at ``system.adam_betas``.
+
+    Raises:
+        ConfigError: If they are none.
+    """
+    if not (len(cfg.adam_betas) == 2 and all(0 <= value < 1 for value in cfg.adam_betas)):
+        what = f"system.adam_betas is {list(cfg.adam_betas)}"
+        expected, fix = "two numbers from 0 to below 1", "set system.adam_betas=[0.9,0.999]"
+        raise ConfigError(what=what, expected=expected, fix=fix)

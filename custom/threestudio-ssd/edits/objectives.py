@@ -128,6 +128,10 @@ class Distillation(Objective):
         order = [scene for scene in range(len(self.seeds)) for _ in range(views_per_scene)]
         return {name: row if len(row) == 1 else row[order] for name, row in self.prompts.items()}
 
+    def shrink(self) -> str | None:
+        """The encoder's activations, which can be computed again."""
+        return self.guidance.backbone.shrink()
+
     def state_dict(self) -> dict[str, Any]:
         """What the guidance has learned."""
         return self.guidance.state_dict()

@@ -23,7 +23,7 @@ from .editable_gaussians import EditableGaussians
 from .gaussian_edit import GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit, check_learning_rates
 from .growth import Growth, GrowthConfig
 from .inpaint import Inpainter, check_inpainter, load_inpainter
-from .keys import EditConfig, check_not_negative, check_num_steps
+from .keys import EditConfig, check_background, check_not_negative, check_num_steps
 from .objectives import Photometric
 from .photometric import gaussians_from_points
 from .scene_edit import load_scene
@@ -209,6 +209,7 @@ class SceneRemoval(SceneJob):
         self.cfg = cfg
         check_mask(cfg.mask)
         check_num_steps(cfg, RemovalConfig)
+        check_background(cfg)
         check_learning_rates(cfg.learning_rates)
         check_values("system", cfg, RemovalConfig, {"lambda_ssim": (0 <= cfg.lambda_ssim <= 1, "0 to 1")})
         check_fill("system", cfg, RemovalConfig)

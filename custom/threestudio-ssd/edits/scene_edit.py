@@ -34,7 +34,7 @@ from .gaussian_edit import (
     check_learning_rates,
 )  # fmt: skip
 from .growth import Growth, GrowthConfig, check_growth
-from .keys import DistillationConfig, check_not_negative, check_num_steps, load_guidance
+from .keys import DistillationConfig, check_background, check_betas, check_not_negative, check_num_steps, load_guidance
 from .objectives import Distillation
 from .seeding import SeedConfig, check_seeds, seeded
 
@@ -152,6 +152,8 @@ class SceneEdit(SceneJob):
         check_not_negative("system", cfg, SceneEditConfig, ("lambda_detail", "lambda_shading"))
         check_learning_rates(cfg.learning_rates)
         check_not_negative("system.lambda_anchor", cfg.lambda_anchor, Anchors)
+        check_background(cfg)
+        check_betas(cfg)
         check_mask(cfg.mask)
         check_growth(cfg.growth, cfg.num_steps)
         check_seeds("system.seeds", cfg.seeds)

@@ -23,7 +23,7 @@ from ..edits.gaussian_edit import (
     check_learning_rates,
 )
 from ..edits.growth import Growth, GrowthConfig, check_growth
-from ..edits.keys import EditConfig, check_not_negative, check_num_steps
+from ..edits.keys import EditConfig, check_background, check_betas, check_not_negative, check_num_steps
 from ..edits.removal import FillKeys, Hole, check_fill
 from ..edits.scene_edit import load_scene
 from ..errors import ConfigError, check_values
@@ -200,6 +200,8 @@ class SceneRefit(SceneJob):
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
         check_num_steps(cfg, SceneRefitConfig)
+        check_background(cfg)
+        check_betas(cfg)
         self.rounds = rounds_from(cfg.rounds)
         _check(cfg, self.rounds)
         self.source = load_scene(cfg.scene)

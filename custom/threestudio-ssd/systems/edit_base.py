@@ -2,7 +2,9 @@
 
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,13 +17,14 @@ from torch.optim import Optimizer
 import threestudio
 from threestudio.systems.base import BaseSystem
 
-from ..edits.edit import CHECK_EVERY, Edit
+from ..edits.edit import CHECK_EVERY, MOST_SKIPPED, Edit
 from ..edits.keys import CANNOT_CHANGE_EDITS
-from ..errors import ConfigError
+from ..errors import ConfigError, StorageError
 from ..gaussians import Gaussians
 from ..gaussians.io import save_gaussians
 from ..host import Completed, Outcome, after_export, after_test
 from ..report.edit_report import grid_row, package_versions, peak_memory
+from .identity import Identity, check_same
 
 UNUSABLE = 3
 """Exit code of a run that ended without a result to use."""
@@ -68,6 +71,8 @@ class EditSystem(Completed, BaseSystem, Outcome):
         self.clock = Clock()
         self.verdicts: list[str] = []
         self._is_open = False
+        self._good: tuple[int, dict[str, Any]] | None = None
+        self._identity: Identity = {}
         self.make()
 
     @abstractmethod
@@ -82,6 +87,14 @@ class EditSystem(Completed, BaseSystem, Outcome):
             data: The data module.
             stage: Lightning's: fit, validate, test or predict.
         """
+
+    def identity(self, data: Any) -> Identity:
+        """Override: what the run is made of, by name; a checkpoint that was made of anything else is refused.
+
+        Args:
+            data: The data module.
+        """
+        return {}
 
     @abstractmethod
     def report(self) -> None:
@@ -100,7 +113,9 @@ class EditSystem(Completed, BaseSystem, Outcome):
         if not self._is_open:
             self._check_trainer()
             self.automatic_optimization = False
-            self.edit = self.open(self.trainer.datamodule, stage)  # pyright: ignore[reportAttributeAccessIssue]  # set late
+            data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]  # set late
+            self.edit = self.open(data, stage)
+            self._identity = self.identity(data)
             self._is_open = True
 
     def _check_trainer(self) -> None:
@@ -114,6 +129,7 @@ class EditSystem(Completed, BaseSystem, Outcome):
     def on_fit_start(self) -> None:
         """Lightning hook: everything known before the loop is computed before the loop."""
         self.edit.prepare()
+        self._keep_good()
         self.clock.start()
 
     def configure_optimizers(self) -> list[Optimizer]:
@@ -136,31 +152,57 @@ class EditSystem(Completed, BaseSystem, Outcome):
             self.manual_backward(loss)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Lightning hook: pictures of the progress; stop at once when a parameter is no longer finite."""
+        """Lightning hook: pictures of the progress; stop when nothing moves, or a parameter is no longer finite."""
         super().on_train_batch_end(outputs, batch, batch_idx)
         every = self.cfg.get("preview_every", 0)
         if every and self.global_step % every == 0:
             self.save_progress()
-        if self.global_step % CHECK_EVERY == 0 and not self.is_usable():
+        if self.edit.is_stuck or (self.global_step % CHECK_EVERY == 0 and not self._keep_good()):
             self.trainer.should_stop = True
+
+    def _keep_good(self) -> bool:
+        """Keep the edit as it is, if it is finite, so that there is something to write if it no longer is."""
+        if self.edit.is_finite():
+            self._good = self.true_global_step, deepcopy(self.edit.state_dict())
+            return True
+        return False
+
+    @contextmanager
+    def beside_the_edit(self, what: str) -> Iterator[None]:
+        """Around pictures that are drawn on the way: that they cannot be written costs no step.
+
+        Args:
+            what: They are, for the warning.
+        """
+        try:
+            yield
+        except (StorageError, OSError) as error:
+            threestudio.warn(f"{what} cannot be written, and the edit goes on: {getattr(error, 'what', error)}")
+        except Exception as error:
+            if type(error).__name__ != StorageError.__name__:  # the host's
+                raise
+            threestudio.warn(f"{what} cannot be written, and the edit goes on: {getattr(error, 'what', error)}")
 
     def on_fit_end(self) -> None:
         """Lightning hook: the steps are over."""
         self.clock.stop()
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Lightning hook: the time spent so far goes on in a resumed run."""
+        """Lightning hook: the time spent so far goes on in a resumed run, which must be made of the same."""
         checkpoint["train_seconds"] = self.clock.seconds
+        checkpoint["made_of"] = dict(self._identity)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Lightning hook: see on_save_checkpoint."""
+        check_same(checkpoint.get("made_of", {}), self._identity)
         self.clock.resume(checkpoint.get("train_seconds", 0.0))
 
     @torch.no_grad()
     def save_progress(self) -> None:
         """Write ``progress/step-<n>.png``."""
         if rows := self.progress_images():
-            self.save_image_grid(f"progress/step-{self.true_global_step:05d}.png", [grid_row(row) for row in rows])
+            with self.beside_the_edit("pictures of the progress"):
+                self.save_image_grid(f"progress/step-{self.true_global_step:05d}.png", [grid_row(row) for row in rows])
 
     @torch.no_grad()
     def test_step(self, batch: dict, batch_idx: int) -> None:
@@ -198,15 +240,31 @@ class EditSystem(Completed, BaseSystem, Outcome):
         self.verdicts = []
 
     def is_usable(self) -> bool:
-        """Whether every parameter is finite; if not, says so once, and the run ends with exit code 3."""
+        """Whether there is a finite result. One that the steps did not end with says so, and ends with exit code 3.
+
+        Where the parameters are no longer finite, the edit goes back to when they last were, if it was there.
+        """
+        if self.edit.is_stuck and self.exit_code != UNUSABLE:
+            self.exit_code = UNUSABLE
+            threestudio.warn(
+                f"Step {self.true_global_step}: {min(MOST_SKIPPED, self.edit.num_steps)} steps in a row had no finite "
+                "loss or gradient; the run ends, and what it was before them is written. Lower the learning rates, or "
+                "set system.guidance.dtype=fp32."
+            )
         if self.edit.is_finite():
             return True
-        if self.exit_code != UNUSABLE:
+        good, self._good, self.exit_code = self._good, None, UNUSABLE
+        if good is None:
             threestudio.warn(
                 f"Step {self.true_global_step}: the edit is not finite; nothing is written. Lower the learning rates."
             )
-        self.exit_code = UNUSABLE
-        return False
+            return False
+        self.edit.load_state_dict(good[1])
+        threestudio.warn(
+            f"Step {self.true_global_step}: the edit is not finite; what it was at step {good[0]} is written. Lower "
+            "the learning rates."
+        )
+        return True
 
     def warn_unless_visible(self, is_visible: bool, advice: str) -> None:
         """A run that changed nothing anyone could see ends with exit code 3.
@@ -224,6 +282,7 @@ class EditSystem(Completed, BaseSystem, Outcome):
         return {
             "seed": self.cfg.seed,
             "steps": self.true_global_step,
+            "skipped_steps": int(self.edit.skipped[0]),
             "seconds": round(self.clock.seconds, 2),
             "peak_memory_bytes": peak_memory(self.device),
             "device": str(self.device),

@@ -11,6 +11,7 @@ from ..data.image import load_image
 from ..editors.image_edit import EditorImageConfig, EditorImageEdit
 from ..edits.edit import Edit
 from ..report.edit_report import check_report_model, clip_model_of
+from .identity import Identity, of_fields, of_model, of_words
 from .image_edit import ImageSystem
 
 
@@ -33,6 +34,15 @@ class EditorImageSystem(ImageSystem):
         network = self.job.editor.network
         self.job.open(load_image(data.cfg, network.image_size, network.size_multiple), data.cfg.picture)
         return self.job.edit
+
+    def identity(self, data: Any) -> Identity:
+        """Image, mask, prompts, model and editor."""
+        cfg, editor = self.cfg, self.job.editor
+        return self.files(data) | {
+            "prompts": of_words(cfg.source_prompt, cfg.target_prompt, cfg.negative_prompt),
+            "model": of_model(cfg.editing) if editor.editor.has_network else of_words("none"),
+            "editor": of_words(of_fields(editor.editor), of_fields(editor.consistency)),
+        }  # fmt: skip
 
     def subject(self) -> ImageSystem.Subject:
         """What the report is of."""

@@ -10,6 +10,7 @@ from torch import Tensor
 import threestudio
 
 from ..data.image import load_image
+from ..early import named
 from ..edits.edit import Edit
 from ..edits.image_edit import ImageEdit, ImageEditConfig
 from ..metrics import IDENTICAL_PSNR, psnr
@@ -23,6 +24,7 @@ from ..report.edit_report import (
     verdicts_of,
 )
 from .edit_base import EditSystem
+from .identity import Identity, of_fields, of_files, of_model, of_words
 
 
 class ImageSystem(EditSystem):
@@ -49,6 +51,15 @@ class ImageSystem(EditSystem):
         between: list[Float[Tensor, "1 3 h w"]]
         facts: dict[str, Any]
         is_offline: bool
+
+    def files(self, data: Any) -> Identity:
+        """The image and its mask.
+
+        Args:
+            data: The data module.
+        """
+        masks = [self.cfg.mask_picture] if self.cfg.mask_picture else []
+        return {"picture": of_files([named(data.cfg.picture)]), "mask": of_files(map(named, masks))}
 
     @abstractmethod
     def subject(self) -> Subject:
@@ -107,6 +118,15 @@ class ImageEditSystem(ImageSystem):
         backbone = self.job.guidance.backbone
         self.job.open(load_image(data.cfg, backbone.image_size, backbone.size_multiple))
         return self.job.edit
+
+    def identity(self, data: Any) -> Identity:
+        """Image, mask, prompts, model and score."""
+        prompts, guidance = self.job.prompts.cfg, self.job.guidance
+        words = prompts.source_prompt, prompts.target_prompt, prompts.negative_prompt
+        files = self.files(data)
+        return files | {
+            "prompts": of_words(*words), "model": of_model(guidance.cfg), "score": of_fields(guidance.score)
+        }  # fmt: skip
 
     def subject(self) -> ImageSystem.Subject:
         """What the report is of; between source and edit stands what the autoencoder makes of the source."""

@@ -10,8 +10,9 @@ from ..edits.edit import Edit
 from ..edits.removal import RemovalConfig, SceneRemoval
 from ..masks import save_previews
 from ..rendering import coverage, render_each
-from ..report.edit_report import color_facts, grid_row, measure_change, save_before_after
+from ..report.edit_report import color_facts, grid_row, measure_change, save_before_after, verdicts_of
 from .edit_base import EditSystem, splat_suffix
+from .identity import Identity, of_cameras, of_gaussians, of_selection, of_words
 
 FILLED_VIEWS = 8
 """Views in the picture of what was filled."""
@@ -33,13 +34,23 @@ class SceneDeleteSystem(EditSystem):
         self.job.open(data.plan)
         return self.job.edit
 
+    def identity(self, data: Any) -> Identity:
+        """Scene, cameras, selection, prompt and inpainter."""
+        job, inpainter = self.job, self.job.hole.inpainter
+        return {
+            "scene": of_gaussians(job.source), "cameras": of_cameras(data.plan.capture),
+            "selection": of_selection(job.is_removed), "prompt": of_words(self.cfg.prompt),
+            "inpainter": of_words(self.cfg.inpainter, inpainter.model_id, inpainter.revision),
+        }  # fmt: skip
+
     def on_fit_start(self) -> None:
         """Lightning hook: pictures of what is removed and of the filled views."""
         job = self.job
         if self.cfg.preview_every:
-            save_previews(self, job.scene, job.selection, job.views.train, job.background)
             holes = [mask[..., None].float().expand(-1, -1, 3) for mask in job.hole.masks[:FILLED_VIEWS]]
-            self.save_image_grid("inpainted.png", [grid_row(holes), grid_row(job.hole.targets[:FILLED_VIEWS])])
+            with self.beside_the_edit("pictures of the mask"):
+                save_previews(self, job.scene, job.selection, job.views.train, job.background)
+                self.save_image_grid("inpainted.png", [grid_row(holes), grid_row(job.hole.targets[:FILLED_VIEWS])])
         super().on_fit_start()
 
     def report(self) -> None:
@@ -53,7 +64,10 @@ class SceneDeleteSystem(EditSystem):
         self.save_image_grid("grid.png", [grid_row(row) for row in rows])
         counts = {"num_gaussians_before": len(job.scene), "num_gaussians_after": len(after)}
         colors = color_facts(*job.edit.color_readings(job.edit.scenes[0]))
-        self.save_json("report.json", {**job.facts(), **counts, **change, **colors, **self.run_facts()})
+        self.verdicts = verdicts_of(change)
+        self.save_json(
+            "report.json", {**job.facts(), **counts, **change, "verdicts": self.verdicts, **colors, **self.run_facts()}
+        )
         self.warn_unless_visible(change["changed_visibly"], "what is removed was hidden; check the mask")
         save_before_after(self, job.scene, after, job.views.video, job.background)
 

@@ -23,6 +23,7 @@ from ..report.edit_report import (
     save_before_after,
 )  # fmt: skip
 from .edit_base import EditSystem, splat_suffix
+from .identity import Identity, of_cameras, of_fields, of_gaussians, of_model, of_selection, of_words
 
 PROGRESS_VIEWS, PROGRESS_SCALE = 4, 0.5
 
@@ -46,6 +47,26 @@ class SceneEditSystem(EditSystem):
         self.job.open(data.plan)
         return self.job.edit
 
+    def identity(self, data: Any) -> Identity:
+        """Scene, cameras, selection, prompts, model and score."""
+        job, guidance = self.job, self.job.guidance
+        return {
+            **self.place(data), "prompts": of_words(*self.words, job.prompts.cfg.negative_prompt),
+            "model": of_model(guidance.cfg), "score": of_fields(guidance.score),
+        }  # fmt: skip
+
+    def place(self, data: Any) -> Identity:
+        """Scene, cameras and selection.
+
+        Args:
+            data: The data module.
+        """
+        job = self.job
+        return {
+            "scene": of_gaussians(job.source), "cameras": of_cameras(data.plan.capture),
+            "selection": of_selection(job.selection.is_selected),
+        }  # fmt: skip
+
     @property
     def is_offline(self) -> bool:
         """Whether the hub is never asked."""
@@ -60,7 +81,8 @@ class SceneEditSystem(EditSystem):
         """Lightning hook: pictures of the mask, then what is known before the loop."""
         if self.cfg.preview_every:
             job = self.job
-            save_previews(self, job.scene, job.selection, job.views.train, job.background)
+            with self.beside_the_edit("pictures of the mask"):
+                save_previews(self, job.scene, job.selection, job.views.train, job.background)
         super().on_fit_start()
 
     def validation_step(self, batch: dict, batch_idx: int) -> None:

@@ -15,6 +15,7 @@ from ..metrics.ssim import WINDOW
 from ..rendering import render_each
 from ..report.edit_report import grid_row
 from .edit_base import EditSystem
+from .identity import Identity, of_cameras, of_files
 
 PROGRESS_VIEWS, GRID_VIEWS = 4, 8
 
@@ -34,6 +35,12 @@ class SceneFitSystem(EditSystem):
         """Read the photographs and place the first Gaussians."""
         self.job.open(data.capture)
         return self.job.edit
+
+    def identity(self, data: Any) -> Identity:
+        """The photographs and their cameras."""
+        capture = data.capture.capture
+        photographs = of_files(path for path in capture.image_paths if path is not None)
+        return {"photographs": photographs, "cameras": of_cameras(capture)}
 
     def training_step(self, batch: dict, batch_idx: int) -> None:
         """One step of the fit, and how many Gaussians there are."""

@@ -10,6 +10,7 @@ import threestudio
 
 from ..edits.edit import Edit
 from ..refits.scene_refit import SceneRefit, SceneRefitConfig
+from .identity import Identity, of_fields, of_model, of_words
 from .scene_edit import SceneEditSystem
 
 
@@ -29,6 +30,15 @@ class SceneRefitSystem(SceneEditSystem):
             self.job.edit.on_views = self.save_views
         return edit
 
+    def identity(self, data: Any) -> Identity:
+        """Scene, cameras, selection, prompts, model and editor."""
+        editing, editor = self.cfg.editing, self.job.editor
+        return {
+            **self.place(data), "prompts": of_words(*self.words, self.cfg.negative_prompt),
+            "model": of_model(editing) if editor.editor.has_network else of_words("none"),
+            "editor": of_words(of_fields(editor.editor), of_fields(editor.consistency)),
+        }  # fmt: skip
+
     @property
     def is_offline(self) -> bool:
         """Whether the hub is never asked."""
@@ -41,6 +51,10 @@ class SceneRefitSystem(SceneEditSystem):
 
     def save_views(self, number: int, names: Sequence[str], images: Float[Tensor, "b 3 h w"]) -> None:
         """Write ``views/round-<n>/<view>.png``."""
+        with self.beside_the_edit("edited views"):
+            self._save_views(number, names, images)
+
+    def _save_views(self, number: int, names: Sequence[str], images: Float[Tensor, "b 3 h w"]) -> None:
         for name, image in zip(names, images, strict=True):
             self.save_rgb_image(f"views/round-{number}/{name}.png", image.permute(1, 2, 0).cpu())
 

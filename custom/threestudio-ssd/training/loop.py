@@ -126,6 +126,9 @@ def run_workers(count: int, function: Callable[..., Any], *args: Any) -> None:
             if refusals:
                 raise refusals[0] from None
             raise
+        finally:  # whoever stops this process means them as well
+            for process in processes.processes:
+                process.terminate()
 
 
 def _pass_on(messages: Any, refusals: list[InputError]) -> None:

@@ -31,8 +31,17 @@ def save_pipeline(kind: Any, out: Path, readme: Callable[[Path], None] | None = 
         shutil.copy(kept, staging / kept.name)
     if readme is not None:
         readme(staging)
-    shutil.rmtree(out, ignore_errors=True)
-    staging.rename(out)
+    replace_folder(staging, out)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put a whole folder in the place of another, which stays until the new one is there."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def save_and_reload(network: Any, tokenizer: Any, folder: Path, **settings: Any) -> Any:

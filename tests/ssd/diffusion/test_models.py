@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import shutil
+import sys
 
 import pytest
 import torch
@@ -266,14 +267,30 @@ def test_weights_of_another_shape(damaged):
         load_backbone(damaged)
 
 
-def test_a_part_the_index_does_not_know(damaged):
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [
+        ("diffusers", "UNet9D"),
+        ("diffusers", "DDPMScheduler"),
+        ("diffusers", "ModelMixin"),
+        ("transformers", "AutoModel"),
+        ("transformers", "pipeline"),
+        ("os", "UNet2DConditionModel"),
+        ("a_module_beside", "UNet2DConditionModel"),
+    ],
+)
+def test_a_part_of_a_class_that_is_none_of_ours(damaged, monkeypatch, library, name):
+    """Nor is a module of that name imported, though it could be."""
+    (damaged / "a_module_beside.py").write_text("UNet2DConditionModel = None")
+    monkeypatch.syspath_prepend(damaged)
     index = json.loads((damaged / "model_index.json").read_text())
-    (damaged / "model_index.json").write_text(json.dumps(index | {"unet": ["diffusers", "UNet9D"]}))
+    (damaged / "model_index.json").write_text(json.dumps(index | {"unet": [library, name]}))
     with pytest.raises(SceneFormatError) as caught:
         load_backbone(damaged)
     assert caught.value.what == (
-        f"part 'unet' of model '{damaged}' cannot be read (model_index.json says diffusers.UNet9D)"
+        f"part 'unet' of model '{damaged}' cannot be read (model_index.json says {library}.{name})"
     )
+    assert "a_module_beside" not in sys.modules
 
 
 def test_noise_that_has_no_timesteps(damaged):

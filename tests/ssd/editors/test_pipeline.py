@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -176,6 +177,30 @@ def test_a_model_that_cannot_be_read(tmp_path, twin):
     index = json.loads((broken / "model_index.json").read_text())
     (broken / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxNinePipeline"}))
     refused(r"system.editing.model asks for FluxNinePipeline", model=broken)
+
+
+@pytest.mark.parametrize("entry", [["a_module_beside", "Network"], ["os", "path"], ["diffusers", 1]])
+def test_a_part_of_another_library_is_refused_and_not_imported(tmp_path, twin, monkeypatch, entry):
+    folder = shutil.copytree(twin("FluxKontextPipeline"), tmp_path / "foreign")
+    (folder / "a_module_beside.py").write_text("class Network: pass")
+    monkeypatch.syspath_prepend(folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"transformer": entry}))
+    refused(rf"part 'transformer' .*cannot be read \(model_index.json says {entry[0]}.{entry[1]}\)", model=folder)
+    assert "a_module_beside" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "name", ["a_module_beside", "pipeline", "ModelMixin", "AutoencoderKL", ["a_module_beside", "P"]]
+)
+def test_a_pipeline_that_is_no_class_of_diffusers_is_refused(tmp_path, twin, name):
+    """Also where the folder holds a file of that name, as those with code of their own do."""
+    folder = shutil.copytree(twin("FluxKontextPipeline"), tmp_path / "foreign")
+    (folder / "a_module_beside.py").write_text("raise SystemExit")
+    (folder / "pipeline.py").write_text("raise SystemExit")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": name}))
+    refused(r"system.editing.model asks for .*, which diffusers .* does not have", model=folder)
 
 
 def test_a_package_that_is_missing():

@@ -3,14 +3,17 @@
 import json
 import shutil
 import weakref
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from tests.edit_world import SIZE, experiment, fit, run, toy_cameras, vertex_rows
 from threestudio_ssd.errors import ConfigError
-from threestudio_ssd.gaussians.io import load_gaussians
+from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 from threestudio_ssd.gaussians.model import FIELD_NAMES
 from threestudio_ssd.masks import MaskConfig, find_selection, load_selection
 from threestudio_ssd.report.edit_report import distillation_facts
@@ -21,7 +24,7 @@ REPORT_KEYS = (
     "source_prompt target_prompt score model seed steps seconds peak_memory_bytes num_gaussians_before"
     " num_gaussians_after num_selected change_inside change_outside psnr_outside clip_similarity"
     " clip_directional_similarity device versions out_of_range out_of_range_before speckle_visible"
-    " speckle_visible_before speckle_hidden speckle_hidden_before edit_kind"
+    " speckle_visible_before speckle_hidden speckle_hidden_before edit_kind skipped_steps"
 ).split()
 
 
@@ -282,10 +285,71 @@ def test_no_visible_change_is_exit_code_three(world, tmp_path):
     assert not (folder / "save" / "before_after.mp4").exists()
 
 
-def test_an_edit_that_is_not_finite_is_exit_code_three_and_writes_no_splat(world, tmp_path):
-    code, folder = run(world, tmp_path, "train", "test", "export", **{"system.lambda_guidance": 1e39})
+def test_an_edit_without_a_finite_step_is_exit_code_three_and_writes_the_last_good_state(world, tmp_path):
+    """Which here is the scene itself, since no step was good."""
+    code, folder = run(world, tmp_path, "train", "export", **{"system.lambda_guidance": 1e39})
     assert code == 3
-    assert not (folder / "save" / "edited.ply").exists()
+    assert vertex_rows(folder / "save" / "edited.ply") == vertex_rows(world / "scene.ply")
+
+
+def test_parameters_that_are_no_longer_finite_go_back_to_when_they_were(world, tmp_path):
+    """As a rate does that is finite and far too high."""
+    code, folder = run(world, tmp_path, "train", "export", **{"system.learning_rates.means": 3e38})
+    assert code == 3
+    assert vertex_rows(folder / "save" / "edited.ply") == vertex_rows(world / "scene.ply")
+
+
+@pytest.fixture(scope="module")
+def foreign(world, tmp_path_factory):
+    """A checkpoint taken out of its folder, so that only what is in it says what it was made of."""
+    folder = tmp_path_factory.mktemp("foreign")
+    _, made = run(world, folder, "train", **{"trainer.max_steps": 2})
+    checkpoint = folder / "taken.ckpt"
+    shutil.copy(made / "ckpts" / "last.ckpt", checkpoint)
+    return checkpoint
+
+
+@pytest.mark.parametrize("stage", ["train", "export"])
+@pytest.mark.parametrize("name", ["scene", "cameras", "selection", "prompts", "model"])
+def test_a_checkpoint_of_anything_else_is_refused_by_name(world, tmp_path, foreign, stage, name):
+    """Files of other contents under the same names; the scene has as many Gaussians as before."""
+    other = tmp_path / "world"
+    shutil.copytree(world, other)
+    with replaced(world, other, name) as more, pytest.raises(ValueError) as caught:
+        run(world, tmp_path / "out", stage, resume=foreign, **more)
+    assert f"was made with another {name}" in caught.value.what or name == "prompts"
+    if name == "prompts":
+        assert "another system.prompt_processor.target_prompt" in caught.value.what
+    assert not (tmp_path / "out" / "smoke" / "run" / "save" / "edited.ply").exists()
+
+
+@contextmanager
+def replaced(world, kept, name):
+    """What the world's files were before is put back afterwards."""
+    if name == "prompts":
+        yield {"target_prompt": "a photo of a green ball on grass"}
+        return
+    if name == "scene":
+        gaussians = load_gaussians(world / "scene.ply")
+        save_gaussians(gaussians.replace(sh0=gaussians.sh0 + 0.01), world / "scene.ply")
+    elif name == "cameras":
+        text = (world / "cameras.json").read_text()
+        (world / "cameras.json").write_text(text.replace('"fx": ', '"fx": 1'))
+    elif name == "selection":
+        for file in list((world / "masks").iterdir())[1:]:
+            file.unlink()
+        mask = next((world / "masks").iterdir())
+        Image.fromarray(np.roll(np.asarray(Image.open(mask)), 8, axis=1)).save(mask)
+    else:
+        file = next((world / "model" / "unet").glob("*.safetensors"))
+        content = bytearray(file.read_bytes())
+        content[-200:] = bytes(200)
+        file.write_bytes(content)
+    try:
+        yield {}
+    finally:
+        shutil.rmtree(world)
+        shutil.copytree(kept, world)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,14 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import threestudio
+from threestudio.utils.folders import sole_use
+from threestudio.utils.saving import remove_left_behind
 
 from ...editors import EditorPrompts, build_editor, load_editor
 from ...editors.image_edit import check_strength, image_views
 from ...edits.image_edit import ImageBatchEdit
 from ...errors import ConfigError
-from ...files import sha256, write_json, write_text
+from ...files import is_whole, sha256, write_json, write_text
 from ...guidance import EditGuidance, guidance_class
 from ...host import get_device
 from ...images import as_tensor, fitting_size, read_rgb, resized, save_image
@@ -84,6 +86,13 @@ def run_pie_bench(cfg: Any, experiment: DictConfig) -> str:
             fix="use configs/ssd-image.yaml, or configs/editor-image.yaml for an image editor",
         )  # fmt: skip
     dataset, out = Path(cfg.dataset), Path(cfg.out)
+    with sole_use(out):
+        remove_left_behind(out)
+        return _run_alone(cfg, experiment, dataset, out)
+
+
+def _run_alone(cfg: Any, experiment: DictConfig, dataset: Path, out: Path) -> str:
+    """The same, in a folder of results that nobody else writes into."""
     entries = chosen_entries(load_pie_bench(dataset), cfg.groups, cfg.limit)
     images = Path(cfg.edited) if cfg.edited else out / IMAGES
     if not cfg.edited:
@@ -92,7 +101,7 @@ def run_pie_bench(cfg: Any, experiment: DictConfig) -> str:
     judges = load_judges(**judge_names(cfg, model_of(experiment.system)))
     if not cfg.edited:
         keep_settings(out / "settings.json", experiment, dataset)
-        missing = [entry for entry in entries if not result_path(images, entry).exists()]
+        missing = [entry for entry in entries if not is_whole(result_path(images, entry))]
         if missing:
             edit_all(missing, dataset, images, experiment)
     if cfg.as_published and judges.stand_ins:
@@ -294,7 +303,7 @@ def edit_one(
     edit = ImageBatchEdit(resized(source, sides).to(backbone.device), guidance, prompts, system, [system.seed])
     edit.prepare()
     edit.make_steps()
-    if not edit.is_finite():
+    if edit.is_stuck or not edit.is_finite():
         what = f"the edit of {entry.image_path} is not finite after {edit.num_steps} steps"
         raise ConfigError(what=what, expected="finite pixels", fix="lower system.learning_rate")
     return edit.result().cpu()

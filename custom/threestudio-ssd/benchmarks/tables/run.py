@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 import threestudio
+from threestudio.utils.folders import sole_use
 
 from ...errors import ConfigError
 from ...metrics import check_clip, clip_beside
@@ -135,11 +136,12 @@ def run_table(keys: Any, experiment: DictConfig) -> str:
         for method in methods
     ]
     jobs, rows = [job for job in everything if run.is_possible(job)], []
-    for number, job in enumerate(jobs, 1):
-        threestudio.info(f"{number} of {len(jobs)}: {job.name} by {job.method.name}")
-        rows.append(run.row(job))
-        text.write(run.out, rows, len(jobs))
-    return f"{text.write(run.out, rows, len(jobs))}\n{run.out / 'table.md'}\n"
+    with sole_use(run.out):
+        for number, job in enumerate(jobs, 1):
+            threestudio.info(f"{number} of {len(jobs)}: {job.name} by {job.method.name}")
+            rows.append(run.row(job))
+            text.write(run.out, rows, len(jobs))
+        return f"{text.write(run.out, rows, len(jobs))}\n{run.out / 'table.md'}\n"
 
 
 def _folders(keys: Any) -> dict[str, Path]:

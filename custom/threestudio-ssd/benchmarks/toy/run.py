@@ -15,6 +15,8 @@ import threestudio
 from threestudio.plugins import call_in_worker
 from threestudio.utils.base import Configurable
 from threestudio.utils.config import load_config
+from threestudio.utils.folders import sole_use
+from threestudio.utils.saving import remove_left_behind
 
 from ...errors import ConfigError
 from ...files import write_image
@@ -157,7 +159,11 @@ def run_items(items: list[tuple[Kind, Method]], experiment: DictConfig) -> Path:
     refuse_unmasked(items, settings)
     seeds = range(experiment.data.num_seeds)
     jobs: list[tuple[Kind, Method, int]] = [(kind, method, seed) for seed in seeds for kind, method in items]
-    with tqdm(total=len(jobs), desc="items", mininterval=MIN_SECONDS, smoothing=0) as bar:
+    with (
+        sole_use(settings.out),
+        tqdm(total=len(jobs), desc="items", mininterval=MIN_SECONDS, smoothing=0) as bar,
+    ):
+        remove_left_behind(settings.out)
         if cfg.num_processes > 1:
             _work_side_by_side(jobs, settings, cfg.num_processes, bar)
         bar.reset()
@@ -192,15 +198,17 @@ def _work_side_by_side(jobs: list[tuple[Kind, Method, int]], settings: ItemSetti
     messages, next_job = context.SimpleQueue(), context.Value("i", 0)  # held here until the processes have them
     workers: Any = mp.spawn(call_in_worker, (_work, jobs, settings, next_job, messages), count, join=False)
     has_ended = False
-    while not has_ended:
-        has_ended = workers.join(timeout=MIN_SECONDS)
-        while not messages.empty():
-            refusal = messages.get()
-            if refusal is not None:
-                for process in workers.processes:
-                    process.terminate()
-                raise refusal
-            bar.update()
+    try:
+        while not has_ended:
+            has_ended = workers.join(timeout=MIN_SECONDS)
+            while not messages.empty():
+                refusal = messages.get()
+                if refusal is not None:
+                    raise refusal
+                bar.update()
+    finally:  # whoever stops this process means them as well
+        for process in workers.processes:
+            process.terminate()
 
 
 def _work(

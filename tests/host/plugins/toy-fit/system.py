@@ -70,9 +70,13 @@ class ToySystem(BaseSystem):
         lambda_fit: Any = 1.0
         fail_at: Literal["never", "configure", "setup", "fit_start", "step", "test", "bug"] = "never"
         interrupt_at: int = -1
+        signal: str = "SIGINT"
+        stop_in: str = ""
         exit_code: int = 0
 
-    cannot_change_results = frozenset({"system.fail_at", "system.interrupt_at", "system.exit_code"})
+    cannot_change_results = frozenset({
+        "system.fail_at", "system.interrupt_at", "system.exit_code", "system.signal", "system.stop_in",
+    })  # fmt: skip
     cfg: Config
 
     def configure(self) -> None:
@@ -86,6 +90,12 @@ class ToySystem(BaseSystem):
 
     def setup(self, stage: str) -> None:
         self._fail("setup")
+        self._stop_in("setup")
+
+    def _stop_in(self, where: str) -> None:
+        """The signal, in any stage."""
+        if self.cfg.stop_in == where:
+            os.kill(os.getpid(), getattr(signal, self.cfg.signal))
 
     def on_fit_start(self) -> None:
         self._fail("fit_start")
@@ -95,7 +105,7 @@ class ToySystem(BaseSystem):
             raise RuntimeError("a bug of the toy")
         self._fail("step")
         if self.true_global_step == self.cfg.interrupt_at:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), getattr(signal, self.cfg.signal))
         target = batch * (1 + self.true_global_step % 3)
         loss = self.guidance(self.values, target) * self.C(self.cfg.lambda_fit)
         self.log("loss", loss, prog_bar=True)
@@ -107,6 +117,7 @@ class ToySystem(BaseSystem):
 
     def test_step(self, batch, batch_idx):
         self._fail("test")
+        self._stop_in("test")
         image = self.values.detach().repeat(16, 2, 1).permute(0, 1, 2)[..., None].expand(16, 2, 8, 3)
         self.save_rgb_image(f"frames/{batch_idx}.png", image.reshape(16, 16, 3))
 
@@ -114,6 +125,7 @@ class ToySystem(BaseSystem):
         self.save_img_sequence("test", "frames", r"(\d+)\.png")
 
     def predict_step(self, batch, batch_idx):
+        self._stop_in("export")
         exporter = threestudio.find(self.cfg.exporter_type)(self.cfg.exporter, self.values)
         for output in exporter():
             self.result_path = getattr(self, f"save_{output.save_type}")(output.save_name, **output.params)
