@@ -14,11 +14,12 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from threestudio import registry
 from threestudio.errors import CheckpointError, ConfigError, is_user_error
-from threestudio.log import info, logger, warn
+from threestudio.log import info, is_first_process, logger, warn
 from threestudio.systems.base import BaseSystem
 from threestudio.systems.utils import plain_keys
 from threestudio.utils.callbacks import (
@@ -76,8 +77,9 @@ def run_experiment(cfg: DictConfig, stages: list[str], wants_gpu: bool = False) 
         load_checkpoint(checkpoint)
         check_same_run(cfg, Path(checkpoint).parent.parent)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    run_dir = Path(cfg.trial_dir)
-    check_writable(run_dir)
+    run_dir, is_first = Path(cfg.trial_dir), is_first_process()
+    if is_first:
+        check_writable(run_dir)
     interrupt = GracefulInterrupt(run_dir / "ckpts" / "last.ckpt")
     interrupt.install()
     was_there = run_dir.exists()
@@ -86,10 +88,10 @@ def run_experiment(cfg: DictConfig, stages: list[str], wants_gpu: bool = False) 
         datamodule = registry.find(cfg.data_type)(cfg.data)
         system = registry.find(cfg.system_type)(cfg.system)
         system.set_save_dir(run_dir / "save")
-        trainer = build_trainer(cfg, interrupt, is_training="train" in stages)
+        trainer = build_trainer(cfg, interrupt, is_training="train" in stages, shares_steps=system.shares_steps)
         _go_through(stages, trainer, system, datamodule, checkpoint)
     except Exception as error:
-        if is_user_error(error) and not was_there and (trainer is None or trainer.global_step == 0):
+        if is_first and is_user_error(error) and not was_there and (trainer is None or trainer.global_step == 0):
             _remove_run_folder(run_dir)
         elif system is not None:
             _say_result(system)
@@ -116,13 +118,28 @@ def _say_result(system: BaseSystem) -> None:
         sys.stdout.flush()
 
 
-def build_trainer(cfg: DictConfig, interrupt: GracefulInterrupt, is_training: bool) -> pl.Trainer:
+class SharedSteps(DDPStrategy):
+    """Lightning's DDP for a system whose processes make each step together: it averages its gradients itself.
+
+    Nothing is wrapped, so that parameters may be replaced between steps, as they are where a scene grows.
+    """
+
+    def configure_ddp(self) -> None:
+        """Leave the system as it is."""
+
+
+def build_trainer(
+    cfg: DictConfig, interrupt: GracefulInterrupt, is_training: bool, shares_steps: bool = False
+) -> pl.Trainer:
     """Lightning's trainer with our callbacks; keys under ``trainer`` and ``checkpoint`` win over the defaults."""
     run_dir = Path(cfg.trial_dir)
     keys = {**TRAINER_DEFAULTS, **plain_keys(cfg.trainer)}
     if cfg.n_gpus > 1:
         keys.setdefault("strategy", "ddp")
         keys["devices"] = cfg.n_gpus
+    strategy = keys.get("strategy", "auto")
+    if shares_steps and (strategy != "auto" or keys["devices"] != 1 or keys.get("num_nodes", 1) != 1):
+        keys |= {"strategy": _shared(strategy), "use_distributed_sampler": False}
     callbacks: list[Callback] = [RngState()]
     if keys.get("enable_progress_bar", True):
         callbacks.append(CustomProgressBar())
@@ -137,6 +154,13 @@ def build_trainer(cfg: DictConfig, interrupt: GracefulInterrupt, is_training: bo
         ]
         loggers = [TensorBoardLogger(str(run_dir), name="tb_logs"), CSVLogger(str(run_dir), name="csv_logs")]
     return pl.Trainer(callbacks=callbacks, logger=loggers, default_root_dir=str(run_dir), **keys)
+
+
+def _shared(strategy: Any) -> SharedSteps:
+    if strategy not in ("auto", "ddp"):
+        expected, fix = "ddp: the scene is on every device, the views of a step are split", "set trainer.strategy=ddp"
+        raise ConfigError(what=f"trainer.strategy is {strategy}", expected=expected, fix=fix)
+    return SharedSteps()
 
 
 def resolve_resume(cfg: DictConfig, is_training: bool) -> str | None:

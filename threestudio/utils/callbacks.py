@@ -107,8 +107,8 @@ class GracefulInterrupt(Callback):
         self._is_training = True
 
     def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any) -> None:
-        """Lightning hook."""
-        if self._is_asked:
+        """Lightning hook; of several processes one may have been asked a step before the others."""
+        if trainer.strategy.reduce_boolean_decision(self._is_asked, all=False):
             trainer.save_checkpoint(self.path)
             raise InterruptedRun(self.path)
 
@@ -130,7 +130,8 @@ class ConfigSnapshotCallback(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""
-        dump_config(self.path, self.cfg)
+        if trainer.is_global_zero:
+            dump_config(self.path, self.cfg)
 
 
 class CustomProgressBar(ProgressBar):

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..errors import ConfigError
 from ..host import scheduled
+from ..ranks import ALONE, Rank
 
 Facts = dict[str, float]
 """What a step says of itself by name, for logs: timestep, size of the score, loss, ..."""
@@ -34,6 +36,15 @@ class Edit(nn.Module, ABC):
     def __init__(self, num_steps: int) -> None:
         super().__init__()
         self.num_steps = num_steps
+        self.rank = ALONE
+
+    def join(self, rank: Rank) -> None:
+        """Make the steps together with other processes; call it before ``prepare``.
+
+        Raises:
+            ConfigError: If the views of a step cannot be split among them.
+        """
+        refuse_others(rank)
 
     def prepare(self) -> None:
         """Compute what is known before the first step; call it once, after a checkpoint was loaded."""
@@ -83,12 +94,14 @@ class Edit(nn.Module, ABC):
         self.before_step(step, optimizers)
         loss, facts = self.loss(step)
         backward(loss)
+        self.rank.average(_parameters_of(optimizers))
         self.after_backward(loss_scale)
         self.set_rates(optimizers, step)
         for optimizer in optimizers:
             apply(optimizer)
             optimizer.zero_grad(set_to_none=True)
         self.after_step()
+        self.rank.agree(_parameters_of(optimizers))
         return facts
 
     def make_steps(self) -> None:
@@ -100,6 +113,23 @@ class Edit(nn.Module, ABC):
     def is_finite(self) -> bool:
         """Whether every parameter is finite, and so the result."""
         return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters())
+
+
+def refuse_others(rank: Rank) -> None:
+    """Refuse more than one process where the step of an edit cannot be split.
+
+    Raises:
+        ConfigError: If there are more.
+    """
+    if rank.count > 1:
+        raise ConfigError(
+            what=f"{rank.count} devices were asked for, and a step of this edit cannot be split among them",
+            expected="one device", fix="leave out trainer.devices, or name one GPU",
+        )  # fmt: skip
+
+
+def _parameters_of(optimizers: Sequence[Optimizer]) -> list[Tensor]:
+    return [each for optimizer in optimizers for group in optimizer.param_groups for each in group["params"]]
 
 
 def value_at(value: Any, step: int, interpolation: str = "linear") -> float:
