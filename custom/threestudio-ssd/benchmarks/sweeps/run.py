@@ -19,7 +19,7 @@ from .keys import RunnerKeys
 from .live import Figures, Progress
 from .plan import plan_trials
 from .results import figures_of, write_results
-from .runners import run_local, run_on_ray, run_on_slurm
+from .runners import check_runner, run_local, run_on_ray, run_on_slurm
 from .scenes import expected_work, report_of, scene_jobs
 from .toy import cell_jobs, cell_trials, figures_of_cell, make_cell, write_cells
 
@@ -50,6 +50,7 @@ def run_jobs(jobs: Sequence[Job], keys: Any, folder: Path, figures: Figures, gpu
             check_same(job.folder, earlier, job.made_with, fix)
     ours = shard_of(jobs, keys.shard)
     todo = [job for job in ours if not state_of(job).is_final]
+    check_runner(keys.runner, keys.slurm)
     for job in todo:
         put_in_line(job)
     with Progress(jobs, figures, keys.workers) as look:
@@ -100,12 +101,14 @@ def sweep(words: Words, keys: Any) -> int:
     def figures(job: Job) -> Mapping[str, Any]:
         return figures_of(report_of(job), keys.sweep.metrics)
 
-    is_whole = False
+    title = f"Sweep of {words.config}"
     try:
         is_whole = run_jobs(jobs, keys, folder, figures, words.gpu)
-    finally:
-        page = write_results(folder, trials, jobs, figures, f"Sweep of {words.config}")
-        sys.stdout.write(f"{folder / 'results.csv'}\n{page}\n")
+    except KeyboardInterrupt:
+        write_results(folder, trials, jobs, figures, title)
+        raise
+    page = write_results(folder, trials, jobs, figures, title)
+    sys.stdout.write(f"{folder / 'results.csv'}\n{page}\n")
     return 0 if is_whole else NO_RESULT
 
 

@@ -19,7 +19,27 @@ MAX_RETRIES = 3
 """How often Ray begins a trial again whose worker died; it goes on from its last checkpoint."""
 SECONDS = 1.0
 """Between two looks at how far the trials are."""
+SLURM = "slurm"
+"""The usual one of submitit's clusters."""
 Look = Callable[[], None]
+
+
+def check_runner(runner: str, keys: Mapping[str, Any]) -> None:
+    """Find out whether a runner can run anything here.
+
+    Args:
+        runner: local, ray or slurm.
+        keys: As for ``run_on_slurm``.
+
+    Raises:
+        MissingPackageError: If its package is not installed.
+        ConfigError: If there is no Slurm here.
+    """
+    if runner != "local":
+        package({"slurm": "submitit"}.get(runner, runner), f"runner={runner}")
+    if runner == "slurm" and keys.get("cluster", SLURM) == SLURM and shutil.which("sbatch") is None:
+        expected, fix = "a machine from which jobs can be submitted", "use runner=local, or log in to such a machine"
+        raise ConfigError(what="runner=slurm finds no sbatch here", expected=expected, fix=fix)
 
 
 def run_local(jobs: Sequence[Job], workers: int, gpu: str | None, look: Look) -> None:
@@ -77,7 +97,7 @@ def run_on_ray(jobs: Sequence[Job], workers: int, look: Look) -> None:
     A trial whose worker dies is begun again by another worker, and goes on from its last checkpoint.
 
     Raises:
-        MissingPackageError: If ray is not installed.
+        ConfigError: If the cluster does not answer.
     """
     ray = package("ray", "runner=ray")
     address = os.environ.get("RAY_ADDRESS")
@@ -85,7 +105,12 @@ def run_on_ray(jobs: Sequence[Job], workers: int, look: Look) -> None:
     variables = {"PYTHONPATH": _python_path(), **({} if address else _threads(workers))}
     is_ours = not ray.is_initialized()
     if is_ours:
-        ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": variables}, **own)
+        try:
+            ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": variables}, **own)
+        except Exception as cause:
+            what = f"runner=ray: {f'the cluster {address}' if address else 'a cluster on this machine'} does not answer"
+            fix = "check RAY_ADDRESS, leave it out for a cluster on this machine, or use runner=local"
+            raise ConfigError(what=f"{what} ({first_line(cause)})", expected="a Ray cluster", fix=fix) from cause
     try:
         share = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {}
         task = ray.remote(max_retries=MAX_RETRIES, num_cpus=1, **share)(call_in_worker)
@@ -111,14 +136,10 @@ def run_on_slurm(jobs: Sequence[Job], workers: int, keys: Mapping[str, Any], fol
         look: Called about every second.
 
     Raises:
-        MissingPackageError: If submitit is not installed.
-        ConfigError: If there is no Slurm here, or submitit does not take a key.
+        ConfigError: If submitit does not take a key.
     """
-    submitit = package("submitit", "runner=slurm")
-    cluster, parameters = keys.get("cluster", "slurm"), {key: keys[key] for key in keys if key != "cluster"}
-    if cluster == "slurm" and shutil.which("sbatch") is None:
-        expected, fix = "a machine from which jobs can be submitted", "use runner=local, or log in to such a machine"
-        raise ConfigError(what="runner=slurm finds no sbatch here", expected=expected, fix=fix)
+    submitit, cluster = package("submitit", "runner=slurm"), keys.get("cluster", SLURM)
+    parameters = {key: keys[key] for key in keys if key != "cluster"}
     executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
     try:
         executor.update_parameters(name="sweep", slurm_array_parallelism=workers, **parameters)

@@ -153,6 +153,7 @@ def test_a_missing_package_is_named(make, tmp_path, monkeypatch, runner, package
         f"runner={runner} needs {package}, which is not installed; expected it installed; "
         "pip install -r requirements-extra.txt"
     )
+    assert not (tmp_path / "out").exists()
 
 
 def test_slurm_is_looked_for_and_its_keys_are_checked(make, tmp_path, monkeypatch):
