@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.edit_world import REPOSITORY, SMOKE, TARGET, experiment, overrides, run
+from tests.edit_world import REPOSITORY, SMOKE, experiment, overrides, run
 from tests.ssd.rank_worker import edited
 from threestudio_ssd.data import ViewPlan
 from threestudio_ssd.edits.scene_edit import SceneEdit
@@ -31,7 +31,6 @@ WORDS = {
 def test_parts_are_all_of_it_in_order():
     rows = torch.arange(6)
     assert torch.cat([Rank(index, 3).part(rows) for index in range(3)]).tolist() == rows.tolist()
-    assert ALONE.part(rows) is not None
     assert ALONE.part(rows).tolist() == rows.tolist()
 
 
@@ -60,7 +59,7 @@ def test_the_mean_of_the_parts_gradients_is_the_gradient_of_the_whole(world, tmp
         edit.prepare()
         loss, _ = edit.loss(1)
         loss.backward()
-        gradients.append({name: p.grad for name, p in edit.named_parameters() if p.grad is not None})
+        gradients.append({name: p.grad for name, p in edit.named_parameters() if p.grad is not None and p.numel()})
     whole, *parts = gradients
     assert whole
     for name, gradient in whole.items():
@@ -118,8 +117,8 @@ def test_a_run_on_two_devices_writes_what_a_run_on_one_does(world, tmp_path):
     for name, value in load_gaussians(one / "save" / "edited.ply").parameters().items():
         other = load_gaussians(two / "save" / "edited.ply").parameters()[name]
         torch.testing.assert_close(other, value, rtol=1e-5, atol=1e-5)
-    wrong = subprocess.run([*command, "data.batch_size=3", f"target_prompt={TARGET}!", "tag=wrong"], cwd=REPOSITORY,
-                           capture_output=True, text=True, check=False)  # fmt: skip
+    command += ["data.batch_size=3", "tag=wrong"]
+    wrong = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
     assert wrong.stderr.startswith("error: data.batch_size is 3, and 2 devices share the views of a step")
     assert not (tmp_path / "smoke" / "wrong").exists()

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 import threestudio
@@ -72,7 +73,8 @@ class Progress:
             table.add_column(head, justify="left" if head in ("trial", "status") else "right")
         for job, state, row in zip(self.jobs, states, rows, strict=True):
             status = f"{state.share:.0%}" if state.status == "running" else state.status
-            cells = [job.name, f"[{MARKS[state.status]}]{status}[/]", in_words(state.seconds) if state.seconds else ""]
+            name = escape(job.name) + (f"\n[red]{escape(state.error)}[/]" if state.error else "")
+            cells = [name, f"[{MARKS[state.status]}]{status}[/]", in_words(state.seconds) if state.seconds else ""]
             table.add_row(*cells, *(shown(row.get(name)) for name in names))
         return table
 

@@ -114,8 +114,9 @@ def test_progress_says_how_far_and_how_long(make, tmp_path):
     assert seconds_left(states, 2) == 12.5
     assert seconds_left([State()], 1) is None
     progress = Progress([job], lambda job: {"psnr": 30.126}, 1)
-    cells = [str(cell) for column in progress._table([State("done", 3.0)]).columns for cell in column.cells]
-    assert cells == ["killed", "[green]done[/]", "3 s", "30.13"]
+    table = progress._table([State("failed", 3.0, error="error: box is [a]")])
+    cells = [str(cell) for column in table.columns for cell in column.cells]
+    assert cells == ["killed\n[red]error: box is \\[a][/]", "[red]failed[/]", "3 s", "30.13"]
 
 
 def wait_for(is_true, seconds=120):
