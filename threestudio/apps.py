@@ -6,8 +6,10 @@ it. A function is called with the experiment. The result is the exit code, None 
 ``needs_config`` is False may be started without ``--config``, and is then called with None, or with the experiment of
 its attribute ``usual_config``, a path in the repository. An app with an attribute ``positional``, a tuple of its keys,
 takes options without ``key=`` in that order; one whose attribute ``is_resumable`` is True goes on where it was stopped
-when it is started again. The first line of its docstring is its help, and the docstrings below the
-fields of its ``Config`` are the help of its keys.
+when it is started again. One whose attribute ``takes_words`` is True is called with the ``Words`` of the command line
+in place of the experiment, which it loads itself. A group of an app's keys may be given as the file that has them. The
+first line of an app's docstring is its help, and the docstrings below the fields of its ``Config`` are the help of its
+keys.
 """
 
 import ast
@@ -17,7 +19,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from threestudio import registry
 from threestudio.errors import ConfigError
@@ -27,6 +29,17 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 PREFIX = "app-"
+
+
+class Words(NamedTuple):
+    """What a command line says of the experiment."""
+
+    config: str
+    """The file."""
+    overrides: tuple[str, ...] = ()
+    """``key=value`` texts."""
+    gpu: str | None = None
+    """What ``--gpu`` names."""
 
 
 def app_names() -> list[str]:
@@ -161,12 +174,12 @@ def _is_own(name: str, key: str, hints: Mapping[str, Any], experiment: Mapping[s
     )  # fmt: skip
 
 
-def start(name: str, cfg: "DictConfig | None", options: Sequence[str] = ()) -> int:
+def start(name: str, cfg: "DictConfig | Words | None", options: Sequence[str] = ()) -> int:
     """Start an app.
 
     Args:
         name: As after ``--run``.
-        cfg: The experiment, or None.
+        cfg: The experiment or its words, or None.
         options: ``key=value`` texts for the app's own ``Config``.
 
     Returns:
@@ -189,7 +202,7 @@ def start(name: str, cfg: "DictConfig | None", options: Sequence[str] = ()) -> i
         key, value = parse_override(text) if word is None else (word, text)
         _check_is_key(app, key, text)
         is_text = config_class is not None and takes_text(config_class, keys, key)
-        OmegaConf.update(keys, key, parse_value(value, is_text))
+        OmegaConf.update(keys, key, _group_in_file(config_class, key, parse_value(value, is_text)))
     if inspect.isclass(app):
         build: Any = app
         return int(build(keys)(cfg) or 0)
@@ -197,6 +210,15 @@ def start(name: str, cfg: "DictConfig | None", options: Sequence[str] = ()) -> i
         first = next(iter(keys))
         raise ConfigError(what=f"--run {name} was given {first}", expected="no options", fix=f"leave {first} out")
     return int(app(cfg) or 0)
+
+
+def _group_in_file(config_class: type | None, key: str, value: object) -> object:
+    """The value of a key; of one that is a group of the app's keys, a text names the file that has them."""
+    from threestudio.utils.config_files import read_file
+    from threestudio.utils.config_strict import field_hints, is_dataclass_type
+
+    hint = None if config_class is None else field_hints(config_class).get(key)
+    return read_file(value) if is_dataclass_type(hint) and isinstance(value, str) else value
 
 
 def _check_is_key(app: Any, key: str, text: str) -> None:

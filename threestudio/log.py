@@ -10,7 +10,12 @@ import sys
 logger = logging.getLogger("threestudio")
 
 
-logger.addFilter(lambda record: os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0")
+def is_first_process() -> bool:
+    """Whether this is the process of a run that speaks and writes; the others help it."""
+    return os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0"
+
+
+logger.addFilter(lambda record: is_first_process())
 
 debug = logger.debug
 """Log detail that only ``--verbose`` shows."""

@@ -91,14 +91,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done, 1 a bug of ours, 2 the user's input, 3 no usable result, 4 a result that is elsewhere,
-        128 + n stopped by signal n.
+        128 + n stopped by signal n. A process that helps another one leaves it to that to say how the run ended, and
+        ends with 0, unless it met a bug.
     """
     with lasting_streams():
         try:
             with stopping():
-                return _main(argv)
+                code = _main(argv)
         except InterruptedRun as stop:  # it came while another was answered
-            return _interrupted(stop)
+            code = _interrupted(stop)
+    return code if code == OUR_BUG or log.is_first_process() else DONE
 
 
 def _main(argv: Sequence[str] | None) -> int:
@@ -118,7 +120,8 @@ def _main(argv: Sequence[str] | None) -> int:
         if is_user_error(error):
             if is_verbose:
                 traceback.print_exc()
-            sys.stderr.write(one_line(error) + "\n")
+            if log.is_first_process():
+                sys.stderr.write(one_line(error) + "\n")
             return USER_INPUT
         traceback.print_exc()
         return OUR_BUG
@@ -129,7 +132,8 @@ def _interrupted(stop: BaseException) -> int:
     saved = getattr(stop, "checkpoint", None)
     how = f"go on with --resume {saved}" if saved else None
     how = "the same command goes on from here" if getattr(stop, "is_kept", False) else how
-    sys.stderr.write(f"interrupted; {how}\n" if how else "interrupted before there was a checkpoint\n")
+    if log.is_first_process():
+        sys.stderr.write(f"interrupted; {how}\n" if how else "interrupted before there was a checkpoint\n")
     return STOPPED + getattr(stop, "signum", signal.SIGINT)
 
 
@@ -203,7 +207,8 @@ def _run_app(args: argparse.Namespace, overrides: list[str]) -> int:
         raise _no_config(f"--run {args.run} needs --config", "add --config")
     keys = _top_keys(args.config) if args.config is not None else None
     of_experiment, of_app = apps.split_overrides(args.run, overrides, keys)
-    cfg = _load(args, of_experiment) if args.config is not None else None
+    read = _words if getattr(app, "takes_words", False) else _load
+    cfg = read(args, of_experiment) if args.config is not None else None
     try:
         return apps.start(args.run, cfg, of_app)
     except BaseException as error:
@@ -228,14 +233,32 @@ def _top_keys(config: str) -> dict[str, bool]:
     return words | {key: hint is dict for key, hint in field_hints(ExperimentConfig).items()}
 
 
+def _words(args: argparse.Namespace, overrides: list[str]):
+    from threestudio.apps import Words
+
+    resume = [f"resume={args.resume}"] if args.resume is not None else []
+    return Words(args.config, (*overrides, *resume), args.gpu)
+
+
 def _load(args: argparse.Namespace, overrides: list[str]):
+    return load_checked(*_words(args, overrides))
+
+
+def load_checked(config: str, overrides: Sequence[str], gpu: str | None = None):
+    """The complete experiment of a command line, its files looked for before anything heavy is imported.
+
+    Args:
+        config: The file.
+        overrides: ``key=value`` texts.
+        gpu: What ``--gpu`` names.
+
+    Raises:
+        ConfigError: For anything in it that cannot be used.
+    """
     from threestudio.utils.config import config_to_primitive, load_config
     from threestudio.utils.config_tree import complete
 
-    if args.resume is not None:
-        overrides = [*overrides, f"resume={args.resume}"]
-    n_gpus = len(args.gpu.split(",")) if args.gpu is not None else 1
-    cfg = load_config(args.config, cli_args=overrides, n_gpus=n_gpus)
+    cfg = load_config(config, cli_args=overrides, n_gpus=len(gpu.split(",")) if gpu is not None else 1)
     for check in EARLY_CHECKS.values():
         check(config_to_primitive(cfg))
     return complete(cfg)

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from threestudio import registry
@@ -25,7 +26,7 @@ from threestudio.errors import (
     is_storage_error,
     is_user_error,
 )
-from threestudio.log import info, logger, warn
+from threestudio.log import info, is_first_process, logger, warn
 from threestudio.loggers import LastingCSV, LastingTensorBoard
 from threestudio.run_folder import CONFIG_OF_RUN, set_run_folder
 from threestudio.signals import stopping
@@ -44,7 +45,7 @@ from threestudio.utils.config_compare import CANNOT_CHANGE_RESULTS, difference, 
 from threestudio.utils.config_files import read_file
 from threestudio.utils.folders import check_room, places_to_rescue_to, remove_run_folder, sole_use
 from threestudio.utils.memory import allocation_failure
-from threestudio.utils.misc import force_device, get_rank, load_checkpoint
+from threestudio.utils.misc import force_device, load_checkpoint
 from threestudio.utils.saving import remove_left_behind
 
 TRAINER_DEFAULTS = {
@@ -90,13 +91,20 @@ def run_experiment(cfg: DictConfig, stages: list[str], wants_gpu: bool = False) 
         check_same_run(cfg, Path(checkpoint))
     run_dir = Path(cfg.trial_dir)
     was_there = run_dir.exists()
-    check_room(run_dir)
-    with sole_use(run_dir) if get_rank() == 0 else nullcontext():
-        remove_left_behind(run_dir)
-        if checkpoint is not None and "train" in stages:
-            set_aside_broken(Path(checkpoint))
+    with _prepared(run_dir, checkpoint if "train" in stages else None) if is_first_process() else nullcontext():
         pl.seed_everything(cfg.seed, workers=True, verbose=False)
         return _run_in(run_dir, cfg, stages, checkpoint, was_there)
+
+
+@contextmanager
+def _prepared(run_dir: Path, checkpoint: str | None) -> Iterator[None]:
+    """A folder with room for the run, that is this run's alone and holds nothing that a killed one left half done."""
+    check_room(run_dir)
+    with sole_use(run_dir):
+        remove_left_behind(run_dir)
+        if checkpoint is not None:
+            set_aside_broken(Path(checkpoint))
+        yield
 
 
 def _run_in(run_dir: Path, cfg: DictConfig, stages: list[str], checkpoint: str | None, was_there: bool) -> int:
@@ -108,16 +116,17 @@ def _run_in(run_dir: Path, cfg: DictConfig, stages: list[str], checkpoint: str |
             datamodule = registry.find(cfg.data_type)(cfg.data)
             system = registry.find(cfg.system_type)(cfg.system)
             system.set_save_dir(run_dir / "save")
-            trainer = build_trainer(cfg, interrupt, is_training="train" in stages)
+            trainer = build_trainer(cfg, interrupt, is_training="train" in stages, shares_steps=system.shares_steps)
             _go_through(stages, trainer, system, datamodule, checkpoint)
         except InterruptedRun as stop:
-            if stop.checkpoint is None and not was_there:
+            if stop.checkpoint is None and not was_there and is_first_process():
                 remove_run_folder(run_dir)
             raise
         except Exception as error:
             num_steps = 0 if trainer is None else trainer.global_step
             if is_user_error(error) and not was_there and num_steps == 0:
-                remove_run_folder(run_dir)
+                if is_first_process():
+                    remove_run_folder(run_dir)
             elif system is not None:
                 _say_result(system)
             if (shortage := allocation_failure(error)) is not None:
@@ -161,13 +170,28 @@ def _say_result(system: BaseSystem) -> None:
         sys.stdout.flush()
 
 
-def build_trainer(cfg: DictConfig, interrupt: GracefulInterrupt, is_training: bool) -> pl.Trainer:
+class SharedSteps(DDPStrategy):
+    """Lightning's DDP for a system whose processes make each step together: it averages its gradients itself.
+
+    Nothing is wrapped, so that parameters may be replaced between steps, as they are where a scene grows.
+    """
+
+    def configure_ddp(self) -> None:
+        """Leave the system as it is."""
+
+
+def build_trainer(
+    cfg: DictConfig, interrupt: GracefulInterrupt, is_training: bool, shares_steps: bool = False
+) -> pl.Trainer:
     """Lightning's trainer with our callbacks; keys under ``trainer`` and ``checkpoint`` win over the defaults."""
     run_dir = Path(cfg.trial_dir)
     keys = {**TRAINER_DEFAULTS, **plain_keys(cfg.trainer)}
     if cfg.n_gpus > 1:
         keys.setdefault("strategy", "ddp")
         keys["devices"] = cfg.n_gpus
+    strategy = keys.get("strategy", "auto")
+    if shares_steps and (strategy != "auto" or keys["devices"] != 1 or keys.get("num_nodes", 1) != 1):
+        keys |= {"strategy": _shared(strategy), "use_distributed_sampler": False}
     callbacks: list[Callback] = [RngState()]
     if keys.get("enable_progress_bar", True):
         callbacks.append(CustomProgressBar())
@@ -184,6 +208,13 @@ def build_trainer(cfg: DictConfig, interrupt: GracefulInterrupt, is_training: bo
         loggers = [LastingTensorBoard(str(run_dir), name="tb_logs"), LastingCSV(str(run_dir), name="csv_logs")]
     plugins = [*keys.pop("plugins", []), WholeCheckpoints()]
     return pl.Trainer(callbacks=callbacks, logger=loggers, plugins=plugins, default_root_dir=str(run_dir), **keys)
+
+
+def _shared(strategy: Any) -> SharedSteps:
+    if strategy not in ("auto", "ddp"):
+        expected, fix = "ddp: the scene is on every device, the views of a step are split", "set trainer.strategy=ddp"
+        raise ConfigError(what=f"trainer.strategy is {strategy}", expected=expected, fix=fix)
+    return SharedSteps()
 
 
 def resolve_resume(cfg: DictConfig, is_training: bool) -> str | None:

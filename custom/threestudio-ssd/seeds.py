@@ -31,6 +31,8 @@ class Stream(StrEnum):
     """Gaussians that a scene or an object starts from."""
     INPAINTING = "inpainting"
     """Noise of an inpainter."""
+    SWEEP = "sweep"
+    """Values that a sweep draws, by key and trial."""
     EDITOR = "editor"
     """Noise of an image editor, by view and round."""
 

@@ -1,6 +1,6 @@
 """What --run starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -95,6 +95,57 @@ def test_an_app_may_have_a_usual_config(calls, tmp_path, monkeypatch):
     (tmp_path / "usual.yaml").unlink()
     apps.find_app("viewer").usual_config = "configs/ssd-gs.yaml"
     assert apps.usual_config(apps.find_app("viewer")) == str(REPOSITORY / "configs" / "ssd-gs.yaml")
+
+
+def test_an_app_may_load_the_experiment_itself(calls, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("name: mine\nseed: 5\n")
+    given = []
+    monkeypatch.setattr(apps.find_app("viewer"), "__call__", lambda self, words: given.append(words))
+    apps.find_app("viewer").takes_words = True
+    words = ["--run", "viewer", "--config", "mine.yaml", "port=2", "seed=6"]
+    assert main([*words, "--resume", "a.ckpt", "--gpu", "0,1"]) == 0
+    assert given == [apps.Words("mine.yaml", ("seed=6", "resume=a.ckpt"), "0,1")]
+
+
+def test_a_group_of_an_app_may_be_a_file(tmp_path, capsys):
+    @dataclass
+    class Window:
+        width: int = 1
+        height: int = 2
+
+    seen = []
+
+    @threestudio.register("app-window")
+    class Shown(BaseObject):
+        needs_config = False
+
+        @dataclass
+        class Config(BaseObject.Config):
+            window: Window = field(default_factory=Window)
+
+        cfg: Config
+
+        def __call__(self, experiment):
+            seen.append((self.cfg.window.width, self.cfg.window.height))
+
+    file = tmp_path / "window.yaml"
+    file.write_text("width: 7\n")
+    assert main(["--run", "window", f"window={file}", "window.height=8"]) == 0
+    assert main(["--run", "window", "window={width: 3}"]) == 0
+    assert seen == [(7, 8), (3, 2)]
+    file.write_text("widht: 7\n")
+    assert main(["--run", "window", f"window={file}"]) == 2
+    assert "did you mean window.width?" in capsys.readouterr().err
+
+
+def test_a_process_that_helps_another_leaves_the_word_to_it(calls, capsys, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert main(["--run", "viewr"]) == 0
+    assert main(["--run", "viewer", "port=1"]) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(apps.find_app("viewer"), "__call__", lambda self, experiment: 1 / 0)
+    assert main(["--run", "viewer"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,9 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
     cannot_change_results: frozenset[str] = frozenset()
     """Dotted keys of the experiment, each with all below it, that a resumed run may change: they decide how a run is
     looked at, never its result."""
+    shares_steps = False
+    """Whether several processes can make each step together without Lightning's wrapper around the system: it averages
+    its gradients itself."""
     cfg: Any
 
     def __init__(self, cfg: dict | DictConfig | None = None) -> None:

@@ -181,7 +181,8 @@ class ConfigSnapshotCallback(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""
-        dump_config(self.path, self.cfg)
+        if trainer.is_global_zero:
+            dump_config(self.path, self.cfg)
 
 
 class CustomProgressBar(ProgressBar):

@@ -136,7 +136,7 @@ def _weights_of_editor(editor: ImageEditor, editing: Mapping[str, Any]) -> dict[
     """The same for an editor: of its model, unless it has none, and of a file of the network's weights alone."""
     checksums = weights_of(editing) if editor.has_network else {}
     quantization = str(getattr(editor, "quantization", ""))
-    return checksums | ({quantization: _checksum(Path(quantization))} if Path(quantization).is_file() else {})
+    return checksums | ({quantization: checksum(Path(quantization))} if Path(quantization).is_file() else {})
 
 
 def weights_of(guidance: Mapping[str, Any]) -> dict[str, str]:
@@ -160,14 +160,14 @@ def weights_of(guidance: Mapping[str, Any]) -> dict[str, str]:
             checksums[key] = place.revision
         elif folder.is_dir():
             files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix in MODEL_FILES)
-            checksums |= {f"{key}/{file.relative_to(folder).as_posix()}": _checksum(file) for file in files}
+            checksums |= {f"{key}/{file.relative_to(folder).as_posix()}": checksum(file) for file in files}
     for lora in guidance.get("lora") or ():
         path = Lora.of(lora).path
-        checksums[f"lora/{path}"] = _checksum(Path(path))
+        checksums[f"lora/{path}"] = checksum(Path(path))
     return checksums
 
 
-def _checksum(file: Path) -> str:
+def checksum(file: Path) -> str:
     """sha256 of a file; read once for each state of it."""
     stat = file.stat()
     return _checksum_of(file.resolve(), stat.st_mtime_ns, stat.st_size)

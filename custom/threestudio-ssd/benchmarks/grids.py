@@ -1,10 +1,7 @@
-"""Grids of settings: the cells that axes of values span, and the labelled image of their results."""
+"""Labelled images of results, in rows and columns."""
 
-import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +9,6 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from ..errors import ConfigError
 from ..images import as_tensor, read_rgb
 
 CELL, HEAD = 96, 18
@@ -21,56 +17,9 @@ SOURCE, TRUTH = "_source", "_truth"
 """Folders that stand beside those of the cells."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One setting of a grid."""
-
-    name: str
-    """Its values with their labels; its folder has the same name."""
-    changes: tuple[str, ...]
-    """``key=value`` texts."""
-
-
 def image_name(edit: str, seed: int) -> str:
     """File of the image of an edit's result."""
     return f"{edit}-{seed}.png"
-
-
-def grid_cells(axes: Mapping[str, Sequence[Any]], labels: Mapping[str, str]) -> dict[tuple[str, ...], Cell]:
-    """The cells of a grid by their values along the axes, as texts.
-
-    Args:
-        axes: Key -> values, one or two; a key ``a,b`` with values ``1,2`` sets several keys at once.
-        labels: Key of an axis -> what a cell's name calls it; without one, the last part of the key.
-
-    Raises:
-        ConfigError: If there are no axes, more than two, or one without values.
-    """
-    texts = {key: [str(value) for value in values] for key, values in axes.items()}
-    if not 1 <= len(texts) <= 2 or not all(texts.values()):
-        raise ConfigError(
-            what=f"system.axes has {len(texts)} axes", expected="one or two, each with values",
-            fix="write axes: {system.guidance.score.enhance_weight: [0, 5.5]}",
-        )  # fmt: skip
-    names = [str(labels.get(key, key.rpartition(".")[2])) for key in texts]
-    cells = {}
-    for values in itertools.product(*texts.values()):
-        changes = tuple(word for key, value in zip(texts, values, strict=True) for word in _assignments(key, value))
-        name = " ".join(f"{label}={value}" for label, value in zip(names, values, strict=True))
-        cells[values] = Cell(name.replace("/", "-"), changes)
-    return cells
-
-
-def _assignments(key: str, value: str) -> list[str]:
-    """``a,b`` and ``1,2`` as ``a=1 b=2``."""
-    keys = key.split(",")
-    values = value.split(",") if len(keys) > 1 else [value]
-    if len(keys) != len(values):
-        raise ConfigError(
-            what=f"system.axes: {key} has the value {value}", expected=f"{len(keys)} values, with commas between",
-            fix="write one value for each key",
-        )  # fmt: skip
-    return [f"{name}={one}" for name, one in zip(keys, values, strict=True)]
 
 
 def labelled_grid(

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..files import markdown_table, write_text
 from ..toyworld.edits import NULL
+from .charts import BOTTOM, LEFT, RIGHT, TOP, chart_svg, place_on
 from .grids import image_name
 
 COLUMNS = {
@@ -153,7 +154,7 @@ def pareto_svg(rows: Sequence[dict[str, Any]], kind: str) -> str:
     low, high = min(values) - 1, max(values) + 1
 
     def at(x: float, y: float) -> tuple[float, float]:
-        return 60 + 520 * (x - low) / (high - low), 320 - 280 * y
+        return place_on(x, low, high, LEFT, RIGHT), place_on(y, 0, 1, BOTTOM, TOP)
 
     marks = []
     for method, ((x, dx), (y, dy)) in points.items():
@@ -166,22 +167,13 @@ def pareto_svg(rows: Sequence[dict[str, Any]], kind: str) -> str:
         )
     means = {method: (x[0], y[0]) for method, (x, y) in points.items()}
     front = " ".join("{:.1f},{:.1f}".format(*at(*means[name])) for name in pareto_front(means))
-    ticks = "".join(
-        f'<text x="52" y="{at(low, y)[1] + 4:.1f}" text-anchor="end">{y:.1f}</text>'
-        f'<path d="M60 {at(low, y)[1]:.1f}H580" stroke="#eee"/>'
-        for y in (0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    ) + "".join(
-        f'<text x="{at(x, 0)[0]:.1f}" y="338" text-anchor="middle">{x:.0f}</text>'
-        for x in (low + (high - low) * share / 4 for share in range(5))
-    )
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 370" font-family="sans-serif" font-size="12">'
-        '<rect width="640" height="370" fill="#fff"/>'
-        f'{ticks}<path d="M60 40V320H580" fill="none" stroke="#888"/>'
-        f'<polyline points="{front}" fill="none" stroke="#2060c0" stroke-dasharray="4 3"/>{"".join(marks)}'
-        f'<text x="320" y="360" text-anchor="middle">PSNR outside the edit, dB: preservation</text>'
-        f'<text x="60" y="26">success, {html.escape(KIND_TITLES.get(kind, kind))}</text></svg>\n'
-    )
+    line = f'<polyline points="{front}" fill="none" stroke="#2060c0" stroke-dasharray="4 3"/>'
+    return chart_svg(
+        line + "".join(marks),
+        {at(x, 0)[0]: f"{x:.0f}" for x in (low + (high - low) * share / 4 for share in range(5))},
+        {at(low, y)[1]: f"{y:.1f}" for y in (0, 0.2, 0.4, 0.6, 0.8, 1.0)},
+        "PSNR outside the edit, dB: preservation", f"success, {KIND_TITLES.get(kind, kind)}",
+    )  # fmt: skip
 
 
 def write_report(out: Path, rows: Sequence[dict[str, Any]], title: str, note: str) -> Path:
@@ -203,15 +195,26 @@ def _page(out: Path, rows: Sequence[dict[str, Any]], title: str, note: str, plot
     summary, parts = summarise(rows), []
     for kind in dict.fromkeys(str(row["kind"]) for row in rows):
         parts.append(f"<h2>{html.escape(KIND_TITLES.get(kind, kind))}</h2>")
-        parts.append(_html_table(_table(summary, kind)))
-        parts.append(_html_table(_by_attribute(rows, kind)))
-        parts.append(_html_table(_table(summary, kind, REASONS)))
+        parts.append(html_table(_table(summary, kind)))
+        parts.append(html_table(_by_attribute(rows, kind)))
+        parts.append(html_table(_table(summary, kind, REASONS)))
         if kind in plotted:
             parts.append(f'<img class="plot" src="pareto-{kind}.svg" alt="success against preservation">')
         parts.append(_image_grid(out, rows, kind))
     meanings = "".join(
         f"<li><i>{html.escape(head)}</i>: {html.escape(text)}</li>" for head, _, text in (COLUMNS | REASONS).values()
     )
+    return html_page(title, note, [*parts, f"<ul>{meanings}</ul>"])
+
+
+def html_page(title: str, note: str, parts: Sequence[str]) -> str:
+    """A page of HTML.
+
+    Args:
+        title: Plain text.
+        note: Below the title, plain text.
+        parts: Of its body, HTML.
+    """
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>
 <style>
@@ -223,12 +226,12 @@ td img {{ height: 72px; image-rendering: pixelated; display: block }}
 </style>
 <h1>{html.escape(title)}</h1><p>{html.escape(note)}</p>
 {"".join(parts)}
-<ul>{meanings}</ul>
 </html>
 """
 
 
-def _html_table(table: str) -> str:
+def html_table(table: str) -> str:
+    """A Markdown table (``markdown_table``) as HTML."""
     cells = [[html.escape(text.strip()) for text in line.strip("|").split("|")] for line in table.splitlines()]
     head = "".join(f"<th>{text}</th>" for text in cells[0])
     body = "".join("<tr>" + "".join(f"<td>{text}</td>" for text in row) + "</tr>" for row in cells[2:])

@@ -15,7 +15,9 @@ from torch.optim import Optimizer
 import threestudio
 from threestudio.utils.misc import cleanup
 
+from ..errors import ConfigError
 from ..host import allocation_failure, scheduled
+from ..ranks import ALONE, Rank
 
 Facts = dict[str, float]
 """What a step says of itself by name, for logs: timestep, size of the score, loss, ..."""
@@ -47,6 +49,15 @@ class Edit(nn.Module, ABC):
         super().__init__()
         self.num_steps = num_steps
         self.register_buffer("skipped", torch.zeros(2, dtype=torch.int64))
+        self.rank = ALONE
+
+    def join(self, rank: Rank) -> None:
+        """Make the steps together with other processes; call it before ``prepare``.
+
+        Raises:
+            ConfigError: If the views of a step cannot be split among them.
+        """
+        refuse_others(rank)
 
     def prepare(self) -> None:
         """Compute what is known before the first step; call it once, after a checkpoint was loaded."""
@@ -101,6 +112,7 @@ class Edit(nn.Module, ABC):
         """
         self.before_step(step, optimizers)
         loss, facts = self._loss_and_gradients(step, optimizers, backward)
+        self.rank.average(_parameters_of(optimizers))
         is_good = self._count(loss, optimizers)
         if is_good or loss_scale != 1:  # a gradient scaler leaves such steps out itself, and lowers its scale
             self.after_backward(loss_scale)
@@ -113,6 +125,7 @@ class Edit(nn.Module, ABC):
             optimizer.zero_grad(set_to_none=True)
         if is_good:
             self.after_step()
+        self.rank.agree(_parameters_of(optimizers))
         return facts
 
     def _loss_and_gradients(
@@ -139,8 +152,7 @@ class Edit(nn.Module, ABC):
     @torch.no_grad()
     def _count(self, loss: Tensor, optimizers: Sequence[Optimizer]) -> bool:
         """Whether loss and gradients are finite; if not, the step is counted."""
-        groups = (group for optimizer in optimizers for group in optimizer.param_groups)
-        gradients = [parameter.grad for group in groups for parameter in group["params"] if parameter.grad is not None]
+        gradients = [each.grad for each in _parameters_of(optimizers) if each.grad is not None]
         finite = [torch.isfinite(values).all() for values in (loss, *gradients)]
         is_good = bool(torch.stack([each.to(loss.device) for each in finite]).all())
         if not is_good:
@@ -165,6 +177,23 @@ class Edit(nn.Module, ABC):
     def is_finite(self) -> bool:
         """Whether every parameter is finite, and so the result."""
         return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters())
+
+
+def refuse_others(rank: Rank) -> None:
+    """Refuse more than one process where the step of an edit cannot be split.
+
+    Raises:
+        ConfigError: If there are more.
+    """
+    if rank.count > 1:
+        raise ConfigError(
+            what=f"{rank.count} devices were asked for, and a step of this edit cannot be split among them",
+            expected="one device", fix="leave out trainer.devices, or name one GPU",
+        )  # fmt: skip
+
+
+def _parameters_of(optimizers: Sequence[Optimizer]) -> list[Tensor]:
+    return [each for optimizer in optimizers for group in optimizer.param_groups for each in group["params"]]
 
 
 def value_at(value: Any, step: int, interpolation: str = "linear") -> float:

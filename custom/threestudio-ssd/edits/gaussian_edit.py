@@ -16,8 +16,9 @@ from ..errors import ConfigError
 from ..gaussians.sh import rgbs_from_sh0
 from ..masks import visible_weights
 from ..metrics import ColorReading, hidden_ones, read_colors
+from ..ranks import Rank
 from ..rendering import render_with_info
-from .edit import Edit, Facts, value_at, values_of
+from .edit import Edit, Facts, refuse_others, value_at, values_of
 from .editable_gaussians import EditableGaussians
 from .growth import Growth
 from .keys import check_not_negative
@@ -188,6 +189,14 @@ class SceneJob:
 class Objective:
     """What renders of the edited scenes are held against."""
 
+    def join(self, rank: Rank) -> None:
+        """Override where the loss is the mean over views, so that processes can share them.
+
+        Raises:
+            ConfigError: If it is not, and there are several.
+        """
+        refuse_others(rank)
+
     def prepare(self, scenes: Sequence[SceneUnderEdit], views_per_step: int) -> None:
         """Override to compute what is known before the first step; each will show that many views of each scene."""
 
@@ -248,10 +257,22 @@ class GaussianEdit(Edit):
         self._sh_degree_at, self._keep_inside = sh_degree_at, keep_inside
         self._shadings: list[Shading | None] = []
 
+    def join(self, rank: Rank) -> None:
+        """Show a share of each step's views; the other processes show the others."""
+        self.objective.join(rank)
+        if self.views_per_step % rank.count:
+            raise ConfigError(
+                what=f"data.batch_size is {self.views_per_step}, and {rank.count} devices share the views of a step",
+                expected=f"a multiple of {rank.count}", fix=f"set data.batch_size={rank.count}",
+            )  # fmt: skip
+        self.rank = rank
+        for scene in self.scenes:
+            scene.growth.rank = rank
+
     @torch.no_grad()
     def prepare(self) -> None:
         """See ``Edit.prepare``."""
-        self.objective.prepare(self.scenes, self.views_per_step)
+        self.objective.prepare(self.scenes, self.views_per_step // self.rank.count)
         if self.movement.lambda_shading != 0:
             for scene in self.scenes:
                 rgbs = rgbs_from_sh0(scene.editable.source.sh0[:, 0])
@@ -304,7 +325,8 @@ class GaussianEdit(Edit):
         degree = None if self._sh_degree_at is None else self._sh_degree_at(step)
         images, rows = [], []
         for scene in self.scenes:
-            row = view_order(len(scene.cameras), step, self.views_per_step, scene.seed).to(self.background.device)
+            row = self.rank.part(view_order(len(scene.cameras), step, self.views_per_step, scene.seed))
+            row = row.to(self.background.device)
             image, _, info = render_with_info(
                 scene.editable.scene(), scene.cameras[row], self.background, sh_degree=degree,
                 absgrad=scene.growth.cfg.absgrad,

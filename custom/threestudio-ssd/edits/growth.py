@@ -14,6 +14,7 @@ import threestudio
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians, Offspring, anchor_weights, grow, strongest
 from ..gaussians.model import FIELD_NAMES
+from ..ranks import ALONE, Rank
 from ..seeds import Stream, generator
 from .edit import A_MOMENT, AN_INTERVAL, due_steps, in_steps, is_interval, is_moment
 from .editable_gaussians import EditableGaussians
@@ -119,6 +120,8 @@ class Growth:
         seed: int,
     ) -> None:
         self.cfg, self.editable, self.extent, self.seed = cfg, editable, extent, seed
+        self.rank: Rank = ALONE
+        """Whose views it watches; what it records is summed over all processes."""
         self._due = due_steps(cfg.start, cfg.stop, cfg.every, num_steps) if self.is_on else []
         self._resets = due_steps(0, num_steps, cfg.reset_every, num_steps) if cfg.reset_every else []
         self._info: dict[str, Any] | None = None
@@ -160,17 +163,20 @@ class Growth:
             loss_scale: What a gradient scaler multiplied the loss with; taken out, so that thresholds mean the same.
         """
         info, self._info = self._info, None
-        if info is None or info["means2d"].grad is None:
+        if info is None:
             return
+        sums, counts = torch.zeros_like(self.editable.grad_sums), torch.zeros_like(self.editable.grad_counts)
         means2d = info["means2d"]
-        grads = (means2d.absgrad if self.cfg.absgrad and hasattr(means2d, "absgrad") else means2d.grad) / loss_scale
-        sides = grads.new_tensor([info["width"], info["height"]])
-        norms = (grads * (sides / 2 * info["n_cameras"])).norm(dim=-1)
-        rows = info["gaussian_ids"] - self.editable.num_fixed
-        is_ours = (rows >= 0) & torch.isfinite(norms)
-        rows, norms = rows[is_ours], norms[is_ours]
-        self.editable.grad_sums.index_add_(0, rows, norms)
-        self.editable.grad_counts.index_add_(0, rows, torch.ones_like(norms))
+        if means2d.grad is not None:
+            grads = (means2d.absgrad if self.cfg.absgrad and hasattr(means2d, "absgrad") else means2d.grad) / loss_scale
+            sides = grads.new_tensor([info["width"], info["height"]])
+            norms = (grads * (sides / 2 * info["n_cameras"])).norm(dim=-1)
+            rows = info["gaussian_ids"] - self.editable.num_fixed
+            is_ours = (rows >= 0) & torch.isfinite(norms)
+            sums.index_add_(0, rows[is_ours], norms[is_ours])
+            counts.index_add_(0, rows[is_ours], torch.ones_like(norms[is_ours]))
+        self.editable.grad_sums += self.rank.total(sums)
+        self.editable.grad_counts += self.rank.total(counts)
 
     @torch.no_grad()
     def before_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:

@@ -11,6 +11,7 @@ from torch.nn.functional import adaptive_max_pool2d, interpolate
 from ..diffusion import PromptEmbeds
 from ..gaussians import Gaussians
 from ..guidance import EditGuidance
+from ..ranks import Rank
 from ..rendering import coverage, render
 from .detail import new_detail
 from .edit import Facts, value_at
@@ -55,6 +56,10 @@ class Distillation(Objective):
         """(v 1 h w) share of each pixel that the selection makes up."""
         self.latent_masks: list[Tensor] = []
         """(v 1 zh zw) 1 where the selection is visible."""
+
+    def join(self, rank: Rank) -> None:
+        """Each view gets the noise that it would get beside all others."""
+        self.guidance.join(rank)
 
     @torch.no_grad()
     def prepare(self, scenes: Sequence[SceneUnderEdit], views_per_step: int) -> None:

@@ -15,6 +15,7 @@ from threestudio.utils.base import BaseObject
 from ..diffusion import Backbone, ModelKeys, PromptEmbeds, backbone_of
 from ..errors import ConfigError
 from ..host import Completed, get_device
+from ..ranks import ALONE, Rank
 from ..scores import Branch, ScoreInputs, predict_branches
 from ..seeds import Stream, generator
 from .contrast import CDSConfig, ContrastTerm
@@ -57,6 +58,7 @@ class EditGuidance(Completed, BaseObject):
       tell of, before a model is loaded.
     - ``reads_image``: whether ``image_condition`` has to be given.
     - ``latent_step(latents, latents_src, prompts, step=..., num_steps=..., seed=...)``: the loss of a step.
+    - ``join(rank)``: of several processes, each shows a part of a step's views; called only where there are several.
     - ``state_dict()`` and ``load_state_dict(state)``: what a checkpoint keeps.
     """
 
@@ -87,6 +89,7 @@ class EditGuidance(Completed, BaseObject):
         """Largest absolute value of an element of the score; none for no limit."""
 
     cfg: Config
+    rank: Rank = ALONE
 
     def configure(self, backbone: Backbone | None = None) -> None:
         """Load the model unless one is handed in."""
@@ -116,6 +119,18 @@ class EditGuidance(Completed, BaseObject):
             what = f"system.guidance.compile is true, and system.guidance.{part} {why}"
             expected, fix = "a network that is not compiled", "set system.guidance.compile=false"
             raise ConfigError(what=what, expected=expected, fix=fix)
+
+    def join(self, rank: Rank) -> None:
+        """Draw the noise of all processes' views, and use that of its own.
+
+        Raises:
+            ConfigError: If the score trains a network, which every process would train on its own views.
+        """
+        if self.variational is not None and rank.count > 1:
+            what = f"score vsd trains a LoRA beside the edit, and {rank.count} devices were asked for"
+            fix = "leave out trainer.devices, name one GPU, or use another score"
+            raise ConfigError(what=what, expected="one device", fix=fix)
+        self.rank = rank
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -203,7 +218,7 @@ class EditGuidance(Completed, BaseObject):
                 stride=self.cfg.timestep_stride, offset=self.cfg.timestep_offset, generator=draws,
             )  # fmt: skip
             timesteps += [nearest(timestep, self.cfg.only_timesteps)] * num_views
-            noise.append(torch.randn((num_views, *latents.shape[1:]), generator=draws))
+            noise.append(self.rank.randn((num_views, *latents.shape[1:]), draws))
         return torch.tensor(timesteps, device=latents.device), torch.cat(noise).to(latents)
 
     @torch.no_grad()
@@ -251,6 +266,7 @@ class EditGuidance(Completed, BaseObject):
             num_steps=num_steps,
             image_condition=image_condition,
             generators=tuple(generator(seed, step, Stream.SCORE) for seed in seeds),
+            rank=self.rank,
         )
         rows = {name: prompts[name].rows(len(latents)) for name in self.prompt_names}
         predict = partial(predict_branches, timesteps=timesteps, prompts=rows, image_condition=image_condition)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..named import NamedClass, registrar
+from ..ranks import ALONE, Rank
 from .branches import Branch, Predictions
 
 
@@ -53,6 +54,8 @@ class ScoreInputs:
     """Source latents as InstructPix2Pix reads them; given for such a model alone."""
     generators: tuple[torch.Generator, ...]
     """One of the score's own random stream for each edit of the batch; the views of an edit follow each other."""
+    rank: Rank = ALONE
+    """Which of several processes these views are of."""
 
     def __init__(self, **given: Any) -> None:
         for name in given:
@@ -104,7 +107,7 @@ class ScoreInputs:
         """Fresh standard normal noise for each view; each edit's is what it would get alone."""
         latents = self.latents_tgt
         shape = (len(latents) // len(self.generators), *latents.shape[1:])
-        return torch.cat([torch.randn(shape, generator=each) for each in self.generators]).to(latents)
+        return torch.cat([self.rank.randn(shape, each) for each in self.generators]).to(latents)
 
 
 INPUTS = (

@@ -23,6 +23,7 @@ from ..errors import ConfigError, StorageError
 from ..gaussians import Gaussians
 from ..gaussians.io import save_gaussians
 from ..host import Completed, Outcome, after_export, after_test
+from ..ranks import Rank
 from ..report.edit_report import grid_row, package_versions, peak_memory
 from .identity import Identity, check_same
 
@@ -61,6 +62,8 @@ class EditSystem(Completed, BaseSystem, Outcome):
 
     cannot_change_results = CANNOT_CHANGE_EDITS | {"data.num_test_views", "data.test_size"}
     """See ``BaseSystem``; views that only the report shows are none of the edit's."""
+    shares_steps = True
+    """See ``BaseSystem``; ``Edit.step`` averages."""
     edit: Edit
     """What is optimised, once it was laid out."""
     progress_bar: Sequence[str] = ("score",)
@@ -116,6 +119,8 @@ class EditSystem(Completed, BaseSystem, Outcome):
             data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]  # set late
             self.edit = self.open(data, stage)
             self._identity = self.identity(data)
+            if self.trainer.world_size > 1:
+                self.edit.join(Rank(self.trainer.global_rank, self.trainer.world_size))
             self._is_open = True
 
     def _check_trainer(self) -> None:
@@ -200,20 +205,20 @@ class EditSystem(Completed, BaseSystem, Outcome):
     @torch.no_grad()
     def save_progress(self) -> None:
         """Write ``progress/step-<n>.png``."""
-        if rows := self.progress_images():
+        if self.trainer.is_global_zero and (rows := self.progress_images()):
             with self.beside_the_edit("pictures of the progress"):
                 self.save_image_grid(f"progress/step-{self.true_global_step:05d}.png", [grid_row(row) for row in rows])
 
     @torch.no_grad()
     def test_step(self, batch: dict, batch_idx: int) -> None:
-        """The report, if there is a result to report on."""
-        if self.is_usable():
+        """The report, if there is a result to report on; of several processes the first makes it."""
+        if self.is_usable() and self.trainer.is_global_zero:
             self.report()
 
     @torch.no_grad()
     def predict_step(self, batch: dict, batch_idx: int) -> None:
-        """The result, if there is one."""
-        if self.is_usable():
+        """The result, if there is one; the same."""
+        if self.is_usable() and self.trainer.is_global_zero:
             self.result_path = self.export()
 
     def on_validation_epoch_end(self) -> None:

@@ -79,7 +79,7 @@ class SceneEditSystem(EditSystem):
 
     def on_fit_start(self) -> None:
         """Lightning hook: pictures of the mask, then what is known before the loop."""
-        if self.cfg.preview_every:
+        if self.cfg.preview_every and self.trainer.is_global_zero:
             job = self.job
             with self.beside_the_edit("pictures of the mask"):
                 save_previews(self, job.scene, job.selection, job.views.train, job.background)

@@ -11,7 +11,7 @@ from tests.edit_world import REPOSITORY, SIZE
 from threestudio.run import main
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
-from threestudio_ssd.apps.sweep import sweep_methods
+from threestudio_ssd.benchmarks.sweeps.toy import cell_trials, method_of
 from threestudio_ssd.benchmarks.toy import items
 from threestudio_ssd.benchmarks.toy.items import ItemSettings, Method, load_experiment, methods_from, refuse_unread
 from threestudio_ssd.benchmarks.toy.trials import Trial, picture_batch, run_batch, scene_batch, steps_to_share
@@ -169,6 +169,10 @@ def test_the_smoke_sweep_writes_a_labelled_grid(model, tmp_path, capsys):
     assert f"{tmp_path}/grid.png" in capsys.readouterr().out
     assert Image.open(tmp_path / "grid.png").height > 3 * 100
     assert "| w_e=5.5 |" in (tmp_path / "report.md").read_text()
+    item = tmp_path / "picture" / "w_e=0" / "seed-0.json"
+    made = item.stat().st_mtime_ns
+    assert main([*words, f"system.out={tmp_path}", f"system.overrides=[model={model}]"]) == 0
+    assert item.stat().st_mtime_ns == made
 
 
 def test_vsd_runs_one_edit_at_a_time(model, tmp_path, monkeypatch):
@@ -288,18 +292,35 @@ def loaded(method):
 SWEEPS = [path for path in sorted((REPOSITORY / "configs/sweeps").glob("*.yaml"))]
 
 
+def methods(path):
+    """The method of each cell by its name."""
+    cfg = complete(load_config(path)).system
+    return {trial.name: method_of(cfg, trial) for trial in cell_trials(cfg)}
+
+
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_cell_of_every_sweep_is_a_complete_config(path):
-    cells = sweep_methods(complete(load_config(path)).system)
+    cells = methods(path)
     assert len(cells) >= 2
     assert len({str(loaded(method)) for method in cells.values()}) == len(cells)
 
 
 def test_the_sweep_of_figure_5_is_its_grid():
-    cells = sweep_methods(complete(load_config(REPOSITORY / "configs/sweeps/fig5.yaml")).system)
-    score = loaded(cells["2", "5.5"]).guidance.score
+    cells = methods(REPOSITORY / "configs/sweeps/fig5.yaml")
+    score = loaded(cells["w_t=2 w_e=5.5"]).guidance.score
     assert (score.cross_prompt_weight, score.cross_trajectory_weight, score.enhance_weight) == (7.5, 2, 5.5)
     assert len(cells) == 16
+
+
+def test_a_sweep_without_axes_is_refused():
+    cfg = complete(load_config(REPOSITORY / "configs/sweeps/fig5.yaml")).system
+    cfg.axes = {}
+    with pytest.raises(ConfigError) as error:
+        cell_trials(cfg)
+    assert str(error.value) == (
+        "system.axes has 0 axes; expected one or two, each with values; "
+        "write axes: {system.guidance.score.enhance_weight: [0, 5.5]}"
+    )
 
 
 def test_wrong_methods_are_named():

@@ -143,6 +143,21 @@ def item_settings(experiment: DictConfig) -> ItemSettings:
     )  # fmt: skip
 
 
+def checked_items(
+    items: list[tuple[Kind, Method]], experiment: DictConfig, settings: ItemSettings
+) -> list[tuple[Kind, Method]]:
+    """The methods with the changes that all of them share.
+
+    Raises:
+        ConfigError: If one sets what its trials do not read, or needs a mask and has none.
+    """
+    shared = list(experiment.system.overrides)
+    refuse_unread(items, shared, settings)
+    items = [(kind, replace(method, overrides=(*shared, *method.overrides))) for kind, method in items]
+    refuse_unmasked(items, settings)
+    return items
+
+
 def run_items(items: list[tuple[Kind, Method]], experiment: DictConfig) -> Path:
     """Every item seed by seed, so that a run that is stopped early has all methods, then the report.
 
@@ -154,9 +169,7 @@ def run_items(items: list[tuple[Kind, Method]], experiment: DictConfig) -> Path:
         The report's path.
     """
     cfg, settings = experiment.system, item_settings(experiment)
-    refuse_unread(items, list(cfg.overrides), settings)
-    items = [(kind, replace(method, overrides=(*cfg.overrides, *method.overrides))) for kind, method in items]
-    refuse_unmasked(items, settings)
+    items = checked_items(items, experiment, settings)
     seeds = range(experiment.data.num_seeds)
     jobs: list[tuple[Kind, Method, int]] = [(kind, method, seed) for seed in seeds for kind, method in items]
     with (
