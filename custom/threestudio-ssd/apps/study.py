@@ -34,7 +34,7 @@ class Study(Configurable):
             check_judge(cfg.judge)
         key = make_study(cfg)
         threestudio.info(
-            f"{len(key['questions'])} questions on {', '.join(key['methods'])}; keep {out / KEY} to yourself."
+            f"Questions: {len(key['questions'])}, on {', '.join(key['methods'])}; keep {out / KEY} to yourself."
         )
         if cfg.judge.url:
             ask_judge(cfg.judge, out, key)

@@ -132,7 +132,8 @@ def _shuffled(
 ) -> dict[str, dict[str, str]]:
     """Letter -> method and file, the methods in an order of chance."""
     order = torch.randperm(len(names), generator=generator(seed, number, stream)).tolist()
-    return {LETTERS[i]: {"method": names[place], "file": files[names[place]]} for i, place in enumerate(order)}
+    shuffled = [names[int(place)] for place in order]
+    return {letter: {"method": name, "file": files[name]} for letter, name in zip(LETTERS, shuffled, strict=False)}
 
 
 def _write(out: Path, key: dict[str, Any], shown: Mapping[str, Any]) -> None:
