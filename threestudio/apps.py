@@ -5,11 +5,11 @@ experiment. All other overrides are the experiment's; ``run.`` before a key says
 it. A function is called with the experiment. The result is the exit code, None for 0. An app whose attribute
 ``needs_config`` is False may be started without ``--config``, and is then called with None, or with the experiment of
 its attribute ``usual_config``, a path in the repository. An app with an attribute ``positional``, a tuple of its keys,
-takes options without ``key=`` in that order; one whose attribute ``is_resumable`` is True goes on where it was stopped
-when it is started again. One whose attribute ``takes_words`` is True is called with the ``Words`` of the command line
-in place of the experiment, which it loads itself. A group of an app's keys may be given as the file that has them. The
-first line of an app's docstring is its help, and the docstrings below the fields of its ``Config`` are the help of its
-keys.
+takes options without ``key=`` in that order, and a key that is a list takes all that are left; one whose attribute
+``is_resumable`` is True goes on where it was stopped when it is started again. One whose attribute ``takes_words`` is
+True is called with the ``Words`` of the command line in place of the experiment, which it loads itself. A group of an
+app's keys may be given as the file that has them. The first line of an app's docstring is its help, and the docstrings
+below the fields of its ``Config`` are the help of its keys.
 """
 
 import ast
@@ -19,7 +19,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_origin
 
 from threestudio import registry
 from threestudio.errors import ConfigError
@@ -78,7 +78,7 @@ def app_help(name: str) -> str:
     app = find_app(name)
     config_class = getattr(app, "Config", None)
     positional = getattr(app, "positional", ())
-    words = " ".join(f"[{key.upper()}]" for key in positional)
+    words = " ".join(f"[{key.upper()}{' ...' if _takes_several(app, key) else ''}]" for key in positional)
     config = "--config X " if needs_config(app) else ""
     usage = f"usage: launch.py --run {name} {config}{words}{' ' if words else ''}[key=value ...]"
     about = inspect.cleandoc(app.__doc__ or "")
@@ -196,9 +196,13 @@ def start(name: str, cfg: "DictConfig | Words | None", options: Sequence[str] = 
     app = find_app(name)
     config_class = getattr(app, "Config", None)
     keys = OmegaConf.create({})
-    positional = iter(getattr(app, "positional", ()))
+    positional, gathered = list(getattr(app, "positional", ())), []
     for text in options:
-        word = None if "=" in text else next(positional, None)
+        if "=" not in text and positional and _takes_several(app, positional[0]):
+            gathered.append(text)
+            OmegaConf.update(keys, positional[0], gathered)
+            continue
+        word = positional.pop(0) if "=" not in text and positional else None
         key, value = parse_override(text) if word is None else (word, text)
         _check_is_key(app, key, text)
         is_text = config_class is not None and takes_text(config_class, keys, key)
@@ -219,6 +223,13 @@ def _group_in_file(config_class: type | None, key: str, value: object) -> object
 
     hint = None if config_class is None else field_hints(config_class).get(key)
     return read_file(value) if is_dataclass_type(hint) and isinstance(value, str) else value
+
+
+def _takes_several(app: Any, key: str) -> bool:
+    """Whether a key of an app is a list."""
+    from threestudio.utils.config_strict import field_hints
+
+    return get_origin(field_hints(app.Config)[key]) is list
 
 
 def _check_is_key(app: Any, key: str, text: str) -> None:

@@ -43,6 +43,8 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "app-pie-bench": "apps.pie_bench:PieBench",
     "app-preview": "apps.preview:Preview",
     "app-reproduce-table1": "apps.reproduce_table1:ReproduceTable1",
+    "app-study": "apps.study:Study",
+    "app-study-report": "apps.study:StudyReport",
     "app-sweep": "apps.sweep:Sweep",
     "app-tiny-quality": "apps.tiny_quality:TinyQuality",
     "app-toy-edits": "apps.toy_edits:ToyEdits",

@@ -113,6 +113,12 @@ def write_text(path: str | Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write bytes, whole or not at all."""
+    with whole_file(path) as beside:
+        beside.write_bytes(content)
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write plain values as readable JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=1) + "\n")

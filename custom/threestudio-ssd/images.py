@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -79,9 +79,14 @@ def luminance(rgbs: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
     return rgbs @ rgbs.new_tensor(LUMINANCE)
 
 
+def pixels_of(image: Float[Tensor, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """An image in [0, 1] as 8-bit pixels, rounded; values beyond are cut."""
+    return (image.detach().cpu().clamp(0, 1) * 255 + 0.5).byte().numpy()
+
+
 def save_image(path: str | Path, image: Float[Tensor, "h w 3"]) -> None:
     """Write an image, values beyond [0, 1] cut, whole or not at all; the suffix decides the format."""
-    write_image(path, (image.detach().cpu().clamp(0, 1) * 255 + 0.5).byte().numpy())
+    write_image(path, pixels_of(image))
 
 
 def save_rows(path: str | Path, stacks: Iterable[Float[Tensor, "c 3 h w"]]) -> None:

@@ -51,6 +51,31 @@ def test_a_class_gets_its_options_and_the_experiment(calls):
     assert calls == [(9, "b", None), (1, "a", None), (8080, "#007", None), (8080, "007", None)]
 
 
+def test_a_list_takes_all_words_that_are_left(calls):
+    @threestudio.register("app-compare")
+    class Compare(BaseObject):
+        """Compares things."""
+
+        needs_config = False
+        positional = ("first", "others")
+
+        @dataclass
+        class Config(BaseObject.Config):
+            first: str = ""
+            others: list[str] = field(default_factory=list)
+            size: int = 1
+
+        cfg: Config
+
+        def __call__(self, experiment):
+            calls.append((self.cfg.first, list(self.cfg.others), self.cfg.size))
+
+    assert main(["--run", "compare", "a", "b", "size=2", "c d", "007"]) == 0
+    assert main(["--run", "compare", "a"]) == 0
+    assert calls == [("a", ["b", "c d", "007"], 2), ("a", [], 1)]
+    assert "[FIRST] [OTHERS ...]" in apps.app_help("compare")
+
+
 KEYS = {"seed": False, "title": False, "data": True}
 """Of an experiment: two values and a group."""
 

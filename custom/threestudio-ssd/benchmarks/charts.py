@@ -1,8 +1,9 @@
 """Charts as SVG: a frame with ticks and titles, and points against one value."""
 
-import html
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+from ..report.pages import fill
 
 LEFT, RIGHT, TOP, BOTTOM = 60, 580, 40, 320
 """The frame, in units of the image, which is 640 by 370."""
@@ -13,32 +14,42 @@ def place_on(value: float, low: float, high: float, first: float, last: float) -
     return (first + last) / 2 if high == low else first + (last - first) * (value - low) / (high - low)
 
 
+class Mark(NamedTuple):
+    """A point of a chart.
+
+    Attributes:
+        x: Across, in units of the image.
+        y: Down.
+        name: Written beside it.
+        bars: Error bars, as the path of an SVG.
+    """
+
+    x: float
+    y: float
+    name: str = ""
+    bars: str = ""
+
+
 def chart_svg(
-    body: str, x_ticks: Mapping[float, str], y_ticks: Mapping[float, str], x_title: str, y_title: str
+    marks: Sequence[Mark], x_ticks: Mapping[float, str], y_ticks: Mapping[float, str], x_title: str, y_title: str,
+    line: Sequence[tuple[float, float]] = (),
 ) -> str:  # fmt: skip
     """A chart.
 
     Args:
-        body: Marks, as SVG.
+        marks: Its points.
         x_ticks: Place -> text.
         y_ticks: The same, each with a line across.
         x_title: Below.
         y_title: On top.
+        line: Places that a line goes through.
     """
-    ticks = "".join(
-        f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{html.escape(text)}</text>'
-        f'<path d="M{LEFT} {y:.1f}H{RIGHT}" stroke="#eee"/>'
-        for y, text in y_ticks.items()
-    ) + "".join(
-        f'<text x="{x:.1f}" y="338" text-anchor="middle">{html.escape(text)}</text>' for x, text in x_ticks.items()
-    )
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 370" font-family="sans-serif" font-size="12">'
-        '<rect width="640" height="370" fill="#fff"/>'
-        f'{ticks}<path d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}" fill="none" stroke="#888"/>{body}'
-        f'<text x="320" y="360" text-anchor="middle">{html.escape(x_title)}</text>'
-        f'<text x="{LEFT}" y="26">{html.escape(y_title)}</text></svg>\n'
-    )
+    rounded = [mark._replace(x=round(mark.x, 1), y=round(mark.y, 1)) for mark in marks]
+    ticks = [[(round(place, 1), text) for place, text in each.items()] for each in (x_ticks, y_ticks)]
+    return fill(
+        "chart.svg", left=LEFT, right=RIGHT, top=TOP, bottom=BOTTOM, marks=rounded, x_ticks=ticks[0], y_ticks=ticks[1],
+        x_title=x_title, y_title=y_title, line=" ".join(f"{x:.1f},{y:.1f}" for x, y in line),
+    )  # fmt: skip
 
 
 def points_svg(points: Sequence[tuple[Any, float]], x_title: str, y_title: str) -> str:
@@ -61,10 +72,7 @@ def points_svg(points: Sequence[tuple[Any, float]], x_title: str, y_title: str) 
     def up(figure: float) -> float:
         return place_on(figure, min(figures), max(figures), BOTTOM - 20, TOP + 20)
 
-    marks = "".join(
-        f'<circle cx="{across(_as_key(setting)):.1f}" cy="{up(figure):.1f}" r="4" fill="#2060c0" fill-opacity=".7"/>'
-        for setting, figure in points
-    )
+    marks = [Mark(across(_as_key(setting)), up(figure)) for setting, figure in points]
     longest = max(4, 90 // len(places))
     step = -(-len(places) // 12)
     x_ticks = {across(setting): _shortened(str(setting), longest) for setting in places[::step]}

@@ -1,16 +1,16 @@
 """What a comparison of methods says: one table in Markdown, CSV and HTML with grids of images, and a Pareto plot."""
 
 import csv
-import html
 import io
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..files import markdown_table, write_text
+from ..report.pages import write_page
 from ..toyworld.edits import NULL
-from .charts import BOTTOM, LEFT, RIGHT, TOP, chart_svg, place_on
+from .charts import BOTTOM, LEFT, RIGHT, TOP, Mark, chart_svg, place_on
 from .grids import image_name
 
 COLUMNS = {
@@ -87,20 +87,31 @@ def markdown(rows: Sequence[dict[str, Any]], title: str, note: str) -> str:
     summary = summarise(rows)
     lines = [f"# {title}", "", note, ""]
     for kind in dict.fromkeys(kind for kind, _ in summary):
-        tables = (_table(summary, kind), _by_attribute(rows, kind), _table(summary, kind, REASONS))
+        tables = [markdown_table(*table) for table in _tables(rows, summary, kind)]
         lines += [f"## {KIND_TITLES.get(kind, kind)}", "", *(part for table in tables for part in (table, ""))]
     lines += [f"- *{head}*: {meaning}" for head, _, meaning in (COLUMNS | REASONS).values()]
     return "\n".join([*lines, ""])
 
 
-def _table(summary: dict, kind: str, columns: dict[str, tuple[str, int, str]] = COLUMNS) -> str:
+class Table(NamedTuple):
+    """A table of a report: its heads and its rows, all texts."""
+
+    heads: list[str]
+    rows: list[list[str]]
+
+
+def _tables(rows: Sequence[dict[str, Any]], summary: dict, kind: str) -> list[Table]:
+    return [_table(summary, kind), _by_attribute(rows, kind), _table(summary, kind, REASONS)]
+
+
+def _table(summary: dict, kind: str, columns: dict[str, tuple[str, int, str]] = COLUMNS) -> Table:
     used = [name for name in columns if any(row[name] for (k, _), row in summary.items() if k == kind)]
     of_kind = {method: row for (k, method), row in summary.items() if k == kind}
     cells = [[method, *(cell(row[name], columns[name][1]) for name in used)] for method, row in of_kind.items()]
-    return markdown_table(["method", *(columns[name][0] for name in used)], cells)
+    return Table(["method", *(columns[name][0] for name in used)], cells)
 
 
-def _by_attribute(rows: Sequence[dict[str, Any]], kind: str) -> str:
+def _by_attribute(rows: Sequence[dict[str, Any]], kind: str) -> Table:
     of_kind = [row for row in rows if row["kind"] == kind]
     attributes, methods = (list(dict.fromkeys(row[key] for row in of_kind)) for key in ("attribute", "method"))
     groups: dict[tuple[str, str], list[float]] = {}
@@ -108,7 +119,7 @@ def _by_attribute(rows: Sequence[dict[str, Any]], kind: str) -> str:
         groups.setdefault((row["method"], row["attribute"]), []).append(row["success"])
     means = {key: f"{statistics.mean(values):.2f}" for key, values in groups.items()}
     cells = [[method, *(means.get((method, attribute), "-") for attribute in attributes)] for method in methods]
-    return markdown_table(["success by attribute", *attributes], cells)
+    return Table(["success by attribute", *attributes], cells)
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:
@@ -160,19 +171,14 @@ def pareto_svg(rows: Sequence[dict[str, Any]], kind: str) -> str:
     for method, ((x, dx), (y, dy)) in points.items():
         (px, py), (qx, qy) = at(x, y), at(x + dx, y + dy)
         w, h = qx - px, py - qy
-        marks.append(
-            f'<path d="M{px - w:.1f} {py:.1f}H{px + w:.1f}M{px:.1f} {py - h:.1f}V{py + h:.1f}" stroke="#aaa"/>'
-            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4" fill="#2060c0"/>'
-            f'<text x="{px + 7:.1f}" y="{py - 6:.1f}">{html.escape(method)}</text>'
-        )
+        marks.append(Mark(px, py, method, f"M{px - w:.1f} {py:.1f}H{px + w:.1f}M{px:.1f} {py - h:.1f}V{py + h:.1f}"))
     means = {method: (x[0], y[0]) for method, (x, y) in points.items()}
-    front = " ".join("{:.1f},{:.1f}".format(*at(*means[name])) for name in pareto_front(means))
-    line = f'<polyline points="{front}" fill="none" stroke="#2060c0" stroke-dasharray="4 3"/>'
     return chart_svg(
-        line + "".join(marks),
+        marks,
         {at(x, 0)[0]: f"{x:.0f}" for x in (low + (high - low) * share / 4 for share in range(5))},
         {at(low, y)[1]: f"{y:.1f}" for y in (0, 0.2, 0.4, 0.6, 0.8, 1.0)},
         "PSNR outside the edit, dB: preservation", f"success, {KIND_TITLES.get(kind, kind)}",
+        line=[at(*means[name]) for name in pareto_front(means)],
     )  # fmt: skip
 
 
@@ -187,68 +193,27 @@ def write_report(out: Path, rows: Sequence[dict[str, Any]], title: str, note: st
     write_text(out / "report.md", text)
     write_text(out / "table.csv", means_csv(rows))
     write_text(out / "rows.csv", as_csv(rows))
-    write_text(out / "report.html", _page(out, rows, title, note, [kind for kind in kinds if plots[kind]]))
+    summary = summarise(rows)
+    sections = [
+        {
+            "title": KIND_TITLES.get(kind, kind), "tables": _tables(rows, summary, kind),
+            "plot": f"pareto-{kind}.svg" if plots[kind] else None, "grid": _image_grid(out, rows, kind),
+        }
+        for kind in kinds
+    ]  # fmt: skip
+    meanings = [(head, text) for head, _, text in (COLUMNS | REASONS).values()]
+    write_page(out / "report.html", "comparison.html", title=title, note=note, sections=sections, meanings=meanings)
     return out / "report.md"
 
 
-def _page(out: Path, rows: Sequence[dict[str, Any]], title: str, note: str, plotted: Sequence[str]) -> str:
-    summary, parts = summarise(rows), []
-    for kind in dict.fromkeys(str(row["kind"]) for row in rows):
-        parts.append(f"<h2>{html.escape(KIND_TITLES.get(kind, kind))}</h2>")
-        parts.append(html_table(_table(summary, kind)))
-        parts.append(html_table(_by_attribute(rows, kind)))
-        parts.append(html_table(_table(summary, kind, REASONS)))
-        if kind in plotted:
-            parts.append(f'<img class="plot" src="pareto-{kind}.svg" alt="success against preservation">')
-        parts.append(_image_grid(out, rows, kind))
-    meanings = "".join(
-        f"<li><i>{html.escape(head)}</i>: {html.escape(text)}</li>" for head, _, text in (COLUMNS | REASONS).values()
-    )
-    return html_page(title, note, [*parts, f"<ul>{meanings}</ul>"])
-
-
-def html_page(title: str, note: str, parts: Sequence[str]) -> str:
-    """A page of HTML.
-
-    Args:
-        title: Plain text.
-        note: Below the title, plain text.
-        parts: Of its body, HTML.
-    """
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>
-<style>
-body {{ font: 14px/1.5 system-ui, sans-serif; margin: 2rem; color: #222 }}
-table {{ border-collapse: collapse; margin: 1rem 0 }}
-td, th {{ padding: .2rem .7rem; text-align: left; border-bottom: 1px solid #eee; font-variant-numeric: tabular-nums }}
-td img {{ height: 72px; image-rendering: pixelated; display: block }}
-.plot {{ width: 640px }}
-</style>
-<h1>{html.escape(title)}</h1><p>{html.escape(note)}</p>
-{"".join(parts)}
-</html>
-"""
-
-
-def html_table(table: str) -> str:
-    """A Markdown table (``markdown_table``) as HTML."""
-    cells = [[html.escape(text.strip()) for text in line.strip("|").split("|")] for line in table.splitlines()]
-    head = "".join(f"<th>{text}</th>" for text in cells[0])
-    body = "".join("<tr>" + "".join(f"<td>{text}</td>" for text in row) + "</tr>" for row in cells[2:])
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _image_grid(out: Path, rows: Sequence[dict[str, Any]], kind: str) -> str:
-    """Edits against source, methods and truth; images of the first seed."""
+def _image_grid(out: Path, rows: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
+    """Edits against source, methods and truth; paths of images of the first seed, None where there is none."""
     of_kind = [row for row in rows if row["kind"] == kind]
     seed = min(row["seed"] for row in of_kind)
     edits, methods = (list(dict.fromkeys(row[key] for row in of_kind)) for key in ("edit", "method"))
     folders = ["_source", *methods, "_truth"]
-    head = "".join(f"<th>{html.escape(name.strip('_'))}</th>" for name in folders)
-    lines = []
-    for edit in edits:
-        name = image_name(edit, seed)
-        paths = [f"{kind}/{folder}/{name}" for folder in folders]
-        cells = [f'<img src="{html.escape(path)}" alt="">' if (out / path).exists() else "" for path in paths]
-        lines.append(f"<tr><th>{html.escape(edit)}</th>" + "".join(f"<td>{image}</td>" for image in cells) + "</tr>")
-    return f"<table><tr><th></th>{head}</tr>{''.join(lines)}</table>"
+    paths = {edit: [f"{kind}/{folder}/{image_name(edit, seed)}" for folder in folders] for edit in edits}
+    return {
+        "heads": [name.strip("_") for name in folders],
+        "rows": {edit: [path if (out / path).exists() else None for path in paths[edit]] for edit in edits},
+    }

@@ -33,16 +33,19 @@ class GuidanceOutput:
             number of views. Its value is no sign of progress.
         score: (b c zh zw) what was fed back to the latents.
         timestep: The timestep of the first edit; with one seed, of all views.
+        change: Mean distance of the latents from those of the source, in the latents' own units; None: not known.
     """
 
     loss: Tensor
     score: Tensor
     timestep: int
+    change: float | None = None
 
     @property
     def facts(self) -> dict[str, float]:
-        """What to log of the step: its timestep, and the root mean square of the score."""
-        return {"timestep": self.timestep, "score": float(self.score.pow(2).mean().sqrt())}
+        """What to log of the step: its timestep, the root mean square of the score, how far the edit has come."""
+        change = {} if self.change is None else {"change": self.change}
+        return {"timestep": self.timestep, "score": float(self.score.pow(2).mean().sqrt()), **change}
 
 
 @threestudio.register("ssd-guidance")
@@ -202,7 +205,8 @@ class EditGuidance(Completed, BaseObject):
             score = score.clamp(-self.cfg.grad_clip, self.cfg.grad_clip)
         views_per_edit = len(latents) // len(seeds)
         loss = 0.5 * (latents - (latents.detach() - score)).pow(2).sum() / views_per_edit
-        return GuidanceOutput(loss, score, int(timesteps[0]))
+        change = float((latents.detach() - latents_src).abs().mean())
+        return GuidanceOutput(loss, score, int(timesteps[0]), change)
 
     def _draw(
         self, latents: Float[Tensor, "b c zh zw"], step: int, num_steps: int, seeds: Sequence[int]

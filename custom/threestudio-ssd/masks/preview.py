@@ -44,13 +44,22 @@ def preview_images(
         for row in torch.linspace(0, len(cameras) - 1, count).round().long().tolist():
             camera = cameras[row].scaled(PREVIEW_SIZE / int(min(cameras.widths[row], cameras.heights[row])))
             image = next(render_each(gaussians, camera, background))
-            share = TINT_STRENGTH * coverage(gaussians, selection.is_selected, camera)[0].clamp(0, 1)[..., None]
-            image = image + share * (image.new_tensor(TINT) - image)
+            image = tinted(image, coverage(gaussians, selection.is_selected, camera)[0])
             if evidence is not None:
                 color = OUTLINE if evidence.is_trusted[row] else LEFT_OUT
                 image = _outlined(image, evidence.masks[row], color)
             prefix = f"{part + 1}-" if len(selection.evidence) > 1 else ""
             yield f"{prefix}{cameras.names[row].replace('/', '_')}", image.cpu()
+
+
+def tinted(image: Float[Tensor, "h w 3"], share: Float[Tensor, "h w"]) -> Float[Tensor, "h w 3"]:
+    """An image with a selection in orange.
+
+    Args:
+        image: In [0, 1].
+        share: How much of each pixel the selection makes up.
+    """
+    return image + TINT_STRENGTH * share.clamp(0, 1)[..., None] * (image.new_tensor(TINT) - image)
 
 
 def save_previews(

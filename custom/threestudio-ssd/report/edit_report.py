@@ -1,12 +1,12 @@
 """What an edit did: pictures before and after, numbers, one JSON file and one page."""
 
-import html
 import importlib.metadata
 import platform
 import resource
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,11 +31,9 @@ from ..metrics import (
     read_clip,
 )  # fmt: skip
 from ..rendering import coverage, render_each
+from .answers import HALF_DONE, VISIBLE_CHANGE
+from .run_page import VIDEO, save_page, views_of
 
-VISIBLE_CHANGE = 1.0 / 255
-"""Mean change over the pixels that show the selection below which an edit counts as none."""
-HALF_DONE = 0.5
-"""Share of the pixels that show the selection, below which an edit left it half done where it changed less."""
 RUNAWAY_SPECKLE, RUNAWAY_SHARE = 0.03, 0.05
 """Colours ran away when neighbours differ by so much more than before, or so many more are out of range."""
 PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "pytorch-lightning", "numba")
@@ -64,6 +62,8 @@ class EditReport:
 def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> dict[str, Any]:
     """Render held-out views, measure, and write ``grid.png``, ``report.json`` and ``report.html``.
 
+    The page shows what is there by now of the video, the progress and the log.
+
     Args:
         edit: What is compared.
         saver: Where the files go.
@@ -74,21 +74,21 @@ def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> d
     """
     before = torch.stack(list(render_each(edit.source, edit.cameras, edit.background)))
     after = torch.stack(list(render_each(edit.edited, edit.cameras, edit.background)))
+    covered, words = coverage(*edit.selection_in_view, edit.cameras), (edit.source_prompt, edit.target_prompt)
     report = {
         "source_prompt": edit.source_prompt, "target_prompt": edit.target_prompt, **facts,
         "num_gaussians_before": len(edit.source), "num_gaussians_after": len(edit.edited),
         "num_selected": int(edit.selection_in_view[1].sum()),
-        **measure_change(coverage(*edit.selection_in_view, edit.cameras), before, after),
+        **measure_change(covered, before, after),
         **clip_scores_of_edit(
-            before.permute(0, 3, 1, 2), after.permute(0, 3, 1, 2), (edit.source_prompt, edit.target_prompt),
-            edit.clip_model, edit.offline,
+            before.permute(0, 3, 1, 2), after.permute(0, 3, 1, 2), words, edit.clip_model, edit.offline
         ),
         "clip_model": edit.clip_model, "platform": platform.platform(),
     }  # fmt: skip
     report["verdicts"] = verdicts_of(report)
     saver.save_image_grid("grid.png", [grid_row(before), grid_row(after)])
     saver.save_json("report.json", report)
-    saver.save_text("report.html", _page(report))
+    save_page(Path(saver.get_save_dir()), words, views_of(edit.cameras.names, before, after, covered))
     return report
 
 
@@ -164,11 +164,11 @@ def grid_row(images: Iterable[Float[Tensor, "h w 3"]]) -> list[dict[str, Any]]:
 def save_before_after(
     saver: SaverMixin, before: Gaussians, after: Gaussians, cameras: Cameras, background: Float[Tensor, "3"]
 ) -> None:
-    """Write ``before_after.mp4``, the two scenes side by side; nothing where there are no cameras."""
+    """Write the video ``before_after.mp4``, the two scenes side by side; nothing where there are no cameras."""
     if len(cameras) == 0:
         return
     pairs = zip(*(render_each(scene, cameras, background) for scene in (before, after)), strict=True)
-    saver.save_video("before_after.mp4", (torch.cat(pair, dim=1).cpu() for pair in pairs))
+    saver.save_video(VIDEO, (torch.cat(pair, dim=1).cpu() for pair in pairs))
 
 
 def package_versions() -> dict[str, str | None]:
@@ -250,24 +250,3 @@ def peak_memory(device: torch.device) -> int:
 def _mean_psnr(before: Tensor, after: Tensor, where: Tensor) -> float:
     rows = where.flatten(1).any(dim=1)
     return mean_psnr(after[rows].permute(0, 3, 1, 2), before[rows].permute(0, 3, 1, 2), where[rows])
-
-
-def _page(report: dict[str, Any]) -> str:
-    rows = "\n".join(
-        f"<tr><th>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>" for key, value in report.items()
-    )
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{html.escape(report["target_prompt"])}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-img {{ width: 100%; border-radius: 6px }}
-table {{ border-collapse: collapse; margin-top: 1rem }}
-th {{ text-align: left; font-weight: 500; padding: .15rem 1.5rem .15rem 0; color: #666; vertical-align: top }}
-td {{ font-variant-numeric: tabular-nums; overflow-wrap: anywhere }}
-</style>
-<h1>{html.escape(report["source_prompt"])} &rarr; {html.escape(report["target_prompt"])}</h1>
-<p>Held-out views: before (top), after (bottom). Turntable: <a href="before_after.mp4">before_after.mp4</a>.</p>
-<img src="grid.png" alt="Held-out views before and after the edit">
-<table>{rows}</table>
-</html>
-"""

@@ -18,12 +18,14 @@ import threestudio
 from threestudio.systems.base import BaseSystem
 
 from ..edits.edit import CHECK_EVERY, MOST_SKIPPED, Edit
+from ..edits.gaussian_edit import GaussianEdit
 from ..edits.keys import CANNOT_CHANGE_EDITS
 from ..errors import ConfigError, StorageError
 from ..gaussians import Gaussians
 from ..gaussians.io import save_gaussians
 from ..host import Completed, Outcome, after_export, after_test
 from ..ranks import Rank
+from ..report.command import command_of
 from ..report.edit_report import grid_row, package_versions, peak_memory
 from .identity import Identity, check_same
 
@@ -284,15 +286,24 @@ class EditSystem(Completed, BaseSystem, Outcome):
 
     def run_facts(self) -> dict[str, Any]:
         """What every report says of the run."""
+        edit, steps = self.edit, self.true_global_step
+        renders = {"renders": steps * edit.views_per_step} if isinstance(edit, GaussianEdit) else {}
         return {
             "seed": self.cfg.seed,
-            "steps": self.true_global_step,
+            "steps": steps,
+            **renders,
             "skipped_steps": int(self.edit.skipped[0]),
+            "command": command_of(self.save_folder.parent),
             "seconds": round(self.clock.seconds, 2),
             "peak_memory_bytes": peak_memory(self.device),
             "device": str(self.device),
             "versions": package_versions(),
         }
+
+    @property
+    def save_folder(self) -> Path:
+        """Where the results of the run go."""
+        return Path(self.get_save_dir())
 
     def save_splat(self, name: str, gaussians: Gaussians) -> str:
         """Write Gaussians into the run's folder; returns the path."""

@@ -14,8 +14,8 @@ from ..early import named
 from ..edits.edit import Edit
 from ..edits.image_edit import ImageEdit, ImageEditConfig
 from ..metrics import IDENTICAL_PSNR, psnr
+from ..report.answers import VISIBLE_CHANGE
 from ..report.edit_report import (
-    VISIBLE_CHANGE,
     check_report_model,
     clip_model_of,
     clip_scores_of_edit,
@@ -23,6 +23,7 @@ from ..report.edit_report import (
     grid_row,
     verdicts_of,
 )
+from ..report.run_page import save_page, views_of
 from .edit_base import EditSystem
 from .identity import Identity, of_fields, of_files, of_model, of_words
 
@@ -94,6 +95,9 @@ class ImageSystem(EditSystem):
         self.save_json("report.json", report)
         images = [image[0].permute(1, 2, 0) for image in (source, *between, edited)]
         self.save_image_grid("grid.png", [grid_row(images)])
+        selected = None if mask is None else mask[:, 0]
+        views = views_of(["the picture"], images[:1], images[-1:], selected)
+        save_page(self.save_folder, texts, views)
         self.warn_unless_visible(report["changed_visibly"], self.advice)
 
     def export(self) -> str:

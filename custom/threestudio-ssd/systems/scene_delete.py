@@ -1,5 +1,6 @@
 """The system that takes the selection out of a scene and closes the hole: 2D inpainting, then a fit."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from ..edits.removal import RemovalConfig, SceneRemoval
 from ..masks import save_previews
 from ..rendering import coverage, render_each
 from ..report.edit_report import color_facts, grid_row, measure_change, save_before_after, verdicts_of
+from ..report.run_page import save_page, views_of
 from .edit_base import EditSystem, splat_suffix
 from .identity import Identity, of_cameras, of_gaussians, of_selection, of_words
 
@@ -60,7 +62,8 @@ class SceneDeleteSystem(EditSystem):
             torch.stack(list(render_each(scene, job.views.test, job.background)))
             for scene in (job.scene, job.hole.bare, after)
         ]
-        change = measure_change(coverage(job.scene, job.is_removed, job.views.test), rows[0], rows[2])
+        covered = coverage(job.scene, job.is_removed, job.views.test)
+        change = measure_change(covered, rows[0], rows[2])
         self.save_image_grid("grid.png", [grid_row(row) for row in rows])
         counts = {"num_gaussians_before": len(job.scene), "num_gaussians_after": len(after)}
         colors = color_facts(*job.edit.color_readings(job.edit.scenes[0]))
@@ -68,8 +71,10 @@ class SceneDeleteSystem(EditSystem):
         self.save_json(
             "report.json", {**job.facts(), **counts, **change, "verdicts": self.verdicts, **colors, **self.run_facts()}
         )
-        self.warn_unless_visible(change["changed_visibly"], "what is removed was hidden; check the mask")
         save_before_after(self, job.scene, after, job.views.video, job.background)
+        views = views_of(job.views.test.names, rows[0], rows[2], covered)
+        save_page(self.save_folder, (None, f"{Path(self.cfg.scene).stem} without the selection"), views)
+        self.warn_unless_visible(change["changed_visibly"], "what is removed was hidden; check the mask")
 
     def export(self) -> str:
         """Write the splat, in the format of the scene, and what was removed."""

@@ -99,19 +99,19 @@ class SceneEditSystem(EditSystem):
         job = self.job
         before, after = job.scene_before(), job.editable.result()
         facts, advice = self.facts()
+        if advice:
+            threestudio.warn(advice)
+        save_before_after(self, before, after, job.views.video, job.background)
         report = make_report(
             EditReport(
                 source=before, edited=after, selection_in_view=job.selection_in_view(), cameras=job.views.test,
                 background=job.background, source_prompt=self.words[0], target_prompt=self.words[1],
                 clip_model=clip_model_of(self.cfg), offline=self.is_offline,
             ),
-            self, {"scene": self.cfg.scene, **facts, **self.run_facts()},
+            self, {"scene": self.cfg.scene, **facts, **self.run_facts(), "warnings": [advice] if advice else []},
         )  # fmt: skip
-        if advice:
-            threestudio.warn(advice)
         self.verdicts = report["verdicts"]
         self.warn_unless_visible(report["changed_visibly"], "give it more steps, or a prompt further from the source")
-        save_before_after(self, before, after, job.views.video, job.background)
 
     def facts(self) -> tuple[dict[str, Any], str | None]:
         """What a report says of the model and the colours beside its figures, and what to warn of."""

@@ -14,10 +14,12 @@ from ..metrics import psnr, ssim
 from ..metrics.ssim import WINDOW
 from ..rendering import render_each
 from ..report.edit_report import grid_row
+from ..report.run_page import save_page, views_of
 from .edit_base import EditSystem
 from .identity import Identity, of_cameras, of_files
 
 PROGRESS_VIEWS, GRID_VIEWS = 4, 8
+PAIR_NAMES = ("photograph", "render")
 
 
 @threestudio.register("gs-fit-system")
@@ -64,7 +66,7 @@ class SceneFitSystem(EditSystem):
         return [self.job.judges.images[: len(images)], images]
 
     def report(self) -> None:
-        """Compare held-out photographs, write ``grid.png`` and ``report.json``."""
+        """Compare held-out photographs, write ``grid.png``, ``report.json`` and ``report.html``."""
         job, images = self.job, self._judge_renders()
         pairs = [
             (image.permute(2, 0, 1)[None], photo.permute(2, 0, 1)[None], inside[None])
@@ -83,6 +85,8 @@ class SceneFitSystem(EditSystem):
             **self.run_facts(),
         }
         self.save_json("report.json", report)
+        views = views_of(job.judges.cameras.names, job.judges.images, images)
+        save_page(self.save_folder, (None, f"A splat of {len(job.photos.images)} photographs"), views, PAIR_NAMES)
         of_what = "held-out photographs" if is_held_out else "the fitted photographs"
         threestudio.info(f"PSNR {report['psnr']:.2f} dB on {of_what}.")
 

@@ -5,7 +5,9 @@ import csv
 import numpy as np
 import pytest
 
+from threestudio_ssd.benchmarks.grids import image_name
 from threestudio_ssd.benchmarks.report import markdown, pareto_front, pareto_svg, summarise, write_report
+from threestudio_ssd.files import write_image
 
 
 def row(**changes):
@@ -60,3 +62,17 @@ def test_report_files(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "A &lt; B" in page
     assert 'src="pareto-picture.svg"' in page
+
+
+def test_the_page_is_in_the_house_style_and_fits(page, tmp_path):
+    """Tables and plot in a browser; wide tables scroll in themselves, and a name is text."""
+    write_image(tmp_path / "picture" / "dds" / image_name("blue-ball", 0), np.full((8, 8, 3), 200, np.uint8))
+    write_report(tmp_path, [*ROWS, row(method="<script>window.hacked=1</script>")], "Title", "note")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto((tmp_path / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("window.hacked") is None
+    assert "0.75 ± 0.35" in page.locator("table").first.inner_text()
+    widths = page.locator("img").evaluate_all("images => images.map((image) => image.naturalWidth)")
+    assert len(widths) == 2
+    assert all(widths)

@@ -1,7 +1,6 @@
 """What a sweep leaves for people: a table, a contact sheet, a chart for each figure and setting, a page."""
 
 import csv
-import html
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,10 +12,11 @@ from PIL import Image
 
 from threestudio.utils.config import file_name
 
-from ...files import markdown_table, write_image, write_text
+from ...files import write_image, write_text
+from ...report.pages import write_page
 from ..charts import points_svg
 from ..grids import labelled_rows
-from ..report import html_page, html_table
+from ..report import Table
 from .job import Job, State, state_of
 from .live import shown
 from .plan import Trial, as_text
@@ -55,8 +55,10 @@ def write_results(
     for name, svg in charts.items():
         write_text(out / name, svg)
     count = sum(state.status == "done" for _, _, state, _ in results)
-    parts = [html_table(_table(results)), *_images(["sheet.png"] if rows else []), *_images(charts, "plot")]
-    write_text(out / "report.html", html_page(title, f"{count} of {len(results)} trials have a result.", parts))
+    write_page(
+        out / "report.html", "sweep.html", title=title, note=f"{count} of {len(results)} trials have a result.",
+        table=_table(results), images=[*(["sheet.png"] if rows else []), *charts],
+    )  # fmt: skip
     return out / "report.html"
 
 
@@ -79,7 +81,7 @@ def _heads(results: Results) -> tuple[list[str], list[str]]:
     return list(settings), list(dict.fromkeys(name for *_, row in results for name in row))
 
 
-def _table(results: Results) -> str:
+def _table(results: Results) -> Table:
     settings, figures = _heads(results)
     heads, has_errors = [*settings, "status", "seconds", *figures], any(state.error for _, _, state, _ in results)
     rows = [
@@ -89,12 +91,7 @@ def _table(results: Results) -> str:
         ]
         for trial, _, state, row in results
     ]  # fmt: skip
-    cells = [[text.replace("|", "/") for text in row] for row in rows]
-    return markdown_table([*heads, "error"] if has_errors else heads, cells)
-
-
-def _images(names: Sequence[str] | Mapping[str, str], kind: str = "") -> list[str]:
-    return [f'<p><img class="{kind}" src="{html.escape(name)}" alt="{html.escape(name)}"></p>' for name in names]
+    return Table([*heads, "error"] if has_errors else heads, rows)
 
 
 def _strips(results: Results) -> Iterator[list[tuple[str, torch.Tensor]]]:
