@@ -67,7 +67,7 @@ def _load_folder(folder: Path, world: World, dataparser: Path | None) -> Cameras
     splits = [folder / f"transforms_{split}.json" for split in ("train", "val", "test")]
     splits = [split for split in splits if split.is_file()]
     if splits:
-        return _merge_splits([(split, load_blender_json(split)) for split in splits])
+        return _merge_splits([(split, _load_json(split, world, dataparser)) for split in splits])
     if (folder / "cameras.json").is_file():
         return load_inria_json(folder / "cameras.json")
     names = sorted(entry.name for entry in folder.iterdir())[:5]

@@ -215,7 +215,8 @@ def _decode(rows: np.ndarray, vertex: Element) -> dict[str, Tensor]:
     if "f_dc_0" in names:
         sh0 = _take(rows, _SH0)
     else:
-        sh0 = torch.from_numpy(np.stack([_sh0_of_bytes(rows[name]) for name in _RGB], axis=1))
+        white = white_of(rows, vertex)
+        sh0 = torch.from_numpy(np.stack([_sh0_of_colour(rows[name], white) for name in _RGB], axis=1))
     log_scales = _take(rows, [name for name in _SCALES if name in names])
     if log_scales.shape[1] == 2:
         log_scales = torch.nn.functional.pad(log_scales, (0, 1), value=FLAT_LOG_SCALE)
@@ -280,7 +281,7 @@ def _with_sh_columns(raw: PlyFile, num_rest: int) -> PlyFile:
 
 def _encode_blocks(raw: PlyFile, index: np.ndarray, gaussians: Gaussians, kept: np.ndarray) -> Iterator[bytes]:
     """The rows to write, piece by piece; those at ``kept`` are the raw rows of the file read."""
-    if _is_plain(raw.rows.dtype):
+    if _is_plain(raw.rows.dtype) and "f_dc_0" in columns_of(raw.rows):
         yield from _encode_plain(raw.rows, index, gaussians, kept)
         return
     rows = _encode_rows(raw, index, gaussians)
@@ -291,7 +292,7 @@ def _encode_blocks(raw: PlyFile, index: np.ndarray, gaussians: Gaussians, kept: 
 def _encode_rows(raw: PlyFile, index: np.ndarray, gaussians: Gaussians) -> np.ndarray:
     """Rows of any number types: old rows with every changed value replaced, zeros in unknown columns of new rows."""
     values, rows, is_old = _columns(gaussians), np.zeros(len(index), raw.rows.dtype), index >= 0
-    names = columns_of(rows)
+    names, white = columns_of(rows), white_of(raw.rows, raw.header.vertex)
     for name in names:
         column = rows[name]
         column[is_old] = raw.rows[name][index[is_old]]
@@ -300,8 +301,9 @@ def _encode_rows(raw: PlyFile, index: np.ndarray, gaussians: Gaussians) -> np.nd
             column[changed] = values[name][changed]
         elif "f_dc_0" not in names and name in _RGB:
             sh0 = values[f"f_dc_{_RGB.index(name)}"]
-            changed = ~same_rows(_sh0_of_bytes(column), sh0) | ~is_old
-            column[changed] = np.clip(np.rint((0.5 + C0 * sh0[changed]) * 255), 0, 255)
+            changed = ~same_rows(_sh0_of_colour(column, white), sh0) | ~is_old
+            colours = np.clip((0.5 + C0 * sh0[changed]) * white, 0, white)
+            column[changed] = colours if white == 1 else np.rint(colours)
     return rows
 
 
@@ -341,9 +343,22 @@ def _as_slice(places: list[int]) -> slice | list[int]:
     return slice(places[0], places[0] + len(places)) if is_run else places
 
 
-def _sh0_of_bytes(column: np.ndarray) -> np.ndarray:
-    """Degree-0 coefficients of 8-bit colours."""
-    return (column.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(C0)
+def white_of(rows: np.ndarray, vertex: Element) -> int:
+    """What stands for full brightness in the columns red, green and blue: 1 where they are floats of at most that.
+
+    Args:
+        rows: The table.
+        vertex: Its columns; those of 16 bits have 65535.
+    """
+    kinds = {kind for name, kind in vertex.columns if name in _RGB}
+    if kinds & {"f4", "f8"} and all((rows[name] <= 1).all() for name in _RGB if name in vertex.names):
+        return 1
+    return 65535 if kinds & {"u2", "i2"} else 255
+
+
+def _sh0_of_colour(column: np.ndarray, white: int) -> np.ndarray:
+    """Degree-0 coefficients of colours."""
+    return (column.astype(np.float32) / np.float32(white) - np.float32(0.5)) / np.float32(C0)
 
 
 def _encode_text(raw: PlyFile, old_lines: list[bytes], index: np.ndarray, rows: np.ndarray) -> bytes:
