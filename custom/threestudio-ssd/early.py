@@ -13,7 +13,8 @@ from .errors import ConfigError, SceneFormatError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 CAMERA_FILES = (
-    "a COLMAP model (cameras and images, .bin or .txt), transforms.json, transforms_train.json or INRIA's cameras.json"
+    "a COLMAP model (cameras and images, .bin or .txt), transforms.json, transforms_train.json, INRIA's cameras.json, "
+    "LLFF's poses_bounds.npy, Metashape's XML or RealityCapture's CSV"
 )
 
 DATA_VARIABLE = "THREESTUDIO_SSD_DATA"

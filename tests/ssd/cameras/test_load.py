@@ -262,7 +262,8 @@ def test_cut_binary_files(tmp_path, name):
 
 
 KINDS = (
-    "a COLMAP model (cameras and images, .bin or .txt), transforms.json, transforms_train.json or INRIA's cameras.json"
+    "a COLMAP model (cameras and images, .bin or .txt), transforms.json, transforms_train.json, INRIA's cameras.json, "
+    "LLFF's poses_bounds.npy, Metashape's XML or RealityCapture's CSV"
 )
 JSON_MESSAGES = [
     ({"fl_x": None, "fl_y": None}, "{path} gives no focal length; expected fl_x or camera_angle_x; add fl_x in pixels"),
