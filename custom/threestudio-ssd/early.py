@@ -11,9 +11,10 @@ from typing import Any
 
 from .errors import ConfigError, SceneFormatError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 CAMERA_FILES = (
-    "a COLMAP model (cameras and images, .bin or .txt), transforms.json, transforms_train.json or INRIA's cameras.json"
+    "a COLMAP model (cameras and images, .bin or .txt), transforms.json, transforms_train.json, INRIA's cameras.json, "
+    "LLFF's poses_bounds.npy, Metashape's XML or RealityCapture's CSV"
 )
 
 DATA_VARIABLE = "THREESTUDIO_SSD_DATA"
@@ -87,18 +88,27 @@ def dataparser_file(path: str | Path) -> Path:
 
 
 def mask_images(path: str | Path) -> list[Path]:
-    """The images of a mask: the file itself, or those of a folder, by name.
+    """The images of a mask: the file itself, or those of a folder and of the folders in it, by name.
+
+    Hidden files, which systems leave beside real ones, are no images.
 
     Raises:
         SceneFormatError: If there is none.
     """
     path = named(path)
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        inside = (file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        files = sorted(file for file in inside if not _is_hidden(file.relative_to(path)))
     if not path.exists() or not files:
         what = f"mask.picture {path} {'holds no picture' if path.exists() else 'does not exist'}"
         expected = f"a picture ({' '.join(IMAGE_SUFFIXES)}) named after a view, or a folder of them"
         raise SceneFormatError(what=what, expected=expected, fix="check the path")
     return files
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def selection_file(path: str | Path) -> Path:

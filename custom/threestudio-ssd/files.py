@@ -41,7 +41,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         StorageError: If nothing can be written there, at once or in the block.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    beside = path.with_name(f".{path.stem[:30]}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     _check_place(path, beside)
     try:
         yield beside

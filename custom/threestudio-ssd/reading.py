@@ -24,6 +24,8 @@ FREE_ROWS = 1 << 20
 """Rows that a file may unpack to whatever its size; beyond them it needs a byte for each, as every real one has."""
 FREE_BYTES, MAX_RATIO = 1 << 26, 64
 """Bytes that a stream may unpack to whatever its size; beyond them at most so many times its own size."""
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+"""What Pillow calls grey images of more than 8 bits."""
 IMAGE_KINDS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF", "GIF", "JPEG2000", "PPM")
 """Kinds of images that are decoded; a library may start other programs for more."""
 
@@ -44,7 +46,7 @@ def read_json(path: Path, expected: str, fix: str) -> Any:
             data = file.read(MAX_DOCUMENT + 1)
         if len(data) > MAX_DOCUMENT:
             raise ValueError(f"more than {MAX_DOCUMENT >> 20} MB")
-        return json.loads(data.decode("utf-8"))
+        return json.loads(data)  # which finds out which Unicode it is, byte-order mark or not
     except (OSError, ValueError, RecursionError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else first_line(error)
         raise SceneFormatError(what=f"{path} is not valid JSON ({why})", expected=expected, fix=fix) from error
@@ -74,7 +76,7 @@ def open_image(
             pixels = image.size[0] * image.size[1]
             if pixels > max(max_pixels, PIXELS_PER_BYTE * num_bytes):
                 raise ValueError(f"{image.size[0]} x {image.size[1]} pixels in {num_bytes} bytes")
-            yield image
+            yield _in_eight_bits(image) if image.mode in DEEP_MODES else image
     except InputError:
         raise
     except (
@@ -83,6 +85,17 @@ def open_image(
     ) as error:  # fmt: skip
         why = "no image of a usual kind" if isinstance(error, UnidentifiedImageError) else first_line(error)
         raise refuse(why) from error
+
+
+def _in_eight_bits(image: "Image.Image") -> "Image.Image":
+    """A grey image of 16 bits, or of floats from 0 to 1, as 8 bits: Pillow's own conversion cuts values off at 255."""
+    import numpy as np
+    from PIL import Image
+
+    values = np.asarray(image, np.float64) / (1 if image.mode == "F" else 65535)
+    if not 0 <= values.min() <= values.max() <= 1:
+        raise ValueError(f"values from {values.min():g} to {values.max():g}, in units of white")
+    return Image.fromarray(np.rint(values * 255).astype(np.uint8))
 
 
 def _num_bytes(file: Path | io.BytesIO) -> int:

@@ -50,6 +50,8 @@ def render_with_info(
         sh_degree: Degree up to which spherical harmonics are used; None: all.
         **options: More of ``rasterization``, such as ``render_mode="RGB+ED"``.
     """
+    if gaussians.is_antialiased:
+        options.setdefault("rasterize_mode", "antialiased")
     width, height = int(cameras.widths[0]), int(cameras.heights[0])
     count, device = len(cameras), gaussians.device
     values, degree = (gaussians.sh, gaussians.sh_degree) if colors is None else (colors, None)

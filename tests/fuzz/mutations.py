@@ -111,6 +111,18 @@ def _changed(rng: Random, node: object) -> object:
     return copy
 
 
+def in_glb(inner: Mutation) -> Mutation:
+    """Change the document of a glTF binary; its length stays true."""
+
+    def mutate(rng: Random, data: bytes) -> bytes:
+        (size,) = struct.unpack_from("<I", data, 12)
+        text = inner(rng, data[20 : 20 + size])
+        text += b" " * (-len(text) % 4)
+        return data[:12] + struct.pack("<I", len(text)) + data[16:20] + text + data[20 + size :]
+
+    return mutate
+
+
 def in_gzip(rng: Random, data: bytes) -> bytes:
     """Change what a gzip stream holds."""
     try:

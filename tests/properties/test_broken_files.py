@@ -101,6 +101,24 @@ def spz(count: int, body: bytes = b"") -> bytes:
     return gzip.compress(struct.pack("<IIIBBBB", 0x5053474E, 3, count, 3, 12, 0, 0) + body)
 
 
+def glb(body: bytes = b"", **keys: object) -> bytes:
+    text = json.dumps({"asset": {"version": "2.0"}, **keys}).encode()
+    text += b" " * (-len(text) % 4)
+    head = struct.pack("<4sIIII", b"glTF", 2, 28 + len(text) + len(body), len(text), 0x4E4F534A)
+    return head + text + struct.pack("<II", len(body), 0x004E4942) + body
+
+
+def one_splat(**accessor: object) -> dict[str, object]:
+    """The document of a splat all of whose attributes are one accessor."""
+    names = ("POSITION", *(f"KHR_gaussian_splatting:{name}" for name in ("ROTATION", "SCALE", "OPACITY")))
+    primitive = {"mode": 0, "attributes": dict.fromkeys(names, 0), "extensions": {"KHR_gaussian_splatting": {}}}
+    return {
+        "nodes": [{"mesh": 0}], "meshes": [{"primitives": [primitive]}], "buffers": [{"byteLength": 48}],
+        "bufferViews": [{"buffer": 0, "byteLength": 48}],
+        "accessors": [{"bufferView": 0, "componentType": 5126, "count": 4, "type": "VEC3", **accessor}],
+    }  # fmt: skip
+
+
 def transforms(**keys: object) -> bytes:
     frame = {"file_path": "a.png", "transform_matrix": np.eye(4).tolist()}
     frame |= {key: keys.pop(key) for key in ("file_path", "transform_matrix") if key in keys}
@@ -134,6 +152,20 @@ BROKEN = {
     "a zip bomb": ("sog", zipped(meta__json=bytes(1 << 27)), "at most 64 times as many"),
     "a gzip bomb": ("spz", spz(100, bytes(1 << 24)), "bytes follow its rows"),
     "an spz of many rows": ("spz", spz(2_000_000_000), "promises 2000000000 Gaussians"),
+    "a glb of many rows": ("glb", glb(bytes(48), **one_splat(count=4_000_000_000)), "reaches beyond the 48 bytes"),
+    "a glb that repeats its rows": (
+        "glb", glb(bytes(48), **one_splat(count=4_000_000_000) | {"bufferViews": [{"buffer": 0, "byteStride": 0.0}]}),
+        "reaches beyond the 48 bytes",
+    ),
+    "a glb of nodes in a circle": (
+        "glb", glb(nodes=[{"children": [1]}, {"children": [0]}], scenes=[{"nodes": [0]}]), "are no tree",
+    ),
+    "a deep glb": ("glb", glb(nodes=0).replace(b"0}", b"[" * 2 + b"}"), "cannot be read"),
+    "a glb of a mesh": ("glb", glb(nodes=[{"mesh": 0}], meshes=[{"primitives": [{}]}]), "holds no splat"),
+    "a glb of one short chunk": ("glb", glb()[:24], "ends inside a chunk"),
+    "a usda of words": ("usda", b"#usda 1.0\ndef Sphere {", "cannot be read"),
+    "a usda elsewhere": ("usda", b'#usda 1.0\n(subLayers = [@../a.usda@])\n', "refers to ../a.usda"),
+    "a usdc of zeros": ("usdc", b"PXR-USDC" + bytes(100), "cannot be read"),
     "a ksplat of large buckets": ("ksplat", ksplat(full=4_000_000_000), "buckets with"),
     "a ksplat of many rows": ("ksplat", ksplat(count=4_000_000_000), "4000000000 Gaussians in room for"),
     "a repeated number": ("pt", gsplat_checkpoint(means=torch.zeros(1).expand(4, 3)), "repeats 4 bytes"),

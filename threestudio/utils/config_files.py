@@ -129,7 +129,7 @@ def _parse_file(file: Path, stack: tuple[Path, ...]) -> DictConfig:
         fix = f"did you mean {stems[near]}?" if near else "check the path"
         raise ConfigError(what=f"the config {file}{where} does not exist", expected="a YAML file", fix=fix)
     try:
-        tree = parse_text(file.read_bytes().decode("utf-8"))
+        tree = parse_text(file.read_bytes().decode("utf-8-sig"))
     except (*BROKEN_YAML, OSError) as cause:
         mark = getattr(cause, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
@@ -344,13 +344,13 @@ def _check_declared(tree: DictConfig, key: str, fields: list[str]) -> None:
 
 
 def _check_word_type(key: str, value: object, declared: Any) -> None:
-    if isinstance(value, str) and "${" in value:
+    if value is None or (isinstance(value, str) and "${" in value):
         return
     names = {bool: "true or false", int: "a whole number", float: "a number"}
     kind = type(declared)
     allowed = {bool: (bool,), int: (int,), float: (int, float)}.get(kind)
     if allowed is None:
-        if OmegaConf.is_list(declared) and not (OmegaConf.is_list(value) or value is None):
+        if OmegaConf.is_list(declared) and not OmegaConf.is_list(value):
             raise wrong_value(key, value, "a list", f"write it as {key}=[...]")
         if OmegaConf.is_dict(declared) and not OmegaConf.is_dict(value):
             keys = ", ".join(f"{key}.{name}" for name in declared)

@@ -69,7 +69,7 @@ def field_hints(config_class: type) -> dict[str, Any]:
 
 
 def merge_structured(config_class: type, cfg: object, path: str = "") -> DictConfig:
-    """Merge keys into a dataclass.
+    """Merge keys into a dataclass. Null unsets a key: where nothing is no value of it, its default holds.
 
     Args:
         config_class: The dataclass; its ``__post_init__``, if any, runs on the merged values.
@@ -82,7 +82,7 @@ def merge_structured(config_class: type, cfg: object, path: str = "") -> DictCon
     Raises:
         ConfigError: For an unknown key, a value of the wrong type, or a required key that is not set.
     """
-    keys = _as_mapping(cfg, path)
+    keys = _without_unset(config_class, _as_mapping(cfg, path))
     _check_keys(config_class, keys, path)
     schema = OmegaConf.structured(config_class)
     try:
@@ -150,6 +150,20 @@ def _as_mapping(cfg: object, path: str) -> DictConfig:
     if isinstance(cfg, Mapping):
         return OmegaConf.create(dict(cfg))
     raise wrong_value(path or "the config", cfg, "a group of keys")
+
+
+def _without_unset(config_class: type, keys: DictConfig) -> DictConfig:
+    """The keys without those that are null where the dataclass takes no null."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
+    for key, hint in field_hints(config_class).items():
+        if key not in keys:
+            continue
+        takes_null = type(None) in typing.get_args(hint) or (hint is Any and not is_number(defaults[key]))
+        if keys[key] is None and not takes_null:
+            del keys[key]
+        elif is_dataclass_type(hint) and isinstance(keys[key], DictConfig):
+            _without_unset(hint, keys[key])
+    return keys
 
 
 def _check_keys(config_class: type, keys: DictConfig, path: str) -> None:

@@ -33,7 +33,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         StorageError: If nothing can be written there, at once or in the block.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:30]}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -23,11 +23,15 @@ class Convert(Configurable):
         """Keys of a conversion."""
 
         src: str = ""
-        """The splat to read: .ply, .compressed.ply, .splat, .spz, .sog, .ksplat, .pt, .pth, .ckpt."""
+        """The splat to read: .ply, .compressed.ply, .splat, .spz, .sog, .ksplat, .glb, .usdz, .usdc, .usda, .usd, .pt,
+        .pth, .ckpt."""
         dst: str = ""
-        """The splat to write: .ply, .compressed.ply, .splat, .spz, .sog."""
+        """The splat to write: .ply, .compressed.ply, .splat, .spz, .sog, .glb, .usdz, .usdc, .usda."""
         half_turn: bool = False
         """Turn the scene half a turn about x (y and z negated): for SPZ files written in that format's own frame."""
+
+        spz_version: int | None = None
+        """Version of an .spz that is written, 1 to 4; none: that of the .spz read, else 3."""
 
     def __call__(self, experiment: object) -> int:
         """Read, write, and say what was written."""
@@ -38,7 +42,12 @@ class Convert(Configurable):
                 expected="the file to read and the file to write",
                 fix="launch.py --run convert scene.ply scene.spz",
             )
-        gaussians = convert_gaussians(self.cfg.src, self.cfg.dst, half_turn=self.cfg.half_turn)
+        if self.cfg.spz_version not in (None, 1, 2, 3, 4):
+            what, expected = f"spz_version is {self.cfg.spz_version}", "1, 2, 3 or 4"
+            raise ConfigError(what=what, expected=expected, fix="set spz_version=4, or leave it out")
+        gaussians = convert_gaussians(
+            self.cfg.src, self.cfg.dst, half_turn=self.cfg.half_turn, spz_version=self.cfg.spz_version
+        )
         for loss in losses(gaussians, Path(self.cfg.src), Path(self.cfg.dst)):
             threestudio.info(f"{self.cfg.dst}: {loss}.")
         size = Path(self.cfg.dst).stat().st_size / 1e6

@@ -181,7 +181,7 @@ class Cameras:
         path = self.image_paths[index]
         if lens is None or path is None:
             return torch.ones(size[::-1])
-        width0, height0 = photograph_size(path)
+        width0, height0 = photograph_size(path, lens.size)
         return undistort(torch.ones(height0, width0, 1), lens, self.Ks[index].cpu(), size)[..., 0]
 
     def _drawn_at(self, widths: Tensor, heights: Tensor) -> "Cameras":

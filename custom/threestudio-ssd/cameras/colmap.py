@@ -179,7 +179,7 @@ def _cameras_from_binary(path: Path) -> dict[int, Lens]:
 
 def _cameras_from_text(path: Path) -> dict[int, Lens]:
     lenses = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
@@ -216,7 +216,7 @@ def _images_from_text(path: Path) -> Iterator[_Image]:
 
 def _image_lines(path: Path) -> Iterator[str]:
     """The first of the two lines of every photograph; the second, its points, may be empty."""
-    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for line in file:
             if line.startswith("#") or not line.strip():
                 continue

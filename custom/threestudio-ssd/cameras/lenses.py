@@ -133,7 +133,7 @@ def read_photograph(
             expected="a photograph for every view",
             fix="put the pictures where the camera file says, or use renders instead of photographs",
         )
-    with open_photograph(path) as file:
+    with open_photograph(path, None if lens is None else lens.size) as file:
         photograph = file.convert("RGBA") if file.mode in ("RGBA", "LA", "P", "PA") else file.convert("RGB")
     values = torch.from_numpy(np.array(photograph, dtype=np.float32)).div_(255)
     if values.shape[-1] == 4:

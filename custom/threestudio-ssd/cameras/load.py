@@ -9,7 +9,10 @@ from .cameras import Cameras, concatenate
 from .colmap import find_colmap_model, load_colmap
 from .inria_json import load_inria_json
 from .json_common import frames_of, read_json
+from .llff import POSES, load_llff
+from .metashape import is_metashape, load_metashape
 from .photographs import short_names
+from .realitycapture import is_realitycapture, load_realitycapture
 from .transforms_json import World, load_transforms_json, training_transform
 
 
@@ -18,7 +21,8 @@ def load_cameras(path: str | Path, *, world: World = "auto", dataparser: str | P
 
     A folder is searched for: a nerfstudio training run's ``dataparser_transforms.json`` beside a ``transforms.json``; a
     COLMAP model at any depth; ``transforms.json``; Blender's ``transforms_{train,val,test}.json`` (all of them);
-    ``cameras.json``. COLMAP goes before a bare ``transforms.json`` because most splats live in COLMAP's world.
+    ``cameras.json``; LLFF's ``poses_bounds.npy``; Metashape's XML or RealityCapture's CSV, if there is one alone.
+    COLMAP goes before a bare ``transforms.json`` because most splats live in COLMAP's world.
 
     Args:
         path: A file or a folder; photographs are optional.
@@ -37,6 +41,9 @@ def load_cameras(path: str | Path, *, world: World = "auto", dataparser: str | P
         return _load_folder(path, world, dataparser)
     if path.suffix.lower() == ".json":
         return _load_json(path, world, dataparser)
+    if path.name == POSES or path.suffix.lower() in (".xml", ".csv"):
+        _check_untrained(path, world, dataparser)
+        return load_llff(path) if path.name == POSES else _load_export(path)
     if path.suffix.lower() in (".bin", ".txt") and find_colmap_model(path.parent) is not None:
         _check_untrained(path, world, dataparser)
         return load_colmap(path.parent)
@@ -67,15 +74,24 @@ def _load_folder(folder: Path, world: World, dataparser: Path | None) -> Cameras
     splits = [folder / f"transforms_{split}.json" for split in ("train", "val", "test")]
     splits = [split for split in splits if split.is_file()]
     if splits:
-        return _merge_splits([(split, load_blender_json(split)) for split in splits])
+        return _merge_splits([(split, _load_json(split, world, dataparser)) for split in splits])
     if (folder / "cameras.json").is_file():
         return load_inria_json(folder / "cameras.json")
+    if (folder / POSES).is_file():
+        return load_llff(folder / POSES)
+    exports = [file for file in sorted(folder.iterdir()) if is_metashape(file) or is_realitycapture(file)]
+    if len(exports) == 1:
+        return _load_export(exports[0])
     names = sorted(entry.name for entry in folder.iterdir())[:5]
     raise SceneFormatError(
         what=f"{folder} holds no cameras (it has {', '.join(names) or 'nothing'})",
         expected=CAMERA_FILES,
         fix="give the folder of the capture; leave cameras empty for an orbit around the scene",
     )
+
+
+def _load_export(path: Path) -> Cameras:
+    return load_metashape(path) if path.suffix.lower() == ".xml" else load_realitycapture(path)
 
 
 def _load_json(path: Path, world: World, dataparser: Path | None) -> Cameras:

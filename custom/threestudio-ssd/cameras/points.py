@@ -60,5 +60,7 @@ def _from_binary(path: Path) -> np.ndarray:
 
 
 def _from_text(path: Path) -> np.ndarray:
-    lines = (line.split() for line in path.read_text().splitlines() if line.strip() and line[0] != "#")
+    lines = (
+        line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip() and line[0] != "#"
+    )
     return np.array([[float(word) for word in words[1:7]] for words in lines], dtype=np.float64).reshape(-1, 6)

@@ -151,7 +151,7 @@ def _lens(document: Mapping, frame: Mapping, photograph: Path | None, path: Path
             expected="w and h, or the pictures beside the file",
             fix="add w and h in pixels at the top of the file",
         )
-    model = str(both.get("camera_model", "OPENCV"))
+    model = str(both.get("camera_model", "OPENCV_FISHEYE" if both.get("is_fisheye") else _unnamed_model(both)))
     if model not in _MODELS:
         raise SceneFormatError(
             what=f"{path} has camera_model {shortened(model)!r}",
@@ -166,6 +166,12 @@ def _lens(document: Mapping, frame: Mapping, photograph: Path | None, path: Path
         )
     principal = (number_of(both, "cx", path, default=size[0] / 2), number_of(both, "cy", path, default=size[1] / 2))
     return Lens(_MODELS[model], _distortion(both, _MODELS[model], path), (focal[0], focal[-1]), principal, size)
+
+
+def _unnamed_model(both: Mapping) -> str:
+    """instant-ngp says some models by keys of their own."""
+    keys = {"ftheta_p0": "FTHETA", "is_fisheye_ftheta": "FTHETA", "latlong": "LATLONG", "equirectangular": "LATLONG"}
+    return next((model for key, model in keys.items() if both.get(key)), "OPENCV")
 
 
 def _focal(both: Mapping, axis: str, pixels: int, path: Path) -> float | None:

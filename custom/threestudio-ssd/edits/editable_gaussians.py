@@ -58,7 +58,7 @@ class EditableGaussians(nn.Module):
         if self.is_bounded:
             sh0_src, shN_src = self.source.sh0[self.rows], self.source.shN[self.rows]
             fields["shN"] = following_shN(fields["shN"], fields["sh0"], shN_src, sh0_src)
-        return Gaussians(**fields)
+        return Gaussians(**fields, is_antialiased=self.source.is_antialiased)
 
     def current_sh0(self) -> Float[Tensor, "m 1 3"]:
         """The selection's colours of degree 0 as they are shown now, with gradient."""
@@ -71,7 +71,7 @@ class EditableGaussians(nn.Module):
         fields: dict[str, Any] = {
             name: torch.cat([getattr(self._fixed, name), getattr(current, name)]) for name in FIELD_NAMES
         }
-        return Gaussians(**fields)
+        return Gaussians(**fields, is_antialiased=self.source.is_antialiased)
 
     @torch.no_grad()
     def result(self) -> Gaussians:
@@ -82,7 +82,7 @@ class EditableGaussians(nn.Module):
         order, scene = self._result_order(), self.scene()
         fields: dict[str, Any] = {name: tensor.detach()[order] for name, tensor in scene.parameters().items()}
         if self.source.origin is None:
-            return Gaussians(**fields)
+            return Gaussians(**fields, is_antialiased=self.source.is_antialiased)
         stems = torch.cat([self._fixed_rows, self.rows])[order].cpu()
         file_rows = torch.cat([self.source.origin_rows, torch.tensor([-1])])[stems]
         return self.source.replace(origin_rows=file_rows, **fields)

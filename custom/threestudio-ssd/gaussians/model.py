@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 MAX_SH_DEGREE = 4
+ANTIALIASED_MODES = ("mip", "antialiased")
+"""What files call it when a splat was trained antialiased."""
 FIELD_NAMES = ("means", "log_scales", "raw_quats", "logit_opacities", "sh0", "shN")
 
 
@@ -20,7 +22,8 @@ class FileOrigin:
 
     Attributes:
         path: The file, for messages.
-        format: One of ``ply``, ``compressed.ply``, ``splat``, ``spz``, ``sog``, ``ksplat``, ``checkpoint``.
+        format: One of ``ply``, ``compressed.ply``, ``splat``, ``spz``, ``sog``, ``ksplat``, ``glb``, ``usd``,
+            ``checkpoint``.
         file: What the format's own module needs to write untouched rows: raw rows, header, comments. Shared by all
             copies and never changed.
         rows: (n) int64 on the CPU: the row of ``file`` a Gaussian stems from, -1 for one that is new. A Gaussian
@@ -55,6 +58,7 @@ class Gaussians:
         sh0: (n 1 3) spherical harmonic of degree 0; colour 0.5 + 0.2820948 * sh0 seen from everywhere.
         shN: (n k-1 3) the higher degrees, k = (sh_degree + 1)^2 with sh_degree 0..4.
         origin: Where they were read from; None for Gaussians made here.
+        is_antialiased: Whether opacities fall as the screen's blur spreads them (Mip-Splatting), as they were trained.
 
     Raises:
         ValueError: If the shapes do not belong together.
@@ -67,6 +71,7 @@ class Gaussians:
     sh0: Float[Tensor, "n 1 3"]
     shN: Float[Tensor, "n rest 3"]
     origin: FileOrigin | None = None
+    is_antialiased: bool = False
 
     def __post_init__(self) -> None:
         n, rest = self.means.shape[0], self.shN.shape[1] if self.shN.ndim == 3 else -1
@@ -147,7 +152,7 @@ class Gaussians:
                 raise ValueError(f"the mask has shape {tuple(index.shape)} for {len(self)} Gaussians")
         picked = {name: tensor[index] for name, tensor in self.parameters().items()}
         rows = self.origin_rows[index if isinstance(index, slice) else index.cpu()]
-        return Gaussians(**picked, origin=self.origin and self.origin.with_rows(rows))
+        return self._with(picked, self.origin and self.origin.with_rows(rows))
 
     def replace(self, *, origin_rows: Int[Tensor, "n"] | None = None, **fields: Tensor) -> "Gaussians":
         """Other values for the same Gaussians, or another set that descends from them.
@@ -165,7 +170,7 @@ class Gaussians:
         origin = self.origin
         if origin is not None and origin_rows is not None:
             origin = origin.with_rows(origin_rows)
-        return Gaussians(**{**self.parameters(), **fields}, origin=origin)
+        return self._with({**self.parameters(), **fields}, origin)
 
     def append(self, other: "Gaussians") -> "Gaussians":
         """These Gaussians followed by others; those keep their rows if read from the same file, else they are new.
@@ -179,10 +184,10 @@ class Gaussians:
             name: torch.cat([tensor, getattr(other, name).to(tensor)]) for name, tensor in self.parameters().items()
         }
         if self.origin is None:
-            return Gaussians(**joined)
+            return self._with(joined, None)
         is_kin = other.origin is not None and other.origin.file is self.origin.file
         rows = other.origin_rows if is_kin else torch.full((len(other),), -1)
-        return Gaussians(**joined, origin=self.origin.with_rows(torch.cat([self.origin.rows, rows])))
+        return self._with(joined, self.origin.with_rows(torch.cat([self.origin.rows, rows])))
 
     def with_sh_degree(self, sh_degree: int) -> "Gaussians":
         """The same Gaussians with higher degrees cut off or filled with zeros.
@@ -197,4 +202,7 @@ class Gaussians:
         return self.replace(shN=shN)
 
     def _map(self, function: Any) -> "Gaussians":
-        return Gaussians(**{name: function(tensor) for name, tensor in self.parameters().items()}, origin=self.origin)
+        return self._with({name: function(tensor) for name, tensor in self.parameters().items()}, self.origin)
+
+    def _with(self, fields: Mapping[str, Tensor], origin: FileOrigin | None) -> "Gaussians":
+        return Gaussians(**fields, origin=origin, is_antialiased=self.is_antialiased)

@@ -1,5 +1,6 @@
 """Turn, scale, move and re-order Gaussians as a whole; view-dependent colour turns along."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -10,6 +11,42 @@ from .sh import rotate_sh
 # Signs that y -> -y, z -> -z (a half turn about x) gives to the SH coefficients of degree 1 to 4: -1 where the harmonic
 # is odd in y and z together.
 _HALF_TURN_SIGNS = (-1, -1, 1, -1, 1, 1, -1, 1, -1, 1, -1, -1, 1, -1, 1, -1, 1, -1, 1, 1, -1, 1, -1, 1)
+
+_TO_Y_UP = {
+    "+y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)), "-y": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
+    "+z": ((1, 0, 0), (0, 0, 1), (0, -1, 0)), "-z": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
+    "+x": ((0, -1, 0), (1, 0, 0), (0, 0, 1)), "-x": ((0, 1, 0), (-1, 0, 0), (0, 0, 1)),
+}  # fmt: skip
+"""Turns that bring an axis to +y."""
+USUAL_UP = "-y"
+"""What points upwards in most splats: their worlds are COLMAP's."""
+
+
+def turn_to_y_up(up: str | None) -> np.ndarray:
+    """(4 4) turn after which an axis points along +y; ``USUAL_UP`` stands for what is no axis."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = _TO_Y_UP.get(up or USUAL_UP, _TO_Y_UP[USUAL_UP])
+    return matrix
+
+
+def placed(gaussians: Gaussians, matrix: np.ndarray) -> Gaussians:
+    """The scene where a node puts it: scaled, turned, then moved.
+
+    Args:
+        gaussians: Any scene.
+        matrix: (4 4) with one scale, > 0, for all axes.
+
+    Raises:
+        ValueError: If it does more than turn, scale and move.
+    """
+    if np.array_equal(matrix, np.eye(4)):
+        return gaussians
+    factor = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
+    if not (np.isfinite(matrix).all() and factor > 0 and np.allclose(matrix[3], (0, 0, 0, 1))):
+        raise ValueError("the matrix of a node is no turn, scale and shift")
+    turned = rotated(gaussians, torch.from_numpy(matrix[:3, :3] / factor))
+    turned = turned if abs(factor - 1) < 1e-9 else scaled(turned, factor)
+    return translated(turned, torch.from_numpy(matrix[:3, 3])) if matrix[:3, 3].any() else turned
 
 
 def rotated(gaussians: Gaussians, rotation: Float[Tensor, "3 3"]) -> Gaussians:

@@ -128,5 +128,5 @@ class Carver:
         """The empty scene with the object, and which of its Gaussians that is."""
         empty = self.editing.empty
         fields: Any = {name: torch.cat([getattr(empty, name), t.detach()]) for name, t in new.parameters().items()}
-        whole = Gaussians(**fields)
+        whole = Gaussians(**fields, is_antialiased=empty.is_antialiased)
         return whole, torch.arange(len(whole), device=whole.device) >= len(empty)

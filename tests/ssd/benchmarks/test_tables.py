@@ -208,7 +208,7 @@ def test_instructions_the_released_script_s_protocol_and_what_is_left_out(captur
     text = (tmp_path / "table.md").read_text()
     assert "reproduces the defects of the released metric script" in text
     fern, horns = captures / "llff" / "fern", captures / "nerf_llff_data" / "horns"
-    assert f"- fern: {fern} has poses_bounds.npy alone, which is not read; put the capture's COLMAP folder" in text
+    assert f"- fern: {fern / 'poses_bounds.npy'} cannot be read" in text
     assert f"- horns: {horns} holds no splat: put point_cloud.ply there, or set fit=true" in text
     assert f"- garden: it is not in {captures}" in text
     assert "1 of 1 edits." in text

@@ -262,7 +262,8 @@ def test_cut_binary_files(tmp_path, name):
 
 
 KINDS = (
-    "a COLMAP model (cameras and images, .bin or .txt), transforms.json, transforms_train.json or INRIA's cameras.json"
+    "a COLMAP model (cameras and images, .bin or .txt), transforms.json, transforms_train.json, INRIA's cameras.json, "
+    "LLFF's poses_bounds.npy, Metashape's XML or RealityCapture's CSV"
 )
 JSON_MESSAGES = [
     ({"fl_x": None, "fl_y": None}, "{path} gives no focal length; expected fl_x or camera_angle_x; add fl_x in pixels"),
@@ -366,3 +367,45 @@ def test_other_messages(tmp_path, transforms):
         message_of(broken)
         == f"{broken}: camera_angle_x is 9.0; expected radians between 0 and pi; correct camera_angle_x"
     )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+def test_a_camera_file_may_start_with_a_byte_order_mark(banana, transforms, encoding):
+    path = transforms()
+    path.write_text(path.read_text(), encoding=encoding)
+    assert torch.allclose(load_cameras(path).viewmats, banana.viewmats, atol=1e-6)
+
+
+def test_text_models_may_start_with_a_byte_order_mark(banana, tmp_path):
+    for name in ("cameras.txt", "images.txt"):
+        text = (BANANA / "sparse_text" / name).read_text()
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8-sig")
+    assert torch.equal(load_cameras(tmp_path).viewmats, load_cameras(BANANA / "sparse_text").viewmats)
+
+
+def test_instant_ngp_says_fisheye_by_a_key_of_its_own(transforms):
+    path = transforms(camera_model=None, is_fisheye=True, k1=0.03, k2=-0.004, k3=1e-6, k4=1e-6, p1=0, p2=0)
+    lens = load_cameras(path).lenses[0]
+    assert (lens.model, lens.params) == ("OPENCV_FISHEYE", (0.03, -0.004, 1e-6, 1e-6))
+    with pytest.raises(SceneFormatError, match="camera_model 'FTHETA'"):
+        load_cameras(transforms(camera_model=None, ftheta_p0=0.1))
+
+
+def test_splits_may_have_intrinsics_of_their_own(banana, transforms, tmp_path):
+    document = json.loads(transforms().read_text())
+    (tmp_path / "transforms.json").unlink()
+    for split, frames in (("train", document["frames"][:4]), ("test", document["frames"][4:])):
+        (tmp_path / f"transforms_{split}.json").write_text(json.dumps({**document, "frames": frames}))
+    cameras = load_cameras(tmp_path)
+    rows = [banana.names.index(name.split("/")[-1]) for name in cameras.names]
+    assert len(rows) == len(banana)
+    assert torch.allclose(cameras.viewmats, banana.viewmats[rows], atol=1e-6)
+    assert torch.allclose(cameras.Ks, banana.Ks[rows], atol=1e-4)
+    assert all(path is not None for path in cameras.image_paths)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, -5, float("nan"), float("inf")])
+def test_focal_lengths_that_no_camera_has_are_refused(transforms, value):
+    with pytest.raises(SceneFormatError, match="fl_x|fx"):
+        load_cameras(transforms(fl_x=value))

@@ -138,3 +138,35 @@ def test_what_is_wrong_is_said(tmp_path, cameras):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(cut)
     cut.write_bytes(cut.read_bytes()[:800])
     assert message(cut).what.startswith(f"mask {cut} cannot be read as a picture (")
+
+
+def test_masks_of_photographs_without_a_camera_are_left_out_and_hidden_files_are_none(tmp_path, cameras, caplog):
+    (tmp_path / "inner").mkdir()
+    draw(tmp_path / "inner" / "view_001.jpg.png")
+    draw(tmp_path / "view_099.png")
+    (tmp_path / "._view_001.png").write_bytes(b"not a picture")
+    with caplog.at_level("WARNING"):
+        views, masks, _ = load_masks(tmp_path, cameras)
+    assert views.names == ["view_001"]
+    assert masks[0, :, :20].min() == 1
+    assert "1 of 2 masks" in caplog.text
+    assert "view_099.png" in caplog.text
+
+
+def test_a_mask_that_may_belong_to_two_views_is_refused_with_both(tmp_path, cameras):
+    cameras.names[:2] = ["left/shot", "right/shot"]
+    draw(tmp_path / "shot.png")
+    with pytest.raises(SceneFormatError, match="may belong to left/shot and right/shot"):
+        load_masks(tmp_path, cameras)
+
+
+def test_two_masks_of_one_view_are_refused(tmp_path, cameras):
+    draw(tmp_path / "view_001.png")
+    draw(tmp_path / "view_001.jpg")
+    with pytest.raises(SceneFormatError, match=r"view_001.jpg and .*view_001.png both belong to view_001"):
+        load_masks(tmp_path, cameras)
+
+
+def test_a_mask_of_16_bits_is_not_white(tmp_path, cameras):
+    Image.fromarray(np.full((30, 40), 1000, np.uint16)).save(tmp_path / "view_001.png")
+    assert load_masks(tmp_path, cameras)[1].max() < 0.02

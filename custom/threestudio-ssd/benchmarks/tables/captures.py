@@ -14,7 +14,6 @@ SPLATS = (".ply", ".splat", ".spz", ".sog", ".ksplat")
 COLOUR = b"f_dc_0"
 """A column that a splat has and a cloud of points does not."""
 HEAD_BYTES = 4096
-LLFF_ONLY = "poses_bounds.npy"
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,6 @@ def find_capture(roots: Sequence[Path], datasets: Iterable[str], scene: str, can
     try:
         cameras = load_cameras(folder)
     except InputError as error:
-        if (folder / LLFF_ONLY).is_file():
-            return f"{folder} has {LLFF_ONLY} alone, which is not read; put the capture's COLMAP folder sparse/ there"
         return f"{error.what}; {error.fix}"
     places = [folder, *(place for root in roots[1:] for place in scene_folders(root, datasets, scene))]
     splat = next((path for path in map(trained_splat, places) if path is not None), None)

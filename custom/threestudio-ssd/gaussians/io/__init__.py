@@ -1,7 +1,8 @@
 """Splat files: one module per format; the suffix decides on writing, the content on reading where it can.
 
 Reading: ``.ply`` (plain or compressed), ``.splat``, ``.spz``, ``.sog`` (or the folder with its ``meta.json``),
-``.ksplat``, ``.pt``/``.pth``/``.ckpt``. Writing: ``.ply``, ``.compressed.ply``, ``.splat``, ``.spz``, ``.sog``.
+``.ksplat``, ``.glb``, ``.usdz``/``.usdc``/``.usda``/``.usd``, ``.pt``/``.pth``/``.ckpt``. Writing: ``.ply``,
+``.compressed.ply``, ``.splat``, ``.spz``, ``.sog``, ``.glb``, ``.usdz``/``.usdc``/``.usda``.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from ..transform import half_turn_x, morton_order
 from .checkpoint import read_checkpoint
 from .common import SceneFormatWarning, read_bytes
 from .compressed_ply import is_compressed, read_compressed_ply, write_compressed_ply
+from .glb import read_glb, write_glb
 from .ksplat import read_ksplat
 from .ply import read_ply, write_ply
 from .ply_header import parse_header
@@ -21,6 +23,7 @@ from .points_ply import read_points_ply
 from .sog import read_sog, write_sog
 from .splat import read_splat, write_splat
 from .spz import read_spz, write_spz
+from .usd import read_usd, write_usd
 
 
 def _read_any_ply(path: Path) -> Gaussians:
@@ -37,6 +40,8 @@ READERS = {
     ".sog": read_sog,
     "meta.json": read_sog,
     ".ksplat": read_ksplat,
+    ".glb": read_glb,
+    **dict.fromkeys((".usdz", ".usdc", ".usda", ".usd"), read_usd),
     ".pt": read_checkpoint,
     ".pth": read_checkpoint,
     ".ckpt": read_checkpoint,
@@ -47,6 +52,8 @@ WRITERS = {
     ".splat": write_splat,
     ".spz": write_spz,
     ".sog": write_sog,
+    ".glb": write_glb,
+    **dict.fromkeys((".usdz", ".usdc", ".usda"), write_usd),
 }
 
 
@@ -72,7 +79,7 @@ def load_gaussians(path: str | Path) -> Gaussians:
     return _handler(READERS, path, "read")(path)
 
 
-def save_gaussians(gaussians: Gaussians, path: str | Path) -> None:
+def save_gaussians(gaussians: Gaussians, path: str | Path, *, spz_version: int | None = None) -> None:
     """Write a splat file; the suffix decides the format.
 
     Gaussians that were read from the same format and not changed are written byte for byte as they were, with every
@@ -81,15 +88,22 @@ def save_gaussians(gaussians: Gaussians, path: str | Path) -> None:
     Args:
         gaussians: On any device.
         path: Where to; folders are made.
+        spz_version: Of an ``.spz``, 1 to 4; None: that of the file they were read from, else 3.
 
     Raises:
         SceneFormatError: If the suffix is none that can be written.
     """
     path = Path(path)
-    _handler(WRITERS, path, "write")(gaussians, path)
+    writer = _handler(WRITERS, path, "write")
+    if writer is write_spz:
+        write_spz(gaussians, path, spz_version)
+    else:
+        writer(gaussians, path)
 
 
-def convert_gaussians(src: str | Path, dst: str | Path, *, half_turn: bool = False) -> Gaussians:
+def convert_gaussians(
+    src: str | Path, dst: str | Path, *, half_turn: bool = False, spz_version: int | None = None
+) -> Gaussians:
     """Read one splat file and write another; the suffixes decide.
 
     The order of the Gaussians stays, except in a ``.compressed.ply`` made from another format: neighbours share bounds
@@ -99,6 +113,7 @@ def convert_gaussians(src: str | Path, dst: str | Path, *, half_turn: bool = Fal
         src: The file to read.
         dst: The file to write.
         half_turn: Whether to negate y and z.
+        spz_version: As for ``save_gaussians``.
 
     Returns:
         The Gaussians as they were written from.
@@ -112,7 +127,7 @@ def convert_gaussians(src: str | Path, dst: str | Path, *, half_turn: bool = Fal
     was_compressed = gaussians.origin is not None and gaussians.origin.format == "compressed.ply"
     if str(dst).lower().endswith(".compressed.ply") and not was_compressed:
         gaussians = gaussians.select(morton_order(gaussians.means))
-    save_gaussians(gaussians, dst)
+    save_gaussians(gaussians, dst, spz_version=spz_version)
     return gaussians
 
 

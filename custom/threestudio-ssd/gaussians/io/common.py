@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...early import splat_file
 from ...errors import MissingPackageError, SceneFormatError
-from ..model import FIELD_NAMES, FileOrigin, Gaussians
+from ..model import ANTIALIASED_MODES, FIELD_NAMES, FileOrigin, Gaussians
 
 HIDDEN_LOGIT = -30.0
 """Opacity logit of a Gaussian whose stored values cannot be drawn (NaN, infinite): opacity 1e-13, never visible."""
@@ -103,7 +103,8 @@ def finish(
     altered = torch.from_numpy(np.union1d(hidden, zero))
     stand_ins = {name: fields[name][altered].clone() for name in FIELD_NAMES}
     index = torch.arange(len(fields["means"]))
-    return Gaussians(**fields, origin=FileOrigin(str(path), kind, file, index, dict(notes or {}), altered, stand_ins))
+    origin = FileOrigin(str(path), kind, file, index, dict(notes or {}), altered, stand_ins)
+    return Gaussians(**fields, origin=origin, is_antialiased=origin.notes.get("render_mode") in ANTIALIASED_MODES)
 
 
 def _owned(values: np.ndarray | Tensor) -> Tensor:
@@ -120,6 +121,18 @@ def logits_of(opacities: np.ndarray) -> np.ndarray:
 def as_arrays(gaussians: Gaussians) -> dict[str, np.ndarray]:
     """The six tensors as float32 arrays on the CPU."""
     return {name: tensor.detach().to("cpu", torch.float32).numpy() for name, tensor in gaussians.parameters().items()}
+
+
+def render_mode(gaussians: Gaussians) -> str | None:
+    """How a splat was trained, as its file says it."""
+    said = gaussians.origin.notes.get("render_mode") if gaussians.origin is not None else None
+    return said or ("antialiased" if gaussians.is_antialiased else None)
+
+
+def warn_of_render_mode(gaussians: Gaussians, path: Path, suffix: str) -> None:
+    """Say that a format has no place for how a splat was trained."""
+    if (mode := render_mode(gaussians)) is not None:
+        warn(f"{path}: {suffix} cannot say that a splat was trained {mode!r}; other programs draw it as any other")
 
 
 def same_rows(values: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from ..model import Gaussians
 from ..sh import C0
 from .common import as_arrays, cut_short, finish, logits_of, origin_file, same_rows, untouched_altered, warn
 from .packed import sigmoid, to_bytes
-from .ply_header import NUM_REST_COLUMNS, Header, columns_of
+from .ply_header import NUM_REST_COLUMNS, Header, columns_of, comments_of
 from .quats import pack_smallest_three, unpack_smallest_three
 
 CHUNK = 256
@@ -71,7 +71,7 @@ def read_compressed_ply(path: Path, data: bytes, header: Header) -> Gaussians:
         offset = end
     raw = _checked(tables, header, path)
     values = decode(raw, np.arange(len(raw.words)))
-    return finish(values, path=path, kind="compressed.ply", file=raw)
+    return finish(values, path=path, kind="compressed.ply", file=raw, notes=header.notes)
 
 
 def write_compressed_ply(gaussians: Gaussians, path: Path) -> None:
@@ -80,7 +80,8 @@ def write_compressed_ply(gaussians: Gaussians, path: Path) -> None:
     kept = origin_file(gaussians, "compressed.ply")
     if kept is None:
         bounds, words = _fresh(values)
-        raw = CompressedPly(bounds, words, _encode_sh(values["shN"]))
+        comments = tuple(line.removeprefix("comment ") for line in comments_of(gaussians))
+        raw = CompressedPly(bounds, words, _encode_sh(values["shN"]), comments)
     else:
         raw = _edited(gaussians, values, *kept, path)
     if values["shN"].size and np.abs(values["shN"]).max() > SH_RANGE / 2:

@@ -18,8 +18,9 @@ from ...errors import SceneFormatError
 from ...files import open_whole
 from ..model import Gaussians
 from ..sh import C0
+from . import mip_filter
 from .common import as_arrays, cut_short, finish, origin_file, read_bytes, same_rows, untouched_altered
-from .ply_header import NUM_REST_COLUMNS, Element, Header, columns_of, parse_header
+from .ply_header import NUM_REST_COLUMNS, Element, Header, columns_of, comments_of, parse_header
 
 FLAT_LOG_SCALE = float(np.log(1e-6))
 """Log of the third scale of 2D Gaussians (files without scale_2): thin enough to be a disk."""
@@ -64,7 +65,13 @@ def read_ply(path: Path, data: bytes | None = None) -> Gaussians:
     rows, lines, start, stop = read_rows(data, header, vertex, path)
     fields = _decode(rows, vertex)
     raw = PlyFile(header, rows, lines, data[header.size : start], data[stop:])
-    return finish(fields, path=path, kind="ply", file=raw, notes=_notes(header))
+    return finish(
+        fields,
+        path=path,
+        kind="ply",
+        file=raw,
+        notes={**({"render_mode": "mip"} if mip_filter.COLUMN in vertex.names else {}), **header.notes},
+    )
 
 
 def write_ply(gaussians: Gaussians, path: Path) -> None:
@@ -72,7 +79,7 @@ def write_ply(gaussians: Gaussians, path: Path) -> None:
     kept = origin_file(gaussians, "ply")
     if kept is None:
         names = _standard_names(gaussians.shN.shape[1])
-        lines = ["ply", "format binary_little_endian 1.0", "element vertex 0"]
+        lines = ["ply", "format binary_little_endian 1.0", *comments_of(gaussians), "element vertex 0"]
         lines += [f"property float {name}" for name in names] + ["end_header"]
         element = Element("vertex", 0, tuple((name, "f4") for name in names), {})
         header = Header(tuple(lines), "binary_little_endian", (element,), 0)
@@ -215,25 +222,57 @@ def _decode(rows: np.ndarray, vertex: Element) -> dict[str, Tensor]:
     if "f_dc_0" in names:
         sh0 = _take(rows, _SH0)
     else:
-        sh0 = torch.from_numpy(np.stack([_sh0_of_bytes(rows[name]) for name in _RGB], axis=1))
+        white = white_of(rows, vertex)
+        sh0 = torch.from_numpy(np.stack([_sh0_of_colour(rows[name], white) for name in _RGB], axis=1))
     log_scales = _take(rows, [name for name in _SCALES if name in names])
     if log_scales.shape[1] == 2:
         log_scales = torch.nn.functional.pad(log_scales, (0, 1), value=FLAT_LOG_SCALE)
+    logits = _take(rows, ("opacity",))[:, 0]
+    if mip_filter.COLUMN in names:
+        pair = mip_filter.filtered(log_scales.numpy(), logits.numpy(), _take(rows, [mip_filter.COLUMN])[:, 0].numpy())
+        log_scales, logits = map(torch.from_numpy, pair)
     return {
         "means": _take(rows, _MEANS),
         "log_scales": log_scales,
         "raw_quats": _take(rows, _QUATS),
-        "logit_opacities": _take(rows, ("opacity",))[:, 0],
+        "logit_opacities": logits,
         "sh0": sh0[:, None],
         "shN": _take_rest(rows, num_rest),
     }
 
 
-def _columns(gaussians: Gaussians) -> dict[str, np.ndarray]:
-    """Every column a splat PLY may have, as float32, from the parameters."""
+def _as_stored(rows: np.ndarray, index: np.ndarray, gaussians: Gaussians) -> dict[str, np.ndarray]:
+    """The arrays of a scene as a file like this one stores them.
+
+    Where it has a smoothing filter, Gaussians keep what is stored while their size and opacity are as they were read;
+    the others are drawn as they are, with a filter of 0.
+    """
     arrays = as_arrays(gaussians)
-    rest = arrays["shN"].transpose(2, 1, 0).reshape(3 * arrays["shN"].shape[1], len(gaussians))
-    columns = {"opacity": arrays["logit_opacities"], **{f"f_rest_{i}": column for i, column in enumerate(rest)}}
+    if mip_filter.COLUMN not in columns_of(rows):
+        return arrays
+    places = (index >= 0).nonzero()[0]
+    stored = rows[index[places]]
+    scales, logits = _take(stored, _SCALES).numpy(), _take(stored, ("opacity",))[:, 0].numpy()
+    deviations = _take(stored, [mip_filter.COLUMN])[:, 0].numpy()
+    read = mip_filter.filtered(scales, logits, deviations)
+    now = arrays["log_scales"][places], arrays["logit_opacities"][places]
+    is_same = same_rows(now[0], read[0]) & same_rows(now[1], read[1])
+    arrays |= {name: arrays[name].copy() for name in ("log_scales", "logit_opacities")}
+    arrays[mip_filter.COLUMN] = np.zeros(len(index), np.float32)
+    for name, values in (("log_scales", scales), ("logit_opacities", logits), (mip_filter.COLUMN, deviations)):
+        arrays[name][places[is_same]] = values[is_same]
+    return arrays
+
+
+def _columns(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every column a splat PLY may have, as float32, from the parameters as they are stored."""
+    rest = arrays["shN"].transpose(2, 1, 0).reshape(3 * arrays["shN"].shape[1], len(arrays["means"]))
+    filters = {name: arrays[name] for name in (mip_filter.COLUMN,) if name in arrays}
+    columns = {
+        "opacity": arrays["logit_opacities"],
+        **filters,
+        **{f"f_rest_{i}": column for i, column in enumerate(rest)},
+    }
     groups = ((_MEANS, "means"), (_SCALES, "log_scales"), (_QUATS, "raw_quats"))
     for names, values in [(names, arrays[field]) for names, field in groups] + [(_SH0, arrays["sh0"][:, 0])]:
         columns |= dict(zip(names, values.T, strict=True))
@@ -280,7 +319,7 @@ def _with_sh_columns(raw: PlyFile, num_rest: int) -> PlyFile:
 
 def _encode_blocks(raw: PlyFile, index: np.ndarray, gaussians: Gaussians, kept: np.ndarray) -> Iterator[bytes]:
     """The rows to write, piece by piece; those at ``kept`` are the raw rows of the file read."""
-    if _is_plain(raw.rows.dtype):
+    if _is_plain(raw.rows.dtype) and "f_dc_0" in columns_of(raw.rows):
         yield from _encode_plain(raw.rows, index, gaussians, kept)
         return
     rows = _encode_rows(raw, index, gaussians)
@@ -290,8 +329,9 @@ def _encode_blocks(raw: PlyFile, index: np.ndarray, gaussians: Gaussians, kept: 
 
 def _encode_rows(raw: PlyFile, index: np.ndarray, gaussians: Gaussians) -> np.ndarray:
     """Rows of any number types: old rows with every changed value replaced, zeros in unknown columns of new rows."""
-    values, rows, is_old = _columns(gaussians), np.zeros(len(index), raw.rows.dtype), index >= 0
-    names = columns_of(rows)
+    values = _columns(_as_stored(raw.rows, index, gaussians))
+    rows, is_old = np.zeros(len(index), raw.rows.dtype), index >= 0
+    names, white = columns_of(rows), white_of(raw.rows, raw.header.vertex)
     for name in names:
         column = rows[name]
         column[is_old] = raw.rows[name][index[is_old]]
@@ -300,8 +340,9 @@ def _encode_rows(raw: PlyFile, index: np.ndarray, gaussians: Gaussians) -> np.nd
             column[changed] = values[name][changed]
         elif "f_dc_0" not in names and name in _RGB:
             sh0 = values[f"f_dc_{_RGB.index(name)}"]
-            changed = ~same_rows(_sh0_of_bytes(column), sh0) | ~is_old
-            column[changed] = np.clip(np.rint((0.5 + C0 * sh0[changed]) * 255), 0, 255)
+            changed = ~same_rows(_sh0_of_colour(column, white), sh0) | ~is_old
+            colours = np.clip((0.5 + C0 * sh0[changed]) * white, 0, white)
+            column[changed] = colours if white == 1 else np.rint(colours)
     return rows
 
 
@@ -312,10 +353,11 @@ def _is_plain(dtype: np.dtype) -> bool:
 
 def _encode_plain(old: np.ndarray, index: np.ndarray, gaussians: Gaussians, kept: np.ndarray) -> Iterator[bytes]:
     """Rows of floats: the same bits where nothing changed. Block by block, so that a block stays in the cache."""
-    names, arrays = columns_of(old), as_arrays(gaussians)
+    names, arrays = columns_of(old), _as_stored(old, index, gaussians)
     num_rest = arrays["shN"].shape[1]
     groups = [(_MEANS, "means"), (_SCALES, "log_scales"), (_QUATS, "raw_quats"), (("opacity",), "logit_opacities"),
-              (_SH0, "sh0"), (tuple(f"f_rest_{i}" for i in range(3 * num_rest)), "shN")]  # fmt: skip
+              (_SH0, "sh0"), (tuple(f"f_rest_{i}" for i in range(3 * num_rest)), "shN"),
+              *[((name,), name) for name in arrays if name == mip_filter.COLUMN]]  # fmt: skip
     places = [([names.index(name) for name in group if name in names], field) for group, field in groups]
     extra = sorted(set(range(len(names))) - {place for group, _ in places for place in group})
     stored = old.view("<f4").reshape(len(old), len(names))
@@ -341,9 +383,22 @@ def _as_slice(places: list[int]) -> slice | list[int]:
     return slice(places[0], places[0] + len(places)) if is_run else places
 
 
-def _sh0_of_bytes(column: np.ndarray) -> np.ndarray:
-    """Degree-0 coefficients of 8-bit colours."""
-    return (column.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(C0)
+def white_of(rows: np.ndarray, vertex: Element) -> int:
+    """What stands for full brightness in the columns red, green and blue: 1 where they are floats of at most that.
+
+    Args:
+        rows: The table.
+        vertex: Its columns; those of 16 bits have 65535.
+    """
+    kinds = {kind for name, kind in vertex.columns if name in _RGB}
+    if kinds & {"f4", "f8"} and all((rows[name] <= 1).all() for name in _RGB if name in vertex.names):
+        return 1
+    return 65535 if kinds & {"u2", "i2"} else 255
+
+
+def _sh0_of_colour(column: np.ndarray, white: int) -> np.ndarray:
+    """Degree-0 coefficients of colours."""
+    return (column.astype(np.float32) / np.float32(white) - np.float32(0.5)) / np.float32(C0)
 
 
 def _encode_text(raw: PlyFile, old_lines: list[bytes], index: np.ndarray, rows: np.ndarray) -> bytes:
@@ -370,17 +425,3 @@ def _text_of(row: np.void) -> bytes:
 def _number(value: float) -> bytes:
     """Shortest text that reads back as the same float32, or as the same integer."""
     return (b"%d" % int(value)) if value == int(value) and abs(value) < 1e9 else repr(float(np.float32(value))).encode()
-
-
-def _notes(header: Header) -> dict[str, str]:
-    """What comments say about the scene: its up axis, and the renderer setting it was trained with."""
-    notes = {}
-    for comment in header.comments:
-        match comment.replace(":", " ").split():
-            case ["Vertical", "Axis", axis]:
-                notes["up"] = axis if axis[0] in "+-" else f"+{axis}"
-            case ["SplatRenderMode", mode]:
-                notes["render_mode"] = mode
-            case ["antialiased", "1"]:
-                notes["render_mode"] = "antialiased"
-    return notes

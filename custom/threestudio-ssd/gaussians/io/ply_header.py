@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import SceneFormatError
+from ..model import Gaussians
+from .common import render_mode
 
 _TYPES = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
           "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
@@ -69,6 +71,28 @@ class Header:
     def comments(self) -> list[str]:
         """The comment lines without the word."""
         return [line[len("comment") :].strip() for line in self.lines if line.split(" ", 1)[0] == "comment"]
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What comments say about the scene: its up axis, and the renderer setting it was trained with."""
+        notes = {}
+        for comment in self.comments:
+            match comment.replace(":", " ").split():
+                case ["Vertical", "Axis", axis]:
+                    notes["up"] = axis if axis[0] in "+-" else f"+{axis}"
+                case ["SplatRenderMode", mode]:
+                    notes["render_mode"] = mode
+                case ["antialiased", "1"]:
+                    notes["render_mode"] = "antialiased"
+        return notes
+
+
+def comments_of(gaussians: Gaussians) -> list[str]:
+    """Lines that say the same of a scene from a file of another format."""
+    mode = "mip" if gaussians.is_antialiased else render_mode(gaussians)
+    up = gaussians.origin.notes.get("up") if gaussians.origin is not None else None
+    lines = [f"comment SplatRenderMode: {mode}"] if mode else []
+    return lines + ([f"comment Vertical Axis: {up.removeprefix('+')}"] if up else [])
 
 
 def columns_of(table: np.ndarray | np.void) -> tuple[str, ...]:

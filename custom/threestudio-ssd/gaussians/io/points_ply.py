@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...errors import SceneFormatError
 from .common import read_bytes
-from .ply import read_rows, vertex_of
+from .ply import read_rows, vertex_of, white_of
 from .ply_header import parse_header
 
 _COLUMNS = ("x", "y", "z", "red", "green", "blue")
@@ -32,4 +32,4 @@ def read_points_ply(path: Path) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 
         )  # fmt: skip
     rows = read_rows(data, header, vertex, path)[0]
     table = np.stack([rows[name].astype(np.float64) for name in _COLUMNS], axis=1)
-    return torch.from_numpy(table[:, :3]).float(), torch.from_numpy(table[:, 3:] / 255).float()
+    return torch.from_numpy(table[:, :3]).float(), torch.from_numpy(table[:, 3:] / white_of(rows, vertex)).float()

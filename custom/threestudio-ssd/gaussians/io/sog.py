@@ -26,7 +26,18 @@ from ...files import open_whole
 from ...reading import MAX_PHOTOGRAPH, check_rows, check_unpacked, open_image
 from ..model import Gaussians
 from .codebook import PALETTE_LIMIT, SIZE, assign, fit_codebook, fit_palette, nearest, refit_free_entries
-from .common import as_arrays, cut_short, finish, logits_of, optional_package, origin_file, read_bytes, same_rows, warn
+from .common import (
+    as_arrays,
+    cut_short,
+    finish,
+    logits_of,
+    optional_package,
+    origin_file,
+    read_bytes,
+    render_mode,
+    same_rows,
+    warn,
+)  # fmt: skip
 from .packed import Sections, keep_untouched, sigmoid, to_bytes
 from .quats import pack_smallest_three, unpack_smallest_three
 
@@ -106,13 +117,18 @@ def write_sog(gaussians: Gaussians, path: Path) -> None:
     if kept is not None and kept[0].version == 2 and kept[0].palette.shape[1] == values["shN"].shape[1]:
         raw = _edited(gaussians, values, *kept, path)
     else:
-        raw = _fresh(values)
+        raw = replace(_fresh(values), notes=_notes(gaussians))
     meta, images = _images(raw)
     stamp = (1980, 1, 1, 0, 0, 0)
     with open_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, pixels in images.items():
             archive.writestr(zipfile.ZipInfo(name, stamp), _webp(pixels))
         archive.writestr(zipfile.ZipInfo("meta.json", stamp), json.dumps(meta))
+
+
+def _notes(gaussians: Gaussians) -> dict[str, str]:
+    mode = "antialiased" if gaussians.is_antialiased else render_mode(gaussians)
+    return {} if mode is None else {"render_mode": mode}
 
 
 def decode(raw: SogFile, sections: Sections) -> dict[str, np.ndarray]:

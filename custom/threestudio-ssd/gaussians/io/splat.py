@@ -10,11 +10,10 @@ import numpy as np
 from ...files import open_whole
 from ..model import Gaussians
 from ..sh import C0
-from .common import as_arrays, cut_short, finish, logits_of, origin_file, read_bytes, warn
-from .packed import Sections, keep_untouched, sigmoid, to_bytes, unit_quats
+from .common import as_arrays, cut_short, finish, logits_of, origin_file, read_bytes, warn, warn_of_render_mode
+from .packed import SMALLEST_SCALE, Sections, keep_untouched, sigmoid, to_bytes, unit_quats
 
 ROW = 32
-SMALLEST_SCALE = 1e-12
 _PARTS = {"means": slice(0, 12), "log_scales": slice(12, 24), "sh0": slice(24, 27), "logit_opacities": slice(27, 28),
           "raw_quats": slice(28, 32)}  # fmt: skip
 
@@ -40,6 +39,7 @@ def write_splat(gaussians: Gaussians, path: Path) -> None:
     values = as_arrays(gaussians)
     if gaussians.sh_degree and np.any(values["shN"]):
         warn(f"{path}: .splat holds no view-dependent colour; SH degree {gaussians.sh_degree} is left out")
+    warn_of_render_mode(gaussians, path, ".splat")
     encoded = encode(values)
     kept = origin_file(gaussians, "splat")
     if kept is not None:

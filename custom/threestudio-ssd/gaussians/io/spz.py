@@ -63,14 +63,21 @@ def read_spz(path: Path) -> Gaussians:
     return finish(decode(raw), path=path, kind="spz", file=raw, notes=notes)
 
 
-def write_spz(gaussians: Gaussians, path: Path) -> None:
-    """Write an ``.spz`` file: the version of the file read, else 3. SH keeps 8 bits and is clipped to -1..0.992."""
+def write_spz(gaussians: Gaussians, path: Path, version: int | None = None) -> None:
+    """Write an ``.spz`` file. SH keeps 8 bits and is clipped to -1..0.992.
+
+    Args:
+        gaussians: The scene.
+        path: Where to.
+        version: 1 to 4; None: that of the file read, else 3.
+    """
     values = as_arrays(gaussians)
     kept = origin_file(gaussians, "spz")
     old, index = kept if kept is not None else (None, np.zeros(0, np.int64))
-    version, flags, extensions = (old.version, old.flags, old.extensions) if old else (WRITTEN_VERSION, 0, b"")
-    if old is None and gaussians.origin is not None and "render_mode" in gaussians.origin.notes:
-        flags = _IS_ANTIALIASED if gaussians.origin.notes["render_mode"] in ("mip", "antialiased") else 0
+    if old is not None and version is not None and _is_coded_otherwise(old.version, version):
+        old = None
+    flags, extensions = (old.flags, old.extensions) if old else (_IS_ANTIALIASED * gaussians.is_antialiased, b"")
+    version = version or (old.version if old else WRITTEN_VERSION)
     bits = old.fraction_bits if old else FRACTION_BITS
     largest = float(np.abs(values["means"]).max(initial=0.0))
     while bits > 0 and version > 1 and largest >= 2.0 ** (23 - bits):
@@ -91,6 +98,11 @@ def write_spz(gaussians: Gaussians, path: Path) -> None:
         warn(f"{path}: .spz holds SH coefficients from -1 to 1; those of {clipped} Gaussians were clipped")
     with open_whole(path) as file:
         file.write(_streams(raw) if version == 4 else _gzip(raw))
+
+
+def _is_coded_otherwise(old: int, new: int) -> bool:
+    """Whether rows of two versions differ: positions since version 2, rotations since 3; extensions in version 4."""
+    return (old >= 2, old >= 3, old == 4) != (new >= 2, new >= 3, new == 4)
 
 
 def decode(raw: SpzFile) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from threestudio_ssd.gaussians.io import SceneFormatWarning
 from .truth import GOLDEN, MANIFEST, errors, true_scene
 
 MEASURED = [name for name, entry in MANIFEST.items() if "max_abs_error" in entry]
-WRITTEN = [".ply", ".compressed.ply", ".splat", ".spz", ".sog"]
+WRITTEN = [".ply", ".compressed.ply", ".splat", ".spz", ".sog", ".glb", ".usdz", ".usdc"]
 SOURCES = {
     ".ply": "sh3.ply", ".compressed.ply": "sh3.compressed.ply", ".splat": "sh3.splat", "v2.spz": "sh3_v2.spz",
     "v3.spz": "sh3_v3.spz", "v4.spz": "sh3_v4.spz",
@@ -31,6 +31,9 @@ ROUND_TRIP = {
     ".splat": (0, 1e-6, 0.84, 0.0022, 0.0022, 0),
     ".spz": (1.35e-4, 0.0344, 0.19, 0.0022, 0.0041, 0.0043),
     ".sog": (6e-4, 0.0175, 0.84, 0.0022, 0.0056, 0.0066),
+    ".glb": (0, 5e-7, 1e-5, 2e-7, 0, 0),
+    ".usdz": (0, 5e-7, 1e-5, 2e-7, 0, 0),
+    ".usdc": (0, 5e-7, 1e-5, 2e-7, 0, 0),
 }
 pytestmark = pytest.mark.filterwarnings("ignore::threestudio_ssd.gaussians.io.SceneFormatWarning")
 
@@ -64,7 +67,7 @@ def test_one_write_and_read_loses_no_more_than_the_format_must(suffix, truth, tm
 @pytest.mark.parametrize("suffix", WRITTEN)
 def test_the_degree_stays(suffix, degree, truth, tmp_path):
     save_gaussians(truth.with_sh_degree(degree), tmp_path / f"scene{suffix}")
-    expected = {".splat": 0, ".sog": min(degree, 3)}.get(suffix, degree)
+    expected = {".splat": 0, ".sog": min(degree, 3), ".glb": min(degree, 3)}.get(suffix, degree)
     assert load_gaussians(tmp_path / f"scene{suffix}").sh_degree == expected
 
 
@@ -91,6 +94,10 @@ def records(path: Path) -> dict[str, np.ndarray]:
         return spz_records(data)
     if name.endswith(".sog"):
         return sog_records(data)
+    if name.endswith(".glb"):
+        return glb_records(data)
+    if name.endswith((".usdz", ".usdc")):
+        return usd_records(path)
     import plyfile
 
     document = plyfile.PlyData.read(path)
@@ -119,6 +126,31 @@ def spz_records(data: bytes) -> dict[str, np.ndarray]:
     return tables
 
 
+def glb_records(data: bytes) -> dict[str, np.ndarray]:
+    import json
+
+    (size,) = struct.unpack_from("<I", data, 12)
+    document, body = json.loads(data[20 : 20 + size]), data[28 + size :]
+    (primitive,) = document["meshes"][0]["primitives"]
+    tables = {}
+    for name, place in primitive["attributes"].items():
+        accessor = document["accessors"][place]
+        view = document["bufferViews"][accessor["bufferView"]]
+        block = np.frombuffer(body, np.uint8, view["byteLength"], view["byteOffset"])
+        tables[name] = block.reshape(accessor["count"], -1)
+    return tables
+
+
+def usd_records(path: Path) -> dict[str, np.ndarray]:
+    from pxr import Usd
+
+    stage = Usd.Stage.Open(str(path))
+    prim = stage.GetDefaultPrim()
+    names = ("positions", "orientations", "scales", "opacities", "radiance:sphericalHarmonicsCoefficients")
+    count = len(prim.GetAttribute("positions").Get())
+    return {name: np.array(prim.GetAttribute(name).Get()).reshape(count, -1) for name in names}
+
+
 def sog_records(data: bytes) -> dict[str, np.ndarray]:
     import json
 
@@ -142,10 +174,14 @@ def edit(before: Gaussians) -> tuple[Gaussians, list[int]]:
     return after, [i for i in range(1000) if i not in changed]
 
 
-@pytest.mark.parametrize("kind", [*SOURCES, ".sog"])
+NEW = (".sog", ".glb", ".usdz")
+"""Formats whose sources are written here."""
+
+
+@pytest.mark.parametrize("kind", [*SOURCES, *NEW])
 def test_untouched_gaussians_keep_their_bytes(kind, truth, tmp_path):
     source = tmp_path / f"source{kind}"
-    if kind == ".sog":
+    if kind in NEW:
         save_gaussians(truth, source)
     else:
         source.write_bytes((GOLDEN / SOURCES[kind]).read_bytes())
@@ -169,10 +205,10 @@ def test_untouched_gaussians_keep_their_bytes(kind, truth, tmp_path):
     assert (again.sh0[100:120] - after.sh0[100:120]).abs().max() < (0.05 if kind == ".sog" else 0.03)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in [*SOURCES, ".sog"] if kind != ".compressed.ply"])
+@pytest.mark.parametrize("kind", [kind for kind in [*SOURCES, *NEW] if kind != ".compressed.ply"])
 def test_dropped_and_moved_gaussians_keep_their_bytes(kind, truth, tmp_path):
     source = tmp_path / f"source{kind}"
-    if kind == ".sog":
+    if kind in NEW:
         save_gaussians(truth, source)
     else:
         source.write_bytes((GOLDEN / SOURCES[kind]).read_bytes())
@@ -239,6 +275,39 @@ def test_spz_reaches_far(truth, tmp_path):
     far = truth.replace(means=truth.means * 500)
     save_gaussians(far, tmp_path / "far.spz")
     assert (load_gaussians(tmp_path / "far.spz").means - far.means).abs().max() < 5e-4
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".spz", ".sog", ".usdz", ".glb", ".splat"])
+def test_how_a_splat_was_trained_goes_along_or_is_warned_of(suffix, tmp_path, recwarn):
+    ply = (
+        (GOLDEN / "sh0_40.ply").read_bytes().replace(b"element vertex", b"comment SplatRenderMode: mip\nelement vertex")
+    )
+    (tmp_path / "mip.ply").write_bytes(ply)
+    scene = load_gaussians(tmp_path / "mip.ply")
+    assert scene.is_antialiased
+    assert scene.select([1, 2]).clone().replace(means=scene.means[:2]).is_antialiased
+    recwarn.clear()
+    save_gaussians(scene.replace(origin_rows=torch.full((40,), -1)), tmp_path / f"again{suffix}")
+    is_kept = suffix not in (".glb", ".splat")
+    assert load_gaussians(tmp_path / f"again{suffix}").is_antialiased == is_kept
+    assert any("was trained 'mip'" in str(each.message) for each in recwarn) != is_kept
+    plain = load_gaussians(GOLDEN / "sh0_40.ply")
+    save_gaussians(plain, tmp_path / f"plain{suffix}")
+    assert not load_gaussians(tmp_path / f"plain{suffix}").is_antialiased
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_an_spz_is_written_in_the_version_asked_for(version, truth, tmp_path):
+    save_gaussians(truth, tmp_path / "a.spz", spz_version=version)
+    data = (tmp_path / "a.spz").read_bytes()
+    head = data if version == 4 else gzip.decompress(data)
+    assert struct.unpack_from("<II", head) == (0x5053474E, version)
+    assert errors(load_gaussians(tmp_path / "a.spz"), truth)["position"] < (0.005 if version == 1 else 2e-4)
+    for other in (3, 4):  # and made into another version, its numbers stay
+        save_gaussians(load_gaussians(tmp_path / "a.spz"), tmp_path / "b.spz", spz_version=other)
+        moved = errors(load_gaussians(tmp_path / "b.spz"), load_gaussians(tmp_path / "a.spz"))
+        assert moved["sh_rest"] == moved["log_scale"] == 0
+        assert moved["position"] < 2e-4
 
 
 def test_antialiased_scenes_stay_so(tmp_path):

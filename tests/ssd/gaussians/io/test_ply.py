@@ -265,3 +265,30 @@ def test_paths(tmp_path):
     gaussians = load_gaussians(GOLDEN / "sh0_40.ply")
     save_gaussians(gaussians, tmp_path / "new" / "folder" / "scene.PLY")
     assert len(load_gaussians(tmp_path / "new" / "folder" / "scene.PLY")) == 40
+
+
+@pytest.mark.parametrize(("kind", "white"), [("uchar", 255), ("ushort", 65535), ("float", 1), ("double", 255)])
+@pytest.mark.parametrize("form", ["binary_little_endian", "ascii"])
+def test_colours_of_any_number_type_are_read_and_kept(kind, white, form, tmp_path):
+    rgbs = np.array([[0.8, 0.2, 0.4], [1.0, 0.0, 0.6]])
+    names = ["x", "y", "z", "red", "green", "blue", "opacity", "scale_0", "scale_1", "scale_2",
+             "rot_0", "rot_1", "rot_2", "rot_3"]  # fmt: skip
+    kinds = {name: kind for name in ("red", "green", "blue")}
+    dtype = np.dtype([(name, {"uchar": "u1", "ushort": "<u2", "double": "<f8"}.get(kinds.get(name), "<f4"))
+                      for name in names])  # fmt: skip
+    rows = np.zeros(2, dtype)
+    rows["rot_0"] = 1
+    for channel, name in enumerate(("red", "green", "blue")):
+        rows[name] = np.rint(rgbs[:, channel] * white) if white > 1 else rgbs[:, channel]
+    header = ["ply", f"format {form} 1.0", "element vertex 2"]
+    header += [f"property {kinds.get(name, 'float')} {name}" for name in names] + ["end_header", ""]
+    body = "".join(" ".join(str(value) for value in row) + "\n" for row in rows).encode()
+    (tmp_path / "in.ply").write_bytes("\n".join(header).encode() + (body if form == "ascii" else rows.tobytes()))
+    gaussians = load_gaussians(tmp_path / "in.ply")
+    assert np.abs(0.5 + 0.28209479 * gaussians.sh0[:, 0].numpy() - rgbs).max() < 0.51 / 255
+    save_gaussians(gaussians, tmp_path / "out.ply")
+    assert (tmp_path / "out.ply").read_bytes() == (tmp_path / "in.ply").read_bytes()
+    gaussians.sh0[0, 0] = (0.25 - 0.5) / 0.28209479
+    save_gaussians(gaussians, tmp_path / "edited.ply")
+    edited = 0.5 + 0.28209479 * load_gaussians(tmp_path / "edited.ply").sh0[:, 0].numpy()
+    assert np.abs(edited - [[0.25] * 3, rgbs[1]]).max() < 0.51 / 255
