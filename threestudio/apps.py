@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_origin
 
 from threestudio import registry
 from threestudio.errors import ConfigError
-from threestudio.plugins import REPOSITORY
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -84,7 +83,7 @@ def app_help(name: str) -> str:
     about = inspect.cleandoc(app.__doc__ or "")
     rows = [] if config_class is None else [_row(*key) for key in describe_keys(config_class)]
     prefix = "\nA key that the config has as well is written with run. before it." if rows else ""
-    usual = getattr(app, "usual_config", None)
+    usual = usual_config(app)
     prefix += f"\nThe keys of {usual} can be set as well; --config names another." if usual else ""
     keys = "\n".join(["keys:", *rows]) + prefix if rows else "It takes no keys."
     order = f"Values without key= are, in this order: {', '.join(positional)}." if positional else ""
@@ -116,9 +115,8 @@ def needs_config(app: object) -> bool:
 
 
 def usual_config(app: object) -> str | None:
-    """The config that an app runs with where ``--config`` names none: a file here, or that of the repository."""
-    path = getattr(app, "usual_config", None)
-    return path if path is None or Path(path).exists() else str(REPOSITORY / path)
+    """The config that an app runs with where ``--config`` names none."""
+    return getattr(app, "usual_config", None)
 
 
 def split_overrides(

@@ -6,6 +6,7 @@ imported, and the folders are handed to child processes in the environment, so a
 """
 
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -22,8 +23,28 @@ from threestudio.errors import PluginError, is_user_error
 
 T = TypeVar("T")
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 _FOLDERS_VARIABLE = "THREESTUDIO_PLUGIN_FOLDERS"
+ENTRY_POINTS = "threestudio.plugins"
+"""Group in which an installed distribution names its plugin packages."""
+
+
+def packaged_plugins() -> list[Path]:
+    """The folders of plugins that were installed as packages of their own, none of them imported."""
+    names = [point.value for point in importlib.metadata.entry_points(group=ENTRY_POINTS)]
+    specs = [importlib.util.find_spec(name) for name in sorted(set(names))]
+    return [Path(spec.origin).parent for spec in specs if spec is not None and spec.origin is not None]
+
+
+def _repository() -> Path:
+    """The folder that shipped ``configs`` and ``data`` are in: the checkout, or ``shipped`` of an installed plugin."""
+    checkout = Path(__file__).resolve().parents[1]
+    if (checkout / "launch.py").is_file():
+        return checkout
+    return next((plugin / "shipped" for plugin in packaged_plugins()), checkout)
+
+
+REPOSITORY = _repository()
+"""Where shipped files are, by the paths that they have in a checkout."""
 
 
 def module_name(folder: Path) -> str:
@@ -49,11 +70,13 @@ def _listed_folders() -> list[str]:
 
 
 def _known_folders() -> list[Path]:
-    return [*map(Path, _listed_folders()), REPOSITORY / "custom"]
+    own = REPOSITORY / "custom"
+    return [*map(Path, _listed_folders()), *([own] if own.is_dir() else [])]
 
 
 def _all_plugins() -> list[Path]:
-    return [plugin for folder in _known_folders() for plugin in plugin_folders(folder)]
+    in_folders = [plugin for folder in _known_folders() for plugin in plugin_folders(folder)]
+    return in_folders if (REPOSITORY / "custom").is_dir() else [*in_folders, *packaged_plugins()]
 
 
 class PluginFinder(MetaPathFinder):
@@ -83,8 +106,9 @@ def load_plugins(folder: str | Path | None = None) -> dict[str, ModuleType]:
     """Import every plugin of a folder, so that it registers its classes; doing so again changes nothing.
 
     Args:
-        folder: Holds one sub-folder per plugin. The default is ``custom`` beside the ``threestudio`` package, and
-            whatever folders were loaded before or stand in the variable ``THREESTUDIO_PLUGIN_FOLDERS``.
+        folder: Holds one sub-folder per plugin. The default is ``custom`` beside the ``threestudio`` package (in an
+            install: the plugins that are installed), and whatever folders were loaded before or stand in the variable
+            ``THREESTUDIO_PLUGIN_FOLDERS``.
 
     Returns:
         The imported packages by module name.
@@ -101,7 +125,8 @@ def load_plugins(folder: str | Path | None = None) -> dict[str, ModuleType]:
             raise PluginError(what=what, expected="a folder with one sub-folder per plugin", fix=fix)
         if root not in _known_folders():
             os.environ[_FOLDERS_VARIABLE] = os.pathsep.join([*_listed_folders(), str(root)])
-    return {module_name(plugin): _load_one(plugin) for root in roots for plugin in plugin_folders(root)}
+    plugins = _all_plugins() if folder is None else plugin_folders(roots[0])
+    return {module_name(plugin): _load_one(plugin) for plugin in plugins}
 
 
 def _load_one(plugin: Path) -> ModuleType:

@@ -1,12 +1,14 @@
 """The command line: ``launch.py --config X --train|--validate|--test|--export|--run NAME``, then dotted overrides."""
 
 import argparse
+import atexit
 import os
 import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from threestudio import log
@@ -17,6 +19,8 @@ from threestudio.run_folder import CONFIG_OF_RUN, NAMES_A_FOLDER, folder_of_run,
 from threestudio.signals import stopping
 from threestudio.streams import lasting_streams
 
+PROGRAM = "ssd-edit" if Path(sys.argv[0]).stem == "ssd-edit" else "launch.py"
+"""What the user called: the script of an install, or the file of a checkout."""
 DONE, OUR_BUG, USER_INPUT, STOPPED = 0, 1, 2, 128
 """Exit codes; a run that was stopped by a signal ends with ``STOPPED`` and its number, 130 for Ctrl-C."""
 
@@ -33,21 +37,21 @@ class _Parser(argparse.ArgumentParser):
     """Raises instead of printing a usage text, so that a mistake costs one line."""
 
     def error(self, message: str) -> None:
-        raise ConfigError(what=message, expected="the options that launch.py --help lists", fix="correct the command")
+        raise ConfigError(what=message, expected=f"the options that {PROGRAM} --help lists", fix="correct the command")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of ``launch.py``."""
     parser = _Parser(
-        prog="launch.py",
-        usage="launch.py --config X [--train | --validate | --test | --export | --run NAME] [options] [key=value ...]",
+        prog=PROGRAM,
+        usage=f"{PROGRAM} --config X [--train | --validate | --test | --export | --run NAME] [options] [key=value ...]",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         add_help=False,
     )
     parser.add_argument("-h", "--help", action="store_true", help="show this; after --run NAME: the app's keys")
-    parser.add_argument("--config", metavar="X", help="the experiment, a YAML file")
+    parser.add_argument("--config", metavar="X", help="the experiment, a YAML file, or a shipped one's name")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--train", action="store_true", help="train, then test, then export (the default)")
     mode.add_argument("--validate", action="store_true", help="validate a checkpoint")
@@ -84,6 +88,27 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
             raise ConfigError(what=f"{text} is not an option", expected=expected, fix=fix)
         overrides.append(text)
     return args, overrides
+
+
+def command() -> None:
+    """The program: ``python launch.py`` in a checkout, ``ssd-edit`` in an install; ends with the exit code."""
+    # Waiting threads sleep, but not at once: spinning ones fight with any other busy process for the cores, and ones
+    # that sleep immediately are slow to wake on an idle machine (docs/embedded-models.md). torch reads it when loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    code = OUR_BUG
+
+    def leave() -> None:
+        # To take the objects of a process apart takes seconds with torch loaded, and nothing waits for that. Threads
+        # were waited for, files are closed, and whatever registered after this had its turn.
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # nobody reads it any more; it is closed; there is none
+                stream.flush()
+        os._exit(code)
+
+    atexit.register(leave)
+    code = main()
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

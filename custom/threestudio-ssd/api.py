@@ -17,7 +17,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from threestudio.errors import CheckpointError
-from threestudio.plugins import REPOSITORY
 from threestudio.utils.config import ExperimentConfig, load_config
 from threestudio.utils.config_compare import leaves
 from threestudio.utils.config_files import KEY, read_file
@@ -500,8 +499,6 @@ def _experiment(
 ) -> DictConfig:
     """The complete experiment that ``launch.py --config`` would run with these words."""
     path = Path(path_of("config", config, f'write config="{SCENE_CONFIG}"'))
-    if not path.exists() and (REPOSITORY / path).exists():
-        path = REPOSITORY / path
     argument_of = {"source_prompt": "source", "target_prompt": "target", "mask_picture": "mask"}
     declared = {*read_file(path), *(field.name for field in fields(ExperimentConfig))}
     set_already = {word: word for word in words} | _references(path, words)

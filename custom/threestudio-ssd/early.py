@@ -21,9 +21,15 @@ DATA_VARIABLE = "THREESTUDIO_SSD_DATA"
 """Environment variable that names the shipped data where it does not lie beside the plugin."""
 
 
+def repository() -> Path:
+    """The folder that shipped ``configs`` and ``data`` are in: the checkout, or ``shipped`` in an installed package."""
+    here = Path(__file__).resolve().parent
+    return here / "shipped" if (here / "shipped").is_dir() else here.parents[1]
+
+
 def data_folder() -> Path:
-    """The folder of shipped inputs and models: ``data`` of the repository that the plugin stands in, or as named."""
-    return Path(os.environ.get(DATA_VARIABLE) or Path(__file__).resolve().parents[2] / "data")
+    """The folder of shipped inputs and models: ``data`` of the repository, or as named."""
+    return Path(os.environ.get(DATA_VARIABLE) or repository() / "data")
 
 
 def named(path: str | Path) -> Path:

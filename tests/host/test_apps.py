@@ -7,7 +7,6 @@ import pytest
 import threestudio
 from threestudio import apps, registry
 from threestudio.errors import ConfigError
-from threestudio.plugins import REPOSITORY
 from threestudio.run import main
 from threestudio.utils.base import BaseObject
 
@@ -119,7 +118,8 @@ def test_an_app_may_have_a_usual_config(calls, tmp_path, monkeypatch):
     assert calls == [(2, "a", 4), (2, "a", 6), (8080, "a", 5)]
     (tmp_path / "usual.yaml").unlink()
     apps.find_app("viewer").usual_config = "configs/ssd-gs.yaml"
-    assert apps.usual_config(apps.find_app("viewer")) == str(REPOSITORY / "configs" / "ssd-gs.yaml")
+    assert main(["--run", "viewer", "port=2", "seed=7"]) == 0
+    assert calls[-1][::2] == (2, 7)
 
 
 def test_an_app_may_load_the_experiment_itself(calls, tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ def run_python(*argv: str) -> tuple[float, subprocess.CompletedProcess]:
 
 def launch(*argv: str) -> tuple[float, int, set[str], str, str]:
     """``launch.py`` in a fresh process: seconds, exit code, top packages imported, what it printed and complained."""
-    code = f"import sys\nfrom launch import main\ncode = main(sys.argv[1:])\n{LIST}\nsys.exit(code)"
+    code = f"import sys\nfrom threestudio.run import main\ncode = main(sys.argv[1:])\n{LIST}\nsys.exit(code)"
     seconds, done = run_python("-c", code, *argv)
     text, _, modules = done.stdout.rpartition("\n")
     return seconds, done.returncode, set(modules.split()), text, done.stderr

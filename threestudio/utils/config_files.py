@@ -25,6 +25,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from threestudio.errors import ConfigError, first_line
+from threestudio.plugins import REPOSITORY
 from threestudio.registry import did_you_mean
 from threestudio.utils.config_compare import is_below, leaves
 from threestudio.utils.config_strict import field_hints, merge, unknown_key, wrong_value
@@ -36,7 +37,15 @@ _CLOSED = ("[", "{", "'", '"')
 """What opens a value of YAML that ends only where its writer says, and may hold a ``#``."""
 MAX_STEPS = "trainer.max_steps"
 NULLS = ("null", "Null", "NULL", "~")
+_SHIPPED = REPOSITORY / "configs"
 KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+|\[\d+\])*")
+
+
+def config_file(path: str | Path) -> Path:
+    """The file that a user means: a path here, one in the repository, or a shipped config's name such as ``ssd-gs``."""
+    file = Path(path)
+    shipped = REPOSITORY / file, _SHIPPED / file, _SHIPPED / f"{file}.yaml"
+    return next((place for place in (file, *shipped) if place.is_file()), file)
 
 
 def read_file(path: str | Path, stack: tuple[Path, ...] = (), final: DictConfig | None = None) -> DictConfig:
@@ -50,7 +59,7 @@ def read_file(path: str | Path, stack: tuple[Path, ...] = (), final: DictConfig 
     Raises:
         ConfigError: If a file is missing, is not YAML, is not a group of keys, or includes itself.
     """
-    file = Path(path)
+    file = Path(path) if stack else config_file(path)
     if file.resolve() in stack:
         chain = " includes ".join(step.name for step in (*stack, file.resolve()))
         raise ConfigError(what=f"{chain}: a circle", expected="includes that end", fix="remove one include")
@@ -124,7 +133,9 @@ def _parse_file(file: Path, stack: tuple[Path, ...]) -> DictConfig:
     if not file.is_file():
         where = f", included by {stack[-1].name}," if stack else ""
         folder = file.parent
-        stems = {entry.stem: entry for entry in folder.glob("*.y*ml")} if folder.is_dir() else {}
+        stems: dict[str, Any] = {entry.stem: entry for entry in folder.glob("*.y*ml")} if folder.is_dir() else {}
+        if not file.suffix and folder == Path():
+            stems |= {entry.stem: entry.stem for entry in _SHIPPED.glob("*.yaml")}
         near = did_you_mean(file.stem, stems)
         fix = f"did you mean {stems[near]}?" if near else "check the path"
         raise ConfigError(what=f"the config {file}{where} does not exist", expected="a YAML file", fix=fix)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from threestudio.plugins import REPOSITORY
 from threestudio.utils.config import load_config
 
 from ...guidance import build_score
@@ -83,5 +82,4 @@ def complete_config(path: str, *words: str) -> DictConfig:
     """A config file, here or in the repository, with changes, checked and complete."""
     from threestudio.utils.config_tree import complete
 
-    file = path if Path(path).exists() else str(REPOSITORY / path)
-    return complete(load_config(file, cli_args=[*words, "use_timestamp=true"]))
+    return complete(load_config(path, cli_args=[*words, "use_timestamp=true"]))
