@@ -40,6 +40,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "app-make-tiny-seg": "apps.make_judges:MakeTinySeg",
     "app-make-toy-pie-bench": "apps.make_toy_pie_bench:MakeToyPieBench",
     "app-make-toy-scene": "apps.make_toy_scene:MakeToyScene",
+    "app-open": "apps.open:Open",
     "app-pie-bench": "apps.pie_bench:PieBench",
     "app-preview": "apps.preview:Preview",
     "app-reproduce-table1": "apps.reproduce_table1:ReproduceTable1",

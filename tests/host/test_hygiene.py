@@ -49,6 +49,7 @@ MAY_IMPORT = {
     "report": EDITS,
     "systems": EDITS | {"edits", "editors", "refits", "report"},
     "api": EDITS | {"arguments", "edits", "editors", "refits"},
+    "viewer": EDITS | {"api", "arguments"},
     "training": SPACE | {"rendering", "toyworld", "diffusion", "metrics"},
     "benchmarks": EDITS | {"toyworld", "edits", "editors", "refits", "report", "systems"},
 }
