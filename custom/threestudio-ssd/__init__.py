@@ -29,6 +29,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "toy-benchmark": "benchmarks.toy.run:ToyBenchmark",
     "table-edits": "benchmarks.tables.keys:TableEditsData",
     "edit-table": "benchmarks.tables.keys:EditTable",
+    "run-viewer": "viewer.live:LiveViewer",
     "edit-sweep": "apps.sweep:EditSweep",
     "app-bench-raster": "apps.bench_raster:BenchRaster",
     "app-convert": "apps.convert:Convert",
@@ -48,6 +49,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "app-tiny-quality": "apps.tiny_quality:TinyQuality",
     "app-toy-edits": "apps.toy_edits:ToyEdits",
     "app-toy-objects": "apps.toy_objects:ToyObjects",
+    "app-view": "apps.view:View",
 }
 """Registered name -> ``module:attribute``, and where its keys' dataclass can be had without Lightning."""
 

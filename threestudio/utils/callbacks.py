@@ -91,6 +91,10 @@ class GracefulInterrupt(Callback):
             raise InterruptedRun(self.path if Path(self.path).is_file() else None)
         self._is_asked = True
 
+    def is_asked(self) -> bool:
+        """Whether the run is to stop after this step."""
+        return self._is_asked
+
     def install(self) -> None:
         """Take over Ctrl-C; only the main thread may, elsewhere nothing changes."""
         if threading.current_thread() is threading.main_thread():
