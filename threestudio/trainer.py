@@ -136,7 +136,8 @@ def build_trainer(cfg: DictConfig, interrupt: GracefulInterrupt, is_training: bo
             interrupt,
         ]
         if cfg.viewer.enable:
-            callbacks.append(registry.find("run-viewer")(cfg.viewer, interrupt.is_asked))
+            where = (cfg.viewer.host, cfg.viewer.port, cfg.viewer.token)
+            callbacks.append(registry.find("run-viewer")(*where, interrupt.is_asked))
         loggers = [TensorBoardLogger(str(run_dir), name="tb_logs"), CSVLogger(str(run_dir), name="csv_logs")]
     return pl.Trainer(callbacks=callbacks, logger=loggers, default_root_dir=str(run_dir), **keys)
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from threestudio.plugins import REPOSITORY
+from threestudio.utils.config_compare import plain
 from threestudio.utils.config_files import read_file
 
 from ..api import Mask, Progress, SceneRun, edit_scene, refit_scene
@@ -24,10 +25,10 @@ KINDS = {"ssd-gs-system": edit_scene, "idu-gs-system": refit_scene}
 """System -> the call that runs its configs."""
 WHERE = ("world", "dataparser", "up", "center", "radius", "elevation_deg", "radius_scale", "fov_y_deg", "check_capture")
 """Keys of the views that belong to the scene, not to the method."""
-OWN = "another config"
-SHOW_EVERY = 1.0
-"""Least seconds between two looks at a running edit; never more than a tenth of its time goes into them."""
-LOOK_SHARE = 0.1
+USUAL, OWN = ("shape-gs", "ssd-gs"), "another config"
+"""Methods that stand first, the last of them chosen; and what names none of the repository's."""
+SHOW_EVERY, LOOK_SHARE = 1.0, 0.1
+"""Least seconds between two looks at a running edit, and the most of its time that goes into them."""
 
 
 class Method(NamedTuple):
@@ -63,7 +64,7 @@ class Editing:
         self._history: list[tuple[dict[str, Any], SceneRun]] = []
         self._thread: threading.Thread | None = None
         self._is_pausing = threading.Event()
-        first = next(iter(self._methods))
+        first = USUAL[-1]
         self.method = gui.add_dropdown("method", (*self._methods, OWN), initial_value=first, hint="a file of configs/")
         self.config = gui.add_text("config", "", visible=False, hint="a file of your own")
         self.source = gui.add_text("what is there", session.viewed.words.get("source", ""))
@@ -122,7 +123,7 @@ class Editing:
         """What the Python call is given."""
         session, method, plan = self.session, self._chosen(), self.session.viewed.plan.cfg
         defaults = GSViewsConfig()
-        changes = {f"data.{key}": plan[key] for key in WHERE if plan[key] != getattr(defaults, key)}
+        changes = {f"data.{key}": plain(plan[key]) for key in WHERE if plain(plan[key]) != getattr(defaults, key)}
         if method.has_strength:
             changes["strength"] = float(self.strength.value)
         return {
@@ -243,13 +244,12 @@ class Editing:
 
 def methods() -> dict[str, Method]:
     """The configs of the repository that edit a scene by words, by name, the usual ones first."""
-    usual = ("ssd-gs", "shape-gs")
     found = {}
-    for path in sorted((REPOSITORY / "configs").glob("*.yaml"), key=lambda path: (path.stem not in usual, path.stem)):
+    for path in sorted((REPOSITORY / "configs").glob("*.yaml"), key=lambda path: (path.stem not in USUAL, path.stem)):
         words = read_file(path)
         if words.get("system_type") in KINDS and "steps" in words:
             found[path.stem] = Method(path, words)
-    return {name: found[name] for name in sorted(found, key=lambda name: usual.index(name) if name in usual else 9)}
+    return found
 
 
 def _same(words: dict[str, Any], others: dict[str, Any]) -> bool:

@@ -28,7 +28,9 @@ class LiveViewer(Callback):
     while nobody looks. The result is the one of a run without it: no random number is drawn, no parameter is touched.
 
     Args:
-        cfg: ``enable``, ``host``, ``port`` and ``token``.
+        host: Address it is served at.
+        port: Where; the next free one if somebody has it.
+        token: What the link must carry; None: drawn where it is needed.
         is_interrupted: Whether Ctrl-C was pressed, which ends a pause.
 
     Raises:
@@ -36,7 +38,7 @@ class LiveViewer(Callback):
         ConfigError: If nothing can be served there.
     """
 
-    def __init__(self, cfg: Any, is_interrupted: Callable[[], bool]) -> None:
+    def __init__(self, host: str, port: int, token: str | None, is_interrupted: Callable[[], bool]) -> None:
         require_viser()
         from .server import Server
 
@@ -44,7 +46,7 @@ class LiveViewer(Callback):
         self._is_paused, self._is_stopping = threading.Event(), threading.Event()
         self._spent, self._looked_at, self._begin = 0.0, 0.0, 0.0
         self._first_step, self._splats = 0, None
-        self.server = Server(guard_of(cfg.host, cfg.token), cfg.port, "threestudio-ssd")
+        self.server = Server(guard_of(host, token), port, "threestudio-ssd")
         gui = self.server.gui
         self._progress = gui.add_progress_bar(0.0)
         self._facts = gui.add_markdown("The run is being laid out.")

@@ -20,6 +20,7 @@ from .stage import SIZE
 from .worker import Latest
 
 OFF, ADD, REMOVE = "off", "adds", "takes away"
+THRESHOLDS = (0.01, 0.99)
 PARTS = ("text", "picture", "box", "sphere", "saved", "any_of", "none_of")
 """Keys of a mask that select something."""
 
@@ -38,8 +39,8 @@ class Selecting:
         self._traced = self._added = self._taken = torch.zeros_like(session.is_selected)
         self._scene = session.before
         self.words = gui.add_text("in words", self._mask.text or "", hint="what the edit may change: the ball")
-        self.find = gui.add_button("find it")
-        self.threshold = gui.add_slider("threshold", 0.05, 0.95, 0.05, self._mask.threshold)
+        self.find, (low, high) = gui.add_button("find it"), THRESHOLDS
+        self.threshold = gui.add_slider("threshold", *THRESHOLDS, 0.01, min(max(self._mask.threshold, low), high))
         self.shapes = [self._shape("box"), self._shape("sphere")]
         self.brush = gui.add_dropdown(
             "brush", (OFF, ADD, REMOVE), initial_value=OFF, hint="click; shift and drag: a rectangle"

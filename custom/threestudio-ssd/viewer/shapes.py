@@ -1,5 +1,6 @@
 """A box and a sphere that are dragged in the scene, and the key that says each in a command."""
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,27 @@ from ..masks.preview import TINT
 DIGITS = 4
 """Significant digits of the numbers, measured by the size of the scene."""
 COLOR = tuple(int(255 * value) for value in TINT)
+
+LINES: Any = {"thickness": 2.0, "thickness_units": "screen"}
+"""Outlines are as thick from afar as from near."""
+
+
+def _edges() -> np.ndarray:
+    """(12 2 3) the edges of the box from -1 to 1."""
+    corners = np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
+    pairs = itertools.combinations(corners, 2)
+    return np.array([pair for pair in pairs if (pair[0] != pair[1]).sum() == 1])
+
+
+def _circles(count: int = 48) -> np.ndarray:
+    """(3 * count 2 3) three circles of radius 1 around the axes."""
+    angles = np.linspace(0, 2 * np.pi, count + 1)
+    circle = np.stack([np.cos(angles), np.sin(angles), np.zeros(count + 1)], axis=-1)
+    lines = np.stack([circle[:-1], circle[1:]], axis=1)
+    return np.concatenate([np.roll(lines, axis, axis=2) for axis in range(3)])
+
+
+EDGES, CIRCLES = _edges(), _circles()
 
 
 class Shape:
@@ -35,15 +57,15 @@ class Shape:
         self.numbers = self._rounded(numbers)
         self.switch = server.gui.add_checkbox(name, is_on)
         self.text = server.gui.add_text(f"key of {name}", self.key, visible=is_on, hint="copy it into a command")
-        options = {"scale": 0.2 * size, "disable_rotations": True, "depth_test": False, "visible": is_on}
-        self._middle = server.scene.add_transform_controls(f"/{name}/middle", **options)
+        scene, options = server.scene, {"disable_rotations": True, "disable_sliders": True, "visible": is_on}
         axes = (True, True, True) if name == "box" else (True, False, False)
-        options |= {"scale": 0.1 * size, "disable_sliders": True, "active_axes": axes}
-        self._edge = server.scene.add_transform_controls(f"/{name}/edge", **options)
-        self._outline = self._add_outline(is_on)
+        self._middle = scene.add_transform_controls(f"/{name}/middle", **options)
+        self._edge = scene.add_transform_controls(f"/{name}/edge", active_axes=axes, **options)
+        lines = EDGES if name == "box" else CIRCLES
+        self._outline = scene.add_line_segments(f"/{name}/outline", lines, COLOR, visible=is_on, **LINES)
         self._place()
-        self._middle.on_update(lambda event: self._dragged(event.phase, is_whole=True))
-        self._edge.on_update(lambda event: self._dragged(event.phase, is_whole=False))
+        for gizmo in (self._middle, self._edge):
+            gizmo.on_update(lambda event: self._dragged(event.target, event.phase))
         self.switch.on_update(lambda _: self._switched())
         self.text.on_update(lambda event: self._typed() if event.client is not None else None)
 
@@ -67,37 +89,32 @@ class Shape:
             return (numbers[:3] + numbers[3:]) / 2, numbers[3:]
         return numbers[:3], numbers[:3] + [numbers[3], 0, 0]
 
-    def _add_outline(self, is_on: bool) -> Any:
-        scene = self.server.scene
-        if self.name == "box":
-            return scene.add_box(f"/{self.name}/outline", COLOR, (1.0, 1.0, 1.0), wireframe=True, visible=is_on)
-        return scene.add_icosphere(f"/{self.name}/outline", 1.0, COLOR, wireframe=True, visible=is_on)
-
-    def _place(self, *, moves_gizmos: bool = True, writes: bool = True) -> None:
+    def _place(self, *, dragged: str = "", writes: bool = True) -> None:
+        """Put everything where the numbers say; a gizmo that is being dragged is left to the hand that holds it."""
         middle, edge = self._middle_and_edge()
+        half = edge - middle if self.name == "box" else np.full(3, self.numbers[3])
         with self.server.atomic():
-            if moves_gizmos:
-                self._middle.position, self._edge.position = middle, edge
-            self._outline.position = middle
-            if self.name == "box":
-                self._outline.dimensions = tuple(2 * (edge - middle))
-            else:
-                self._outline.scale = self.numbers[3]
+            self._outline.position, self._outline.scale = middle, tuple(half.tolist())
+            for gizmo, place, share in ((self._middle, middle, 1.4), (self._edge, edge, 0.5)):
+                if not dragged:
+                    gizmo.scale = share * float(half.max())
+                if gizmo.name != dragged:
+                    gizmo.position = place
             if writes:
                 self.text.value = self.key
 
-    def _dragged(self, phase: str, *, is_whole: bool) -> None:
+    def _dragged(self, gizmo: Any, phase: str) -> None:
         """Follow a gizmo; the whole moves with its middle, and grows about it with its edge."""
         middle, edge = self._middle_and_edge()
-        if is_whole:
-            moved = np.asarray(self._middle.position) - middle
-            middle, edge = middle + moved, edge + moved
+        place = np.array(gizmo.position)
+        if gizmo.name == self._middle.name:
+            middle, edge = place, edge + place - middle
         else:
-            edge = np.asarray(self._edge.position)
+            edge = place
         half = np.maximum(np.abs(edge - middle), 10.0**-self._digits)
         numbers = [*(middle - half), *(middle + half)] if self.name == "box" else [*middle, half[0]]
         self.numbers = self._rounded(numbers)
-        self._place(moves_gizmos=phase == "end" or is_whole)
+        self._place(dragged="" if phase == "end" else gizmo.name)
         if phase == "end":
             self._changed()
 

@@ -1,5 +1,6 @@
 """The canvas: the splats as the browser draws them, or what our rasteriser sees from there: split, depth, colours."""
 
+import threading
 from typing import Any
 
 import cv2
@@ -22,6 +23,8 @@ CHOICES = {
     True: (SCENE, BEFORE, SPLIT, RENDERED, DEPTH),
 }
 """What can be shown, without and with a second scene."""
+DRAWN = (SPLIT, RENDERED, DEPTH)
+"""What our rasteriser draws behind everything else, in place of the splats."""
 SIZE = 400
 """Shorter side of what our rasteriser draws, pixels; the browser enlarges it."""
 LINE = (255, 255, 255)
@@ -43,6 +46,7 @@ class Stage:
         self.facts = gui.add_markdown("")
         self._nodes: dict[str, Any] = {}
         self._sent: dict[str, tuple[object, object]] = {}
+        self._lock = threading.RLock()
         self.shown.on_update(lambda _: self.refresh())
         self.split.on_update(lambda _: self.refresh())
         self.is_tinted.on_update(lambda _: self._changed())
@@ -52,30 +56,33 @@ class Stage:
 
     def refresh(self) -> None:
         """Show what the controls say, now or as soon as it is drawn."""
-        shown, has_after = self.shown.value, self.session.after is not None
-        self.split.visible = shown == SPLIT
-        self.facts.visible = shown == DEPTH
-        self._nodes[BEFORE].visible = shown == BEFORE or (shown == SCENE and not has_after)
-        if has_after:
-            self._nodes[AFTER].visible = shown == SCENE
+        with self._lock:
+            shown, has_after = self.shown.value, AFTER in self._nodes
+            self.split.visible = shown == SPLIT
+            self.facts.visible = shown == DEPTH
+            self._nodes[BEFORE].visible = shown == BEFORE or (shown == SCENE and not has_after)
+            if has_after:
+                self._nodes[AFTER].visible = shown == SCENE
         self._draw(self._draw_all)
 
     def _changed(self) -> None:
         """The scenes or the selection are others now."""
-        session, has_after = self.session, self.session.after is not None
-        if tuple(self.shown.options) != CHOICES[has_after]:
-            kept = self.shown.value if self.shown.value in CHOICES[has_after] else SCENE
-            self.shown.options = CHOICES[has_after]
-            self.shown.value = kept
-        self._send(BEFORE, session.before, session.is_selected if self.is_tinted.value else None)
-        self._send(AFTER, session.after, None)
+        with self._lock:
+            session, choices = self.session, CHOICES[self.session.after is not None]
+            self._send(BEFORE, session.before, session.is_selected if self.is_tinted.value else None)
+            self._send(AFTER, session.after, None)
+            if tuple(self.shown.options) != choices:
+                kept = self.shown.value if self.shown.value in choices else SCENE
+                self.shown.options = choices
+                self.shown.value = kept
         self.refresh()
 
     def _send(self, name: str, gaussians: Gaussians | None, is_tinted: Bool[Tensor, "n"] | None) -> None:
         """Give the browser a scene, unless it has it."""
-        if self._sent.get(name) == (id(gaussians), id(is_tinted)):
+        was_sent, was_tinted = self._sent.get(name, (None, None))
+        if was_sent is gaussians and was_tinted is is_tinted:
             return
-        self._sent[name] = (id(gaussians), id(is_tinted))
+        self._sent[name] = (gaussians, is_tinted)
         if gaussians is None:
             if name in self._nodes:
                 self._nodes.pop(name).remove()
@@ -88,12 +95,12 @@ class Stage:
 
     def _watch(self, client: Any) -> None:
         """A browser came: draw again whenever its camera moved."""
-        client.camera.on_update(lambda _: self._draw(self._draw_all))
+        client.camera.on_update(lambda _: self._draw(self._draw_all) if self.shown.value in DRAWN else None)
 
     def _draw_all(self) -> None:
         for client in self.session.server.get_clients().values():
             image = None
-            if self.shown.value in (SPLIT, RENDERED, DEPTH):
+            if self.shown.value in DRAWN:
                 with self.session.lock:
                     image = self._picture(camera_of(client.camera, SIZE))
             client.scene.set_background_image(image, format="jpeg", jpeg_quality=90)

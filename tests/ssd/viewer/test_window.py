@@ -111,7 +111,7 @@ def test_without_viser_one_line_names_it(monkeypatch):
 
 def test_box_and_sphere_select_as_their_keys_do(window):
     selecting, viewed = window.selecting, window.session.viewed
-    for shape, numbers in zip(selecting.shapes, (BOX, [0, 0, 1, 0.8]), strict=True):
+    for shape, numbers in zip(selecting.shapes, (BOX, [0, 0, 1, 1.1]), strict=True):
         shape.switch.value = True
         shape.text.value = f"mask.{shape.name}={numbers}"
         shape._typed()
@@ -128,13 +128,13 @@ def test_box_and_sphere_select_as_their_keys_do(window):
 def test_a_box_is_dragged_as_a_whole_and_by_its_corner(window):
     box = window.selecting.shapes[0]
     box.switch.value = True
-    middle, corner = np.asarray(box._middle.position), np.asarray(box._edge.position)
+    middle, corner = np.array(box._middle.position), np.array(box._edge.position)
     box._middle.position = middle + [0.5, 0, 0]
-    box._dragged("end", is_whole=True)
+    box._dragged(box._middle, "end")
     np.testing.assert_allclose(box.numbers[3:], corner + [0.5, 0, 0], atol=2e-3)
     np.testing.assert_allclose(np.asarray(box._edge.position), box.numbers[3:], atol=1e-9)
     box._edge.position = np.asarray(box._middle.position) + [1, 2, 3]
-    box._dragged("end", is_whole=False)
+    box._dragged(box._edge, "end")
     np.testing.assert_allclose(np.subtract(box.numbers[3:], box.numbers[:3]), [2, 4, 6], atol=3e-3)
     assert box.text.value == box.key
     before = list(box.numbers)
@@ -205,7 +205,7 @@ def test_a_view_shows_the_photograph_beside_the_render(world, tmp_path):
         assert opened.captured.picture.label == "photograph | render"
         image = np.asarray(opened.captured.picture.image, np.float32)
         photograph, render = np.split(image, 2, axis=1)
-        assert np.abs(photograph - render).mean() < 6
+        assert np.corrcoef(photograph.flatten(), render.flatten())[0, 1] > 0.9
     finally:
         opened.server.stop()
 
@@ -220,6 +220,8 @@ def work(editing, *, is_preview: bool = False) -> None:
 def test_an_edit_is_previewed_run_kept_undone_and_saved(window, world, tmp_path):
     editing, session = window.editing, window.session
     session.change(is_selected=torch.from_numpy(toy_parts()[1].numpy()))
+    for control in (editing.method, editing.config):  # they answer in threads of their own
+        control.remove_update_callback("all")
     editing.method.value, editing.config.value = "another config", str(SMOKE)
     editing._take_defaults()
     assert (editing.steps.value, editing.strength.visible) == (4, False)
@@ -254,6 +256,27 @@ def test_an_edit_is_previewed_run_kept_undone_and_saved(window, world, tmp_path)
     assert torch.equal(session.before.sh0, load_gaussians(world / "scene.ply").sh0)
 
 
+def test_a_method_says_its_steps_its_model_and_whether_it_has_a_strength(window, tmp_path):
+    editing = window.editing
+    assert (editing.method.value, editing.steps.value, editing.model.value) == ("ssd-gs", 1500, "data/tiny-ldm")
+    assert {"ssd-gs", "shape-gs", "ssd-gs-ip2p"} <= set(editing.method.options)
+    assert not {"add-gs", "fit-gs", "ssd-image"} & set(editing.method.options)
+    assert "strength" not in editing._words()["changes"] or editing._chosen().has_strength
+    own = tmp_path / "own.yaml"
+    own.write_text(f"include: {SMOKE}\nstrength: 1.0\n")
+    for control in (editing.method, editing.config):
+        control.remove_update_callback("all")
+    editing.method.value, editing.config.value = "another config", str(own)
+    editing._take_defaults()
+    editing.strength.value = 1.5
+    assert editing.strength.visible
+    assert editing._words()["changes"] == {"strength": 1.5}
+    editing.config.value = str(tmp_path / "none.yaml")
+    work(editing)
+    assert editing._run is None
+    assert editing.facts.content == "Nothing was edited yet."
+
+
 def test_the_viewer_comes_up_in_a_real_browser(page, window):
     """The canvas shows the scene, whatever its colours; the panel says what it is; typing a key selects."""
     page.set_viewport_size({"width": 640, "height": 480})
@@ -271,3 +294,40 @@ def test_the_viewer_comes_up_in_a_real_browser(page, window):
         page.get_by_role("tab", name=text).wait_for()
     page.get_by_role("tab", name="Select").click()
     page.get_by_text("Nothing is selected").wait_for()
+
+
+@pytest.mark.slow
+def test_a_whole_job_is_done_in_a_real_browser(page, window, world, tmp_path):
+    """Box on, its key read from the page, an edit of a few steps by clicks, its result written."""
+    editing, selecting = window.editing, window.selecting
+    for control in (editing.method, editing.config):
+        control.remove_update_callback("all")
+    editing.method.value, editing.config.value = "another config", str(SMOKE)
+    editing._take_defaults()
+    editing.source.value, editing.target.value, editing.model.value = SOURCE, TARGET, "data/tiny-ldm"
+    editing.path.value = str(tmp_path / "by-hand.ply")
+    page.set_viewport_size({"width": 640, "height": 900})
+    page.set_default_timeout(120000)
+    page.goto(window.server.link)
+    page.get_by_role("tab", name="Select").click()
+    page.locator("input[type=checkbox]").nth(0).click()
+    page.get_by_text("Gaussians are selected").wait_for()
+    (key,) = [text for text in _typed_texts(page) if text.startswith("mask.box=")]
+    mask = OmegaConf.merge(OmegaConf.structured(ssd.Mask), OmegaConf.from_dotlist([key]).mask)
+    viewed = window.session.viewed
+    wanted = find_selection(mask, viewed.before, viewed.views.train, None, viewed.background).is_selected
+    assert torch.equal(window.session.is_selected, wanted)
+    assert page.get_by_text(f"{int(wanted.sum()):,} of {len(wanted):,} Gaussians are selected.").count() == 1
+    page.get_by_role("tab", name="Edit").click()
+    page.get_by_role("button", name="run", exact=True).click()
+    page.get_by_text("Step 4 of 4, done.").wait_for()
+    page.get_by_role("button", name="save the result").click()
+    page.get_by_text("Saved").first.wait_for()
+    before, after = load_gaussians(world / "scene.ply"), load_gaussians(tmp_path / "by-hand.ply")
+    assert torch.equal(before.sh0[~wanted], after.sh0[~wanted])
+    assert not torch.equal(before.sh0[wanted], after.sh0[wanted])
+    assert selecting.wait()
+
+
+def _typed_texts(page) -> list[str]:
+    return [field.input_value() for field in page.locator("input[type=text], textarea").all()]
