@@ -5,11 +5,12 @@ experiment. All other overrides are the experiment's; ``run.`` before a key says
 it. A function is called with the experiment. The result is the exit code, None for 0. An app whose attribute
 ``needs_config`` is False may be started without ``--config``, and is then called with None, or with the experiment of
 its attribute ``usual_config``, a path in the repository. An app with an attribute ``positional``, a tuple of its keys,
-takes options without ``key=`` in that order, and a key that is a list takes all that are left; one whose attribute
-``is_resumable`` is True goes on where it was stopped when it is started again. One whose attribute ``takes_words`` is
-True is called with the ``Words`` of the command line in place of the experiment, which it loads itself. A group of an
-app's keys may be given as the file that has them. The first line of an app's docstring is its help, and the docstrings
-below the fields of its ``Config`` are the help of its keys.
+takes options without ``key=`` in that order, and a key that is a list takes all that are left; keys that its attribute
+``of_experiment`` names are the experiment's where there is one that has them; one whose attribute ``is_resumable`` is
+True goes on where it was stopped when it is started again. One whose attribute ``takes_words`` is True is called with
+the ``Words`` of the command line in place of the experiment, which it loads itself. A group of an app's keys may be
+given as the file that has them. The first line of an app's docstring is its help, and the docstrings below the fields
+of its ``Config`` are the help of its keys.
 """
 
 import ast
@@ -156,6 +157,8 @@ def _is_own(name: str, key: str, hints: Mapping[str, Any], experiment: Mapping[s
     from threestudio.utils.config_strict import is_dataclass_type, unknown_key
 
     top = key.split(".")[0].split("[")[0]
+    if top in experiment and top in getattr(find_app(name), "of_experiment", ()):
+        return False
     if top not in hints:
         names = [*hints, *experiment]
         if top not in experiment and registry.did_you_mean(top, names) in hints:

@@ -205,6 +205,9 @@ def build_trainer(
             RoomForResults(run_dir),
             interrupt,
         ]
+        if cfg.viewer.enable:
+            where = (cfg.viewer.host, cfg.viewer.port, cfg.viewer.token)
+            callbacks.append(registry.find("run-viewer")(*where, interrupt.is_asked))
         loggers = [LastingTensorBoard(str(run_dir), name="tb_logs"), LastingCSV(str(run_dir), name="csv_logs")]
     plugins = [*keys.pop("plugins", []), WholeCheckpoints()]
     return pl.Trainer(callbacks=callbacks, logger=loggers, plugins=plugins, default_root_dir=str(run_dir), **keys)

@@ -30,6 +30,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "table-edits": "benchmarks.tables.keys:TableEditsData",
     "edit-table": "benchmarks.tables.keys:EditTable",
     "edit-sweep": "benchmarks.sweeps.toy:EditSweep",
+    "run-viewer": "viewer.live:LiveViewer",
     "app-bench-raster": "apps.bench_raster:BenchRaster",
     "app-convert": "apps.convert:Convert",
     "app-evaluate": "apps.evaluate:Evaluate",
@@ -40,6 +41,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "app-make-tiny-seg": "apps.make_judges:MakeTinySeg",
     "app-make-toy-pie-bench": "apps.make_toy_pie_bench:MakeToyPieBench",
     "app-make-toy-scene": "apps.make_toy_scene:MakeToyScene",
+    "app-open": "apps.open:Open",
     "app-pie-bench": "apps.pie_bench:PieBench",
     "app-preview": "apps.preview:Preview",
     "app-reproduce-table1": "apps.reproduce_table1:ReproduceTable1",
@@ -49,6 +51,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "app-tiny-quality": "apps.tiny_quality:TinyQuality",
     "app-toy-edits": "apps.toy_edits:ToyEdits",
     "app-toy-objects": "apps.toy_objects:ToyObjects",
+    "app-view": "apps.view:View",
 }
 """Registered name -> ``module:attribute``, and where its keys' dataclass can be had without Lightning."""
 

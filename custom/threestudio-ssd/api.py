@@ -56,7 +56,7 @@ __all__ = [
     "views_of_scene",
 ]
 
-OF_LAUNCH = ("trainer", "checkpoint", "system.weights", "system.optimizer", "system.scheduler")
+OF_LAUNCH = ("trainer", "checkpoint", "viewer", "system.weights", "system.optimizer", "system.scheduler")
 """Keys of ``launch.py`` that the Python call has no use for, each with all below it."""
 SCENE_CONFIG, IMAGE_CONFIG, REFIT_CONFIG = "configs/ssd-gs.yaml", "configs/ssd-image.yaml", "configs/shape-gs.yaml"
 REMOVAL_CONFIG = "configs/delete-gs.yaml"
@@ -199,6 +199,10 @@ class SceneRun(Run):
     def result(self) -> Gaussians:
         """The scene as it is now, on the CPU; what is not selected is as it was, bit for bit."""
         return self._job.editable.result().to("cpu")
+
+    def result_selection(self) -> Tensor:
+        """(n2) which Gaussians of ``result()`` the edit could change; a second edit starts from it."""
+        return self._job.editable.result_selection().cpu()
 
     @torch.no_grad()
     def images(self, count: int = 4, *, before: bool = False) -> Float[Tensor, "count h w 3"]:

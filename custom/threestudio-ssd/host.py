@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 IS_UPSTREAM = not hasattr(threestudio, "register_places")
-COMMANDS = ("apps", "benchmarks")
+COMMANDS = ("apps", "benchmarks", "viewer")
 """Parts that only the ``launch.py`` of this repository can run."""
 
 if IS_UPSTREAM:

@@ -99,6 +99,10 @@ class GracefulInterrupt(Callback):
             raise InterruptedRun(checkpoint_of(self.path.parents[1]), signum=signum)
         self._asked = signum if self._asked is None else self._asked
 
+    def is_asked(self) -> bool:
+        """Whether the run is to stop after this step."""
+        return self._asked is not None
+
     def on_train_start(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook; Lightning has just put a handler of its own before this one, which ends without a word."""
         self._is_training = True
@@ -111,8 +115,8 @@ class GracefulInterrupt(Callback):
 
     def _is_asked_anywhere(self, trainer: pl.Trainer) -> bool:
         """Whether this process, or any of those that share the work, is to stop: a checkpoint is written by all."""
-        is_asked = self._asked is not None
-        return trainer.strategy.reduce_boolean_decision(is_asked, all=False) if trainer.world_size > 1 else is_asked
+        asked = self.is_asked()
+        return trainer.strategy.reduce_boolean_decision(asked, all=False) if trainer.world_size > 1 else asked
 
     def on_train_end(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Lightning hook."""

@@ -31,6 +31,20 @@ MAX_NAME = 200
 
 
 @dataclass
+class ViewerConfig:
+    """Keys of a window onto a run, which a plugin provides under the name ``run-viewer``."""
+
+    enable: bool = False
+    """Whether the run is served to a browser while it is made."""
+    host: str = "127.0.0.1"
+    """Address it is served at; any other than this machine's own needs the token."""
+    port: int = 8080
+    """Where; the next free one if somebody has it."""
+    token: str | None = None
+    """What the link must carry; none: drawn where it is needed. ``${oc.env:NAME}`` keeps it out of the run folder."""
+
+
+@dataclass
 class ExperimentConfig:
     """The top level of a config file."""
 
@@ -75,6 +89,8 @@ class ExperimentConfig:
     """Keyword arguments of Lightning's ``Trainer``."""
     checkpoint: dict = field(default_factory=dict)
     """Keyword arguments of Lightning's ``ModelCheckpoint``."""
+    viewer: ViewerConfig = field(default_factory=ViewerConfig)
+    """A window onto the run in a browser."""
 
     def __post_init__(self) -> None:
         if not file_name(self.name):

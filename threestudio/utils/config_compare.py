@@ -17,7 +17,7 @@ CANNOT_CHANGE_RESULTS = frozenset({
     # what is logged, drawn or freed beside the steps
     "system.cleanup_after_validation_step", "system.cleanup_after_test_step", "trainer.log_every_n_steps",
     "trainer.logger", "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.profiler",
-    "trainer.default_root_dir",
+    "trainer.default_root_dir", "viewer",
 })  # fmt: skip
 """Dotted keys, each with all that is below it, that decide how a run is named, kept or looked at, never its result."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..early import selection_file
 from ..errors import SceneFormatError, first_line
+from ..files import open_whole
 
 
 def load_selection(path: str | Path, num_gaussians: int) -> Bool[Tensor, "n"]:
@@ -36,6 +37,16 @@ def load_selection(path: str | Path, num_gaussians: int) -> Bool[Tensor, "n"]:
         fix = "for the result of a run that grew, take its edited_selection.npy"
         raise SceneFormatError(what=what, expected="the selection of this very scene", fix=fix)
     return torch.from_numpy(values)
+
+
+def save_selection(path: str | Path, is_selected: Bool[Tensor, "n"]) -> None:
+    """Write a selection as ``load_selection`` reads it, whole or not at all.
+
+    Raises:
+        ConfigError: If nothing can be written there.
+    """
+    with open_whole(path) as file:
+        np.save(file, is_selected.cpu().numpy())
 
 
 def _read(path: Path) -> np.ndarray:

@@ -111,6 +111,7 @@ class _Scene:
     views: Cameras
     capture: Cameras | None
     background: Tensor
+    found: dict[str, tuple[Cameras, Tensor]]
 
 
 def check_mask(cfg: MaskConfig | DictConfig) -> None:
@@ -160,8 +161,9 @@ def settle_mask(cfg: DictConfig, scene: str, model: str | None = None, *, is_rep
 
 
 def find_selection(
-    cfg: MaskConfig | DictConfig, gaussians: Gaussians, views: Cameras, capture: Cameras | None, background: Tensor
-) -> Selection:
+    cfg: MaskConfig | DictConfig, gaussians: Gaussians, views: Cameras, capture: Cameras | None, background: Tensor,
+    found: dict[str, tuple[Cameras, Tensor]] | None = None,
+) -> Selection:  # fmt: skip
     """Turn the words of the config into a selection.
 
     Args:
@@ -170,13 +172,16 @@ def find_selection(
         views: Training views, for a text mask.
         capture: The capture's cameras, for mask pictures.
         background: Behind the scene.
+        found: Views and masks of texts that were found before in these views, by their words; filled with those of this
+            call. None: nothing is kept.
 
     Raises:
         ConfigError: If the selection is empty, a key cannot be used, or mask pictures come without cameras.
     """
     check_mask(cfg)
     evidence: list[Evidence] = []
-    is_selected = _in_part(cfg, cfg, _Scene(gaussians, views, capture, background), evidence)
+    scene = _Scene(gaussians, views, capture, background, {} if found is None else found)
+    is_selected = _in_part(cfg, cfg, scene, evidence)
     is_selected = grown(gaussians.means, is_selected, cfg.grow)
     if not is_selected.any():
         what, expected = f"the mask ({describe_mask(cfg)}) selects none of {len(gaussians)} Gaussians", "at least one"
@@ -274,13 +279,16 @@ def _check_agreement(evidence: Evidence, picture: str) -> None:
 def _text_masks(text: str, cfg: MaskConfig | DictConfig, scene: _Scene) -> tuple[Cameras, Tensor]:
     from .text import segment
 
+    if text in scene.found:
+        return scene.found[text]
     count = len(scene.views)
     views = scene.views[torch.linspace(0, count - 1, min(cfg.num_views, count)).round().long()]
     views = views.scaled(cfg.view_size / int(min(views.widths[0], views.heights[0])))
     images = render_bchw(scene.gaussians, views, scene.background)
     segmenter = "clipseg" if cfg.segmenter == AUTO else cfg.segmenter
     masks = segment(images, text, segmenter, cfg.confidence, revision=cfg.revision, is_offline=cfg.offline)
-    return views, masks.float()
+    scene.found[text] = views, masks.float()
+    return scene.found[text]
 
 
 def _traced(

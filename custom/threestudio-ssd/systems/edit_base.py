@@ -18,7 +18,7 @@ import threestudio
 from threestudio.systems.base import BaseSystem
 
 from ..edits.edit import CHECK_EVERY, MOST_SKIPPED, Edit
-from ..edits.gaussian_edit import GaussianEdit
+from ..edits.gaussian_edit import GaussianEdit, SceneJob
 from ..edits.keys import CANNOT_CHANGE_EDITS
 from ..errors import ConfigError, StorageError
 from ..gaussians import Gaussians
@@ -112,6 +112,11 @@ class EditSystem(Completed, BaseSystem, Outcome):
     def progress_images(self) -> list[Sequence[Float[Tensor, "h w 3"]]]:
         """Override: rows of images of where the edit stands."""
         return []
+
+    def scene_now(self) -> Gaussians | None:
+        """The scene as it is, for whoever looks on; None where no scene is edited."""
+        job = getattr(self, "job", None)
+        return job.editable.scene().detach() if isinstance(job, SceneJob) else None
 
     def setup(self, stage: str) -> None:
         """Lightning hook: lay out the edit, once."""
