@@ -65,7 +65,7 @@ AFTER_TRAINING = {
 """Stage -> Lightning's name for it, and what a system and its data need for it."""
 ELSEWHERE = 4
 """Exit code of a run whose result is whole, but not in its folder, or without its report: that cannot be written."""
-MAY_CHANGE_ON_RESUME = frozenset({"trainer.max_steps", "trainer.accelerator", "trainer.devices"})
+MAY_CHANGE_ON_RESUME = frozenset({"trainer.max_steps", "trainer.accelerator", "trainer.devices", "trainer.strategy"})
 """How far a run goes, and on what; beside the keys that cannot change a result."""
 CHECKPOINT_DEFAULTS = {"save_last": True, "save_top_k": 0, "every_n_train_steps": 100, "save_on_train_epoch_end": False}
 
