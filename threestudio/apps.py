@@ -5,9 +5,9 @@ experiment. All other overrides are the experiment's; ``run.`` before a key says
 it. A function is called with the experiment. The result is the exit code, None for 0. An app whose attribute
 ``needs_config`` is False may be started without ``--config``, and is then called with None, or with the experiment of
 its attribute ``usual_config``, a path in the repository. An app with an attribute ``positional``, a tuple of its keys,
-takes options without ``key=`` in that order; one whose attribute ``is_resumable`` is True goes on where it was stopped
-when it is started again. The first line of its docstring is its help, and the docstrings below the
-fields of its ``Config`` are the help of its keys.
+takes options without ``key=`` in that order; a key that is a list takes all that are left. One whose attribute
+``is_resumable`` is True goes on where it was stopped when it is started again. The first line of its docstring is its
+help, and the docstrings below the fields of its ``Config`` are the help of its keys.
 """
 
 import ast
@@ -17,7 +17,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 from threestudio import registry
 from threestudio.errors import ConfigError
@@ -65,7 +65,7 @@ def app_help(name: str) -> str:
     app = find_app(name)
     config_class = getattr(app, "Config", None)
     positional = getattr(app, "positional", ())
-    words = " ".join(f"[{key.upper()}]" for key in positional)
+    words = " ".join(f"[{key.upper()}{' ...' * _is_list(app, key)}]" for key in positional)
     config = "--config X " if needs_config(app) else ""
     usage = f"usage: launch.py --run {name} {config}{words}{' ' if words else ''}[key=value ...]"
     about = inspect.cleandoc(app.__doc__ or "")
@@ -183,9 +183,13 @@ def start(name: str, cfg: "DictConfig | None", options: Sequence[str] = ()) -> i
     app = find_app(name)
     config_class = getattr(app, "Config", None)
     keys = OmegaConf.create({})
-    positional = iter(getattr(app, "positional", ()))
+    positional = list(getattr(app, "positional", ()))
     for text in options:
-        word = None if "=" in text else next(positional, None)
+        word = None if "=" in text or not positional else positional[0]
+        if word is not None and _is_list(app, word):
+            OmegaConf.update(keys, word, [*keys.get(word, []), text])
+            continue
+        positional = positional[word is not None :]
         key, value = parse_override(text) if word is None else (word, text)
         _check_is_key(app, key, text)
         is_text = config_class is not None and takes_text(config_class, keys, key)
@@ -197,6 +201,13 @@ def start(name: str, cfg: "DictConfig | None", options: Sequence[str] = ()) -> i
         first = next(iter(keys))
         raise ConfigError(what=f"--run {name} was given {first}", expected="no options", fix=f"leave {first} out")
     return int(app(cfg) or 0)
+
+
+def _is_list(app: Any, key: str) -> bool:
+    """Whether a key of an app is a list."""
+    from threestudio.utils.config_strict import field_hints
+
+    return get_origin(field_hints(app.Config)[key]) is list
 
 
 def _check_is_key(app: Any, key: str, text: str) -> None:
