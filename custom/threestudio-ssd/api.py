@@ -24,7 +24,7 @@ from threestudio.utils.config_files import KEY, read_file
 from threestudio.utils.config_strict import literal
 from threestudio.utils.config_tree import complete
 
-from .arguments import checked, config_value, count_of, path_of, shown_value, text_of
+from .arguments import checked, config_value, count_of, number_of, path_of, shown_value, text_of
 from .data.image import load_image
 from .data.scene_views import ViewPlan
 from .edits.edit import CHECK_EVERY, Edit, Facts
@@ -254,6 +254,7 @@ def edit_scene(
     mask: Mask | None = None,
     model: str | Path = "data/tiny-ldm",
     steps: int = 1500,
+    strength: float | None = None,
     seed: int = 0,
     config: str | Path = SCENE_CONFIG,
     changes: Mapping[str, Any] | None = None,
@@ -268,6 +269,7 @@ def edit_scene(
         mask: What may change; None: everything.
         model: Folder or hub id of the diffusion model.
         steps: Optimisation steps.
+        strength: How strong the edit is, from 0, hardly anything, to 2; None: as the config says, which is 1.
         seed: Decides views, timesteps and noise.
         config: Where all other keys come from, a file of the repository or one of your own.
         changes: Other keys by their dotted names: ``{"system.lambda_detail": 1, "data.crop": "selection"}``.
@@ -276,7 +278,7 @@ def edit_scene(
         ConfigError: For a key or value that cannot be used.
         SceneFormatError: For a file that cannot be read.
     """
-    words = _scene_words(scene, cameras, mask) | _common_words(source, target, model, steps, seed)
+    words = _scene_words(scene, cameras, mask) | _common_words(source, target, model, steps, strength, seed)
     return SceneRun(_opened(SceneEdit, _experiment(config, words, changes, "ssd-gs-system")))
 
 
@@ -289,6 +291,7 @@ def refit_scene(
     mask: Mask | None = None,
     model: str | Path = "data/tiny-ldm",
     steps: int = 480,
+    strength: float | None = None,
     seed: int = 0,
     config: str | Path = REFIT_CONFIG,
     changes: Mapping[str, Any] | None = None,
@@ -304,6 +307,7 @@ def refit_scene(
         mask: What is replaced; it must leave something.
         model: Folder or hub id of the editor's model.
         steps: Optimisation steps of all rounds together.
+        strength: How strong the edit is, from 0 to 2; None: as the config says, which is 1.
         seed: Decides views and noise.
         config: Where all other keys come from, a file of the repository or one of your own.
         changes: Other keys by their dotted names: ``{"system.editing.editor": {"name": "inversion"}}``.
@@ -317,7 +321,7 @@ def refit_scene(
     if on_views is not None and not callable(on_views):
         expected, fix = "a function of a number, names and images", "write on_views=lambda number, names, images: ..."
         raise ConfigError(what=f"on_views is {shown_value(on_views)}", expected=expected, fix=fix)
-    words = _scene_words(scene, cameras, mask) | _common_words(source, target, model, steps, seed)
+    words = _scene_words(scene, cameras, mask) | _common_words(source, target, model, steps, strength, seed)
     job = _opened(SceneRefit, _experiment(config, words, changes, "idu-gs-system"))
     job.edit.on_views = on_views
     return SceneRun(job)
@@ -331,6 +335,7 @@ def edit_image(
     mask: str | Path | None = None,
     model: str | Path = "data/tiny-ldm",
     steps: int = 200,
+    strength: float | None = None,
     seed: int = 0,
     config: str | Path = IMAGE_CONFIG,
     changes: Mapping[str, Any] | None = None,
@@ -339,7 +344,7 @@ def edit_image(
     words = {
         "picture": path_of("picture", picture, 'write picture="in.png"'),
         "mask_picture": None if mask is None else path_of("mask", mask, 'write mask="mask.png"'),
-        **_common_words(source, target, model, steps, seed),
+        **_common_words(source, target, model, steps, strength, seed),
     }
     experiment = _experiment(config, words, changes, "ssd-image-system")
     job = ImageEdit(experiment.system)
@@ -368,9 +373,13 @@ def _scene_words(scene: str | Path, cameras: str | Path | None, mask: Mask | Non
     }
 
 
-def _common_words(source: str, target: str, model: str | Path, steps: int, seed: int) -> dict[str, Any]:
-    """The words that scenes and images share, as a config names them."""
-    return {
+def _common_words(
+    source: str, target: str, model: str | Path, steps: int, strength: float | None, seed: int
+) -> dict[str, Any]:
+    """The words that scenes and images share, as a config names them; a strength of None is the config's."""
+    fix = "write strength=1, for example"
+    given = {} if strength is None else {"strength": number_of("strength", strength, "a number from 0 to 2", fix)}
+    return given | {
         "source_prompt": text_of("source", source),
         "target_prompt": text_of("target", target),
         "model": path_of("model", model, 'write model="data/tiny-ldm"'),

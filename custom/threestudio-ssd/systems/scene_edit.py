@@ -94,7 +94,8 @@ class SceneEditSystem(EditSystem):
     def facts(self) -> tuple[dict[str, Any], str | None]:
         """What a report says of the model and the colours beside its figures, and what to warn of."""
         colors = self.job.edit.color_readings(self.job.edit.scenes[0])
-        facts = {"edit_kind": self.job.kind, **color_facts(*colors), **distillation_facts(self.job.guidance)}
+        keys = {"strength": self.cfg.strength, "preset": self.cfg.preset}
+        facts = {**keys, "edit_kind": self.job.kind, **color_facts(*colors), **distillation_facts(self.job.guidance)}
         runaway = runaway_colors(*colors)
         if not runaway:
             return facts, None
