@@ -31,6 +31,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "edit-table": "benchmarks.tables.keys:EditTable",
     "edit-sweep": "apps.sweep:EditSweep",
     "app-bench-raster": "apps.bench_raster:BenchRaster",
+    "app-blend": "apps.blend:Blend",
     "app-convert": "apps.convert:Convert",
     "app-evaluate": "apps.evaluate:Evaluate",
     "app-make-tiny-classifier": "apps.make_judges:MakeTinyClassifier",
@@ -47,6 +48,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "app-tiny-quality": "apps.tiny_quality:TinyQuality",
     "app-toy-edits": "apps.toy_edits:ToyEdits",
     "app-toy-objects": "apps.toy_objects:ToyObjects",
+    "app-undo": "apps.undo:Undo",
 }
 """Registered name -> ``module:attribute``, and where its keys' dataclass can be had without Lightning."""
 

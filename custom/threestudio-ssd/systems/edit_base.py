@@ -2,12 +2,12 @@
 
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
@@ -20,8 +20,10 @@ from ..edits.keys import CANNOT_CHANGE_EDITS
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..gaussians.io import save_gaussians
-from ..host import Completed, Outcome, after_export, after_test
+from ..host import VERSION, Completed, Outcome, after_export, after_test
+from ..report.blend import ROWS
 from ..report.edit_report import grid_row, package_versions, peak_memory
+from ..report.history import write_history
 
 UNUSABLE = 3
 """Exit code of a run that ended without a result to use."""
@@ -235,6 +237,22 @@ class EditSystem(Completed, BaseSystem, Outcome):
         path = Path(self.get_save_path(name))
         save_gaussians(gaussians.to("cpu"), path)
         return str(path)
+
+    def save_descent(self, path: str, rows: Int[Tensor, "n"], num_before: int, words: Mapping[str, str]) -> None:
+        """Write where the result of an edit of a scene comes from.
+
+        Args:
+            path: The result.
+            rows: For each of its Gaussians the row of the scene before the edit; for new ones -1, or beyond it.
+            num_before: Gaussians of that scene.
+            words: Its prompts.
+        """
+        rows = rows.where(rows < num_before, -1).cpu()
+        if not torch.equal(rows, torch.arange(num_before)):
+            self.save_data(ROWS, rows)
+        facts = {"seed": self.cfg.seed, "steps": self.cfg.num_steps, "config": "../configs/parsed.yaml"}
+        versions = {"version": VERSION, "versions": package_versions()}
+        write_history(Path(path), self.cfg.scene, {**words, **facts, **versions})
 
 
 def loss_scale(trainer: Any) -> float:
