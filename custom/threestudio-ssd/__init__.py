@@ -32,6 +32,8 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "edit-sweep": "apps.sweep:EditSweep",
     "app-bench-raster": "apps.bench_raster:BenchRaster",
     "app-blend": "apps.blend:Blend",
+    "app-candidates": "apps.candidates:Candidates",
+    "app-compare": "apps.compare:Compare",
     "app-convert": "apps.convert:Convert",
     "app-evaluate": "apps.evaluate:Evaluate",
     "app-make-tiny-classifier": "apps.make_judges:MakeTinyClassifier",
