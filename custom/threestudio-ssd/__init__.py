@@ -32,6 +32,9 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "edit-sweep": "benchmarks.sweeps.toy:EditSweep",
     "run-viewer": "viewer.live:LiveViewer",
     "app-bench-raster": "apps.bench_raster:BenchRaster",
+    "app-blend": "apps.blend:Blend",
+    "app-candidates": "apps.candidates:Candidates",
+    "app-compare": "apps.compare:Compare",
     "app-convert": "apps.convert:Convert",
     "app-evaluate": "apps.evaluate:Evaluate",
     "app-make-tiny-classifier": "apps.make_judges:MakeTinyClassifier",
@@ -51,6 +54,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "app-tiny-quality": "apps.tiny_quality:TinyQuality",
     "app-toy-edits": "apps.toy_edits:ToyEdits",
     "app-toy-objects": "apps.toy_objects:ToyObjects",
+    "app-undo": "apps.undo:Undo",
     "app-view": "apps.view:View",
 }
 """Registered name -> ``module:attribute``, and where its keys' dataclass can be had without Lightning."""

@@ -23,7 +23,7 @@ from threestudio.utils.config_files import KEY, read_file
 from threestudio.utils.config_strict import literal
 from threestudio.utils.config_tree import complete
 
-from .arguments import checked, config_value, count_of, path_of, shown_value, text_of
+from .arguments import checked, config_value, count_of, number_of, path_of, shown_value, text_of
 from .cameras import Cameras
 from .data.image import load_image
 from .data.scene_views import ViewPlan
@@ -264,6 +264,7 @@ def edit_scene(
     mask: Mask | None = None,
     model: str | Path = "data/tiny-ldm",
     steps: int = 1500,
+    strength: float | None = None,
     seed: int = 0,
     config: str | Path = SCENE_CONFIG,
     changes: Mapping[str, Any] | None = None,
@@ -278,6 +279,7 @@ def edit_scene(
         mask: What may change; None: everything.
         model: Folder or hub id of the diffusion model.
         steps: Optimisation steps.
+        strength: How strong the edit is, from 0, hardly anything, to 2; None: as the config says, which is 1.
         seed: Decides views, timesteps and noise.
         config: Where all other keys come from, a file of the repository or one of your own.
         changes: Other keys by their dotted names: ``{"system.lambda_detail": 1, "data.crop": "selection"}``.
@@ -286,7 +288,7 @@ def edit_scene(
         ConfigError: For a key or value that cannot be used.
         SceneFormatError: For a file that cannot be read.
     """
-    words = _scene_words(scene, cameras, mask) | _common_words(source, target, model, steps, seed)
+    words = _scene_words(scene, cameras, mask) | _common_words(source, target, model, steps, strength, seed)
     return SceneRun(_opened(SceneEdit, _experiment(config, words, changes, "ssd-gs-system")))
 
 
@@ -299,6 +301,7 @@ def refit_scene(
     mask: Mask | None = None,
     model: str | Path = "data/tiny-ldm",
     steps: int = 480,
+    strength: float | None = None,
     seed: int = 0,
     config: str | Path = REFIT_CONFIG,
     changes: Mapping[str, Any] | None = None,
@@ -314,6 +317,7 @@ def refit_scene(
         mask: What is replaced; it must leave something.
         model: Folder or hub id of the editor's model.
         steps: Optimisation steps of all rounds together.
+        strength: How strong the edit is, from 0 to 2; None: as the config says, which is 1.
         seed: Decides views and noise.
         config: Where all other keys come from, a file of the repository or one of your own.
         changes: Other keys by their dotted names: ``{"system.editing.editor": {"name": "inversion"}}``.
@@ -327,7 +331,7 @@ def refit_scene(
     if on_views is not None and not callable(on_views):
         expected, fix = "a function of a number, names and images", "write on_views=lambda number, names, images: ..."
         raise ConfigError(what=f"on_views is {shown_value(on_views)}", expected=expected, fix=fix)
-    words = _scene_words(scene, cameras, mask) | _common_words(source, target, model, steps, seed)
+    words = _scene_words(scene, cameras, mask) | _common_words(source, target, model, steps, strength, seed)
     job = _opened(SceneRefit, _experiment(config, words, changes, "idu-gs-system"))
     job.edit.on_views = on_views
     return SceneRun(job)
@@ -446,6 +450,7 @@ def edit_image(
     mask: str | Path | None = None,
     model: str | Path = "data/tiny-ldm",
     steps: int = 200,
+    strength: float | None = None,
     seed: int = 0,
     config: str | Path = IMAGE_CONFIG,
     changes: Mapping[str, Any] | None = None,
@@ -454,7 +459,7 @@ def edit_image(
     words = {
         "picture": path_of("picture", picture, 'write picture="in.png"'),
         "mask_picture": None if mask is None else path_of("mask", mask, 'write mask="mask.png"'),
-        **_common_words(source, target, model, steps, seed),
+        **_common_words(source, target, model, steps, strength, seed),
     }
     experiment = _experiment(config, words, changes, "ssd-image-system")
     job = ImageEdit(experiment.system)
@@ -483,10 +488,14 @@ def _scene_words(scene: str | Path, cameras: str | Path | None, mask: Mask | Non
     }
 
 
-def _common_words(source: str, target: str, model: str | Path, steps: int, seed: int) -> dict[str, Any]:
-    """The words that edits of scenes and images share, as a config names them."""
+def _common_words(
+    source: str, target: str, model: str | Path, steps: int, strength: float | None, seed: int
+) -> dict[str, Any]:
+    """The words that edits of scenes and images share, as a config names them; a strength of None is the config's."""
+    fix = "write strength=1, for example"
+    given = {} if strength is None else {"strength": number_of("strength", strength, "a number from 0 to 2", fix)}
     prompts = {"source_prompt": text_of("source", source), "target_prompt": text_of("target", target)}
-    return prompts | _run_words(model, steps, seed)
+    return given | prompts | _run_words(model, steps, seed)
 
 
 def _run_words(model: str | Path, steps: int, seed: int) -> dict[str, Any]:

@@ -42,6 +42,11 @@ def count_of(name: str, value: Any, least: int, usual: int) -> int:
     return number
 
 
+def number_of(name: str, value: Any, expected: str, fix: str) -> float:
+    """A number, Python's or NumPy's."""
+    return float(checked(name, value, (int, float, np.integer, np.floating), expected, fix))
+
+
 def config_value(name: str, value: Any) -> Any:
     """A value as a YAML file would have it: arrays as lists, paths as texts, a dataclass as the keys that were set.
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 IS_UPSTREAM = not hasattr(threestudio, "register_places")
+VERSION: str | None = getattr(threestudio, "__version__", None)
+"""Of the host, which here is that of the plugin."""
 COMMANDS = ("apps", "benchmarks", "viewer")
 """Parts that only the ``launch.py`` of this repository can run."""
 

@@ -9,6 +9,7 @@ from threestudio import apps, registry
 from threestudio.errors import ConfigError
 from threestudio.run import main
 from threestudio.utils.base import BaseObject
+from threestudio.utils.config import parse_structured
 
 
 @pytest.fixture(autouse=True)
@@ -227,6 +228,31 @@ def test_a_value_that_holds_an_equals_sign_is_told_how_to_be_written(capsys):
     assert main(["--run", "viewer", "titel=b"]) == 2
     assert "did you mean title?" in capsys.readouterr().err
     assert main(["--run", "viewer", "title=a=b"]) == 0
+
+
+def test_a_positional_list_takes_all_that_are_left(capsys):
+    given = []
+
+    class Several:
+        @dataclass
+        class Config:
+            first: str = ""
+            rest: list[str] = field(default_factory=list)
+            count: int = 1
+
+        positional = ("first", "rest")
+
+        def __init__(self, keys):
+            self.cfg = parse_structured(self.Config, keys)
+
+        def __call__(self, experiment):
+            given.append((self.cfg.first, list(self.cfg.rest), self.cfg.count))
+
+    registry.__modules__["app-several"] = Several
+    assert apps.start("several", None, ["a", "b", "count=2", "c.ply", "1"]) == 0
+    assert apps.start("several", None, []) == 0
+    assert given == [("a", ["b", "c.ply", "1"], 2), ("", [], 1)]
+    assert "[FIRST] [REST ...]" in apps.app_help("several")
 
 
 def test_functions_take_no_options():

@@ -271,6 +271,7 @@ WRONG_TYPES = {
     "scene(steps='2')": "steps is '2', of type str",
     "image(steps=2.5)": "steps is 2.5, of type float",
     "scene(steps=True)": "steps is True, of type bool",
+    "scene(strength='much')": "strength is 'much', of type str",
     "scene(config=None)": "config is None, of type NoneType",
     "scene(changes=['data.crop=selection'])": "changes is ['data.crop=selection'], of type list",
     "scene(changes={3: 4})": "changes has the key 3",

@@ -1,7 +1,9 @@
-"""Shows what an edit may change, and for a refit what its editor makes of the views: ``--config X --run preview``."""
+"""Shows what an edit may change and what it will be, before anything is fitted: ``--config X --run preview``."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -12,10 +14,14 @@ from threestudio.utils.saving import SaverMixin
 
 from ..data import ViewPlan
 from ..editors import build_editor
+from ..edits.gaussian_edit import SceneJob
+from ..edits.preview import STRENGTHS, ScorePreview, length_note
+from ..edits.scene_edit import SceneEdit
+from ..edits.strength import MOST
 from ..errors import ConfigError, check_values
 from ..files import write_image
 from ..gaussians.io import load_gaussians
-from ..masks import find_selection, save_previews, settle_mask
+from ..masks import find_selection, save_previews
 
 
 class _Folder(SaverMixin):
@@ -24,7 +30,7 @@ class _Folder(SaverMixin):
 
 @threestudio.register("app-preview")
 class Preview(Configurable):
-    """Show the selection in views, and of a refit some views as its editor makes them; needs --config of the edit."""
+    """Show the selection in views, and some views as the edit will make them; needs --config of the edit."""
 
     @dataclass
     class Config:
@@ -33,53 +39,68 @@ class Preview(Configurable):
         out: str = ""
         """Where the pictures go; empty: save/ in the run folder."""
         views: int = 4
-        """Views of a refit that are edited at each strength, >= 0; 0: none, and no model is loaded."""
+        """Views that are edited at each strength, >= 0; 0: none, and no model is loaded."""
         strengths: list[float] = field(default_factory=list)
-        """How strongly, each in (0, 1]; empty: as strongly as the rounds of the run."""
+        """How strongly: of an edit by a score ``strength``, in [0, 2], and empty means 0.5, 1 and 1.5; of a refit each
+        in (0, 1], and empty means as strongly as the rounds of the run."""
+        seconds: float = 60.0
+        """About how long the views of an edit by a score may take, > 0: with less time there are fewer steps, then
+        fewer views."""
 
     cfg: Config
 
     def __call__(self, experiment: DictConfig) -> int:
-        """Find the selection as the edit would, and draw it; edit some views as the first round would."""
+        """Find the selection as the edit would, and draw it; edit some views by its score or its editor."""
         cfg, system = self.cfg, experiment.system
-        is_right = all(0 < strength <= 1 for strength in cfg.strengths)
-        check_values("run", cfg, Preview.Config, {"views": (cfg.views >= 0, "at least 0")})
+        rules = {"views": (cfg.views >= 0, "at least 0"), "seconds": (cfg.seconds > 0, "above 0")}
+        check_values("run", cfg, Preview.Config, rules)
+        job_type: Any = getattr(threestudio.find(experiment.system_type), "edit_type", SceneJob)
+        is_refit = "editing" in system
+        is_right = all((0 < strength <= 1) if is_refit else (0 <= strength <= MOST) for strength in cfg.strengths)
         if not is_right:
-            fix = "set run.strengths=[0.9,0.5]"
-            raise ConfigError(what=f"run.strengths is {list(cfg.strengths)}", expected="above 0, at most 1", fix=fix)
+            expected, fix = "above 0, at most 1" if is_refit else "from 0 to 2", "set run.strengths=[0.9,0.5]"
+            raise ConfigError(what=f"run.strengths is {list(cfg.strengths)}", expected=expected, fix=fix)
         folder = _Folder()
         folder.set_save_dir(cfg.out or Path(experiment.trial_dir) / "save")
-        if cfg.views and "editing" in system and build_editor(system.editing.editor).has_network:
-            self._edit_views(experiment, folder)
-            return 0
-        gaussians = load_gaussians(system.scene)
-        network = next((system[name] for name in ("guidance", "editing") if name in system), system)
-        is_replaced = bool(system.get("replaces")) or ("seeds" in system and system.seeds.count > 0)
-        mask = settle_mask(system.mask, system.scene, network.model, is_replaced=is_replaced)
-        plan = ViewPlan(experiment.data)
+        edit_views = self._refit if is_refit and build_editor(system.editing.editor).has_network else None
+        edit_views = self._distil if job_type is SceneEdit else edit_views
+        if cfg.views and edit_views is not None:
+            self._show_edit(job_type(system), experiment, folder, edit_views)
+        else:
+            self._show_selection(job_type.mask_of(system), experiment, folder)
+        return 0
+
+    def _show_selection(self, mask: DictConfig, experiment: DictConfig, folder: _Folder) -> None:
+        """No model is loaded."""
+        system, gaussians, plan = experiment.system, load_gaussians(experiment.system.scene), ViewPlan(experiment.data)
         views = plan.views(gaussians, system.mask.view_size, 2).train
         background = torch.tensor(list(system.background), dtype=torch.float32)
         selection = find_selection(mask, gaussians, views, plan.capture, background)
         _tell(folder, save_previews(folder, gaussians, selection, views, background))
-        return 0
 
-    def _edit_views(self, experiment: DictConfig, folder: _Folder) -> None:
-        """The same for a refit, whose editor is loaded; nothing is fitted but what closes a hole."""
+    def _show_edit(self, job: Any, experiment: DictConfig, folder: _Folder, edit_views: Callable) -> None:
+        """Nothing is fitted but what closes a hole of a refit."""
         from ..benchmarks.grids import labelled_rows
-        from ..refits.preview import edited_views, strengths_of
-        from ..refits.scene_refit import SceneRefit
 
-        job = SceneRefit(experiment.system)
         job.open(ViewPlan(experiment.data))
         _tell(folder, save_previews(folder, job.scene, job.selection, job.views.train, job.background))
-        strengths = list(self.cfg.strengths) or strengths_of(job.rounds)
         columns = [
             [(f"{name}: {label}", image.permute(1, 2, 0).cpu()) for name, image in zip(names, images, strict=True)]
-            for label, names, images in edited_views(job, self.cfg.views, strengths)
+            for label, names, images in edit_views(job, experiment.system)
         ]
         path = Path(folder.get_save_dir()) / "edited_views.png"
         write_image(path, labelled_rows(list(zip(*columns, strict=True))))
-        threestudio.info(f"{path} shows views before the edit and as the editor makes them, by its strength.")
+        threestudio.info(f"{path} shows views before the edit and after it, by its strength.")
+
+    def _distil(self, job: SceneEdit, keys: DictConfig) -> Any:
+        if note := length_note(keys):
+            threestudio.info(note)
+        return ScorePreview(job, keys, self.cfg.views)(list(self.cfg.strengths) or STRENGTHS, self.cfg.seconds)
+
+    def _refit(self, job: Any, keys: DictConfig) -> Any:
+        from ..refits.preview import edited_views, strengths_of
+
+        return edited_views(job, self.cfg.views, list(self.cfg.strengths) or strengths_of(job.rounds))
 
 
 def _tell(folder: _Folder, paths: list[str]) -> None:

@@ -91,6 +91,11 @@ class EditableGaussians(nn.Module):
         """Which Gaussians of ``result`` the edit could change."""
         return self._result_order() >= self.num_fixed
 
+    def result_rows(self) -> Int[Tensor, "n2"]:
+        """Which row of the source each Gaussian of ``result`` is; -1 for those born later."""
+        rows = self._result_keys().sort(stable=True).values
+        return rows.where(rows < len(self.source), -1)
+
     def optimizer_groups(self, learning_rates: Mapping[str, Any]) -> list[dict[str, Any]]:
         """An optimiser's groups, one for each attribute that moves, with its name; rates are set before each step.
 
@@ -147,13 +152,17 @@ class EditableGaussians(nn.Module):
 
     def _result_order(self) -> Int[Tensor, "n2"]:
         """Where each Gaussian of the result stands among the fixed ones followed by the selected ones."""
+        return self._result_keys().argsort(stable=True)
+
+    def _result_keys(self) -> Int[Tensor, "n2"]:
+        """The fixed ones followed by the selected ones, each by its row of the source, or beyond it if born later."""
         num_source, count = len(self.source), len(self.rows)
         places = torch.arange(count, device=self.rows.device)
         heads = torch.full((num_source + 1,), count, device=self.rows.device)
         heads.scatter_reduce_(0, self.rows % (num_source + 1), places, "amin")  # -1 goes to the last, unused entry
         is_head = (self.rows >= 0) & (heads[self.rows % (num_source + 1)] == places)
         keys = torch.where(is_head, self.rows, num_source + places)
-        return torch.cat([self._fixed_rows, keys]).argsort(stable=True)
+        return torch.cat([self._fixed_rows, keys])
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         """A checkpoint may hold another number of Gaussians than there are now."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -14,7 +15,7 @@ from ..cameras import Cameras
 from ..data import view_order
 from ..errors import ConfigError
 from ..gaussians.sh import rgbs_from_sh0
-from ..masks import visible_weights
+from ..masks import settle_mask, visible_weights
 from ..metrics import ColorReading, hidden_ones, read_colors
 from ..ranks import Rank
 from ..rendering import render_with_info
@@ -174,6 +175,11 @@ class SceneJob:
     cfg: Any
     device: torch.device
     edit: "GaussianEdit"
+
+    @staticmethod
+    def mask_of(cfg: Any) -> DictConfig:
+        """The keys of the mask as the job settles them, which needs no model loaded; see ``settle_mask``."""
+        return settle_mask(cfg.mask, cfg.scene, cfg.model)
 
     @property
     def background(self) -> Float[Tensor, "3"]:

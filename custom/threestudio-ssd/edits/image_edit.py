@@ -17,6 +17,7 @@ from ..images import read_mask
 from .edit import Edit, Facts, value_at, values_of
 from .editable_images import EditableImages
 from .keys import DistillationConfig, check_not_negative, check_num_steps, load_guidance
+from .strength import at_strength
 
 
 @dataclass
@@ -134,6 +135,7 @@ class ImageEdit:
         if not any(values_of(cfg.learning_rate)):
             fix = f"set system.learning_rate={ImageEditConfig.learning_rate}"
             raise ConfigError(what="system.learning_rate is 0", expected="above 0", fix=fix)
+        self.cfg = cfg = at_strength(cfg)
         self.prompts, self.guidance, self.embeddings = load_guidance(cfg)
 
     def open(self, image: Float[Tensor, "1 3 h w"]) -> None:

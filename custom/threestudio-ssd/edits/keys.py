@@ -42,6 +42,8 @@ class DistillationConfig(EditConfig):
     """Registered prompt processor, an ``EditPrompts``."""
     prompt_processor: dict = field(default_factory=dict)
     """Its keys."""
+    strength: float = 1.0
+    """How strong the edit is, from 0, hardly anything, to 2; 1: as the other keys say (``strength``)."""
     clip_model: str = "auto"
     """CLIP of the report, see docs/metrics.md; auto: ViT-L/14, but tiny-clip beside an embedded model."""
 

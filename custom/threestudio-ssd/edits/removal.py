@@ -16,7 +16,7 @@ from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians
 from ..gaussians.model import FIELD_NAMES
 from ..host import get_device
-from ..masks import MaskConfig, check_mask, find_selection, settle_mask
+from ..masks import MaskConfig, check_mask, find_selection
 from ..masks.holes import hole_masks, open_share, rim_of, seeds_in_hole
 from ..rendering import render_each
 from .editable_gaussians import EditableGaussians
@@ -215,7 +215,7 @@ class SceneRemoval(SceneJob):
         check_fill("system", cfg, RemovalConfig)
         self.device = get_device()
         self.source = load_scene(cfg.scene)
-        self.mask = settle_mask(cfg.mask, cfg.scene, cfg.model)
+        self.mask = self.mask_of(cfg)
         self.scene = self.source.to(self.device)
 
     def open(self, plan: ViewPlan) -> None:

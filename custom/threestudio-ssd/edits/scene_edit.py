@@ -37,6 +37,7 @@ from .growth import Growth, GrowthConfig, check_growth
 from .keys import DistillationConfig, check_background, check_betas, check_not_negative, check_num_steps, load_guidance
 from .objectives import Distillation
 from .seeding import SeedConfig, check_seeds, seeded
+from .strength import at_strength, check_strength
 
 STEPS_OF_A_WAY = 225
 """Steps from which on colours may go the whole of ``color_way``."""
@@ -79,6 +80,8 @@ class SceneEditConfig(DistillationConfig):
     """Splat file to edit."""
     num_steps: int = 1500
     """Optimisation steps, >= 1."""
+    preset: Literal["none", "local", "style", "subtle", "strong"] = "none"
+    """Which preset other keys come from, for the report; ``when:`` in the config says what it sets."""
     background: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     """Colour behind the scene, RGB in [0, 1]."""
     mask: MaskConfig = field(default_factory=MaskConfig)
@@ -147,7 +150,7 @@ class SceneEdit(SceneJob):
     region: Region | None = None
 
     def __init__(self, cfg: DictConfig) -> None:
-        self.cfg = cfg
+        check_strength(cfg.strength)
         check_num_steps(cfg, SceneEditConfig)
         check_not_negative("system", cfg, SceneEditConfig, ("lambda_detail", "lambda_shading"))
         check_learning_rates(cfg.learning_rates)
@@ -165,11 +168,17 @@ class SceneEdit(SceneJob):
         if not any(values.numel() and any(rates[name]) for name, values in self.source.parameters().items()):
             what = "all of system.learning_rates are 0"
             raise ConfigError(what=what, expected="one above 0", fix="set system.learning_rates.sh0=0.0125")
-        self.mask = settle_mask(cfg.mask, cfg.scene, cfg.guidance.get("model", ""), is_replaced=cfg.seeds.count > 0)
+        self.mask = self.mask_of(cfg)
+        self.cfg = cfg = at_strength(cfg)
         self.prompts, self.guidance, self.embeddings = load_guidance(cfg)
         self.device = self.guidance.backbone.device
         words = self.prompts.cfg
         self.kind = kind_of(cfg, words.source_prompt, words.target_prompt, self.guidance.reads_image)
+
+    @staticmethod
+    def mask_of(cfg: Any) -> DictConfig:
+        """See ``SceneJob``; with seeds something else comes into the place of the selection."""
+        return settle_mask(cfg.mask, cfg.scene, cfg.guidance.get("model", ""), is_replaced=cfg.seeds.count > 0)
 
     def open(self, plan: ViewPlan) -> None:
         """Choose views and selection, and lay out the edit.

@@ -2,10 +2,11 @@
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, Literal
 
+from ..edits.strength import check_strength, strength_of_round
 from ..errors import ConfigError
 from ..named import build_named
 
@@ -64,6 +65,24 @@ def rounds_from(words: Sequence[Any]) -> list[Round]:
                 raise ConfigError(what=f"{key}.{name} is {getattr(one, name)}", expected=wanted, fix=fix)
         rounds.append(one)
     return rounds
+
+
+def at_strength(rounds: Sequence[Round], strength: float) -> list[Round]:
+    """Rounds that edit views less or more strongly, see ``strength_of_round``; at 1 the rounds themselves.
+
+    Raises:
+        ConfigError: If the strength is out of range.
+    """
+    check_strength(strength)
+    if strength == 1:
+        return list(rounds)
+    return [
+        replace(
+            each, strength=strength_of_round(each.strength, strength),
+            max_strength=strength_of_round(each.max_strength, strength) if each.max_strength else 0.0,
+        )
+        for each in rounds
+    ]  # fmt: skip
 
 
 class Schedule:

@@ -36,7 +36,7 @@ from ..masks.region import HEIGHT_ROOM, RADIUS_ROOM, Region, region_around, regi
 from ..metrics import load_lpips
 from .carver import Carver
 from .editing import ViewEditing
-from .rounds import Round, Schedule, rounds_from
+from .rounds import Round, Schedule, at_strength, rounds_from
 from .views_edit import EditedViews, ViewsEdit
 
 ROUNDS = (
@@ -115,6 +115,8 @@ class SceneRefitConfig(EditConfig):
     """Splat file to edit."""
     num_steps: int = 480
     """Optimisation steps, at least one a round; the rounds share them."""
+    strength: float = 1.0
+    """How strong the edit is, from 0 to 2: how strongly rounds edit views; 1: as they say (``strength_of_round``)."""
     source_prompt: str = ""
     """What is there, for editors that read it."""
     target_prompt: str = ""
@@ -202,14 +204,19 @@ class SceneRefit(SceneJob):
         check_num_steps(cfg, SceneRefitConfig)
         check_background(cfg)
         check_betas(cfg)
-        self.rounds = rounds_from(cfg.rounds)
+        self.rounds = at_strength(rounds_from(cfg.rounds), cfg.strength)
         _check(cfg, self.rounds)
         self.source = load_scene(cfg.scene)
-        self.mask = settle_mask(cfg.mask, cfg.scene, cfg.editing.model, is_replaced=cfg.replaces)
+        self.mask = self.mask_of(cfg)
         self.device = get_device()
         words = EditorPrompts(cfg.source_prompt, cfg.target_prompt, cfg.negative_prompt)
         self.editor = load_editor(cfg.editing, self.device, words)
         self.lpips = load_lpips(device=str(self.device)) if cfg.lambda_lpips else None
+
+    @staticmethod
+    def mask_of(cfg: Any) -> DictConfig:
+        """See ``SceneJob``."""
+        return settle_mask(cfg.mask, cfg.scene, cfg.editing.model, is_replaced=cfg.replaces)
 
     def open(self, plan: ViewPlan) -> None:
         """Choose views, selection and region, and lay out the edit.

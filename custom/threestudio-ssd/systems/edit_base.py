@@ -2,14 +2,14 @@
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
@@ -23,10 +23,12 @@ from ..edits.keys import CANNOT_CHANGE_EDITS
 from ..errors import ConfigError, StorageError
 from ..gaussians import Gaussians
 from ..gaussians.io import save_gaussians
-from ..host import Completed, Outcome, after_export, after_test
+from ..host import VERSION, Completed, Outcome, after_export, after_test
 from ..ranks import Rank
+from ..report.blend import ROWS
 from ..report.command import command_of
 from ..report.edit_report import grid_row, package_versions, peak_memory
+from ..report.history import write_history
 from .identity import Identity, check_same
 
 UNUSABLE = 3
@@ -315,6 +317,22 @@ class EditSystem(Completed, BaseSystem, Outcome):
         path = Path(self.get_save_path(name))
         save_gaussians(gaussians.to("cpu"), path)
         return str(path)
+
+    def save_descent(self, path: str, rows: Int[Tensor, "n"], num_before: int, words: Mapping[str, str]) -> None:
+        """Write where the result of an edit of a scene comes from.
+
+        Args:
+            path: The result.
+            rows: For each of its Gaussians the row of the scene before the edit; for new ones -1, or beyond it.
+            num_before: Gaussians of that scene.
+            words: Its prompts.
+        """
+        rows = rows.where(rows < num_before, -1).cpu()
+        if not torch.equal(rows, torch.arange(num_before)):
+            self.save_data(ROWS, rows)
+        facts = {"seed": self.cfg.seed, "steps": self.cfg.num_steps, "config": "../configs/parsed.yaml"}
+        versions = {"version": VERSION, "versions": package_versions()}
+        write_history(Path(path), self.cfg.scene, {**words, **facts, **versions})
 
 
 def loss_scale(trainer: Any) -> float:

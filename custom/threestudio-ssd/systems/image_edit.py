@@ -136,7 +136,8 @@ class ImageEditSystem(ImageSystem):
         """What the report is of; between source and edit stands what the autoencoder makes of the source."""
         job, editable, prompts = self.job, self.job.edit.editable, self.job.prompts.cfg
         decoded = job.guidance.backbone.decode(editable.latents_src)
-        facts = {**distillation_facts(job.guidance), "parametrisation": self.cfg.parametrisation}
+        keys = {"strength": self.cfg.strength, "parametrisation": self.cfg.parametrisation}
+        facts = {**keys, **distillation_facts(job.guidance)}
         texts = prompts.source_prompt, prompts.target_prompt
         is_offline = job.guidance.cfg.offline
         return self.Subject(editable.images_src, editable.masks, texts, [decoded], facts, is_offline)

@@ -78,6 +78,11 @@ class SceneDeleteSystem(EditSystem):
 
     def export(self) -> str:
         """Write the splat, in the format of the scene, and what was removed."""
-        path = self.save_splat(f"edited{splat_suffix(self.cfg.scene)}", self.job.editable.result())
-        self.save_data("selection", self.job.is_removed.cpu())
+        job = self.job
+        path = self.save_splat(f"edited{splat_suffix(self.cfg.scene)}", job.editable.result())
+        self.save_data("selection", job.is_removed.cpu())
+        num_before, rows = len(job.scene), job.editable.result_rows()
+        left = (~job.is_removed).nonzero()[:, 0]
+        left = torch.cat([left, left.new_full((job.hole.num_seeds + 1,), num_before)])  # new ones, and what -1 reads
+        self.save_descent(path, left[rows], num_before, {"target_prompt": self.cfg.prompt})
         return path

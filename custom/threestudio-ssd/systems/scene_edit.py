@@ -116,7 +116,8 @@ class SceneEditSystem(EditSystem):
     def facts(self) -> tuple[dict[str, Any], str | None]:
         """What a report says of the model and the colours beside its figures, and what to warn of."""
         colors = self.job.edit.color_readings(self.job.edit.scenes[0])
-        facts = {"edit_kind": self.job.kind, **color_facts(*colors), **distillation_facts(self.job.guidance)}
+        keys = {"strength": self.cfg.strength, "preset": self.cfg.preset}
+        facts = {**keys, "edit_kind": self.job.kind, **color_facts(*colors), **distillation_facts(self.job.guidance)}
         runaway = runaway_colors(*colors)
         if not runaway:
             return facts, None
@@ -132,4 +133,6 @@ class SceneEditSystem(EditSystem):
         self.save_data("selection", job.selection.is_selected.cpu())
         if job.edit.scenes[0].growth.is_on or len(result) != len(job.scene_before()):
             self.save_data("edited_selection", job.editable.result_selection().cpu())
+        words = dict(zip(("source_prompt", "target_prompt"), self.words, strict=True))
+        self.save_descent(path, job.editable.result_rows(), len(job.scene_before()), words)
         return path

@@ -62,4 +62,4 @@ class SceneRefitSystem(SceneEditSystem):
         """What a report says of the editor."""
         counters = self.job.counters
         costs = {"network_calls": counters.network_calls, "noise_predictions": counters.rows}
-        return {**self.job.editor.facts, **costs}, None
+        return {"strength": self.cfg.strength, **self.job.editor.facts, **costs}, None

@@ -1,4 +1,4 @@
-"""The preview: the same selection as the run's, in pictures, without a diffusion model; a refit's edited views."""
+"""The preview: the same selection as the run's, in pictures, and some views as the edit will make them."""
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 from threestudio_ssd.benchmarks.grids import CELL, HEAD
 from threestudio_ssd.editors import EDITORS
+from threestudio_ssd.edits import preview
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.masks import MaskConfig, find_selection, load_selection
 from threestudio_ssd.refits.preview import strengths_of
@@ -23,7 +24,7 @@ def test_previews_are_written_and_no_model_is_needed(tmp_path):
     (tmp_path / "world").mkdir()
     world = write_world(tmp_path / "world")
     cfg = experiment(world, tmp_path / "out", model=tmp_path / "no-model", tag="look")
-    assert apps.start("preview", cfg) == 0
+    assert apps.start("preview", cfg, ["views=0"]) == 0
     save = tmp_path / "out" / "smoke" / "look" / "save"
     assert len(list((save / "mask").glob("*.png"))) == len(list((world / "masks").glob("*.png")))
     source, cameras = load_gaussians(world / "scene.ply"), toy_cameras()
@@ -32,7 +33,7 @@ def test_previews_are_written_and_no_model_is_needed(tmp_path):
     ).is_selected
     assert torch.equal(load_selection(save / "selection.npy", len(source)), expected)
     again = experiment(world, tmp_path / "out", **{"mask.picture": "", "mask.saved": save / "selection.npy"})
-    assert apps.start("preview", again, [f"out={tmp_path / 'again'}"]) == 0
+    assert apps.start("preview", again, ["views=0", f"out={tmp_path / 'again'}"]) == 0
     assert torch.equal(load_selection(tmp_path / "again" / "selection.npy", len(source)), expected)
 
 
@@ -78,12 +79,47 @@ def test_views_that_are_edited_elsewhere_are_not_shown(world, tmp_path):
 
 @pytest.mark.parametrize(
     ("word", "what"),
-    [("strengths=[0.5,0]", "run.strengths is [0.5, 0.0]"), ("views=-1", "run.views is -1")],
+    [
+        ("strengths=[0.5,0]", "run.strengths is [0.5, 0.0]"),
+        ("views=-1", "run.views is -1"),
+        ("seconds=0", "run.seconds is 0.0"),
+    ],
 )
 def test_keys_out_of_range_are_refused(world, tmp_path, word, what):
     with pytest.raises(ValueError, match="run.") as error:
         apps.start("preview", refit(world, tmp_path, **{"system.editing.editor.name": "sdedit"}), [word])
     assert error.value.what == what
+
+
+def test_an_edit_by_a_score_shows_views_at_its_strengths_before_any_gaussian_moves(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("threestudio_ssd.edits.gaussian_edit.GaussianEdit.loss", None)
+    monkeypatch.setattr(preview, "NUM_STEPS", 4)
+    cfg = experiment(world, tmp_path, tag="look", **{"data.num_train_views": 4})
+    assert apps.start("preview", cfg, ["views=2", "strengths=[0,1]"]) == 0
+    save = tmp_path / "smoke" / "look" / "save"
+    assert (save / "selection.npy").exists()
+    picture = np.asarray(Image.open(save / "edited_views.png").convert("RGB")).astype(int)
+    high = HEAD + CELL + 4
+    assert picture.shape[0] == 2 * high
+    third = picture.shape[1] // 3
+    before, nothing, edited = (picture[HEAD : HEAD + CELL, place * third :][:, :CELL] for place in range(3))
+    assert np.abs(before - edited).mean() > np.abs(before - nothing).mean()
+
+
+def test_less_time_means_fewer_steps_then_fewer_views():
+    assert preview.affordable(pace=0.01, views=4, steps=60, strengths=3, seconds=60) == (4, 60)
+    assert preview.affordable(pace=0.1, views=4, steps=60, strengths=3, seconds=60) == (4, 50)
+    assert preview.affordable(pace=1.0, views=4, steps=60, strengths=3, seconds=60) == (1, 12)
+    assert preview.affordable(pace=100.0, views=4, steps=60, strengths=3, seconds=60) == (1, 12)
+
+
+def test_a_short_run_is_told_from_a_long_one(world, tmp_path):
+    keys = complete(load_config(REPOSITORY / "configs/ssd-gs.yaml", cli_args=["steps=100"])).system
+    assert preview.length_note(keys).startswith("A run of 100 steps: colours go 67% as far as in 225 or more.")
+    keys.num_steps = 225
+    assert preview.length_note(keys) is None
+    published = complete(load_config(REPOSITORY / "configs/published/ssd-sd21.yaml", cli_args=["steps=100"])).system
+    assert "lacks what makes short runs look like long ones" in preview.length_note(published)
 
 
 def test_strengths_are_those_of_the_rounds_and_the_ends_of_those_that_are_drawn():

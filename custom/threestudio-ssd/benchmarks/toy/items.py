@@ -42,7 +42,7 @@ OF_TRIALS = frozenset({
 OF_SHAPES = OF_TRIALS - {"system.mask"} | {"system.mask.picture"}
 """The same of changes of shape and of edited views, whose masks are traced as the config says."""
 READ_IN_PICTURES = frozenset({
-    "system.num_steps", "system.guidance_type", "system.guidance", "system.prompt_processor_type",
+    "system.num_steps", "system.strength", "system.guidance_type", "system.guidance", "system.prompt_processor_type",
     "system.prompt_processor.negative_prompt",
 })  # fmt: skip
 """What a method's config says of pictures: its guidance. How pixels and latents move says the picture config."""

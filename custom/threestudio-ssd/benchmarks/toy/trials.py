@@ -15,6 +15,7 @@ from ...diffusion import PromptEmbeds
 from ...edits.edit import Edit
 from ...edits.image_edit import ImageBatchEdit
 from ...edits.scene_edit import distil, kind_of, scene_under_edit
+from ...edits.strength import at_strength
 from ...guidance import EditGuidance, guidance_class, prompts_class
 from ...metrics import ColorReading, edit_regions
 from ...toyworld import PART_OBJECT, build_scene
@@ -82,6 +83,7 @@ def picture_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fa
         cfg: ``system`` of an image edit; image, prompts, seed and mask are the trials' own.
         use_masks: Whether edits of the object are masked to it.
     """
+    cfg = at_strength(cfg)
     guidance, embeddings = _load(trials, cfg)
     backbone = guidance.backbone
     views = [picture_view(trial, backbone.image_size) for trial in trials]
@@ -107,7 +109,7 @@ def scene_batch(trials: Sequence[Trial], cfg: DictConfig, use_masks: bool = Fals
         use_masks: Whether edits of the object are masked to it.
         num_views: Views of each scene's capture.
     """
-    system = cfg.system
+    system = at_strength(cfg.system)
     guidance, embeddings = _load(trials, system)
     backbone, held_out = guidance.backbone, held_out_orbit(HELD_OUT_SIZE)
     capture = capture_views(num_views, backbone.image_size)
