@@ -1,16 +1,12 @@
 """Results side by side: the same views of each, in one picture and on one page that needs nothing else."""
 
-import base64
-import html
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from omegaconf import OmegaConf
-from PIL import Image
 from torch import Tensor
 
 import threestudio
@@ -19,10 +15,11 @@ from ..data import ViewPlan
 from ..data.keys import GSViewsConfig
 from ..early import named
 from ..errors import ConfigError
-from ..files import write_image, write_text
+from ..files import write_image
 from ..gaussians.io import load_gaussians
 from ..host import parse_structured
 from ..rendering import render_each
+from ..report.pages import inline, write_page
 from ..report.results import Result, find_result
 from .grids import labelled_rows
 
@@ -105,7 +102,10 @@ def compare(paths: Sequence[str], out: Path, *, cameras: str = "", count: int = 
     labels = [result.label for result in results]
     sheet = [[(f"{label}: {name}", image) for label, (name, image) in zip(labels, row, strict=True)] for row in rows]
     write_image(out / "compare.png", labelled_rows(sheet))
-    write_text(out / "compare.html", _page(results, rows))
+    views = [(row[0][0], [_inline(image) for _, image in row]) for row in rows]
+    write_page(
+        out / "compare.html", "results.html", title="Comparison", labels=labels, views=views, figures=_figures(results)
+    )
     return out / "compare.html"
 
 
@@ -128,44 +128,14 @@ def _labelled(results: Sequence[Result]) -> list[Result]:
     ]  # fmt: skip
 
 
-def _page(results: Sequence[Result], rows: Sequence[Sequence[tuple[str, Tensor]]]) -> str:
-    heads = "".join(f"<th>{html.escape(result.label)}</th>" for result in results)
-    pictures = "\n".join(
-        f"<tr><th>{html.escape(row[0][0])}</th>" + "".join(f"<td>{_picture(image)}</td>" for _, image in row) + "</tr>"
-        for row in rows
-    )
-    figures = "\n".join(
-        f"<tr><th>{html.escape(name)}</th>"
-        + "".join(f"<td>{_figure(each.report, key)}</td>" for each in results)
-        + "</tr>"
-        for key, (name, _) in FIGURES.items()
+def _figures(results: Sequence[Result]) -> list[tuple[str, list[str]]]:
+    """What a figure is called, and its value of each result; of those that any report has."""
+    return [
+        (name, ["-" if each.report.get(key) is None else write(each.report[key]) for each in results])
+        for key, (name, write) in FIGURES.items()
         if any(each.report.get(key) is not None for each in results)
-    )
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Comparison</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 1rem; color: #222 }}
-div {{ overflow-x: auto }}
-th {{ text-align: left; font-weight: 500; color: #555; position: sticky; left: 0; background: #fff }}
-td, th {{ padding: .15rem .4rem; vertical-align: top }}
-img {{ display: block; width: 100%; min-width: 9rem; border-radius: 4px }}
-</style>
-<h1>Comparison</h1>
-<div><table><tr><th>view</th>{heads}</tr>
-{pictures}
-{figures}
-</table></div>
-</html>
-"""
+    ]
 
 
-def _figure(report: Mapping[str, Any], key: str) -> str:
-    value = report.get(key)
-    return "-" if value is None else html.escape(FIGURES[key][1](value))
-
-
-def _picture(image: Float[Tensor, "h w 3"]) -> str:
-    """An image as an element with its bytes in it."""
-    file = io.BytesIO()
-    Image.fromarray((image.clamp(0, 1) * 255).round().byte().cpu().numpy()).save(file, "PNG")
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+def _inline(image: Float[Tensor, "h w 3"]) -> str:
+    return inline((image.clamp(0, 1) * 255).round().byte().cpu().numpy())
