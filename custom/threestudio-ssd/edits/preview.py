@@ -55,6 +55,7 @@ class ScorePreview:
 
     def __init__(self, job: SceneEdit, keys: Any, count: int) -> None:
         self.job, self.keys = job, keys
+        self._score = dict(keys.guidance.get("score", {}))
         self._untrained = copy.deepcopy(job.guidance.state_dict())
         cameras = job.views.train.to(job.device)
         self.rows = torch.linspace(0, len(cameras) - 1, min(count, len(cameras))).round().long().unique()
@@ -94,7 +95,7 @@ class ScorePreview:
         """The edit of some views as pictures, ready for its steps."""
         rates = [0, WAY / steps, LAST_SHARE * WAY / steps, steps]
         cfg = at_strength(OmegaConf.structured(ImageEditConfig(
-            num_steps=steps, learning_rate=rates, strength=strength, guidance=self.keys.guidance,
+            num_steps=steps, learning_rate=rates, strength=strength, guidance={"score": self._score},
         )))  # fmt: skip
         guidance = copy.copy(self.job.guidance)
         guidance.score = build_score(cfg.guidance.get("score", {}))

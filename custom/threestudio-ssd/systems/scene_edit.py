@@ -133,6 +133,7 @@ class SceneEditSystem(EditSystem):
         self.save_data("selection", job.selection.is_selected.cpu())
         if job.edit.scenes[0].growth.is_on or len(result) != len(job.scene_before()):
             self.save_data("edited_selection", job.editable.result_selection().cpu())
-        words: dict[str, str] = dict(zip(("source_prompt", "target_prompt"), self.words, strict=True))
+        source, target = self.words
+        words = {"source_prompt": source, "target_prompt": target}
         self.save_descent(path, job.editable.result_rows(), len(job.scene_before()), words)
         return path
