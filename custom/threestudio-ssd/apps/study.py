@@ -31,7 +31,7 @@ class Study(Configurable):
 
         cfg, out = self.cfg, Path(self.cfg.out)
         if cfg.judge.url:
-            check_judge(cfg.judge)
+            check_judge(cfg.judge, cfg.video_frames)
         key = make_study(cfg)
         threestudio.info(
             f"Questions: {len(key['questions'])}, on {', '.join(key['methods'])}; keep {out / KEY} to yourself."

@@ -37,11 +37,12 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def check_judge(cfg: Any) -> str:
+def check_judge(cfg: Any, video_frames: int = 0) -> str:
     """Find out before any work whether a judge can be asked.
 
     Args:
         cfg: Keys of ``JudgeConfig``.
+        video_frames: Of the study.
 
     Returns:
         Its key, empty for none.
@@ -61,6 +62,9 @@ def check_judge(cfg: Any) -> str:
     if cfg.key_env and not os.environ.get(cfg.key_env):
         fix = f"export {cfg.key_env}=..., or leave judge.key_env out"
         raise ConfigError(what=f"judge.key_env names {cfg.key_env}", expected="a variable that is set", fix=fix)
+    if video_frames:
+        what, fix = "a judge was set, and the study shows videos", "set video_frames=0, or judge.url="
+        raise ConfigError(what=what, expected="pictures, which are what a judge is sent", fix=fix)
     rules = {"timeout": (cfg.timeout > 0, "above 0"), "wait": (cfg.wait >= 0, "at least 0")}
     check_values("judge", cfg, JudgeConfig(), rules)
     return os.environ[cfg.key_env] if cfg.key_env else ""
@@ -92,7 +96,10 @@ def ask_judge(cfg: Any, study: Path, key: Mapping[str, Any]) -> Path:
     path, secret = votes_file(cfg, study), check_judge(cfg)
     rows: dict[tuple[str, str], str] = {}
     if path.is_file():
-        read_votes([str(path)], key)
+        for vote in read_votes([str(path)], key):
+            if vote.participant != JUDGE + cfg.model:
+                what, fix = f"{path} holds votes of {vote.participant}", "rename that file"
+                raise ConfigError(what=what, expected=f"those of {JUDGE}{cfg.model}", fix=fix)
         lines = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
         rows = {(line[-3], line[-2]): line[-1] for line in lines}
     wanted = [(pair, asked) for pair in key["pairs"] for asked in ASKED]

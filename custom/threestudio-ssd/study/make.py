@@ -39,10 +39,6 @@ LONGEST = 1280
 """Longer side of a picture of several views, pixels."""
 
 
-class _Folder(SaverMixin):
-    """A folder to save into."""
-
-
 def make_study(cfg: Any) -> dict[str, Any]:
     """Render, and write ``page/`` and ``study-key.json`` into ``cfg.out``.
 
@@ -117,7 +113,7 @@ def _picture(
 
 
 def _montage(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures in a square of rows, those of the first size alone filled up with black."""
+    """Pictures in rows that make a square, smaller ones on black."""
     across = int(np.ceil(np.sqrt(len(images))))
     height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     cells = np.zeros((int(np.ceil(len(images) / across)) * across, height, width, 3), np.uint8)
@@ -142,7 +138,7 @@ def _write(out: Path, key: dict[str, Any], shown: Mapping[str, Any]) -> None:
             what=f"{out} holds another study, whose votes could no longer be read", expected="an empty folder",
             fix="choose another out, or remove that one",
         )  # fmt: skip
-    folder = _Folder()
+    folder = SaverMixin()
     folder.set_save_dir(out / PAGE)
     for file, content in sorted(shown.items()):
         if file.endswith(".mp4"):

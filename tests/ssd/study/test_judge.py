@@ -116,6 +116,8 @@ def test_failures_are_tried_again_then_end_the_run_which_goes_on_later(
     assert f"failed {ATTEMPTS} times: HTTP {status} (no, ***)" in message
     assert "start the same command again: 2 of 6 votes are kept" in message
     assert SECRET not in message
+    assert judged(runs, tmp_path, server, "judge.model=owner-vlm-2") == 2
+    assert "holds votes of judge:owner/vlm 2; expected those of judge:owner-vlm-2" in capfd.readouterr().err
     again = serve(lambda number, body: "2")
     assert judged(runs, tmp_path, again) == 0
     assert len(again.requests) == 4 * 2
@@ -136,6 +138,7 @@ def test_an_answer_is_the_last_number_that_stands_alone():
         (["judge.url=http://user:pw@a/v1", "judge.model=m"], "judge.url is no address that can be asked"),
         (["judge.url=http://a/v1"], "judge.model is empty"),
         (["judge.url=http://a/v1", "judge.model=m", "judge.key_env=NOT_SET"], "judge.key_env names NOT_SET"),
+        (["judge.url=http://a/v1", "judge.model=m", "video_frames=2"], "the study shows videos; expected pictures"),
         (["judge.url=http://a/v1", "judge.model=m", "judge.timeout=0"], "judge.timeout is 0.0; expected above 0"),
     ],
 )

@@ -52,6 +52,7 @@ def test_a_run_leaves_picture_grid_and_report(world, tmp_path, capsys):
     assert np.abs(edited[:, :24] - source[:, :24]).mean() > 1
     assert pixels(save / "grid.png").shape == (SIZE, 2 * 48, 3)
     report = json.loads((save / "report.json").read_text())
+    assert f"CLIP similarity {report['clip_directional_similarity']:+.3f}" in (save / "report.html").read_text()
     assert (report["editor"], report["strength"], report["network_calls"]) == ("SDEdit", 0.8, 4)
     assert (report["noise_predictions"], report["steps"], report["psnr_outside"]) == (8, 1, 100)
 

@@ -98,6 +98,10 @@ def test_what_did_not_touch_the_object_keeps_its_bytes(holed, deleted):
 def test_the_run_folder_shows_what_happened(deleted):
     for name in ("save/grid.png", "save/inpainted.png", "save/mask/view_000.png", "save/before_after.mp4"):
         assert (deleted / name).exists(), name
+    page = (deleted / "save" / "report.html").read_text(encoding="utf-8")
+    assert "scene without the selection" in page
+    assert "Did it leak?" in page
+    assert "Did it move towards the words?" not in page
 
 
 def test_everything_before_the_fit_happens_on_the_run_s_device(holed, tmp_path, monkeypatch):

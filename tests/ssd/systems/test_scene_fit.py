@@ -59,6 +59,9 @@ def fitted(capture, tmp_path_factory):
 
 def test_held_out_photographs_are_met_better(fitted, capture, tmp_path):
     report = json.loads((fitted / "save" / "report.json").read_text())
+    page = (fitted / "save" / "report.html").read_text(encoding="utf-8")
+    assert f"{report['psnr']:.1f} dB PSNR on photographs that it was not fitted to." in page
+    assert "<strong>Gaussians</strong>" in page
     assert report["held_out"] == ["view_000", "view_004", "view_008"]
     assert report["photos"] == 6
     points = load_points(capture)
