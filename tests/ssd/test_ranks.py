@@ -26,6 +26,10 @@ WORDS = {
     "system.growth.stop": 100, "system.growth.top_share": 0.2,
 }  # fmt: skip
 """Colour steps that neighbours share, the shading term, growth, and a score that draws noise of its own."""
+COLORS_ALONE = {
+    f"system.learning_rates.{name}": 0 for name in ("means", "log_scales", "raw_quats", "logit_opacities", "shN")
+}
+"""As the default config has it. Plain Adam moves a Gaussian whose gradient is rounding alone by a whole rate."""
 
 
 def test_parts_are_all_of_it_in_order():
@@ -89,7 +93,10 @@ def test_two_processes_make_the_steps_of_one(world, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    worker, words = Path(__file__).with_name("rank_worker.py"), [f"{key}={value}" for key, value in WORDS.items()]
+    worker, words = (
+        Path(__file__).with_name("rank_worker.py"),
+        [f"{key}={value}" for key, value in {**WORDS, **COLORS_ALONE}.items()],
+    )
     both = [start(worker, rank, 2, port, world, tmp_path, *words) for rank in range(2)]
     alone = copy.deepcopy(edited(world, tmp_path, ALONE, *words))
     assert [process.wait(timeout=600) for process in both] == [0, 0]
@@ -103,7 +110,7 @@ def test_two_processes_make_the_steps_of_one(world, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_on_two_devices_writes_what_a_run_on_one_does(world, tmp_path):
-    words = {"data.batch_size": 2, "system.color_steps": "shared", "system.colors": "bounded"}
+    words = {"data.batch_size": 2, "system.color_steps": "shared", "system.colors": "bounded", **COLORS_ALONE}
     given = overrides(
         world, tmp_path, **{**words, "tag": "two", "trainer.devices": 2, "trainer.enable_progress_bar": "false"}
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from tqdm import tqdm
 
 import threestudio
@@ -107,10 +107,9 @@ def figures_of_cell(job: Job) -> Mapping[str, Any]:
 
 def write_cells(experiment: DictConfig, trials: Sequence[Trial]) -> list[Path]:
     """Write ``grid.png``, and the report of a benchmark whose methods are the cells; returns both."""
-    cfg, out = experiment.system.copy(), Path(experiment.system.out)
-    cfg.num_processes = 1  # everything is there
     experiment = experiment.copy()
-    experiment.system = cfg
+    experiment.system.num_processes = 1  # everything is there
+    cfg, out = experiment.system, Path(experiment.system.out)
     report = run_items([(cfg.kind, method_of(cfg, trial)) for trial in trials], experiment)
     folders = {tuple(as_text(value) for value in trial.values.values()): trial.name for trial in trials}
     axes = [str(cfg.labels.get(key, key)) for key in cfg.axes]
