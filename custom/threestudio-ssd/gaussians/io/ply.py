@@ -19,11 +19,13 @@ from ...files import open_whole
 from ..model import Gaussians
 from ..sh import C0
 from . import mip_filter
-from .common import as_arrays, cut_short, finish, origin_file, read_bytes, same_rows, untouched_altered
+from .common import as_arrays, cut_short, finish, origin_file, read_bytes, same_rows, untouched_altered, warn
 from .ply_header import NUM_REST_COLUMNS, Element, Header, columns_of, comments_of, parse_header
 
 FLAT_LOG_SCALE = float(np.log(1e-6))
 """Log of the third scale of 2D Gaussians (files without scale_2): thin enough to be a disk."""
+MOST_LOSS = 0.05
+"""Rounding of positions beyond which a file is warned of, in units of the median size."""
 _BLOCK = 8192
 _MEANS, _SH0, _RGB = ("x", "y", "z"), ("f_dc_0", "f_dc_1", "f_dc_2"), ("red", "green", "blue")
 _SCALES, _QUATS = ("scale_0", "scale_1", "scale_2"), ("rot_0", "rot_1", "rot_2", "rot_3")
@@ -64,6 +66,7 @@ def read_ply(path: Path, data: bytes | None = None) -> Gaussians:
     _check_columns(vertex, path)
     rows, lines, start, stop = read_rows(data, header, vertex, path)
     fields = _decode(rows, vertex)
+    _warn_of_far_positions(rows, fields, path)
     raw = PlyFile(header, rows, lines, data[header.size : start], data[stop:])
     return finish(
         fields,
@@ -97,6 +100,20 @@ def write_ply(gaussians: Gaussians, path: Path) -> None:
         for block in body:
             file.write(block)
         file.write(raw.after)
+
+
+def _warn_of_far_positions(rows: np.ndarray, fields: dict[str, Tensor], path: Path) -> None:
+    """Say when doubles, such as map coordinates, are too large for the float32 that Gaussians are drawn with."""
+    if not len(rows) or all(rows.dtype[name].itemsize < 8 for name in _MEANS):
+        return
+    farthest = float(max(np.nanmax(np.abs(rows[name]), initial=0.0, where=np.isfinite(rows[name])) for name in _MEANS))
+    loss = float(np.spacing(np.float32(farthest))) / 2
+    size = float(fields["log_scales"].nanmedian().exp())
+    if loss > MOST_LOSS * size:
+        warn(
+            f"{path}: positions reach {farthest:.0f}, where they lose up to {loss:.2g}, for Gaussians of {size:.2g}; "
+            "move the splat and its cameras to the origin before"
+        )
 
 
 def _check_columns(vertex: Element, path: Path) -> None:

@@ -7,6 +7,7 @@ Writing keeps the scene's numbers and puts the turn to y up, marked as ours, int
 
 import math
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ def read_usd(path: Path) -> Gaussians:
         raw, notes = _raw(pxr, path)
         values = _values(raw)
     except (pxr.Tf.ErrorException, RuntimeError, ValueError, TypeError, OverflowError) as error:
-        what = f"{path} cannot be read ({first_line(error)})"
+        what = f"{path} cannot be read ({_reason(error)})"
         raise cut_short(what, f"a USD file with one {SCHEMA}", or_other=True) from error
     check_rows(path, len(raw.sections["means"]), num_bytes)
     return finish(values, path=path, kind="usd", file=raw, notes=notes)
@@ -93,6 +94,12 @@ def write_usd(gaussians: Gaussians, path: Path) -> None:
 
 _ZIP_EPOCH = 315_619_200
 """Seconds since 1970 of the second of January 1980, when the dates of zip files start in every time zone."""
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says; USD's own quotes it behind the place in its sources."""
+    quoted = re.search(r": '([^\n']*)", str(error).strip())
+    return quoted[1] if quoted else first_line(error)
 
 
 def _is_ours(raw: UsdFile) -> bool:

@@ -292,3 +292,18 @@ def test_colours_of_any_number_type_are_read_and_kept(kind, white, form, tmp_pat
     save_gaussians(gaussians, tmp_path / "edited.ply")
     edited = 0.5 + 0.28209479 * load_gaussians(tmp_path / "edited.ply").sh0[:, 0].numpy()
     assert np.abs(edited - [[0.25] * 3, rgbs[1]]).max() < 0.51 / 255
+
+
+def test_map_coordinates_are_warned_of_and_untouched_rows_keep_them(tmp_path):
+    from plyfile import PlyData, PlyElement
+
+    table = PlyData.read(GOLDEN / "quirk_float64.ply")["vertex"].data.copy()
+    table["x"] += 456789.25
+    table["y"] += 5432100.5
+    PlyData([PlyElement.describe(table, "vertex")]).write(tmp_path / "utm.ply")
+    with pytest.warns(SceneFormatWarning, match=r"positions reach 54321\d\d, where they lose up to 0.25"):
+        scene = load_gaussians(tmp_path / "utm.ply")
+    scene.sh0[3] += 1
+    save_gaussians(scene, tmp_path / "edited.ply")
+    edited = PlyData.read(tmp_path / "edited.ply")["vertex"].data
+    assert all(np.array_equal(edited[axis], table[axis]) for axis in "xyz")
