@@ -168,7 +168,8 @@ class Growth:
         norms = (grads * (sides / 2 * info["n_cameras"])).norm(dim=-1)
         rows = info["gaussian_ids"] - self.editable.num_fixed
         is_ours = (rows >= 0) & torch.isfinite(norms)
-        rows, norms = rows[is_ours], norms[is_ours]
+        device = self.editable.grad_sums.device  # a rasteriser on the CPU leaves both there
+        rows, norms = rows[is_ours].to(device), norms[is_ours].to(device)
         self.editable.grad_sums.index_add_(0, rows, norms)
         self.editable.grad_counts.index_add_(0, rows, torch.ones_like(norms))
 

@@ -20,9 +20,12 @@ from ..edits.keys import CANNOT_CHANGE_EDITS
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..gaussians.io import save_gaussians
-from ..host import Completed, Outcome, after_export, after_test
+from ..host import Completed, Outcome, after_export, after_test, get_device
+from ..rasterizers.backends import backend_of
 from ..report.edit_report import grid_row, package_versions, peak_memory
 
+REPORT_VERSION = 1
+"""Of what ``report.json`` holds; ``data/schemas/report.schema.json`` says what that is."""
 UNUSABLE = 3
 """Exit code of a run that ended without a result to use."""
 USUAL_STEPS = {"gradient_clip_val": None, "accumulate_grad_batches": 1}
@@ -60,6 +63,8 @@ class EditSystem(Completed, BaseSystem, Outcome):
     """See ``BaseSystem``; views that only the report shows are none of the edit's."""
     edit: Edit
     """What is optimised, once it was laid out."""
+    renders: bool = True
+    """Whether splats are rendered."""
     progress_bar: Sequence[str] = ("score",)
     """Which facts of a step the progress bar names."""
 
@@ -68,6 +73,8 @@ class EditSystem(Completed, BaseSystem, Outcome):
         self.clock = Clock()
         self.verdicts: list[str] = []
         self._is_open = False
+        if self.renders:
+            backend_of(get_device().type)  # says now what a rasteriser that cannot be had will cost
         self.make()
 
     @abstractmethod
@@ -222,6 +229,7 @@ class EditSystem(Completed, BaseSystem, Outcome):
     def run_facts(self) -> dict[str, Any]:
         """What every report says of the run."""
         return {
+            "schema_version": REPORT_VERSION,
             "seed": self.cfg.seed,
             "steps": self.true_global_step,
             "seconds": round(self.clock.seconds, 2),
