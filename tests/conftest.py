@@ -33,11 +33,12 @@ def _deterministic():
     """Every test starts from the same random numbers and leaves no forced device behind."""
     import torch
 
-    from threestudio.utils.misc import force_device
+    from threestudio.utils.misc import force_device, use_device
 
     torch.manual_seed(0)
     yield
     force_device(None)
+    use_device(None, is_usual=True)
 
 
 @pytest.fixture

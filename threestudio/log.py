@@ -7,6 +7,8 @@ import logging
 import os
 import sys
 
+from threestudio import progress
+
 logger = logging.getLogger("threestudio")
 
 
@@ -31,7 +33,9 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         tqdm = sys.modules.get("tqdm")
         text = self.format(record)
-        if tqdm is not None and getattr(tqdm.tqdm, "_instances", None):
+        if progress.is_json():
+            progress.event("message", level=record.levelname.lower(), text=record.getMessage())
+        elif tqdm is not None and getattr(tqdm.tqdm, "_instances", None):
             tqdm.tqdm.write(text, file=sys.stdout)
         else:
             sys.stdout.write(text + "\n")

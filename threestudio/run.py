@@ -9,9 +9,10 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
-from threestudio import log
+from threestudio import log, progress
 from threestudio.errors import CheckpointError, ConfigError, InterruptedRun, chain_of, is_user_error, one_line
 from threestudio.plugins import load_plugins, plugin_names
 from threestudio.registry import EARLY_CHECKS, did_you_mean
@@ -65,6 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--gpu", nargs="?", const="0", metavar="IDS", help="GPUs to use, as 0 or 0,1 (default: the first, if any)"
     )
+    parser.add_argument("--device", metavar="NAME", help="cuda (ROCm too), mps or cpu (default: cuda if any)")
+    parser.add_argument("--progress", choices=["bar", "json"], help="json: a JSON object a line, for other programs")
     parser.add_argument("--verbose", action="store_true", help="show detail, and tracebacks of errors in the input")
     return parser
 
@@ -119,19 +122,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         128 + n stopped by signal n. A process that helps another one leaves it to that to say how the run ended, and
         ends with 0, unless it met a bug.
     """
-    with lasting_streams():
-        try:
-            with stopping():
-                code = _main(argv)
-        except InterruptedRun as stop:  # it came while another was answered
-            code = _interrupted(stop)
+    argv = sys.argv[1:] if argv is None else argv
+    code = OUR_BUG
+    if "--progress=json" in argv or ("--progress", "json") in pairwise(argv):  # also for what cannot be parsed
+        progress.use_json()
+    try:
+        with lasting_streams():
+            try:
+                with stopping():
+                    code = _main(argv)
+            except InterruptedRun as stop:  # it came while another was answered
+                code = _interrupted(stop)
+    finally:
+        progress.finish(code)
     return code if code == OUR_BUG or log.is_first_process() else DONE
 
 
-def _main(argv: Sequence[str] | None) -> int:
-    is_verbose = "--verbose" in (sys.argv[1:] if argv is None else argv)
+def _main(argv: Sequence[str]) -> int:
     try:
-        args, overrides = parse_arguments(sys.argv[1:] if argv is None else argv)
+        args, overrides = parse_arguments(argv)
         log.show_messages(args.verbose)
         if not args.verbose:
             quiet_libraries()
@@ -142,14 +151,22 @@ def _main(argv: Sequence[str] | None) -> int:
         stop = _interruption(error)
         if stop is not None:
             return _interrupted(stop)
-        if is_user_error(error):
-            if is_verbose:
-                traceback.print_exc()
-            if log.is_first_process():
-                sys.stderr.write(one_line(error) + "\n")
-            return USER_INPUT
-        traceback.print_exc()
+        return _failed(error, "--verbose" in argv)
+
+
+def _failed(error: Exception, is_verbose: bool) -> int:
+    """Say what is wrong; returns the exit code."""
+    if not is_user_error(error):
+        progress.event("error", kind="bug", what=f"{type(error).__name__}: {error}")
+        traceback.print_exception(error)
         return OUR_BUG
+    if is_verbose:
+        traceback.print_exception(error)
+    texts = {name: getattr(error, name) for name in ("what", "expected", "fix")}
+    progress.event("error", kind="input", **texts)
+    if log.is_first_process():
+        sys.stderr.write(one_line(error) + "\n")
+    return USER_INPUT
 
 
 def _interrupted(stop: BaseException) -> int:
@@ -157,6 +174,7 @@ def _interrupted(stop: BaseException) -> int:
     saved = getattr(stop, "checkpoint", None)
     how = f"go on with --resume {saved}" if saved else None
     how = "the same command goes on from here" if getattr(stop, "is_kept", False) else how
+    progress.event("error", kind="interrupted", what="interrupted", fix=how or "start again", checkpoint=saved)
     if log.is_first_process():
         sys.stderr.write(f"interrupted; {how}\n" if how else "interrupted before there was a checkpoint\n")
     return STOPPED + getattr(stop, "signum", signal.SIGINT)
@@ -186,10 +204,22 @@ def dispatch(args: argparse.Namespace, overrides: list[str]) -> int:
     cfg = _load(args, overrides)
     if run_dir is not None and not any(text.partition("=")[0] in NAMES_A_FOLDER for text in overrides):
         set_run_folder(cfg, run_dir)
+    _use_device(args)
     from threestudio.trainer import run_experiment
 
     stages = [name for name in ("validate", "test", "export") if getattr(args, name)]
-    return run_experiment(cfg, stages or ["train", "test", "export"], wants_gpu=args.gpu is not None)
+    return run_experiment(cfg, stages or ["train", "test", "export"])
+
+
+def _use_device(args: argparse.Namespace) -> None:
+    """Work on the device that the command line asks for, if it does; ``--gpu`` is one of CUDA."""
+    if args.gpu is not None and args.device not in (None, "cuda"):
+        fix = "leave one of them out"
+        raise ConfigError(what=f"--gpu with --device {args.device}", expected="--gpu with --device cuda", fix=fix)
+    if args.gpu is not None or args.device is not None:
+        from threestudio.utils.misc import use_device
+
+        use_device(args.device or "cuda", is_usual=True)
 
 
 def _resumed_folder(resume: str | None) -> Path:
@@ -234,6 +264,7 @@ def _run_app(args: argparse.Namespace, overrides: list[str]) -> int:
     of_experiment, of_app = apps.split_overrides(args.run, overrides, keys)
     read = _words if getattr(app, "takes_words", False) else _load
     cfg = read(args, of_experiment) if args.config is not None else None
+    _use_device(args)
     try:
         return apps.start(args.run, cfg, of_app)
     except BaseException as error:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from threestudio import registry
+from threestudio import progress, registry
 from threestudio.checkpoints import WholeCheckpoints, checkpoint_of, newest_checkpoint, resumed_file, set_aside_broken
 from threestudio.errors import (
     CheckpointError,
@@ -37,6 +36,7 @@ from threestudio.utils.callbacks import (
     CustomProgressBar,
     GracefulInterrupt,
     LastCheckpoint,
+    ProgressEvents,
     RngState,
     RoomForResults,
 )
@@ -45,11 +45,10 @@ from threestudio.utils.config_compare import CANNOT_CHANGE_RESULTS, difference, 
 from threestudio.utils.config_files import read_file
 from threestudio.utils.folders import check_room, places_to_rescue_to, remove_run_folder, sole_use
 from threestudio.utils.memory import allocation_failure
-from threestudio.utils.misc import force_device, load_checkpoint
+from threestudio.utils.misc import get_device, load_checkpoint, use_device
 from threestudio.utils.saving import remove_left_behind
 
 TRAINER_DEFAULTS = {
-    "accelerator": "auto",
     "devices": 1,
     "max_epochs": -1,
     "inference_mode": False,
@@ -57,6 +56,8 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
     "log_every_n_steps": 10,
 }
+ACCELERATORS = {"auto": None, "cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "mps": "mps"}
+"""What ``trainer.accelerator`` may say -> the device that it means; None: the usual one."""
 AFTER_TRAINING = {
     "validate": ("validate", "validation_step", "val_dataloader"),
     "test": ("test", "test_step", "test_dataloader"),
@@ -70,13 +71,12 @@ MAY_CHANGE_ON_RESUME = frozenset({"trainer.max_steps", "trainer.accelerator", "t
 CHECKPOINT_DEFAULTS = {"save_last": True, "save_top_k": 0, "every_n_train_steps": 100, "save_on_train_epoch_end": False}
 
 
-def run_experiment(cfg: DictConfig, stages: list[str], wants_gpu: bool = False) -> int:
+def run_experiment(cfg: DictConfig, stages: list[str]) -> int:
     """Build data and system and go through the stages.
 
     Args:
         cfg: A completed ``ExperimentConfig``.
         stages: Of ``train``, ``validate``, ``test``, ``export``, in order.
-        wants_gpu: Whether the command line asked for a GPU.
 
     Returns:
         The exit code the system gives. The last line on standard output is its result's path.
@@ -85,7 +85,8 @@ def run_experiment(cfg: DictConfig, stages: list[str], wants_gpu: bool = False) 
         ConfigError: For input that cannot be used; no run folder is left behind then.
     """
     quiet_lightning()
-    _choose_device(cfg, wants_gpu)
+    accelerator = cfg.trainer.get("accelerator", "auto")
+    use_device(ACCELERATORS.get(accelerator, accelerator))
     checkpoint = resolve_resume(cfg, is_training="train" in stages)
     if checkpoint is not None:
         check_same_run(cfg, Path(checkpoint))
@@ -166,6 +167,7 @@ def _say_result(system: BaseSystem) -> None:
     """Print where the result is, if there is one."""
     last_line = system.outcome()[1]
     if last_line:
+        progress.event("result", path=str(last_line))
         sys.stdout.write(f"{last_line}\n")
         sys.stdout.flush()
 
@@ -185,7 +187,7 @@ def build_trainer(
 ) -> pl.Trainer:
     """Lightning's trainer with our callbacks; keys under ``trainer`` and ``checkpoint`` win over the defaults."""
     run_dir = Path(cfg.trial_dir)
-    keys = {**TRAINER_DEFAULTS, **plain_keys(cfg.trainer)}
+    keys = {**TRAINER_DEFAULTS, **plain_keys(cfg.trainer), "accelerator": get_device().type}
     if cfg.n_gpus > 1:
         keys.setdefault("strategy", "ddp")
         keys["devices"] = cfg.n_gpus
@@ -193,7 +195,10 @@ def build_trainer(
     if shares_steps and (strategy != "auto" or keys["devices"] != 1 or keys.get("num_nodes", 1) != 1):
         keys |= {"strategy": _shared(strategy), "use_distributed_sampler": False}
     callbacks: list[Callback] = [RngState()]
-    if keys.get("enable_progress_bar", True):
+    if progress.is_json():
+        keys["enable_progress_bar"] = False
+        callbacks.append(ProgressEvents())
+    elif keys.get("enable_progress_bar", True):
         callbacks.append(CustomProgressBar())
     loggers: list | bool = False
     if is_training:
@@ -380,14 +385,3 @@ def _can(stage: str, system: BaseSystem, data: pl.LightningDataModule) -> bool:
     _, step, loader = AFTER_TRAINING[stage]
     has_loader = is_overridden(loader, data, parent=pl.LightningDataModule)
     return has_loader and is_overridden(step, system, parent=pl.LightningModule)
-
-
-def _choose_device(cfg: DictConfig, wants_gpu: bool) -> None:
-    accelerator = cfg.trainer.get("accelerator", "auto")
-    if accelerator == "cpu":
-        force_device("cpu")
-    elif (wants_gpu or accelerator in ("gpu", "cuda")) and not torch.cuda.is_available():
-        expected, fix = "a CUDA device and a torch built for it", "leave --gpu out to run on the CPU"
-        raise ConfigError(what="a GPU was asked for, and torch finds none", expected=expected, fix=fix)
-    else:
-        force_device(None)

@@ -6,23 +6,25 @@ names it.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 
 import threestudio
 
-from .early import data_folder, named
+from .early import data_folder, named, repository
 from .errors import ConfigError, InputError, MissingPackageError, SceneFormatError, first_line
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = repository()
 DATA = data_folder()
 """The folder of small shipped inputs and models."""
 
@@ -64,6 +66,12 @@ def is_toy_scene(scene: str | Path) -> bool:
     return shipped.exists() and Path(scene).exists() and shipped.samefile(scene)
 
 
+WEIGHTS = re.compile(
+    r"(?:diffusion_pytorch_model|pytorch_model|model)(?:\.([a-z]\w*))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)"
+)
+"""Files of weights, as the libraries name them; the group is the variant."""
+
+
 @dataclass(frozen=True)
 class ModelUse:
     """What a model is for, in the words of messages.
@@ -76,6 +84,7 @@ class ModelUse:
         fix: What to do about a name that leads nowhere; empty for the usual advice.
         convert: What to do with a single file before its folder can be named; ends in "and ", or is empty.
         error: What is raised where a model is there but cannot be read.
+        takes_file: Whether one ``.safetensors`` file may be named in place of a folder.
     """
 
     key: str
@@ -85,6 +94,7 @@ class ModelUse:
     fix: str = ""
     convert: str = ""
     error: type[InputError] = ConfigError
+    takes_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,11 +102,11 @@ class ModelLocation:
     """Where the parts of a model are read from; the same calls serve a folder and a hub repository.
 
     Attributes:
-        location: Folder, or hub id after aliases.
+        location: Folder, file of weights, or hub id after aliases.
         use: What it is for.
         revision: Commit of the hub repository; None for a folder.
         is_offline: Whether to look only into the local hub cache.
-        variant: Weight files of this variant, such as "fp16".
+        variant: Weight files of this variant, such as "fp16"; None: the only one there is, where the plain are absent.
     """
 
     location: str
@@ -167,6 +177,8 @@ class ModelLocation:
 
     def read_network(self, load: Callable[..., Any], part: str | None = None, **options: Any) -> Any:
         """The same for weights: those that are missing are an error, not random numbers."""
+        if (variant := self.variant or self.only_variant(part)) is not None:
+            options["variant"] = variant
         with quiet_libraries():
             network, info = self.read(load, part, output_loading_info=True, **options)
         if missing := sorted(info["missing_keys"]):
@@ -182,6 +194,27 @@ class ModelLocation:
             fix=f"copy or download the model again, or point {self.use.key}= at a complete one",
         )
 
+    def only_variant(self, part: str | None) -> str | None:
+        """The variant of a part's weights that comes without the plain ones; fp16 before others."""
+        names = [name for name in self._files() if str(PurePosixPath(name).parent) == (part or ".")]
+        found = [match for name in names if (match := WEIGHTS.fullmatch(PurePosixPath(name).name))]
+        variants = sorted({match[1] for match in found if match[1]}, key=lambda variant: (variant != "fp16", variant))
+        has_plain = any(match[1] is None for match in found)
+        return None if has_plain or not variants else variants[0]
+
+    def _files(self) -> list[str]:
+        """Names of all files of the model, those in folders with slashes; of a hub repository offline, the cached."""
+        folder = Path(self.location)
+        if not folder.is_dir():
+            with contextlib.suppress(Exception):  # a hub that cannot be reached: what is cached counts, as elsewhere
+                if not self.is_offline:
+                    return _files_on_hub(self.location, self.revision)
+            probe = self.file(self.use.probe)
+            if probe is None:
+                return []
+            folder = probe.parent
+        return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
     def _instead_of(self, name: str) -> str:
         """What stands in a folder that lacks the file which makes it a model."""
         config = Path(self.location) / "config.json"
@@ -193,8 +226,15 @@ class ModelLocation:
         return f"no {name}"
 
 
+@functools.cache
+def _files_on_hub(name: str, revision: str | None) -> list[str]:
+    import huggingface_hub
+
+    return huggingface_hub.list_repo_files(name, revision=revision)
+
+
 def check_model(model: str | Path, use: ModelUse) -> str:
-    """Which folder or hub id a name stands for, without asking the network.
+    """Which folder, file or hub id a name stands for, without asking the network.
 
     Args:
         model: A folder, also one relative to the repository; a hub id ``owner/name``; or one of ``ALIASES``.
@@ -210,6 +250,8 @@ def check_model(model: str | Path, use: ModelUse) -> str:
     for folder in (name, str(named(name)), str(REPOSITORY / name)) if name else ():
         if Path(folder).is_dir():
             return folder
+    if use.takes_file and name.endswith(".safetensors") and Path(name).is_file():
+        return name
     if Path(name).is_file():
         what = f"{use.key} '{name}' is a single file"
         raise SceneFormatError(what=what, expected=use.expected, fix=f"{use.convert}set {use.key} to that folder")
@@ -244,7 +286,7 @@ def locate(
         SceneFormatError: If it is a single file, or a repository of something else.
     """
     name = check_model(model, use)
-    if Path(name).is_dir():
+    if Path(name).exists():
         return ModelLocation(name, use, None, is_offline, variant)
     if (asked := str(model).strip()) in WITHDRAWN:
         threestudio.warn(f"{use.key} '{asked}' was withdrawn from the hub; using '{name}' in its place.")

@@ -17,7 +17,10 @@ from threestudio_ssd.masks.text import load_segmenter
 from threestudio_ssd.metrics import load_structure_model, read_clip
 from threestudio_ssd.pretrained import ALIASES, DATA, ModelLocation, ModelUse, locate
 
-EXPECTED = "a folder in diffusers layout, or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5"
+EXPECTED = (
+    "a folder in diffusers layout, a .safetensors checkpoint, or a hub id such as "
+    "stable-diffusion-v1-5/stable-diffusion-v1-5"
+)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -159,8 +162,8 @@ def test_no_model_at_all(hub):
     assert caught.value.what == "model is empty"
 
 
-def test_a_single_file_is_not_a_model(hub, tmp_path):
-    path = tmp_path / "model.safetensors"
+def test_a_single_file_of_another_format_is_not_a_model(hub, tmp_path):
+    path = tmp_path / "model.ckpt"
     path.touch()
     with pytest.raises(SceneFormatError) as caught:
         locate(path, MODEL)

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from threestudio.checkpoints import WholeCheckpoints, checkpoint_of
 from threestudio.errors import InterruptedRun
+from threestudio.progress import event
 from threestudio.signals import take_over
 from threestudio.utils.config import dump_config
 from threestudio.utils.config_compare import digests
@@ -209,6 +211,8 @@ class CustomProgressBar(ProgressBar):
         """Memory in use: reserved on the GPU if there is one, else resident in this process."""
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             return f"{torch.cuda.memory_reserved() / 1e9:.1f} GB GPU"
+        if torch.backends.mps.is_available() and torch.mps.current_allocated_memory() > 0:
+            return f"{torch.mps.driver_allocated_memory() / 1e9:.1f} GB GPU"
         return f"{self._process.memory_info().rss / 1e9:.1f} GB"
 
     def _open(self, what: str, total: int | float | None, done: int = 0) -> None:
@@ -268,3 +272,62 @@ class CustomProgressBar(ProgressBar):
     def on_exception(self, *unused: Any) -> None:
         """Lightning hook: leave the terminal on a fresh line."""
         self._close()
+
+
+class ProgressEvents(Callback):
+    """Steps done of all, time left, and what the system logs, as events for the program that started the run.
+
+    A stage's first and last step are always said, and others at most every ``EVERY`` seconds.
+    """
+
+    EVERY = 0.5
+
+    def __init__(self) -> None:
+        self._begin = self._said = 0.0
+        self._first = 0
+
+    def _start(self, step: int) -> None:
+        self._begin, self._said, self._first = time.monotonic(), -self.EVERY, step
+
+    def _say(self, stage: str, trainer: pl.Trainer, step: int, steps: int | float) -> None:
+        now, is_last = time.monotonic(), step >= steps
+        if now - self._said < self.EVERY and not is_last and step > self._first:
+            return
+        self._said = now
+        done = step - self._first
+        eta = (now - self._begin) / done * (steps - step) if done > 0 else None
+        metrics = {name: float(value) for name, value in trainer.progress_bar_metrics.items() if name != "v_num"}
+        total = int(steps) if 0 < steps < float("inf") else None
+        left = None if eta is None or total is None else round(eta, 3)
+        event("progress", stage=stage, step=step, steps=total, eta_seconds=left, metrics=metrics)
+
+    def on_train_start(self, trainer: pl.Trainer, *unused: Any) -> None:
+        """Lightning hook."""
+        self._start(trainer.global_step)
+        self._say("train", trainer, trainer.global_step, trainer.max_steps)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any) -> None:
+        """Lightning hook."""
+        self._say("train", trainer, trainer.global_step, trainer.max_steps)
+
+    def on_test_start(self, trainer: pl.Trainer, *unused: Any) -> None:
+        """Lightning hook."""
+        self._start(0)
+        self._say("test", trainer, 0, sum(trainer.num_test_batches))
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, *unused: Any
+    ) -> None:
+        """Lightning hook."""
+        self._say("test", trainer, batch_idx + 1, sum(trainer.num_test_batches))
+
+    def on_predict_start(self, trainer: pl.Trainer, *unused: Any) -> None:
+        """Lightning hook."""
+        self._start(0)
+        self._say("export", trainer, 0, sum(trainer.num_predict_batches))
+
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, *unused: Any
+    ) -> None:
+        """Lightning hook."""
+        self._say("export", trainer, batch_idx + 1, sum(trainer.num_predict_batches))

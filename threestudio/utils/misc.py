@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from threestudio.errors import CheckpointError
+from threestudio.errors import CheckpointError, ConfigError
 from threestudio.utils.schedule import value_at
 
 _forced_device: torch.device | None = None
+_usual_device: str | None = None
 
 
 def get_rank() -> int:
@@ -25,13 +26,59 @@ def get_rank() -> int:
     return 0
 
 
+def check_device(asked: str | None, has_cuda: bool, has_mps: bool) -> None:
+    """Refuse a device that torch does not find here.
+
+    Args:
+        asked: ``cuda`` (ROCm's name too), ``mps`` or ``cpu``; None for the usual.
+        has_cuda, has_mps: What torch finds.
+
+    Raises:
+        ConfigError: If it is none of these, or not here.
+    """
+    there = {"cuda": has_cuda, "mps": has_mps, "cpu": True}
+    if asked is None or there.get(asked):
+        return
+    found = " or ".join(name for name, is_there in there.items() if is_there)
+    if asked in there:
+        what = f"a GPU was asked for ({asked}), and torch finds none"
+        fix = "leave --device and --gpu out to run on the CPU"
+        expected = f"a torch built for it and a device (here: {found})"
+        raise ConfigError(what=what, expected=expected, fix=fix)
+    raise ConfigError(
+        what=f"the device is {asked}", expected="cuda, mps or cpu", fix=f"write --device {found.split()[0]}"
+    )
+
+
+def use_device(asked: str | None, *, is_usual: bool = False) -> None:
+    """Make :func:`get_device` answer a device by its name.
+
+    Args:
+        asked: As for :func:`check_device`; None for the usual one.
+        is_usual: Whether this is the usual one from now on, as the command line says, and not that of a run.
+
+    Raises:
+        ConfigError: As :func:`check_device`.
+    """
+    global _usual_device
+    check_device(asked, torch.cuda.is_available(), torch.backends.mps.is_available())
+    if is_usual:
+        _usual_device = asked
+    else:
+        force_device(f"cuda:{get_local_rank()}" if asked == "cuda" else asked)
+
+
+def get_local_rank() -> int:
+    """Which of this machine's GPUs is this process's."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
 def get_device() -> torch.device:
-    """The device this process works on: its GPU if there is one and the run may use it, else the CPU."""
+    """The device this process works on: as asked for, else its CUDA GPU if there is one, else the CPU."""
     if _forced_device is not None:
         return _forced_device
-    if torch.cuda.is_available():
-        return torch.device(f"cuda:{int(os.environ.get('LOCAL_RANK', 0))}")
-    return torch.device("cpu")
+    name = _usual_device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(f"cuda:{get_local_rank()}" if name == "cuda" else name)
 
 
 def force_device(device: str | torch.device | None) -> None:
@@ -107,6 +154,8 @@ def cleanup() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def finish_with_cleanup(func: Callable) -> Callable:

@@ -16,6 +16,7 @@ def get_rng_state() -> dict:
         "python": [version, list(words), gauss],
         "numpy": [str(kind), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
         "torch": torch.get_rng_state(),
+        "mps": [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else [],
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
 
@@ -27,6 +28,9 @@ def set_rng_state(state: dict) -> None:
     kind, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"].cpu())
+    if torch.backends.mps.is_available():
+        for mps_state in state.get("mps", []):
+            torch.mps.set_rng_state(mps_state.cpu())
     if torch.cuda.is_available():
         for index, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(cuda_state.cpu(), index)

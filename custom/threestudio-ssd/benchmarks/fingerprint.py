@@ -21,6 +21,8 @@ from threestudio.utils.config_compare import difference, is_below, leaves, plain
 
 from ..diffusion.lora import Lora
 from ..diffusion.models import MODEL, VAE
+from ..diffusion.quantization import is_gguf
+from ..diffusion.textual_inversion import Embedding
 from ..editors import ImageEditor, build_editor
 from ..edits.keys import CANNOT_CHANGE_EDITS
 from ..errors import ConfigError
@@ -135,8 +137,8 @@ def refuse_unread(
 def _weights_of_editor(editor: ImageEditor, editing: Mapping[str, Any]) -> dict[str, str]:
     """The same for an editor: of its model, unless it has none, and of a file of the network's weights alone."""
     checksums = weights_of(editing) if editor.has_network else {}
-    quantization = str(getattr(editor, "quantization", ""))
-    return checksums | ({quantization: checksum(Path(quantization))} if Path(quantization).is_file() else {})
+    files = [str(getattr(editor, name, "")) for name in ("quantization", "network")]
+    return checksums | {file: checksum(Path(file)) for file in files if Path(file).is_file()}
 
 
 def weights_of(guidance: Mapping[str, Any]) -> dict[str, str]:
@@ -153,17 +155,24 @@ def weights_of(guidance: Mapping[str, Any]) -> dict[str, str]:
     is_offline = bool(guidance.get("offline"))
     places = {"model": locate(guidance["model"], MODEL, revision=guidance.get("revision"), is_offline=is_offline)}
     if guidance.get("vae") not in (None, "taesd"):
-        places["vae"] = locate(guidance["vae"], VAE, is_offline=is_offline)
+        places["vae"] = locate(guidance["vae"], VAE, revision=guidance.get("vae_revision"), is_offline=is_offline)
     for key, place in places.items():
         folder = Path(place.location)
         if place.revision is not None:
             checksums[key] = place.revision
+        elif folder.is_file():
+            checksums[key] = checksum(folder)
         elif folder.is_dir():
             files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix in MODEL_FILES)
             checksums |= {f"{key}/{file.relative_to(folder).as_posix()}": checksum(file) for file in files}
     for lora in guidance.get("lora") or ():
         path = Lora.of(lora).path
         checksums[f"lora/{path}"] = checksum(Path(path))
+    for embedding in guidance.get("embeddings") or ():
+        path = Embedding.of(embedding).path
+        checksums[f"embedding/{path}"] = checksum(Path(path))
+    if is_gguf(str(guidance.get("quantization"))):
+        checksums["network"] = checksum(Path(guidance["quantization"]))
     return checksums
 
 

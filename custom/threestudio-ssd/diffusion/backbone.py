@@ -14,11 +14,14 @@ from ..errors import ConfigError
 from ..pretrained import locate
 from .freeu import FreeU, install_freeu
 from .lora import merge_loras
-from .models import MODEL, Components, load_components
+from .models import MODEL, Components, OtherVae, load_components
 from .noise import NoiseLevels, noise_levels
+from .offload import Turns
 from .options import BackboneOptions
 from .precision import place
 from .prompts import PromptEmbeds, TextEncoders
+from .single_file import read_single_file
+from .textual_inversion import add_embeddings
 
 
 @dataclass
@@ -61,10 +64,16 @@ class Backbone:
         self.lora = tuple(components.lora)
         self.vae_id, self.vae_revision = components.vae_id, components.vae_revision
         self.dtype, self.vae_dtype = chosen.network_dtype(self.family), chosen.autoencoder_dtype
-        self.network: Any = place(components.network, self.device, self.dtype, chosen.channels_last)
+        self.embeddings, self.quantization = tuple(components.embeddings), chosen.quantization
+        self._turns = Turns(self.device) if chosen.offload == "model" else None
+        put = self._turns.put if self._turns is not None else place
+        is_stored = chosen.quantization != "none"  # quantised weights keep their types
+        self.network: Any = put(
+            components.network, self.device, None if is_stored else self.dtype, chosen.channels_last
+        )
         self.vae: Any = place(components.vae, self.device, self.vae_dtype, chosen.channels_last)
         self.has_image_condition = components.has_image_condition
-        texts = [net and place(net, self.device, self.dtype) for net in components.text_networks]
+        texts = [net and put(net, self.device, self.dtype) for net in components.text_networks]
         self.text_encoders: TextEncoders | None = TextEncoders(
             list(components.tokenizers), texts, self.device, components.zero_empty_prompts
         )
@@ -91,6 +100,8 @@ class Backbone:
             "vae_revision": self.vae_revision,
             "vae_dtype": str(self.vae_dtype).removeprefix("torch."),
             "lora": list(self.lora),
+            "embeddings": list(self.embeddings),
+            "quantization": self.quantization,
         }
 
     @property
@@ -164,6 +175,7 @@ class Backbone:
     def decode(self, latents: Float[Tensor, "b c zh zw"]) -> Float[Tensor, "b 3 h w"]:
         """Images in [0, 1] from scaled latents."""
         self.counters.decodes += 1
+        self._make_room()
         unscaled = latents / self.vae.config.scaling_factor + self._shift
         with self._own_precision():
             return (self.vae.decode(unscaled.to(self.vae_dtype)).sample.float() / 2 + 0.5).clamp(0, 1)
@@ -171,6 +183,7 @@ class Backbone:
     def _encoder_output(self, images_bchw: Float[Tensor, "b 3 h w"]) -> Any:
         self.check_image_size(*images_bchw.shape[-2:])
         self.counters.encodes += 1
+        self._make_room()
         self.counters.encoded_images += len(images_bchw)
         with self._own_precision():
             return self.vae.encode((images_bchw * 2 - 1).to(self.vae_dtype))
@@ -178,6 +191,11 @@ class Backbone:
     def _own_precision(self) -> torch.autocast:
         """Keeps a trainer's autocast (float16, say) from overruling the precision chosen for each network."""
         return torch.autocast(self.device.type, enabled=False)
+
+    def _make_room(self) -> None:
+        """The VAE works next, and always lies on the device: what takes turns leaves it."""
+        if self._turns is not None:
+            self._turns.leave()
 
     @property
     def _shift(self) -> float:
@@ -266,6 +284,7 @@ class Backbone:
 
     def free_text_encoder(self) -> None:
         """Give the memory of the text encoders back; `encode_prompts` cannot be called any more."""
+        self._make_room()
         self.text_encoders = None
         gc.collect()
         if self.device.type == "cuda":
@@ -276,26 +295,30 @@ def load_backbone(
     model: str | Path,
     *,
     vae: str | None = None,
+    vae_revision: str | None = None,
     lora: str | Sequence[str] = (),
+    embeddings: Sequence[str] = (),
     revision: str | None = None,
     variant: str | None = None,
     offline: bool = False,
     skip_t5: bool = False,
     **options: Any,
 ) -> Backbone:
-    """Load a model by hub id or from a folder in diffusers layout.
+    """Load a model by hub id, from a folder in diffusers layout, or from one file with the names of the original code.
 
     Args:
-        model: Hub id or folder. Withdrawn ids (stabilityai/stable-diffusion-2-1-base) resolve to their
-            successors.
+        model: Hub id, folder or ``.safetensors`` file. Withdrawn ids (stabilityai/stable-diffusion-2-1-base) resolve to
+            their successors.
         vae: Another VAE by folder or hub id; "taesd" is the tiny one that fits the model.
+        vae_revision: Branch, tag or commit of that VAE's hub id.
         lora: LoRA files, each ``path`` or ``path:strength``, merged into the weights.
+        embeddings: Textual inversions, each ``path`` or ``path:word``.
         revision: Branch, tag or commit of a hub id; the commit used is kept in `Backbone.revision`.
         variant: Weight files of this variant, such as "fp16".
         offline: Whether to use the local hub cache only.
         skip_t5: Whether to leave out SD 3's third text encoder (9.5 GB in float16).
         options: Keyword arguments of `BackboneOptions`: device, dtype, vae_dtype, freeu, channels_last, compile,
-            vae_tiling, vae_checkpointing.
+            vae_tiling, vae_checkpointing, quantization, offload.
 
     Raises:
         ConfigError: If the model does not exist, cannot be fetched, or an option does not suit it.
@@ -303,6 +326,16 @@ def load_backbone(
     """
     chosen = BackboneOptions(**options)  # a misspelt precision fails before a download
     location = locate(model, MODEL, revision=revision, is_offline=offline, variant=variant)
-    components = load_components(location, chosen, vae=vae, skip_t5=skip_t5)
-    merge_loras(components, [lora] if isinstance(lora, str) else lora)
+    other_vae = None if vae is None else OtherVae(vae, vae_revision)
+    read = read_single_file if Path(location.location).is_file() else load_components
+    components = read(location, chosen, vae=other_vae, skip_t5=skip_t5)
+    loras = [lora] if isinstance(lora, str) else lora
+    if loras and chosen.quantization != "none":
+        what, expected = (
+            f"lora with quantization={chosen.quantization}",
+            "one of the two: LoRAs are added to whole weights",
+        )
+        raise ConfigError(what=what, expected=expected, fix="leave quantization out, or the LoRAs")
+    merge_loras(components, loras)
+    add_embeddings(components, embeddings)
     return Backbone(components, **options)

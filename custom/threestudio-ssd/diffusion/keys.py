@@ -13,15 +13,23 @@ class ModelKeys:
     """Keys of a diffusion model."""
 
     model: str = "data/tiny-ldm"
-    """Hub id or folder of the diffusion model, in diffusers layout."""
+    """Hub id or folder of the diffusion model in diffusers layout, or a whole .safetensors checkpoint."""
     dtype: str | None = None
     """Precision of the network: fp32, bf16, fp16; none chooses for the device."""
     vae_dtype: str | None = None
     """Precision of the VAE: fp32 or bf16; none chooses for the device."""
     vae: str | None = None
     """Another VAE, by folder or hub id; taesd is the tiny one that fits the model."""
+    vae_revision: str | None = None
+    """Commit or branch of that VAE's hub repository."""
     lora: list[str] = field(default_factory=list)
     """LoRA files, each path or path:strength."""
+    embeddings: list[str] = field(default_factory=list)
+    """Textual inversions, .safetensors files: path or path:word; the word may then stand in prompts."""
+    quantization: str = "none"
+    """The network's weights in fewer bits: none, bnb-8bit, bnb-4bit, torchao-int8, torchao-float8, or a .gguf file."""
+    offload: str = "none"
+    """What moves to the GPU only when it is needed: none, or model (network and text encoders make room in turn)."""
     revision: str | None = None
     """Commit or branch of a hub model."""
     variant: str | None = None
@@ -51,7 +59,9 @@ def backbone_of(cfg: Any, device: torch.device) -> Backbone:
         SceneFormatError: If it is broken, or of a kind that is not supported.
     """
     return load_backbone(
-        cfg.model, device=device, dtype=cfg.dtype, vae_dtype=cfg.vae_dtype, vae=cfg.vae, lora=list(cfg.lora),
+        cfg.model, device=device, dtype=cfg.dtype, vae_dtype=cfg.vae_dtype, vae=cfg.vae,
+        vae_revision=cfg.vae_revision,
+        embeddings=list(cfg.embeddings), quantization=cfg.quantization, offload=cfg.offload, lora=list(cfg.lora),
         revision=cfg.revision, variant=cfg.variant, skip_t5=cfg.skip_t5, offline=cfg.offline, freeu=dict(cfg.freeu),
         channels_last=cfg.channels_last, compile=cfg.compile, vae_tiling=cfg.vae_tiling,
         vae_checkpointing=cfg.vae_checkpointing,

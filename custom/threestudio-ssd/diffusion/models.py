@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,16 +15,19 @@ from ..pretrained import ModelLocation, ModelUse, locate, quiet_libraries
 from .families import FAMILIES, Family, family_of_pipeline
 from .noise import noise_levels
 from .options import BackboneOptions
+from .quantization import is_gguf, network_config, read_gguf
 
 FOLDER_LAYOUT = "a folder in diffusers layout (model_index.json, unet/, vae/, text_encoder/, tokenizer/, scheduler/)"
 MODEL = ModelUse(
     key="model",
-    expected="a folder in diffusers layout, or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5",
+    expected="a folder in diffusers layout, a .safetensors checkpoint, or a hub id such as "
+    "stable-diffusion-v1-5/stable-diffusion-v1-5",
     layout=FOLDER_LAYOUT,
     probe="model_index.json",
     fix="correct the path in model=, or leave the key out for the embedded model",
     convert="convert it with diffusers (from_single_file, save_pretrained) and ",
     error=SceneFormatError,
+    takes_file=True,
 )
 VAE = ModelUse(
     key="vae",
@@ -60,6 +64,7 @@ class Components:
         lora: What was merged into the weights, ``path:strength``.
         vae_id: Hub id or folder of a VAE in place of the model's own; None for that.
         vae_revision: Commit of its hub repository; None for a folder, or the model's own.
+        embeddings: Textual inversions that the text encoders know, ``path:word``.
     """
 
     family: Family
@@ -74,6 +79,7 @@ class Components:
     lora: list[str] = field(default_factory=list)
     vae_id: str | None = None
     vae_revision: str | None = None
+    embeddings: list[str] = field(default_factory=list)
 
     @property
     def has_image_condition(self) -> bool:
@@ -86,8 +92,29 @@ class Components:
         return {self.family.network_part: self.network} | {part: net for part, net in parts if net is not None}
 
 
+class OtherVae(NamedTuple):
+    """A VAE in place of a model's own.
+
+    Args:
+        name: Folder or hub id; "taesd" is the tiny one that fits the model.
+        revision: Branch, tag or commit of a hub id; None for the newest.
+    """
+
+    name: str
+    revision: str | None = None
+
+    def place(self, family: Family, *, is_offline: bool = False) -> ModelLocation:
+        """Where it is.
+
+        Raises:
+            ConfigError: If there is none, or it cannot be reached.
+        """
+        name = family.taesd if self.name == "taesd" else self.name
+        return locate(name, VAE, revision=self.revision, is_offline=is_offline)
+
+
 def load_components(
-    location: ModelLocation, options: BackboneOptions, *, vae: str | None = None, skip_t5: bool = False
+    location: ModelLocation, options: BackboneOptions, *, vae: OtherVae | None = None, skip_t5: bool = False
 ) -> Components:
     """Read every part of a model by the libraries' own from_pretrained; arguments as in `load_backbone`.
 
@@ -98,13 +125,13 @@ def load_components(
     index = location.read_json("model_index.json")
     family = _family_of(location, index)
     reader = _Reader(location, index, family)
-    network = reader.network(family.network_part, options.network_dtype(family))
+    network = reader.denoiser(options.network_dtype(family), options.quantization)
     _check_channels(location, *family.num_channels(network))
-    if vae is None:
-        other_vae, autoencoder = None, reader.network("vae", options.autoencoder_dtype)
+    other_vae = vae and vae.place(family, is_offline=location.is_offline)
+    if other_vae is None:
+        autoencoder = reader.network("vae", options.autoencoder_dtype)
     else:
-        other_vae = locate(family.taesd if vae == "taesd" else vae, VAE, is_offline=location.is_offline)
-        autoencoder = _read_other_vae(other_vae, options.autoencoder_dtype)
+        autoencoder = read_vae(other_vae, options.autoencoder_dtype)
     left_out = family.optional_parts if skip_t5 else ()
     texts = [
         (None, None) if part in left_out else reader.text(part, token_part, options.network_dtype(family))
@@ -185,7 +212,18 @@ class _Reader:
     def network(self, part: str, dtype: torch.dtype) -> Any:
         """A network with all its weights."""
         load = self._class_of(part).from_pretrained
-        return self.location.read_network(load, part, variant=self.location.variant, dtype=dtype)
+        return self.location.read_network(load, part, dtype=dtype)
+
+    def denoiser(self, dtype: torch.dtype, quantization: str) -> Any:
+        """The U-Net or transformer, its weights in fewer bits where that is asked for."""
+        part = self.family.network_part
+        if is_gguf(quantization):
+            read = partial(read_gguf, self._class_of(part), quantization, part=part, dtype=dtype)
+            return self.location.read(lambda location, **_: read(config=location), part)
+        config = network_config(quantization, dtype)
+        quantized = {} if config is None else {"quantization_config": config}
+        load = self._class_of(part).from_pretrained
+        return self.location.read_network(load, part, dtype=dtype, **quantized)
 
     def text(self, part: str, token_part: str, dtype: torch.dtype) -> tuple[Any, Any]:
         """One tokenizer and its text network; (None, None) where the model comes without it and may."""
@@ -218,7 +256,7 @@ class _Reader:
         return cls
 
 
-def _read_other_vae(location: ModelLocation, dtype: torch.dtype) -> Any:
+def read_vae(location: ModelLocation, dtype: torch.dtype) -> Any:
     """A VAE from its own folder or repository, such as TAESD."""
     import diffusers
 

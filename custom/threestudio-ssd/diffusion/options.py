@@ -6,9 +6,13 @@ from typing import Any
 
 import torch
 
+from ..errors import ConfigError
 from .families import Family
 from .freeu import FreeU
 from .precision import choose_dtype, choose_vae_dtype
+from .quantization import check_quantization
+
+OFFLOADS = ("none", "model")
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,8 @@ class BackboneOptions:
     """Keyword arguments of `Backbone` and `load_backbone`.
 
     Raises:
-        ConfigError: If a precision is unknown, or does not suit the VAE.
+        ConfigError: If a precision is unknown, or does not suit the VAE; if there is no such quantisation or offload.
+        MissingPackageError: If the quantisation's package is not installed.
     """
 
     device: torch.device | str = "cpu"
@@ -36,8 +41,21 @@ class BackboneOptions:
     vae_checkpointing: bool = False
     """Whether the encoder recomputes activations in the backward pass: a third less memory, a third more work."""
 
+    quantization: str = "none"
+    """How the network's weights are stored: a key of ``QUANTIZATIONS``, or a .gguf file of them."""
+    offload: str = "none"
+    """What moves to the device only when it is needed: none, or model (network, VAE and text encoders in turn)."""
+
     def __post_init__(self) -> None:
-        """A misspelt precision fails before a download."""
+        """What cannot be had fails before a download."""
+        check_quantization(self.quantization, "quantization")
+        if self.offload not in OFFLOADS:
+            raise ConfigError(
+                what=f"offload is {self.offload!r}", expected=" or ".join(OFFLOADS), fix="set offload=none"
+            )
+        if self.offload != "none" and torch.device(self.device).type == "cpu":
+            what, fix = f"offload is {self.offload}, and there is no GPU to offload from", "set offload=none"
+            raise ConfigError(what=what, expected="none on a CPU", fix=fix)
         choose_dtype(self.dtype, torch.device(self.device))
         choose_vae_dtype(self.vae_dtype, torch.device(self.device))
 

@@ -14,7 +14,7 @@ DTYPES |= {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()
 def choose_dtype(
     dtype: torch.dtype | str | None, device: torch.device, half: torch.dtype = torch.float16
 ) -> torch.dtype:
-    """The precision of the networks: as asked, else float32 on a CPU and half precision on CUDA.
+    """The precision of the networks: as asked, else float32 on a CPU and half precision on a GPU.
 
     U-Nets take float16, because scores are differences of predictions and it keeps three bits more than bfloat16.
 
@@ -28,6 +28,8 @@ def choose_dtype(
     """
     if dtype is not None:
         return _named_dtype(dtype, "dtype", DTYPES)
+    if device.type == "mps":  # Metal has bfloat16 since macOS 14, which torch needs
+        return half
     if device.type != "cuda":
         return torch.float32
     return half if torch.cuda.is_bf16_supported() else torch.float16
@@ -47,10 +49,11 @@ def choose_vae_dtype(dtype: torch.dtype | str | None, device: torch.device) -> t
     return torch.float32
 
 
-def place(network: Any, device: torch.device, dtype: torch.dtype, is_channels_last: bool = False) -> Any:
-    """`network`, frozen, in evaluation mode, on `device` and in `dtype`."""
+def place(network: Any, device: torch.device, dtype: torch.dtype | None, is_channels_last: bool = False) -> Any:
+    """`network`, frozen, in evaluation mode, on `device` and in `dtype`; None leaves each weight its type."""
     network = network.eval().requires_grad_(False).to(device)
-    if all(tensor.dtype != dtype for tensor in network.parameters()):  # T5 keeps some layers in float32 on purpose
+    is_whole = all(tensor.dtype != dtype for tensor in network.parameters())  # T5 keeps some layers in float32
+    if dtype is not None and is_whole:
         network = network.to(dtype)
     return network.to(memory_format=torch.channels_last) if is_channels_last else network
 

@@ -82,7 +82,7 @@ class TextEncoders:
         """Rows of tokens for one of the networks, cut or filled up to what it reads."""
         tokenizer = self.tokenizers[index]
         padding = {"padding": "max_length", "max_length": _max_tokens(tokenizer), "truncation": True}
-        encoding = tokenizer(list(prompts), return_tensors="pt", **padding)
+        encoding = tokenizer(with_new_words(prompts, tokenizer), return_tensors="pt", **padding)
         return encoding["input_ids"].to(self.device)
 
     def clip(self, index: int, prompts: Sequence[str]) -> PromptEmbeds:
@@ -121,6 +121,14 @@ def dropped_words(tokenizer: Any, prompt: str) -> tuple[int, str]:
     if not prompt[start:end][:1].isspace():  # a word cut in two counts as dropped from its beginning
         start = prompt.rfind(" ", 0, start + 1) + 1
     return len(ids), prompt[start:].strip()
+
+
+def with_new_words(prompts: Sequence[str], tokenizer: Any) -> list[str]:
+    """Prompts in which a word of a textual inversion that has several embeddings is written as all of them."""
+    from diffusers.loaders import TextualInversionLoaderMixin
+
+    loader: Any = TextualInversionLoaderMixin()
+    return loader.maybe_convert_prompt(list(prompts), tokenizer)
 
 
 def _max_tokens(tokenizer: Any) -> int:

@@ -8,20 +8,13 @@ import torch
 from torch import nn
 
 from .backbone import Backbone
-from .costs.architectures import clip_config
+from .clip_tokenizer import clip_tokenizer
+from .costs.architectures import clip_config, scheduler_config
 from .families import FAMILIES, SD, Family
 from .families.family import TINY_WIDTH
 from .models import Components
 from .options import BackboneOptions
 
-SCHEDULERS: dict[str, dict[str, Any]] = {
-    "epsilon": {"_class_name": "DDIMScheduler", "prediction_type": "epsilon", "steps_offset": 1},
-    "v_prediction": {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction", "steps_offset": 1},
-    "flow": {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "num_train_timesteps": 1000},
-    "turbo": {"_class_name": "EulerDiscreteScheduler", "prediction_type": "epsilon", "timestep_spacing": "trailing"},
-    "lcm": {"_class_name": "LCMScheduler", "prediction_type": "epsilon", "original_inference_steps": 50},
-}
-BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
 TINY_VAE: dict[str, Any] = {
     "block_out_channels": (8, 16, 16),
     "down_block_types": ("DownEncoderBlock2D",) * 3,
@@ -90,20 +83,14 @@ def assembled(
         vae=vae,
         tokenizers=[letter_tokenizer()] * len(clips) + left_out,
         text_networks=clips + left_out,
-        scheduler_config=SCHEDULERS[scheduler] | ({} if scheduler == "flow" else BETAS),
+        scheduler_config=scheduler_config(scheduler),
         model_id=model_id,
     )
 
 
 def letter_tokenizer(model_max_length: int = 77, extra_tokens: Sequence[str] = ()) -> Any:
     """A CLIPTokenizer without merges: every byte of a prompt is one token, whatever `extra_tokens` it also knows."""
-    from transformers import CLIPTokenizer
-
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(byte) for byte in printable] + [chr(256 + index) for index in range(256 - len(printable))]
-    tokens = [*letters, *(letter + "</w>" for letter in letters), *extra_tokens, "<|startoftext|>", "<|endoftext|>"]
-    vocab = {token: index for index, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=model_max_length)
+    return clip_tokenizer([], extra_tokens, model_max_length=model_max_length)
 
 
 def _tiny_clip(tokenizer: Any) -> dict[str, Any]:

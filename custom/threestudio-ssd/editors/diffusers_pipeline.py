@@ -1,11 +1,10 @@
 """A pipeline of diffusers as an editor computes with it: loaded, quantised, offloaded, its prompts embedded."""
 
 import gc
-import importlib.util
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,7 +12,8 @@ import torch
 from ..diffusion import Counters, ModelKeys
 from ..diffusion.lora import Lora
 from ..diffusion.precision import choose_dtype
-from ..errors import ConfigError, MissingPackageError
+from ..diffusion.quantization import backend_of, check_quantization, is_gguf, read_gguf, require
+from ..errors import ConfigError
 from ..pretrained import ModelLocation, ModelUse, locate
 from .editor import EditorNetwork, EditorPrompts
 from .prompted import with_words
@@ -28,17 +28,11 @@ PIPELINE = ModelUse(
 AUTO = ("AutoPipelineForImage2Image", "AutoPipelineForInpainting")
 """Names in whose place diffusers puts the class that fits the model."""
 Offload = Literal["none", "model", "sequential", "group"]
-QUANTIZATIONS = {
-    "none": (),
-    "bnb-8bit": ("bitsandbytes", "accelerate"),
-    "bnb-4bit": ("bitsandbytes", "accelerate"),
-    "torchao-int8": ("torchao",),
-    "torchao-float8": ("torchao",),
-}
-"""Ways to store weights in fewer bits -> the packages they need."""
-GGUF_PACKAGES = ("gguf",)
-UNREAD_KEYS = ("vae", "vae_dtype", "skip_t5", "channels_last", "vae_checkpointing", "freeu")
-"""Keys of ``ModelKeys`` that are those of our own backbone alone."""
+UNREAD_KEYS = (
+    "vae", "vae_revision", "vae_dtype", "skip_t5", "channels_last", "vae_checkpointing", "freeu", "embeddings",
+    "quantization", "offload",
+)  # fmt: skip
+"""Keys of ``ModelKeys`` that are those of our own backbone alone; some are the editor's own as well."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +198,7 @@ def check_parts(location: ModelLocation, index: Mapping[str, Any]) -> None:
 
 def load_pipeline(
     keys: Any, device: torch.device, prompts: EditorPrompts, words: Sequence[str], *, name: str, offload: Offload,
-    quantization: str, key: str,
+    quantization: str, key: str, single_file: str = "",
 ) -> PipelineNetwork:  # fmt: skip
     """Load a pipeline for an edit.
 
@@ -218,13 +212,14 @@ def load_pipeline(
             groups of layers ahead of their use.
         quantization: A key of ``QUANTIZATIONS``, or a .gguf file of the network's weights.
         key: Where the editor's fields stand in the config, for messages.
+        single_file: A file of the network's weights under their original names; empty for the model's own.
 
     Raises:
         ConfigError: If a key does not suit pipelines, or the model cannot be read.
         MissingPackageError: If the quantisation's package is not installed.
     """
     _refuse_unread(keys)
-    check_packages(quantization, f"{key}.quantization")
+    check_quantization(quantization, f"{key}.quantization")
     if offload != "none" and device.type == "cpu":
         what, fix = f"{key}.offload is {offload}, and there is no GPU to offload from", f"set {key}.offload=none"
         raise ConfigError(what=what, expected="none on a CPU", fix=fix)
@@ -233,8 +228,14 @@ def load_pipeline(
     require(FORMS.get(cls.__name__, Form()).packages, cls.__name__)
     dtype = choose_dtype(keys.dtype, device, torch.bfloat16 if "transformer" in index else torch.float16)
     options = quantized(quantization, index, location, dtype)
-    if keys.variant is not None:
-        options["variant"] = keys.variant
+    network_part = next((part for part in ("transformer", "unet") if part in index), None)
+    if single_file and network_part is not None:
+        read = partial(_class_of(index, network_part).from_single_file, single_file)
+        options[network_part] = location.read(
+            lambda place, **_: read(config=place, subfolder=network_part, dtype=dtype), network_part
+        )
+    if (variant := keys.variant or location.only_variant(network_part)) is not None:
+        options["variant"] = variant
     pipeline = location.read(cls.from_pretrained, dtype=dtype, **options)
     pipeline.set_progress_bar_config(disable=True)
     adapt(pipeline, keys)
@@ -246,7 +247,7 @@ def load_pipeline(
         pipeline.to(device)
     facts = {
         "dtype": str(dtype).removeprefix("torch."), "quantization": quantization, "offload": offload,
-        "lora": list(keys.lora),
+        "lora": list(keys.lora), "network": single_file or None,
     }  # fmt: skip
     network = PipelineNetwork(pipeline, location, prompts, words, facts)
     place(pipeline, device, offload)
@@ -269,32 +270,6 @@ def place(pipeline: Any, device: torch.device, offload: Offload) -> None:
         )
 
 
-def check_packages(quantization: str, key: str) -> None:
-    """Find out whether a quantisation can be used, before a download.
-
-    Raises:
-        ConfigError: If there is no such quantisation or file.
-        MissingPackageError: If its package is not installed.
-    """
-    is_gguf = quantization.endswith(".gguf")
-    if (is_gguf and not Path(quantization).is_file()) or (not is_gguf and quantization not in QUANTIZATIONS):
-        expected = f"one of {', '.join(QUANTIZATIONS)}, or a .gguf file"
-        raise ConfigError(what=f"{key} is {quantization!r}", expected=expected, fix=f"set {key}=none")
-    require(GGUF_PACKAGES if is_gguf else QUANTIZATIONS[quantization], f"{key}={quantization}")
-
-
-def require(packages: Sequence[str], feature: str) -> None:
-    """Find out whether packages are installed.
-
-    Raises:
-        MissingPackageError: For the first that is not.
-    """
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            what = f"{feature} needs the package {package}"
-            raise MissingPackageError(what=what, expected="it installed", fix=f"pip install {package}")
-
-
 def quantized(
     quantization: str, index: Mapping[str, Any], location: ModelLocation, dtype: torch.dtype
 ) -> dict[str, Any]:
@@ -311,25 +286,21 @@ def quantized(
     if quantization == "none":
         return {}
     network = next(part for part in ("transformer", "unet") if part in index)
-    if quantization.endswith(".gguf"):
-        config = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
-        part = getattr(diffusers, index[network][1]).from_single_file(
-            quantization, quantization_config=config, config=location.location, subfolder=network, dtype=dtype
-        )
-        return {network: part}
+    if is_gguf(quantization):
+        return {network: read_gguf(_class_of(index, network), quantization, location.location, network, dtype)}
     texts = [name for name, kind in index.items() if name.startswith("text_encoder") and "CLIP" not in str(kind[1])]
-    if quantization.startswith("torchao"):
-        kwargs: dict[str, Any] = {"quant_type": {"torchao-int8": "int8wo", "torchao-float8": "float8wo"}[quantization]}
-        backend = "torchao"
-    elif quantization == "bnb-8bit":
-        kwargs, backend = {"load_in_8bit": True}, "bitsandbytes_8bit"
-    else:
-        kwargs = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
-        backend = "bitsandbytes_4bit"
+    backend, arguments = backend_of(quantization, dtype)
     config = diffusers.PipelineQuantizationConfig(
-        quant_backend=backend, quant_kwargs=kwargs, components_to_quantize=[network, *texts]
+        quant_backend=backend, quant_kwargs=arguments, components_to_quantize=[network, *texts]
     )
     return {"quantization_config": config}
+
+
+def _class_of(index: Mapping[str, Any], part: str) -> Any:
+    """The class of diffusers that a model's index names for a part."""
+    import diffusers
+
+    return getattr(diffusers, index[part][1])
 
 
 def call_arguments(cls: type) -> frozenset[str]:

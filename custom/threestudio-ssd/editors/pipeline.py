@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 import threestudio
 
+from ..diffusion.quantization import check_quantization
 from ..errors import ConfigError, check_values
 from ..images import resized
 from ..pretrained import locate
@@ -23,7 +25,6 @@ from .diffusers_pipeline import (
     Form,
     Offload,
     PipelineNetwork,
-    check_packages,
     load_pipeline,
     pipeline_class,
 )
@@ -31,6 +32,8 @@ from .editor import EditorPrompts, ImageEditor, Views
 from .prompted import with_words
 
 KEY = "system.editing.editor"
+OF_LOADING = ("pipeline", "offload", "quantization", "network")
+"""Fields that say how a pipeline is loaded; the others are arguments of its call."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,10 @@ class Pipeline(ImageEditor):
     quantization: str = "none"
     """Weights in fewer bits: none, bnb-8bit, bnb-4bit, torchao-int8, torchao-float8, or the path of a .gguf file."""
 
+    network: str = ""
+    """A .safetensors file of the network's weights under the names of their original code, in place of the model's own:
+    FLUX and its fine-tuned relatives come as such. The other parts are those of ``model``."""
+
     def check(self, key: str) -> None:
         """See ``ImageEditor``."""
         steps = self.num_inference_steps
@@ -66,7 +73,13 @@ class Pipeline(ImageEditor):
             value = getattr(self, name)
             rules[name] = (value is None or value >= 0, "at least 0")
         check_values(key, self, Pipeline(), rules)
-        check_packages(self.quantization, f"{key}.quantization")
+        check_quantization(self.quantization, f"{key}.quantization")
+        if self.network and not (self.network.endswith(".safetensors") and Path(self.network).is_file()):
+            what, fix = f"{key}.network is {self.network}", f"correct the path, or leave {key}.network out"
+            raise ConfigError(what=what, expected="a .safetensors file", fix=fix)
+        if self.network and self.quantization != "none":
+            what, fix = f"{key}.network with {key}.quantization={self.quantization}", f"leave {key}.quantization out"
+            raise ConfigError(what=what, expected="one of the two", fix=fix)
 
     def reads_instruction_of(self, keys: Any) -> bool:
         """See ``ImageEditor``; the class decides."""
@@ -79,7 +92,7 @@ class Pipeline(ImageEditor):
         """See ``ImageEditor``."""
         network = load_pipeline(
             keys, device, prompts, words, name=self.pipeline, offload=self.offload, quantization=self.quantization,
-            key=KEY,
+            single_file=self.network, key=KEY,
         )  # fmt: skip
         for name in self._settings:
             if name not in network.arguments:
@@ -92,7 +105,7 @@ class Pipeline(ImageEditor):
     @property
     def _settings(self) -> dict[str, Any]:
         """The arguments of the call that were set."""
-        names = [each.name for each in fields(self) if each.name not in ("pipeline", "offload", "quantization")]
+        names = [each.name for each in fields(self) if each.name not in OF_LOADING]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def edit(self, network: PipelineNetwork, views: Views) -> Float[Tensor, "b 3 h w"]:

@@ -173,8 +173,9 @@ class Growth:
             norms = (grads * (sides / 2 * info["n_cameras"])).norm(dim=-1)
             rows = info["gaussian_ids"] - self.editable.num_fixed
             is_ours = (rows >= 0) & torch.isfinite(norms)
-            sums.index_add_(0, rows[is_ours], norms[is_ours])
-            counts.index_add_(0, rows[is_ours], torch.ones_like(norms[is_ours]))
+            rows, norms = rows[is_ours].to(sums.device), norms[is_ours].to(sums.device)  # left on the CPU by one there
+            sums.index_add_(0, rows, norms)
+            counts.index_add_(0, rows, torch.ones_like(norms))
         self.editable.grad_sums += self.rank.total(sums)
         self.editable.grad_counts += self.rank.total(counts)
 

@@ -1,4 +1,4 @@
-"""``rasterization``: gsplat 1.5.3's call, on CUDA through gsplat, on the CPU through the kernels beside this file."""
+"""``rasterization``: gsplat 1.5.3's call, on GPUs through gsplat or mpsplat, else by the kernels beside this file."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ConfigError
-from .gsplat_cuda import gsplat_rasterization
+from .backends import backend_of, gpu_rasterization
 
 
 class GlobalShutter:
@@ -65,9 +65,11 @@ def rasterization(
 ) -> tuple[Tensor, Tensor, dict]:
     """Render Gaussians into every camera of their batch element, differentiably.
 
-    CUDA tensors are handed to gsplat unchanged. CPU tensors are rendered here, with the same arguments, defaults and
-    results; differentiable in means, quats, scales, opacities, colors, viewmats, backgrounds and covars. Gaussians
-    whose parameters or projection are not finite are left out and counted in ``meta["n_skipped"]``.
+    CUDA tensors are handed to gsplat unchanged, and MPS tensors to mpsplat. All others are rendered on the CPU, with
+    the same arguments, defaults and results; so are those of a GPU whose rasteriser cannot be had: images and alphas
+    then return to the GPU, while ``meta`` stays on the CPU. The CPU's is differentiable in means, quats, scales,
+    opacities, colors, viewmats, backgrounds and covars. Gaussians whose parameters or projection are not finite are
+    left out and counted in ``meta["n_skipped"]``.
 
     Args:
         means: Centres, world units.
@@ -103,9 +105,10 @@ def rasterization(
         ConfigError: If an option is asked for that the CPU does not have.
         ValueError: If shapes do not fit together.
     """
-    if means.is_cuda:
+    backend = backend_of(means.device.type)
+    if backend != "cpu":
         shutter = {} if rolling_shutter is GLOBAL_SHUTTER else {"rolling_shutter": rolling_shutter}
-        return gsplat_rasterization()(
+        return gpu_rasterization(backend)(
             means=means, quats=quats, scales=scales, opacities=opacities, colors=colors, viewmats=viewmats, Ks=Ks,
             width=width, height=height, near_plane=near_plane, far_plane=far_plane, radius_clip=radius_clip,
             eps2d=eps2d, sh_degree=sh_degree, packed=packed, tile_size=tile_size, backgrounds=backgrounds,
@@ -136,10 +139,15 @@ def rasterization(
             )
     from .cpu import rasterization_cpu  # numba takes half a second to import; CUDA users do not need it
 
-    return rasterization_cpu(
-        means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane=near_plane,
+    means_, quats_, scales_, opacities_, colors_, viewmats_, Ks_, backgrounds_, covars_ = (
+        None if each is None else each.cpu()
+        for each in (means, quats, scales, opacities, colors, viewmats, Ks, backgrounds, covars)
+    )
+    images, alphas, meta = rasterization_cpu(
+        means_, quats_, scales_, opacities_, colors_, viewmats_, Ks_, width, height, near_plane=near_plane,
         far_plane=far_plane, radius_clip=radius_clip, eps2d=eps2d, sh_degree=sh_degree, packed=packed,
-        tile_size=tile_size, backgrounds=backgrounds, render_mode=render_mode, sparse_grad=sparse_grad,
+        tile_size=tile_size, backgrounds=backgrounds_, render_mode=render_mode, sparse_grad=sparse_grad,
         absgrad=absgrad, rasterize_mode=rasterize_mode, channel_chunk=channel_chunk, camera_model=camera_model,
-        covars=covars,
+        covars=covars_,
     )  # fmt: skip
+    return images.to(means.device), alphas.to(means.device), meta

@@ -23,14 +23,17 @@ from ..edits.keys import CANNOT_CHANGE_EDITS
 from ..errors import ConfigError, StorageError
 from ..gaussians import Gaussians
 from ..gaussians.io import save_gaussians
-from ..host import VERSION, Completed, Outcome, after_export, after_test
+from ..host import VERSION, Completed, Outcome, after_export, after_test, get_device
 from ..ranks import Rank
+from ..rasterizers.backends import backend_of
 from ..report.blend import ROWS
 from ..report.command import command_of
 from ..report.edit_report import grid_row, package_versions, peak_memory
 from ..report.history import write_history
 from .identity import Identity, check_same
 
+REPORT_VERSION = 1
+"""Of what ``report.json`` holds; ``data/schemas/report.schema.json`` says what that is."""
 UNUSABLE = 3
 """Exit code of a run that ended without a result to use."""
 USUAL_STEPS = {"gradient_clip_val": None, "accumulate_grad_batches": 1}
@@ -70,6 +73,8 @@ class EditSystem(Completed, BaseSystem, Outcome):
     """See ``BaseSystem``; ``Edit.step`` averages."""
     edit: Edit
     """What is optimised, once it was laid out."""
+    renders: bool = True
+    """Whether splats are rendered."""
     progress_bar: Sequence[str] = ("score",)
     """Which facts of a step the progress bar names."""
 
@@ -80,6 +85,8 @@ class EditSystem(Completed, BaseSystem, Outcome):
         self._is_open = False
         self._good: tuple[int, dict[str, Any]] | None = None
         self._identity: Identity = {}
+        if self.renders:
+            backend_of(get_device().type)  # says now what a rasteriser that cannot be had will cost
         self.make()
 
     @abstractmethod
@@ -296,6 +303,7 @@ class EditSystem(Completed, BaseSystem, Outcome):
         edit, steps = self.edit, self.true_global_step
         renders = {"renders": steps * edit.views_per_step} if isinstance(edit, GaussianEdit) else {}
         return {
+            "schema_version": REPORT_VERSION,
             "seed": self.cfg.seed,
             "steps": steps,
             **renders,

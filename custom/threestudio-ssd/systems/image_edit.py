@@ -31,6 +31,7 @@ from .identity import Identity, of_fields, of_files, of_model, of_words
 class ImageSystem(EditSystem):
     """Edits one image by words; ``save/edited.png`` is the result. A subclass says by what."""
 
+    renders = False
     advice = "give it more steps, or a prompt further from the source"
     """What to do about an edit that changed nothing visible."""
 

@@ -165,10 +165,11 @@ def test_a_lora_of_another_architecture(tmp_path, generator):
 @pytest.mark.parametrize(
     ("tensors", "why"),
     [
-        ({"unet.x.dora_scale": 1}, "'unet.x.dora_scale' is no LoRA matrix; DoRA, LoHa and LoKr are not supported"),
-        ({"means": 3}, "'means' is no LoRA matrix; DoRA, LoHa and LoKr are not supported"),
-        ({"unet.x.lora_A.weight": 2}, "it does not hold pairs of LoRA matrices"),
-        ({}, "it does not hold pairs of LoRA matrices"),
+        ({"unet.x.dora_scale": 1}, "a layer has no whole set of LoRA matrices"),
+        ({"means": 3}, "'means' is no matrix of a LoRA, LoCon, LoHa, LoKr or DoRA"),
+        ({"unet.x.lora_A.weight": 2}, "a layer has no whole set of LoRA matrices"),
+        ({"unet.x.hada_w1_a": 2, "unet.x.hada_w1_b": 2}, "a layer has no whole set of LoRA matrices"),
+        ({}, "it is empty"),
     ],
 )
 def test_files_that_hold_no_lora(tmp_path, tensors, why):
@@ -186,3 +187,85 @@ def test_a_damaged_file(tmp_path):
     path.write_text("not a safetensors file")
     with pytest.raises(SceneFormatError, match=r"cannot be read \(SafetensorError: "):
         merge_loras(random_components(), [path])
+
+
+def drawn(generator, *shapes):
+    return [torch.randn(*shape, generator=generator) for shape in shapes]
+
+
+def loha(shape, generator):
+    """Two products, multiplied number by number."""
+    rows, columns = shape[0], shape[1:].numel()
+    w1a, w1b, w2a, w2b = drawn(generator, (rows, 2), (2, columns), (rows, 2), (2, columns))
+    names = {"hada_w1_a": w1a, "hada_w1_b": w1b, "hada_w2_a": w2a, "hada_w2_b": w2b, "alpha": torch.tensor(3.0)}
+    return names, 3 / 2 * (w1a.double() @ w1b.double()) * (w2a.double() @ w2b.double())
+
+
+def loha_tucker(shape, generator):
+    """The same for a convolution whose kernels have factors of their own."""
+    factors = drawn(generator, (2, 2, *shape[2:]), (2, shape[0]), (2, shape[1]))
+    others = drawn(generator, (2, 2, *shape[2:]), (2, shape[0]), (2, shape[1]))
+    products = [torch.einsum("ijkl,ip,jr->prkl", *(each.double() for each in three)) for three in (factors, others)]
+    kinds = ("hada_t1", "hada_w1_a", "hada_w1_b", "hada_t2", "hada_w2_a", "hada_w2_b")
+    names = dict(zip(kinds, factors + others, strict=True))
+    return names, products[0] * products[1]
+
+
+def lokr(shape, generator):
+    """A Kronecker product of a whole matrix and of a product; alpha counts."""
+    w1, a, b = drawn(generator, (2, 2), (shape[0] // 2, 3), (3, shape[1:].numel() // 2))
+    names = {"lokr_w1": w1, "lokr_w2_a": a, "lokr_w2_b": b, "alpha": torch.tensor(6.0)}
+    return names, 2 * torch.kron(w1.double(), a.double() @ b.double())
+
+
+def lokr_whole(shape, generator):
+    """The same of two whole matrices; alpha does not count then."""
+    w1, w2 = drawn(generator, (4, 2), (shape[0] // 4, shape[1] // 2, *shape[2:]))
+    whole = torch.einsum("ab,cd...->acbd...", w1.double(), w2.double()).reshape(shape)
+    return {"lokr_w1": w1, "lokr_w2": w2, "alpha": torch.tensor(1e10)}, whole
+
+
+def locon(shape, generator):
+    """A convolution with a factor between the two."""
+    down, mid, up = drawn(generator, (2, shape[1], 1, 1), (2, 2, *shape[2:]), (shape[0], 2, 1, 1))
+    names = {"lora_down.weight": down, "lora_mid.weight": mid, "lora_up.weight": up, "alpha": torch.tensor(1.0)}
+    flat_down, flat_up = down.double().flatten(1), up.double().flatten(1)
+    return names, torch.einsum("oi,ijkl,jn->onkl", flat_up, mid.double(), flat_down) / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [(LINEAR, loha), (CONV, loha), (CONV, loha_tucker), (LINEAR, lokr), (CONV, lokr), (LINEAR, lokr_whole),
+     (CONV, lokr_whole), (CONV, locon)],
+)  # fmt: skip
+def test_relatives_add_what_their_papers_say(tmp_path, generator, name, make):
+    path = tmp_path / "a.safetensors"
+    before, after = random_components(), random_components()
+    weight = before.network.get_submodule(name).weight.double()
+    tensors, expected = make(weight.shape, generator)
+    save_file({f"lora_unet_{name.replace('.', '_')}.{key}": value for key, value in tensors.items()}, path)
+    merge_loras(after, [f"{path}:0.5"])
+    difference = after.network.get_submodule(name).weight.double() - weight
+    assert torch.allclose(difference, 0.5 * expected.reshape(weight.shape), atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", ["rows", "columns", "peft"])
+def test_a_dora_gives_rows_or_columns_their_length(tmp_path, generator, matrices, axis):
+    """At strength 1 the lengths are those of the file, whatever is added; at 0 nothing changes."""
+    path = tmp_path / "dora.safetensors"
+    down, up = matrices[LINEAR]
+    before = random_components().network.get_submodule(LINEAR).weight.double()
+    count = before.shape[1 if axis == "columns" else 0]
+    lengths = torch.rand(count, generator=generator) + 0.5
+    key, shape = {"rows": ("dora_scale", (-1, 1)), "columns": ("dora_scale", (1, -1)),
+                  "peft": ("lora_magnitude_vector.weight", (-1,))}[axis]  # fmt: skip
+    file = {f"unet.{LINEAR}.lora_A.weight": down, f"unet.{LINEAR}.lora_B.weight": up}
+    save_file(file | {f"unet.{LINEAR}.{key}": lengths.reshape(shape).contiguous()}, path)
+    whole = before + up.double() @ down.double()
+    dim = 0 if axis == "columns" else 1
+    expected = whole / whole.norm(dim=dim, keepdim=True) * lengths.double().unsqueeze(dim)
+    for strength in (1.0, 0.25, 0.0):
+        after = random_components()
+        merge_loras(after, [f"{path}:{strength}"])
+        got = after.network.get_submodule(LINEAR).weight.double()
+        assert torch.allclose(got, before + strength * (expected - before), atol=1e-5)

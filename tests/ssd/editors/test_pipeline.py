@@ -1,8 +1,10 @@
 """Editing pipelines of diffusers: tiny twins of the real classes, really loaded, called with what each takes."""
 
+import importlib.util
 import json
 import shutil
 import sys
+import types
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -203,15 +205,17 @@ def test_a_pipeline_that_is_no_class_of_diffusers_is_refused(tmp_path, twin, nam
     refused(r"system.editing.model asks for .*, which diffusers .* does not have", model=folder)
 
 
-def test_a_package_that_is_missing():
+def test_a_package_that_is_missing(monkeypatch):
+    find = importlib.util.find_spec
+    absent = ("bitsandbytes", "torchao", "torchvision")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in absent else find(name, *rest))
     for quantization, package in (("bnb-4bit", "bitsandbytes"), ("torchao-int8", "torchao")):
         message = rf"editor.quantization={quantization} needs the package {package}; .*pip install {package}"
         refused(message, MissingPackageError, quantization=quantization)
     refused(r"quantization is 'int3'; expected one of none, bnb-8bit, .*, or a .gguf file", quantization="int3")
     refused(r"quantization is 'nothing.gguf'", quantization="nothing.gguf")
     message = r"QwenImageEditPlusPipeline needs the package torchvision; .*pip install torchvision"
-    if loading.importlib.util.find_spec("torchvision") is None:
-        refused(message, MissingPackageError, pipeline="QwenImageEditPlusPipeline")
+    refused(message, MissingPackageError, pipeline="QwenImageEditPlusPipeline")
 
 
 INDEX = {
@@ -230,11 +234,15 @@ INDEX = {
             "bnb-4bit", "bitsandbytes_4bit",
             {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16},
         ),
-        ("torchao-int8", "torchao", {"quant_type": "int8wo"}),
+        ("torchao-int8", "torchao", {"quant_type": "int8"}),
     ],
 )  # fmt: skip
 def test_a_quantisation_is_one_of_diffusers(monkeypatch, quantization, backend, kwargs):
     monkeypatch.setattr(diffusers, "PipelineQuantizationConfig", lambda **options: options)
+    package, kinds = types.ModuleType("torchao"), types.ModuleType("torchao.quantization")
+    kinds.Int8WeightOnlyConfig, package.quantization = lambda: "int8", kinds
+    monkeypatch.setitem(sys.modules, "torchao", package)
+    monkeypatch.setitem(sys.modules, "torchao.quantization", kinds)
     options = loading.quantized(quantization, INDEX, ModelLocation("m", loading.PIPELINE), torch.bfloat16)
     assert options["quantization_config"] == {
         "quant_backend": backend, "quant_kwargs": kwargs, "components_to_quantize": ["transformer", "text_encoder_2"],
@@ -256,6 +264,23 @@ def test_a_gguf_file_is_the_network(monkeypatch, tmp_path):
         "path": "a.gguf", "quantization_config": {"compute_dtype": torch.bfloat16}, "config": "m",
         "subfolder": "transformer", "dtype": torch.bfloat16,
     }  # fmt: skip
+
+
+def test_a_single_file_is_the_network(monkeypatch, tmp_path, twin):
+    """FLUX comes as one: the network is read from the file by the model's config, the other parts from the model."""
+    folder, file = twin("FluxKontextPipeline"), tmp_path / "flux.safetensors"
+    file.touch()
+    asked = {}
+
+    def read(path, **options):
+        asked.update(options, path=path)
+        return diffusers.FluxTransformer2DModel.from_pretrained(options["config"], subfolder=options["subfolder"])
+
+    monkeypatch.setattr(diffusers.FluxTransformer2DModel, "from_single_file", read)
+    editor = load(folder, network=str(file))
+    assert asked == {"path": str(file), "config": str(folder), "subfolder": "transformer", "dtype": torch.float32}
+    assert editor.facts["network"] == str(file)
+    refused(r"editor.network is no.safetensors; expected a .safetensors file", network="no.safetensors")
 
 
 def test_offload_is_one_call():

@@ -11,7 +11,7 @@ from tests.edit_world import REPOSITORY, channels_for
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 from threestudio_ssd.diffusion import random_backbone
-from threestudio_ssd.diffusion.random import BETAS, SCHEDULERS
+from threestudio_ssd.diffusion.costs.architectures import BETAS, SCHEDULERS
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.guidance import EditGuidance, EditPrompts, guidance_class, prompts_class
 from threestudio_ssd.scores import DDS, PDS, SCORES, SSD, Branch

@@ -4,12 +4,13 @@ import importlib
 import inspect
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
 
-from threestudio_ssd.errors import ConfigError, MissingPackageError
-from threestudio_ssd.rasterizers import gsplat_cuda, interface, rasterization
+from threestudio_ssd.errors import ConfigError
+from threestudio_ssd.rasterizers import backends, interface, rasterization
 
 from .scenes import random_scene
 
@@ -43,33 +44,21 @@ def test_options_of_cuda_alone_are_refused_by_name(option, value):
     assert option in raised.value.fix
 
 
-class OnCuda(torch.Tensor):
-    """A CPU tensor that says it is on CUDA."""
-
-    is_cuda = True
-
-
-def test_cuda_tensors_go_to_gsplat_with_every_argument(monkeypatch):
+@pytest.mark.parametrize("package", ["gsplat", "mpsplat"])
+def test_tensors_of_a_gpu_go_to_its_package_with_every_argument(monkeypatch, package):
     calls = []
-    monkeypatch.setattr(interface, "gsplat_rasterization", lambda: lambda **given: calls.append(given) or (1, 2, {}))
+    fake = types.ModuleType(package)
+    fake.rasterization = lambda **given: calls.append(given) or (1, 2, {})
+    monkeypatch.setitem(sys.modules, package, fake)
+    monkeypatch.setattr(interface, "backend_of", lambda device_type: package)
+    backends.gpu_rasterization.cache_clear()
     given = arguments(tile_size=8, absgrad=True, near_plane=0.5)
-    given["means"] = given["means"].as_subclass(OnCuda)
     interface.rasterization.__wrapped__(**given) if hasattr(rasterization, "__wrapped__") else rasterization(**given)
-    names = set(inspect.signature(rasterization).parameters) - {"rolling_shutter"}  # its default is left to gsplat
+    backends.gpu_rasterization.cache_clear()
+    names = set(inspect.signature(rasterization).parameters) - {"rolling_shutter"}  # its default is left to the package
     assert set(calls[0]) == names
     assert (calls[0]["tile_size"], calls[0]["absgrad"], calls[0]["near_plane"]) == (8, True, 0.5)
     assert calls[0]["means"] is given["means"]
-
-
-def test_a_missing_gsplat_is_named(monkeypatch):
-    def fail(name):
-        raise ImportError(name)
-
-    gsplat_cuda.gsplat_rasterization.cache_clear()
-    monkeypatch.setattr(gsplat_cuda.importlib, "import_module", fail)
-    with pytest.raises(MissingPackageError, match="needs the package gsplat") as raised:
-        gsplat_cuda.gsplat_rasterization()
-    assert "pip install gsplat" in raised.value.fix
 
 
 @pytest.mark.slow

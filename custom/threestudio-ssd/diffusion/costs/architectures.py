@@ -70,6 +70,15 @@ SD3_VAE = SDXL_VAE | {
     "use_post_quant_conv": False,
 }
 
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "epsilon": {"_class_name": "DDIMScheduler", "prediction_type": "epsilon", "steps_offset": 1},
+    "v_prediction": {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction", "steps_offset": 1},
+    "flow": {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "num_train_timesteps": 1000},
+    "turbo": {"_class_name": "EulerDiscreteScheduler", "prediction_type": "epsilon", "timestep_spacing": "trailing"},
+    "lcm": {"_class_name": "LCMScheduler", "prediction_type": "epsilon", "original_inference_steps": 50},
+}
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+
 
 def clip_config(width: int, num_layers: int, num_heads: int, projection: int, **others: Any) -> dict[str, Any]:
     """Config of a CLIP text network, whose inner layers are four times as wide as its tokens."""
@@ -80,6 +89,11 @@ def clip_config(width: int, num_layers: int, num_heads: int, projection: int, **
 CLIP_L = clip_config(768, 12, 12, 768)
 CLIP_H = clip_config(1024, 23, 16, 512, hidden_act="gelu")
 CLIP_BIG_G = clip_config(1280, 32, 20, 1280, hidden_act="gelu")
+
+
+def scheduler_config(kind: str) -> dict[str, Any]:
+    """Contents of ``scheduler_config.json`` for a kind of noise, a key of ``SCHEDULERS``."""
+    return SCHEDULERS[kind] | ({} if kind == "flow" else BETAS)
 
 
 @dataclass(frozen=True)
@@ -93,7 +107,7 @@ class Architecture:
         texts: Arguments of the CLIP text encoders.
         image_size: The side in pixels of its training images.
         num_tokens: Tokens of one embedded prompt.
-        scheduler: What kind of noise it was trained on, a key of ``SCHEDULERS`` in ``random``.
+        scheduler: What kind of noise it was trained on, a key of ``SCHEDULERS``.
     """
 
     family: Family
@@ -103,6 +117,11 @@ class Architecture:
     image_size: int
     num_tokens: int = 77
     scheduler: str = "epsilon"
+
+    @property
+    def scheduler_config(self) -> dict[str, Any]:
+        """Contents of ``scheduler_config.json``."""
+        return scheduler_config(self.scheduler)
 
     def make_network(self) -> Any:
         """The U-Net or transformer, on the current default device."""
