@@ -33,6 +33,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "app-bench-raster": "apps.bench_raster:BenchRaster",
     "app-convert": "apps.convert:Convert",
     "app-evaluate": "apps.evaluate:Evaluate",
+    "app-info": "apps.info:Info",
     "app-make-tiny-classifier": "apps.make_judges:MakeTinyClassifier",
     "app-make-tiny-clip": "apps.make_judges:MakeTinyClip",
     "app-make-tiny-ip2p": "apps.make_models:MakeTinyIp2p",

@@ -20,9 +20,14 @@ DATA_VARIABLE = "THREESTUDIO_SSD_DATA"
 """Environment variable that names the shipped data where it does not lie beside the plugin."""
 
 
+def repository() -> Path:
+    """The folder that holds the plugin's ``custom``: where configs, data and requirements lie."""
+    return Path(__file__).resolve().parents[2]
+
+
 def data_folder() -> Path:
     """The folder of shipped inputs and models: ``data`` of the repository that the plugin stands in, or as named."""
-    return Path(os.environ.get(DATA_VARIABLE) or Path(__file__).resolve().parents[2] / "data")
+    return Path(os.environ.get(DATA_VARIABLE) or repository() / "data")
 
 
 def named(path: str | Path) -> Path:

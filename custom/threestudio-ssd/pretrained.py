@@ -19,10 +19,10 @@ import torch
 
 import threestudio
 
-from .early import data_folder, named
+from .early import data_folder, named, repository
 from .errors import ConfigError, InputError, MissingPackageError, SceneFormatError, first_line
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = repository()
 DATA = data_folder()
 """The folder of small shipped inputs and models."""
 

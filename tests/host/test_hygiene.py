@@ -16,7 +16,7 @@ from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 
 HOST, PLUGIN = REPOSITORY / "threestudio", REPOSITORY / "custom" / "threestudio-ssd"
-GROUND = {"early", "errors", "files", "images", "named", "neighbors", "pretrained", "reading", "seeds"}
+GROUND = {"early", "errors", "files", "images", "named", "neighbors", "platforms", "pretrained", "reading", "seeds"}
 SPACE = GROUND | {"gaussians", "cameras", "rasterizers"}
 VIEWS = SPACE | {"rendering", "metrics", "masks"}
 EDITS = VIEWS | {"scores", "diffusion", "guidance", "data", "host"}
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "images": {"early", "errors", "files", "reading"},
     "named": {"errors"},
     "neighbors": set(),
+    "platforms": set(),
     "pretrained": {"early", "errors", "files"},
     "reading": {"errors"},
     "seeds": set(),
@@ -246,6 +247,7 @@ def test_every_imported_package_is_required():
         "huggingface-hub": "transformers",
         "tokenizers": "transformers",
         "pyyaml": "omegaconf",
+        "packaging": "transformers",
     }
     distributions = packages_distributions()
     for path in [*sources(HOST), *sources(PLUGIN)]:

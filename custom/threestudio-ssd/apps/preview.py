@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from omegaconf import DictConfig
+from torch import Tensor
 
 import threestudio
 from threestudio.utils.base import Configurable
@@ -15,7 +17,8 @@ from ..editors import build_editor
 from ..errors import ConfigError, check_values
 from ..files import write_image
 from ..gaussians.io import load_gaussians
-from ..masks import find_selection, save_previews, settle_mask
+from ..masks import Selection, find_selection, named_outlines, save_previews, settle_mask
+from ..masks.outlines import Outline, box_outline
 
 
 class _Folder(SaverMixin):
@@ -59,8 +62,13 @@ class Preview(Configurable):
         plan = ViewPlan(experiment.data)
         views = plan.views(gaussians, system.mask.view_size, 2).train
         background = torch.tensor(list(system.background), dtype=torch.float32)
-        selection = find_selection(mask, gaussians, views, plan.capture, background)
-        _tell(folder, save_previews(folder, gaussians, selection, views, background))
+        outlines = named_outlines(system)
+        if "box" in system:  # of what is there nothing changes: something is made in the box
+            selection = Selection(torch.zeros(len(gaussians), dtype=torch.bool))
+        else:
+            selection = find_selection(mask, gaussians, views, plan.capture, background)
+        paths = save_previews(folder, gaussians, selection, views, background, outlines)
+        _tell(folder, paths, outlines, gaussians.means[selection.is_selected])
         return 0
 
     def _edit_views(self, experiment: DictConfig, folder: _Folder) -> None:
@@ -71,7 +79,9 @@ class Preview(Configurable):
 
         job = SceneRefit(experiment.system)
         job.open(ViewPlan(experiment.data))
-        _tell(folder, save_previews(folder, job.scene, job.selection, job.views.train, job.background))
+        outlines = named_outlines(experiment.system)
+        paths = save_previews(folder, job.scene, job.selection, job.views.train, job.background, outlines)
+        _tell(folder, paths, outlines, job.scene.means[job.selection.is_selected])
         strengths = list(self.cfg.strengths) or strengths_of(job.rounds)
         columns = [
             [(f"{name}: {label}", image.permute(1, 2, 0).cpu()) for name, image in zip(names, images, strict=True)]
@@ -82,6 +92,14 @@ class Preview(Configurable):
         threestudio.info(f"{path} shows views before the edit and as the editor makes them, by its strength.")
 
 
-def _tell(folder: _Folder, paths: list[str]) -> None:
+def _tell(folder: _Folder, paths: list[str], outlines: list[Outline], selected: Float[Tensor, "m 3"]) -> None:
+    """Where the pictures are, and the keys to paste: what was drawn, a box around the selection, the selection."""
     threestudio.info(f"{len(paths)} pictures are in {Path(paths[0]).parent}.")
+    for outline in outlines:
+        threestudio.info(f"Drawn: {outline.text}")
+    if not len(selected):
+        return
+    low, high = selected.amin(0).tolist(), selected.amax(0).tolist()
+    if all(least < most for least, most in zip(low, high, strict=True)):
+        threestudio.info(f"A box around the selection: {box_outline('mask.box', [*low, *high]).text}")
     threestudio.info(f"To use this very selection again: mask.saved={folder.get_save_dir()}/selection.npy")

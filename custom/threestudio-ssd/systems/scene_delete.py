@@ -8,7 +8,7 @@ import threestudio
 
 from ..edits.edit import Edit
 from ..edits.removal import RemovalConfig, SceneRemoval
-from ..masks import save_previews
+from ..masks import named_outlines, save_previews
 from ..rendering import coverage, render_each
 from ..report.edit_report import color_facts, grid_row, measure_change, save_before_after
 from .edit_base import EditSystem, splat_suffix
@@ -37,7 +37,8 @@ class SceneDeleteSystem(EditSystem):
         """Lightning hook: pictures of what is removed and of the filled views."""
         job = self.job
         if self.cfg.preview_every:
-            save_previews(self, job.scene, job.selection, job.views.train, job.background)
+            outlines = named_outlines(self.cfg)
+            save_previews(self, job.scene, job.selection, job.views.train, job.background, outlines)
             holes = [mask[..., None].float().expand(-1, -1, 3) for mask in job.hole.masks[:FILLED_VIEWS]]
             self.save_image_grid("inpainted.png", [grid_row(holes), grid_row(job.hole.targets[:FILLED_VIEWS])])
         super().on_fit_start()

@@ -10,7 +10,7 @@ import threestudio
 
 from ..edits.edit import Edit
 from ..edits.scene_edit import SceneEdit, SceneEditConfig
-from ..masks import save_previews
+from ..masks import named_outlines, save_previews
 from ..rendering import render_each
 from ..report.edit_report import (
     EditReport,
@@ -60,7 +60,8 @@ class SceneEditSystem(EditSystem):
         """Lightning hook: pictures of the mask, then what is known before the loop."""
         if self.cfg.preview_every:
             job = self.job
-            save_previews(self, job.scene, job.selection, job.views.train, job.background)
+            outlines = named_outlines(self.cfg)
+            save_previews(self, job.scene, job.selection, job.views.train, job.background, outlines)
         super().on_fit_start()
 
     def validation_step(self, batch: dict, batch_idx: int) -> None:
