@@ -32,6 +32,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "edit-sweep": "apps.sweep:EditSweep",
     "app-bench-raster": "apps.bench_raster:BenchRaster",
     "app-convert": "apps.convert:Convert",
+    "app-doctor": "apps.doctor:Doctor",
     "app-evaluate": "apps.evaluate:Evaluate",
     "app-info": "apps.info:Info",
     "app-make-tiny-classifier": "apps.make_judges:MakeTinyClassifier",
