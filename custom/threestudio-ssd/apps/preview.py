@@ -14,6 +14,7 @@ from threestudio.utils.saving import SaverMixin
 
 from ..data import ViewPlan
 from ..editors import build_editor
+from ..edits.scene_add import check_place
 from ..errors import ConfigError, check_values
 from ..files import write_image
 from ..gaussians.io import load_gaussians
@@ -55,6 +56,8 @@ class Preview(Configurable):
         if cfg.views and "editing" in system and build_editor(system.editing.editor).has_network:
             self._edit_views(experiment, folder)
             return 0
+        if "box" in system:
+            check_place(system.box)
         gaussians = load_gaussians(system.scene)
         network = next((system[name] for name in ("guidance", "editing") if name in system), system)
         is_replaced = bool(system.get("replaces")) or ("seeds" in system and system.seeds.count > 0)
@@ -63,7 +66,7 @@ class Preview(Configurable):
         views = plan.views(gaussians, system.mask.view_size, 2).train
         background = torch.tensor(list(system.background), dtype=torch.float32)
         outlines = named_outlines(system)
-        if "box" in system:  # of what is there nothing changes: something is made in the box
+        if "box" in system:  # an addition: of what is there nothing changes: something is made in the box
             selection = Selection(torch.zeros(len(gaussians), dtype=torch.bool))
         else:
             selection = find_selection(mask, gaussians, views, plan.capture, background)

@@ -43,7 +43,7 @@ def preview_images(
         The view's name and its image in [0, 1], shorter side ``PREVIEW_SIZE``.
     """
     is_selected = selection.is_selected
-    core = core_of(gaussians.means[is_selected] if is_selected.any() or not outlines else None, outlines)
+    core = core_of(gaussians.means[is_selected] if is_selected.any() else None, outlines)
     for part, evidence in enumerate(selection.evidence or [None]):
         cameras = views if evidence is None else evidence.views
         count = min(MAX_UNTRACED, len(cameras)) if evidence is None else len(cameras)
