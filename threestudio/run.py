@@ -188,13 +188,15 @@ def _top_keys(config: str) -> dict[str, bool]:
 def _load(args: argparse.Namespace, overrides: list[str]):
     from threestudio.utils.config import config_to_primitive, load_config
     from threestudio.utils.config_tree import complete
+    from threestudio.utils.places import folders_of
 
     if args.resume is not None:
         overrides = [*overrides, f"resume={args.resume}"]
     n_gpus = len(args.gpu.split(",")) if args.gpu is not None else 1
     cfg = load_config(args.config, cli_args=overrides, n_gpus=n_gpus)
+    looked_in = [str(folder) for folder in folders_of([args.config])]
     for check in EARLY_CHECKS.values():
-        check(config_to_primitive(cfg))
+        check({**config_to_primitive(cfg), "looked_in": looked_in})
     return complete(cfg)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import host
-from .early import check_data, check_system
+from .early import FILE_KEYS, check_data, check_system
 from .errors import ConfigError
 
 PLACES: dict[str, str | tuple[str, str]] = {
@@ -57,7 +57,7 @@ def check_inputs(cfg: Mapping[str, Any]) -> None:
     """Find what is missing from an experiment before anything heavy is imported.
 
     Args:
-        cfg: The whole resolved config, as plain values.
+        cfg: The whole resolved config, as plain values, and the folders in which files were ``looked_in``.
 
     Raises:
         InputError: If it names no data module or system, or a file that does not exist.
@@ -67,9 +67,9 @@ def check_inputs(cfg: Mapping[str, Any]) -> None:
         expected, fix = "a whole experiment", "start from configs/ssd-gs.yaml: copy it, or include it"
         raise ConfigError(what=f"the config does not set {' and '.join(missing)}", expected=expected, fix=fix)
     if cfg["system_type"] in PLACES:
-        check_system(cfg["system"])
+        check_system(cfg["system"], cfg.get("looked_in", ()))
     if cfg["data_type"] in PLACES:
-        check_data(cfg["data_type"], cfg["data"])
+        check_data(cfg["data_type"], cfg["data"], cfg.get("looked_in", ()))
 
 
 PYTHON_CALL = ("Mask", "edit_image", "edit_scene", "refit_scene")
@@ -85,4 +85,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-host.register(__name__, PLACES, check_inputs)
+host.register(__name__, PLACES, check_inputs, FILE_KEYS)

@@ -1,8 +1,9 @@
 """Reading config files and command-line overrides into one unresolved tree.
 
-A file may ``include`` others, by paths relative to itself; what comes later wins, the file itself last. A top-level
-key that is no field of the experiment is a *word*: a short name that the rest of the file refers to by interpolation
-(``${scene}``). A word is accepted only where a file declares it and something refers to it.
+A file may ``include`` others, by paths relative to itself, to the current folder or to the repository; what comes later
+wins, the file itself last. A top-level key that is no field of the experiment is a *word*: a short name that the rest
+of the file refers to by interpolation (``${scene}``). A word is accepted only where a file declares it and something
+refers to it.
 
 What belongs to one value of a word alone stands in a block of its own, which holds as long as the word has that value
 in the end, whoever set it, and so has every key that is no more than a reference to it::
@@ -29,6 +30,7 @@ from threestudio.registry import did_you_mean
 from threestudio.utils.config_compare import is_below, leaves
 from threestudio.utils.config_strict import field_hints, merge, unknown_key, wrong_value
 from threestudio.utils.config_tree import takes_text
+from threestudio.utils.places import found
 
 _REFERENCE = re.compile(r"\$\{\s*([A-Za-z_][\w.\[\]]*)\s*(?=[}])")
 _COMMENT = re.compile(r"(?:^|\s)#")
@@ -50,7 +52,7 @@ def read_file(path: str | Path, stack: tuple[Path, ...] = (), final: DictConfig 
     Raises:
         ConfigError: If a file is missing, is not YAML, is not a group of keys, or includes itself.
     """
-    file = Path(path)
+    file = found(path, ()) or Path(path)
     if file.resolve() in stack:
         chain = " includes ".join(step.name for step in (*stack, file.resolve()))
         raise ConfigError(what=f"{chain}: a circle", expected="includes that end", fix="remove one include")
@@ -59,9 +61,15 @@ def read_file(path: str | Path, stack: tuple[Path, ...] = (), final: DictConfig 
     names = [included] if isinstance(included, str) else [] if included is None else included
     if not isinstance(names, ListConfig | list) or not all(isinstance(name, str) for name in names):
         raise wrong_value(f"include in {file}", included, "a file name or a list of them", "name files to include")
-    parents = [read_file(file.parent / name, (*stack, file.resolve()), final) for name in names]
+    parents = [read_file(_included(file, name), (*stack, file.resolve()), final) for name in names]
     blocks = tree.pop("when", None)
     return with_blocks(merge(*parents, tree), blocks, final, f"when in {file}")
+
+
+def _included(file: Path, name: str) -> Path:
+    """The file that another one includes: beside it, here, or in the repository."""
+    beside = file.parent / name
+    return beside if beside.exists() else found(name, ()) or beside
 
 
 def with_blocks(tree: DictConfig, blocks: object, final: DictConfig | None, where: str = "when") -> DictConfig:
@@ -117,7 +125,8 @@ def _is_same(value: object, wanted: str) -> bool:
     """Whether a value is the wanted one, or another path to the same file."""
     if str(value) == wanted or not isinstance(value, str):
         return str(value) == wanted
-    return os.path.exists(value) and os.path.exists(wanted) and os.path.samefile(value, wanted)
+    places = [found(path, ()) for path in (value, wanted)]
+    return None not in places and os.path.samefile(*filter(None, places))
 
 
 def _parse_file(file: Path, stack: tuple[Path, ...]) -> DictConfig:
