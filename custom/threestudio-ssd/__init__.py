@@ -45,6 +45,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "app-pie-bench": "apps.pie_bench:PieBench",
     "app-preview": "apps.preview:Preview",
     "app-reproduce-table1": "apps.reproduce_table1:ReproduceTable1",
+    "app-settings": "apps.settings:Settings",
     "app-sweep": "apps.sweep:run_sweep",
     "app-tiny-quality": "apps.tiny_quality:TinyQuality",
     "app-toy-edits": "apps.toy_edits:ToyEdits",

@@ -86,7 +86,7 @@ def test_what_lies_here_goes_before_what_lies_beside_the_config(tmp_path, elsewh
 def test_what_is_nowhere_is_answered_with_the_places_that_were_looked_in(tmp_path, elsewhere, capsys, word, what):
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "mine.yaml").write_text("include: configs/smoke/edit.yaml\n")
-    assert main(["--config", str(tmp_path / "project" / "mine.yaml"), word]) == 2
+    assert main(["--config", str(tmp_path / "project" / "mine.yaml"), "tag=mine", word]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {what}")
     assert line.endswith(f"; it was looked for in {elsewhere}, {tmp_path / 'project'}, {REPOSITORY}")
