@@ -9,7 +9,7 @@ from types import ModuleType
 
 from threestudio.log import debug, info, warn
 from threestudio.plugins import install_finder, load_plugins
-from threestudio.registry import __modules__, find, register, register_early_check, register_places
+from threestudio.registry import __modules__, find, register, register_early_check, register_file_keys, register_places
 
 __version__ = "0.1.0"
 

@@ -51,6 +51,13 @@ __modules__: dict[str, Any] = {}
 """Registered name -> the object, or its ``Place`` for as long as nobody asked for it."""
 EARLY_CHECKS: dict[str, Callable[[Mapping], None]] = {}
 """What plugins check in a config before anything heavy is imported, by the function's full name."""
+FILE_KEYS: set[str] = set()
+"""Keys, by the last part of their path, whose values name files: they may lie beside the config."""
+
+
+def register_file_keys(names: Iterable[str]) -> None:
+    """Say that keys of these names, wherever they stand in a config, name files or folders that are read."""
+    FILE_KEYS.update(names)
 
 
 def register(name: str) -> Callable[[T], T]:
@@ -91,7 +98,8 @@ def register_places(package: str, places: Mapping[str, str | tuple[str, str]]) -
 def register_early_check(check: Callable[[Mapping], None]) -> Callable[[Mapping], None]:
     """Have ``launch.py`` call a function with the resolved config, as plain values, before anything heavy is imported.
 
-    It raises what the user should read, for example about a file that does not exist. Keys are not checked yet.
+    It raises what the user should read, for example about a file that does not exist. Keys are not checked yet. Beside
+    the config's own there is ``looked_in``, the folders in which files were looked for as well.
     """
     EARLY_CHECKS[_origin(check)] = check
     return check

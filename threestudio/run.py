@@ -313,10 +313,12 @@ def load_checked(config: str, overrides: Sequence[str], gpu: str | None = None):
     """
     from threestudio.utils.config import config_to_primitive, load_config
     from threestudio.utils.config_tree import complete
+    from threestudio.utils.places import folders_of
 
     cfg = load_config(config, cli_args=overrides, n_gpus=len(gpu.split(",")) if gpu is not None else 1)
+    looked_in = [str(folder) for folder in folders_of([config])]
     for check in EARLY_CHECKS.values():
-        check(config_to_primitive(cfg))
+        check({**config_to_primitive(cfg), "looked_in": looked_in})
     return complete(cfg)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import host
-from .early import check_data, check_system
+from .early import FILE_KEYS, check_data, check_system
 from .errors import ConfigError
 
 PLACES: dict[str, str | tuple[str, str]] = {
@@ -36,7 +36,9 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "app-candidates": "apps.candidates:Candidates",
     "app-compare": "apps.compare:Compare",
     "app-convert": "apps.convert:Convert",
+    "app-doctor": "apps.doctor:Doctor",
     "app-evaluate": "apps.evaluate:Evaluate",
+    "app-info": "apps.info:Info",
     "app-make-tiny-classifier": "apps.make_judges:MakeTinyClassifier",
     "app-make-tiny-clip": "apps.make_judges:MakeTinyClip",
     "app-make-tiny-ip2p": "apps.make_models:MakeTinyIp2p",
@@ -48,6 +50,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "app-pie-bench": "apps.pie_bench:PieBench",
     "app-preview": "apps.preview:Preview",
     "app-reproduce-table1": "apps.reproduce_table1:ReproduceTable1",
+    "app-settings": "apps.settings:Settings",
     "app-study": "apps.study:Study",
     "app-study-report": "apps.study:StudyReport",
     "app-sweep": "apps.sweep:Sweep",
@@ -64,7 +67,7 @@ def check_inputs(cfg: Mapping[str, Any]) -> None:
     """Find what is missing from an experiment before anything heavy is imported.
 
     Args:
-        cfg: The whole resolved config, as plain values.
+        cfg: The whole resolved config, as plain values, and the folders in which files were ``looked_in``.
 
     Raises:
         InputError: If it names no data module or system, or a file that does not exist.
@@ -74,9 +77,9 @@ def check_inputs(cfg: Mapping[str, Any]) -> None:
         expected, fix = "a whole experiment", "start from configs/ssd-gs.yaml: copy it, or include it"
         raise ConfigError(what=f"the config does not set {' and '.join(missing)}", expected=expected, fix=fix)
     if cfg["system_type"] in PLACES:
-        check_system(cfg["system"])
+        check_system(cfg["system"], cfg.get("looked_in", ()))
     if cfg["data_type"] in PLACES:
-        check_data(cfg["data_type"], cfg["data"])
+        check_data(cfg["data_type"], cfg["data"], cfg.get("looked_in", ()))
 
 
 PYTHON_CALL = (
@@ -94,4 +97,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-host.register(__name__, PLACES, check_inputs)
+host.register(__name__, PLACES, check_inputs, FILE_KEYS)

@@ -28,6 +28,7 @@ from .cameras import Cameras
 from .data.image import load_image
 from .data.scene_views import ViewPlan
 from .edits.edit import CHECK_EVERY, Edit, Facts
+from .edits.full_size import at_full_size
 from .edits.image_edit import ImageEdit
 from .edits.removal import IMAGE_SIZE, SceneRemoval
 from .edits.scene_edit import SceneEdit, load_scene
@@ -235,13 +236,15 @@ class SceneRun(Run):
 class ImageRun(Run):
     """An edit of an image; made by ``edit_image``."""
 
-    def __init__(self, job: ImageEdit) -> None:
+    def __init__(self, job: ImageEdit, picture: str) -> None:
         super().__init__(job.edit)
-        self._job = job
+        self._job, self._picture = job, picture
 
     def result(self) -> Float[Tensor, "h w 3"]:
-        """The image as it is now, in [0, 1], on the CPU."""
-        return self._job.edit.result()[0].permute(1, 2, 0).cpu()
+        """The image as it is now at its own size, in [0, 1], on the CPU."""
+        edit = self._job.edit
+        whole = at_full_size(self._picture, self._job.cfg.mask_picture, edit.editable.unedited(), edit.result())
+        return whole[0].permute(1, 2, 0).cpu()
 
     def save(self, path: str | Path) -> None:
         """Write the image as it is now.
@@ -465,7 +468,7 @@ def edit_image(
     job = ImageEdit(experiment.system)
     backbone = job.guidance.backbone
     job.open(load_image(experiment.data, backbone.image_size, backbone.size_multiple))
-    return ImageRun(job)
+    return ImageRun(job, experiment.data.picture)
 
 
 def _opened(kind: type[Job], experiment: DictConfig) -> Job:

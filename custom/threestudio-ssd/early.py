@@ -5,7 +5,7 @@ neither torch nor NumPy, so that a mistyped path is answered at once, in the sam
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,11 @@ CAMERA_FILES = (
     "LLFF's poses_bounds.npy, Metashape's XML or RealityCapture's CSV"
 )
 
+FILE_KEYS = (
+    "scene", "cameras", "dataparser", "picture", "mask_picture", "saved", "model", "vae", "controlnet", "segmenter",
+    "clip_model", "inpainter", "picture_config",
+)  # fmt: skip
+"""Keys whose values name files or folders that are read; a hub id or a short name is one where such a folder exists."""
 DATA_VARIABLE = "THREESTUDIO_SSD_DATA"
 """Environment variable that names the shipped data where it does not lie beside the plugin."""
 
@@ -33,14 +38,16 @@ def data_folder() -> Path:
 
 
 def named(path: str | Path) -> Path:
-    """The path that a user's words mean: what begins with ``data/`` and is not here is looked for in the shipped data.
+    """The path that a user's words mean: here, or in the repository; what begins with ``data/`` in the shipped data.
 
     Raises:
         ConfigError: If it is not here and there is no shipped data.
     """
     path = Path(path)
-    if path.exists() or path.parts[:1] != ("data",):
+    if path.exists() or path.is_absolute():
         return path
+    if path.parts[:1] != ("data",):
+        return repository() / path if (repository() / path).exists() else path
     folder = data_folder()
     if not folder.is_dir():
         expected, fix = "the folder data of the threestudio-ssd repository", f"set {DATA_VARIABLE} to that folder"
@@ -51,16 +58,29 @@ def named(path: str | Path) -> Path:
     return inside if inside.exists() else path
 
 
-def splat_file(path: str | Path) -> Path:
+def places(path: str | Path, looked_in: Sequence[str]) -> str:
+    """The end of a message that says where a path was looked for; nothing for an absolute path.
+
+    Args:
+        path: As it was given.
+        looked_in: Folders of the config, beside the current one and the repository.
+    """
+    if Path(path).is_absolute():
+        return ""
+    folders = [os.getcwd(), *looked_in, str(repository())]
+    return f"; it was looked for in {', '.join(dict.fromkeys(str(Path(folder).resolve()) for folder in folders))}"
+
+
+def splat_file(path: str | Path, looked_in: Sequence[str] = ()) -> Path:
     """The path of a scene that is there, as a file or as the folder of a SOG.
 
     Raises:
         SceneFormatError: If it does not exist.
     """
-    return _existing(path, "a splat file", "check the path given as scene")
+    return _existing(path, "a splat file", "check the path given as scene", looked_in)
 
 
-def views_capture(path: str) -> str:
+def views_capture(path: str, looked_in: Sequence[str] = ()) -> str:
     """The path of the capture whose cameras an edit uses.
 
     Raises:
@@ -69,31 +89,31 @@ def views_capture(path: str) -> str:
     if not named(path).exists():
         expected = "a COLMAP folder, transforms.json or cameras.json"
         fix = "check the path, or leave cameras empty for an orbit"
-        raise ConfigError(what=f"cameras {path} do not exist", expected=expected, fix=fix)
+        raise ConfigError(what=f"cameras {path} do not exist", expected=expected, fix=fix + places(path, looked_in))
     return path
 
 
-def capture(path: str | Path) -> Path:
+def capture(path: str | Path, looked_in: Sequence[str] = ()) -> Path:
     """The path of cameras that are there.
 
     Raises:
         SceneFormatError: If it does not exist.
     """
     fix = "check the path given as cameras; leave it empty for an orbit around the scene"
-    return _existing(path, CAMERA_FILES, fix)
+    return _existing(path, CAMERA_FILES, fix, looked_in)
 
 
-def dataparser_file(path: str | Path) -> Path:
+def dataparser_file(path: str | Path, looked_in: Sequence[str] = ()) -> Path:
     """The path of nerfstudio's ``dataparser_transforms.json``.
 
     Raises:
         SceneFormatError: If it is no file.
     """
     fix = "it lies in the folder of the training run, beside config.yml"
-    return _existing(path, "nerfstudio's dataparser_transforms.json", fix, is_file=True)
+    return _existing(path, "nerfstudio's dataparser_transforms.json", fix, looked_in, is_file=True)
 
 
-def mask_images(path: str | Path) -> list[Path]:
+def mask_images(path: str | Path, looked_in: Sequence[str] = ()) -> list[Path]:
     """The images of a mask: the file itself, or those of a folder and of the folders in it, by name.
 
     Hidden files, which systems leave beside real ones, are no images.
@@ -109,7 +129,8 @@ def mask_images(path: str | Path) -> list[Path]:
     if not path.exists() or not files:
         what = f"mask.picture {path} {'holds no picture' if path.exists() else 'does not exist'}"
         expected = f"a picture ({' '.join(IMAGE_SUFFIXES)}) named after a view, or a folder of them"
-        raise SceneFormatError(what=what, expected=expected, fix="check the path")
+        fix = "check the path" if path.exists() else f"check the path{places(path, looked_in)}"
+        raise SceneFormatError(what=what, expected=expected, fix=fix)
     return files
 
 
@@ -117,27 +138,27 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def selection_file(path: str | Path) -> Path:
+def selection_file(path: str | Path, looked_in: Sequence[str] = ()) -> Path:
     """The path of a selection that an earlier run wrote.
 
     Raises:
         SceneFormatError: If it is no file.
     """
     fix = "check the path; every run writes save/selection.npy"
-    return _existing(path, "the selection.npy of an earlier run", fix, key="mask.saved ", is_file=True)
+    return _existing(path, "the selection.npy of an earlier run", fix, looked_in, key="mask.saved ", is_file=True)
 
 
-def unreadable_image(path: str | Path, key: str, why: str = "") -> SceneFormatError:
+def unreadable_image(path: str | Path, key: str, why: str = "", looked_in: Sequence[str] = ()) -> SceneFormatError:
     """The error for an image that is missing or cannot be read; ``key`` is the config key that names it."""
     return SceneFormatError(
         what=f"{key} {path} cannot be read{f' ({why})' if why else ''}",
         expected="a PNG or JPEG file",
-        fix=f"set {key} to a picture",
+        fix=f"set {key} to a picture{'' if why else places(path, looked_in)}",
     )
 
 
-def check_data(data_type: str, keys: Mapping[str, Any]) -> None:
-    """Check the files that the keys of a data module name.
+def check_data(data_type: str, keys: Mapping[str, Any], looked_in: Sequence[str] = ()) -> None:
+    """Check the files that the keys of a data module name; ``looked_in`` as in ``places``.
 
     Raises:
         InputError: As the data module would, for the first that is missing.
@@ -145,43 +166,45 @@ def check_data(data_type: str, keys: Mapping[str, Any]) -> None:
     cameras = _text(keys, "cameras")
     if cameras:
         if data_type == "gs-views":
-            views_capture(cameras)
-        capture(cameras)
+            views_capture(cameras, looked_in)
+        capture(cameras, looked_in)
         if _text(keys, "dataparser"):
-            dataparser_file(keys["dataparser"])
+            dataparser_file(keys["dataparser"], looked_in)
     if _text(keys, "picture"):
-        _image_file(keys["picture"], "picture")
+        _image_file(keys["picture"], "picture", looked_in)
 
 
-def check_system(keys: Mapping[str, Any]) -> None:
-    """Check the files that the keys of a system name: its scene and its mask.
+def check_system(keys: Mapping[str, Any], looked_in: Sequence[str] = ()) -> None:
+    """Check the files that the keys of a system name: its scene and its mask; ``looked_in`` as in ``places``.
 
     Raises:
         InputError: As the system would, for the first that is missing.
     """
     if _text(keys, "scene"):
-        splat_file(keys["scene"])
+        splat_file(keys["scene"], looked_in)
     if _text(keys, "mask_picture"):
-        _image_file(keys["mask_picture"], "system.mask_picture")
+        _image_file(keys["mask_picture"], "system.mask_picture", looked_in)
     if isinstance(keys.get("mask"), Mapping):
-        _check_mask(keys["mask"])
+        _check_mask(keys["mask"], looked_in)
 
 
-def _check_mask(part: Mapping[str, Any]) -> None:
+def _check_mask(part: Mapping[str, Any], looked_in: Sequence[str]) -> None:
     if _text(part, "picture"):
-        mask_images(part["picture"])
+        mask_images(part["picture"], looked_in)
     if _text(part, "saved"):
-        selection_file(part["saved"])
+        selection_file(part["saved"], looked_in)
     for key in ("any_of", "none_of"):
         for inner in part.get(key) or ():
             if isinstance(inner, Mapping):
-                _check_mask(inner)
+                _check_mask(inner, looked_in)
 
 
-def _existing(path: str | Path, expected: str, fix: str, *, key: str = "", is_file: bool = False) -> Path:
+def _existing(
+    path: str | Path, expected: str, fix: str, looked_in: Sequence[str], *, key: str = "", is_file: bool = False
+) -> Path:
     place = named(path)
     if not (place.is_file() if is_file else place.exists()):
-        raise SceneFormatError(what=f"{key}{path} does not exist", expected=expected, fix=fix)
+        raise SceneFormatError(what=f"{key}{path} does not exist", expected=expected, fix=fix + places(path, looked_in))
     return place
 
 
@@ -191,6 +214,6 @@ def _text(keys: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _image_file(path: str, key: str) -> None:
+def _image_file(path: str, key: str, looked_in: Sequence[str]) -> None:
     if not named(path).is_file():
-        raise unreadable_image(path, key)
+        raise unreadable_image(path, key, looked_in=looked_in)

@@ -29,7 +29,10 @@ else:  # the same keys, without importing Lightning
 
 
 def register(
-    package: str, places: Mapping[str, str | tuple[str, str]], check: Callable[[Mapping[str, Any]], None]
+    package: str,
+    places: Mapping[str, str | tuple[str, str]],
+    check: Callable[[Mapping[str, Any]], None],
+    file_keys: Iterable[str],
 ) -> None:
     """Make the plugin's names known: their places where the host takes them, else by importing the classes.
 
@@ -37,10 +40,12 @@ def register(
         package: Name that the plugin is imported under.
         places: Registered name -> where its class is.
         check: Finds what is missing from an experiment before anything heavy is imported.
+        file_keys: Keys that name files, which the host may look for in more than one place.
     """
     if not IS_UPSTREAM:
         threestudio.register_places(package, places)
         threestudio.register_early_check(check)
+        threestudio.register_file_keys(file_keys)
         return
     for place in places.values():
         module = (place if isinstance(place, str) else place[0]).partition(":")[0]

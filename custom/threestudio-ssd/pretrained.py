@@ -63,7 +63,8 @@ def is_embedded(model: str | Path) -> bool:
 def is_toy_scene(scene: str | Path) -> bool:
     """Whether a splat file is the shipped toy scene."""
     shipped = DATA / "toy-scene" / "scene.ply"
-    return shipped.exists() and Path(scene).exists() and shipped.samefile(scene)
+    scene = named(scene)
+    return shipped.exists() and scene.exists() and shipped.samefile(scene)
 
 
 WEIGHTS = re.compile(

@@ -16,7 +16,9 @@ from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 
 HOST, PLUGIN = REPOSITORY / "threestudio", REPOSITORY / "custom" / "threestudio-ssd"
-GROUND = {"early", "errors", "files", "images", "named", "neighbors", "pretrained", "ranks", "reading", "seeds"}
+GROUND = {
+    "early", "errors", "files", "images", "named", "neighbors", "platforms", "pretrained", "ranks", "reading", "seeds",
+}  # fmt: skip
 SPACE = GROUND | {"gaussians", "cameras", "rasterizers"}
 VIEWS = SPACE | {"rendering", "metrics", "masks"}
 EDITS = VIEWS | {"scores", "diffusion", "guidance", "data", "host"}
@@ -29,6 +31,7 @@ MAY_IMPORT = {
     "images": {"early", "errors", "files", "reading"},
     "named": {"errors"},
     "neighbors": set(),
+    "platforms": set(),
     "pretrained": {"early", "errors", "files"},
     "ranks": set(),
     "reading": {"errors"},
@@ -250,6 +253,7 @@ def test_every_imported_package_is_required():
         "huggingface-hub": "transformers",
         "tokenizers": "transformers",
         "pyyaml": "omegaconf",
+        "packaging": "transformers",
     }
     distributions = packages_distributions()
     for path in [*sources(HOST), *sources(PLUGIN)]:

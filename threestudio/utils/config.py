@@ -22,6 +22,7 @@ from threestudio.utils.config_files import (
     with_blocks,
 )
 from threestudio.utils.config_strict import field_hints, literal, merge, merge_structured, path_of, resolved
+from threestudio.utils.places import folders_of, with_files
 from threestudio.utils.resolvers import C_max, hiding, register_resolvers, without_environment  # noqa: F401  # upstream has C_max here
 
 register_resolvers()
@@ -125,6 +126,8 @@ def file_name(text: str, longest: int = 120) -> str:
 def load_config(*yamls: str | Path, cli_args: Iterable[str] = (), from_string: bool = False, **kwargs) -> DictConfig:
     """Load an experiment.
 
+    A file that a relative path names may also lie beside the config, or in the repository.
+
     Args:
         *yamls: Config files, or YAML texts when ``from_string``; later ones win.
         cli_args: Dotted overrides, ``key=value``; they win over the files.
@@ -151,6 +154,7 @@ def load_config(*yamls: str | Path, cli_args: Iterable[str] = (), from_string: b
     tree = merge(apply_overrides(tree, overrides, ExperimentConfig), kwargs)
     check_steps(tree, usual_steps)
     keys = _resolve(tree)
+    keys = with_files(keys, [] if from_string else folders_of(yamls))
     keys["from_environment"] = literal(_from_environment(tree, keys))
     return merge_structured(ExperimentConfig, {key: keys[key] for key in keys if key in fields})
 

@@ -1,8 +1,9 @@
 """Reading config files and command-line overrides into one unresolved tree.
 
-A file may ``include`` others, by paths relative to itself; what comes later wins, the file itself last. A top-level
-key that is no field of the experiment is a *word*: a short name that the rest of the file refers to by interpolation
-(``${scene}``). A word is accepted only where a file declares it and something refers to it.
+A file may ``include`` others, by paths relative to itself, to the current folder or to the repository; what comes later
+wins, the file itself last. A top-level key that is no field of the experiment is a *word*: a short name that the rest
+of the file refers to by interpolation (``${scene}``). A word is accepted only where a file declares it and something
+refers to it.
 
 What belongs to one value of a word alone stands in a block of its own, which holds as long as the word has that value
 in the end, whoever set it, and so has every key that is no more than a reference to it::
@@ -25,11 +26,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from threestudio.errors import ConfigError, first_line
-from threestudio.plugins import REPOSITORY
 from threestudio.registry import did_you_mean
 from threestudio.utils.config_compare import is_below, leaves
 from threestudio.utils.config_strict import field_hints, merge, unknown_key, wrong_value
 from threestudio.utils.config_tree import takes_text
+from threestudio.utils.places import config_file, found
 
 _REFERENCE = re.compile(r"\$\{\s*([A-Za-z_][\w.\[\]]*)\s*(?=[}])")
 _COMMENT = re.compile(r"(?:^|\s)#")
@@ -37,15 +38,7 @@ _CLOSED = ("[", "{", "'", '"')
 """What opens a value of YAML that ends only where its writer says, and may hold a ``#``."""
 MAX_STEPS = "trainer.max_steps"
 NULLS = ("null", "Null", "NULL", "~")
-_SHIPPED = REPOSITORY / "configs"
 KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+|\[\d+\])*")
-
-
-def config_file(path: str | Path) -> Path:
-    """The file that a user means: a path here, one in the repository, or a shipped config's name such as ``ssd-gs``."""
-    file = Path(path)
-    shipped = REPOSITORY / file, _SHIPPED / file, _SHIPPED / f"{file}.yaml"
-    return next((place for place in (file, *shipped) if place.is_file()), file)
 
 
 def read_file(path: str | Path, stack: tuple[Path, ...] = (), final: DictConfig | None = None) -> DictConfig:
@@ -68,9 +61,15 @@ def read_file(path: str | Path, stack: tuple[Path, ...] = (), final: DictConfig 
     names = [included] if isinstance(included, str) else [] if included is None else included
     if not isinstance(names, ListConfig | list) or not all(isinstance(name, str) for name in names):
         raise wrong_value(f"include in {file}", included, "a file name or a list of them", "name files to include")
-    parents = [read_file(file.parent / name, (*stack, file.resolve()), final) for name in names]
+    parents = [read_file(_included(file, name), (*stack, file.resolve()), final) for name in names]
     blocks = tree.pop("when", None)
     return with_blocks(merge(*parents, tree), blocks, final, f"when in {file}")
+
+
+def _included(file: Path, name: str) -> Path:
+    """The file that another one includes: beside it, here, or in the repository."""
+    beside = file.parent / name
+    return beside if beside.exists() else found(name, ()) or beside
 
 
 def with_blocks(tree: DictConfig, blocks: object, final: DictConfig | None, where: str = "when") -> DictConfig:
@@ -126,7 +125,8 @@ def _is_same(value: object, wanted: str) -> bool:
     """Whether a value is the wanted one, or another path to the same file."""
     if str(value) == wanted or not isinstance(value, str):
         return str(value) == wanted
-    return os.path.exists(value) and os.path.exists(wanted) and os.path.samefile(value, wanted)
+    places = [found(path, ()) for path in (value, wanted)]
+    return None not in places and os.path.samefile(*filter(None, places))
 
 
 def _parse_file(file: Path, stack: tuple[Path, ...]) -> DictConfig:

@@ -82,7 +82,7 @@ def _complete_modules(cfg: DictConfig) -> None:
             continue
         named = cfg[f"{key}_type"] if f"{key}_type" in cfg else None
         if named:
-            config_class = _config_class(named, join(path, f"{key}_type"))
+            config_class = named_config_class(named, join(path, f"{key}_type"))
             if config_class is not None:
                 cfg[key] = OmegaConf.to_container(merge_structured(config_class, group, join(path, key)))
         _complete_modules(cfg[key])
@@ -105,7 +105,7 @@ def takes_text(config_class: type, tree: DictConfig, path: str) -> bool:
         if f"{part}_type" in hints:
             usual = getattr(reader, f"{part}_type", None)
             named = OmegaConf.select(tree, f"{where}_type", throw_on_resolution_failure=False) or usual
-            reader = _config_class(named, f"{where}_type") if named in registry.__modules__ else None
+            reader = named_config_class(named, f"{where}_type") if named in registry.__modules__ else None
         else:
             reader = hint
     return hint is str or hint == str | None
@@ -117,8 +117,16 @@ def config_class_of(registered: object) -> type | None:
     return getattr(registered, "Config", None) or beside.get(f"{getattr(registered, '__name__', '')}Config")
 
 
-def _config_class(name: str, path: str) -> type | None:
-    """The dataclass of a registered name's keys; from its own place, where it has one, so that its class can wait."""
+def named_config_class(name: str, path: str) -> type | None:
+    """The dataclass of a registered name's keys; from its own place, where it has one, so that its class can wait.
+
+    Args:
+        name: What is registered.
+        path: The key that names it, for messages.
+
+    Raises:
+        ConfigError: If nothing holds the name.
+    """
     place = registry.place_of(name)
     if place is not None and place.config is not None:
         return place.load(place.config)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from omegaconf import DictConfig
+from torch import Tensor
 
 import threestudio
 from threestudio.utils.base import Configurable
@@ -16,12 +18,14 @@ from ..data import ViewPlan
 from ..editors import build_editor
 from ..edits.gaussian_edit import SceneJob
 from ..edits.preview import STRENGTHS, ScorePreview, length_note
+from ..edits.scene_add import check_place
 from ..edits.scene_edit import SceneEdit
 from ..edits.strength import MOST
 from ..errors import ConfigError, check_values
 from ..files import write_image
 from ..gaussians.io import load_gaussians
-from ..masks import find_selection, save_previews
+from ..masks import Selection, find_selection, named_outlines, save_previews
+from ..masks.outlines import Outline, box_outline
 
 
 class _Folder(SaverMixin):
@@ -64,6 +68,8 @@ class Preview(Configurable):
         folder.set_save_dir(cfg.out or Path(experiment.trial_dir) / "save")
         edit_views = self._refit if is_refit and build_editor(system.editing.editor).has_network else None
         edit_views = self._distil if job_type is SceneEdit else edit_views
+        if "box" in system:
+            check_place(system.box)
         if cfg.views and edit_views is not None:
             self._show_edit(job_type(system), experiment, folder, edit_views)
         else:
@@ -75,15 +81,22 @@ class Preview(Configurable):
         system, gaussians, plan = experiment.system, load_gaussians(experiment.system.scene), ViewPlan(experiment.data)
         views = plan.views(gaussians, system.mask.view_size, 2).train
         background = torch.tensor(list(system.background), dtype=torch.float32)
-        selection = find_selection(mask, gaussians, views, plan.capture, background)
-        _tell(folder, save_previews(folder, gaussians, selection, views, background))
+        if "box" in system:  # an addition: of what is there nothing changes, something is made in the box
+            selection = Selection(torch.zeros(len(gaussians), dtype=torch.bool))
+        else:
+            selection = find_selection(mask, gaussians, views, plan.capture, background)
+        outlines = named_outlines(system)
+        paths = save_previews(folder, gaussians, selection, views, background, outlines)
+        _tell(folder, paths, outlines, gaussians.means[selection.is_selected])
 
     def _show_edit(self, job: Any, experiment: DictConfig, folder: _Folder, edit_views: Callable) -> None:
         """Nothing is fitted but what closes a hole of a refit."""
         from ..benchmarks.grids import labelled_rows
 
         job.open(ViewPlan(experiment.data))
-        _tell(folder, save_previews(folder, job.scene, job.selection, job.views.train, job.background))
+        outlines = named_outlines(experiment.system)
+        paths = save_previews(folder, job.scene, job.selection, job.views.train, job.background, outlines)
+        _tell(folder, paths, outlines, job.scene.means[job.selection.is_selected])
         columns = [
             [(f"{name}: {label}", image.permute(1, 2, 0).cpu()) for name, image in zip(names, images, strict=True)]
             for label, names, images in edit_views(job, experiment.system)
@@ -103,6 +116,14 @@ class Preview(Configurable):
         return edited_views(job, self.cfg.views, list(self.cfg.strengths) or strengths_of(job.rounds))
 
 
-def _tell(folder: _Folder, paths: list[str]) -> None:
+def _tell(folder: _Folder, paths: list[str], outlines: list[Outline], selected: Float[Tensor, "m 3"]) -> None:
+    """Where the pictures are, and the keys to paste: what was drawn, a box around the selection, the selection."""
     threestudio.info(f"{len(paths)} pictures are in {Path(paths[0]).parent}.")
+    for outline in outlines:
+        threestudio.info(f"Drawn: {outline.text}")
+    if not len(selected):
+        return
+    low, high = selected.amin(0).tolist(), selected.amax(0).tolist()
+    if all(least < most for least, most in zip(low, high, strict=True)):
+        threestudio.info(f"A box around the selection: {box_outline('mask.box', [*low, *high]).text}")
     threestudio.info(f"To use this very selection again: mask.saved={folder.get_save_dir()}/selection.npy")

@@ -5,7 +5,6 @@ import importlib
 import importlib.util
 import multiprocessing
 import multiprocessing.queues
-import os
 import platform
 import tempfile
 import threading
@@ -20,6 +19,7 @@ import threestudio
 
 from ..errors import ConfigError
 from ..files import markdown_table
+from ..platforms import memory_of_process
 from ..rasterizers import rasterization
 from ..rasterizers.stages import record_stages
 
@@ -215,10 +215,6 @@ def compare_with_yardstick(path: Path, repeats: int) -> dict:
     }  # fmt: skip
 
 
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def _memory_case(results: multiprocessing.queues.Queue) -> None:
     count, width, height = 1_000_000, 1920, 1080
     scene = lift(random_scene2d(count, width, height), width, height)
@@ -228,11 +224,11 @@ def _memory_case(results: multiprocessing.queues.Queue) -> None:
     rasterization(**small, width=64, height=64, sh_degree=3)[0].sum().backward()
     held = sum(tensor.numel() * 4 for tensor in scene.values() if tensor.requires_grad)
     ctypes.CDLL(None).malloc_trim(0)  # what the set-up freed would be reused unseen
-    before, peak, is_done = _resident_bytes(), [0], threading.Event()
+    before, peak, is_done = memory_of_process(), [0], threading.Event()
 
     def watch() -> None:
         while not is_done.wait(0.005):
-            peak[0] = max(peak[0], _resident_bytes())
+            peak[0] = max(peak[0], memory_of_process())
 
     watcher = threading.Thread(target=watch)
     watcher.start()

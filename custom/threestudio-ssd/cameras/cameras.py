@@ -103,6 +103,15 @@ class Cameras:
         """Unit directions in the world that point upwards in the image."""
         return -self.viewmats[:, 1, :3]
 
+    def pixels(self, index: int, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
+        """Where one camera sees points: their pixels, and their depths along the viewing axis, world units.
+
+        Points behind the camera, whose depth is not above 0, have pixels that mean nothing.
+        """
+        viewmat, K = self.viewmats[index].to(points), self.Ks[index].to(points)
+        seen = points @ viewmat[:3, :3].T + viewmat[:3, 3]
+        return (seen @ K.T)[:, :2] / seen[:, 2:], seen[:, 2]
+
     def to(self, device: torch.device | str) -> "Cameras":
         """The same cameras on another device."""
         return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})

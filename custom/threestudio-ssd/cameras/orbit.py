@@ -193,23 +193,37 @@ def fit_orbit(
         radius = margin * float(extent.norm()) / 2 / math.sin(math.radians(fov_y_deg) / 2)
     elif not radius > 0:
         raise ConfigError(what=f"radius is {radius}", expected="a number above 0", fix="leave radius out to fit it")
-    if up is not None:
-        axis = parse_axis(up)
-    elif cameras is not None and len(cameras) and cameras.ups.mean(dim=0).norm() > 0.3:
-        axis = parse_axis(cameras.ups.double().mean(dim=0))
-    else:
-        axis = parse_axis(find_up(means, weights))
+    axis = parse_axis(up) if up is not None else up_of_scene(means, weights, cameras)[0]
     return Orbit(middle.float(), float(radius), axis.float(), extent.float())
 
 
-def find_up(means: Float[Tensor, "n 3"], weights: Float[Tensor, "n"]) -> str:
-    """The axis of a flat ground with the rest of the scene on one side of it, or ``"-y"`` if none stands out.
+def up_of_scene(
+    means: Float[Tensor, "n 3"], weights: Float[Tensor, "n"], cameras: Cameras | None = None
+) -> tuple[Float[Tensor, "3"], str]:
+    """The direction that points upwards, float64, and how it was found, in words.
+
+    Args:
+        means: Centres, float64.
+        weights: Opacities.
+        cameras: Cameras of the capture, if there are any.
+    """
+    if cameras is not None and len(cameras) and cameras.ups.mean(dim=0).norm() > 0.3:
+        return parse_axis(cameras.ups.double().mean(dim=0)), "the cameras' mean"
+    axis, share = find_up(means, weights)
+    how = f"a flat ground holds {share:.0%} of the opacity" if share else "as in most splats: no flat ground stands out"
+    return parse_axis(axis), how
+
+
+def find_up(means: Float[Tensor, "n 3"], weights: Float[Tensor, "n"]) -> tuple[str, float]:
+    """The axis of a flat ground with the rest of the scene on one side of it, and the share of all opacity in it.
+
+    Where none stands out, ``"-y"`` and 0.
 
     Args:
         means: Centres, float64.
         weights: Opacities.
     """
-    best, best_share = USUAL_UP, GROUND_SHARE
+    best, best_share, in_ground = USUAL_UP, GROUND_SHARE, 0.0
     low, high = (weighted_quantiles(means, weights, share) for share in (0.005, 0.995))
     for axis, letter in enumerate("xyz"):
         slab = GROUND_SLAB * float(high[axis] - low[axis])
@@ -219,8 +233,8 @@ def find_up(means: Float[Tensor, "n 3"], weights: Float[Tensor, "n"]) -> str:
             share = float(weights[depth < slab].sum() / weights.sum())
             usual = 0.1 if f"{'+' if sign > 0 else '-'}{letter}" == USUAL_UP else 0.0
             if share + usual > best_share:
-                best, best_share = f"{'+' if sign > 0 else '-'}{letter}", share + usual
-    return best
+                best, best_share, in_ground = f"{'+' if sign > 0 else '-'}{letter}", share + usual, share
+    return best, in_ground
 
 
 def weighted_quantiles(values: Float[Tensor, "n d"], weights: Float[Tensor, "n"], share: float) -> Float[Tensor, "d"]:

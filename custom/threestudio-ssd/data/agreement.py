@@ -58,6 +58,23 @@ WORLD_AXES: Mapping[str, Tensor] = {
 INVERTED = "poses from the camera to the world in place of the other way round"
 
 
+class Agreement(NamedTuple):
+    """What some views of a capture say of a scene.
+
+    Attributes:
+        covered: Share of their images that the scene covers.
+        num_photographs: Views of the whole capture whose photograph is there.
+        fit: How renders fit the photographs, if there are any.
+        problem: Why scene and capture do not belong together, if they do not: the cameras hardly see the scene, or
+            renders are not what the photographs show; with the PSNR, and the axes that would fit if some do.
+    """
+
+    covered: float
+    num_photographs: int
+    fit: Fit | None
+    problem: ConfigError | None
+
+
 def check_capture(gaussians: Gaussians, capture: Cameras, name: str) -> None:
     """Stop before any work where a scene and its capture do not belong together.
 
@@ -67,40 +84,46 @@ def check_capture(gaussians: Gaussians, capture: Cameras, name: str) -> None:
         name: What the cameras were given as.
 
     Raises:
-        ConfigError: If the cameras hardly see the scene, or renders are not what the photographs show; with the PSNR,
-            and the axes that would fit if some do.
+        ConfigError: The problem of their ``agreement``.
     """
+    problem = agreement(gaussians, capture, name).problem
+    if problem is not None:
+        raise problem
+
+
+def agreement(gaussians: Gaussians, capture: Cameras, name: str) -> Agreement:
+    """Compare a scene with its capture; arguments as for ``check_capture``."""
     pictured = [row for row, path in enumerate(capture.image_paths) if path is not None and path.is_file()]
     rows = torch.tensor(pictured or range(len(capture)))
     cameras = capture[rows[torch.linspace(0, len(rows) - 1, min(NUM_VIEWS, len(rows))).round().long()]]
     cameras = cameras.filling(SIDE, SIDE)
-    alphas = _renders(gaussians, cameras)[1]
-    if pictured:
-        _check_photographs(gaussians, cameras, name)
-    if float(alphas.mean()) < LEAST_SEEN:
-        raise ConfigError(
-            what=f"cameras {name} hardly see the scene: it covers {float(alphas.mean()):.2%} of their images",
+    covered = float(_renders(gaussians, cameras)[1].mean())
+    fit, problem = _compare_photographs(gaussians, cameras, name) if pictured else (None, None)
+    if problem is None and covered < LEAST_SEEN:
+        problem = ConfigError(
+            what=f"cameras {name} hardly see the scene: it covers {covered:.2%} of their images",
             expected="the cameras of the capture that the scene was made of",
             fix="set cameras to that capture, or leave it empty for an orbit; data.check_capture=false goes on",
         )
+    return Agreement(covered, len(pictured), fit, problem)
 
 
-def _check_photographs(gaussians: Gaussians, cameras: Cameras, name: str) -> None:
+def _compare_photographs(gaussians: Gaussians, cameras: Cameras, name: str) -> tuple[Fit, ConfigError | None]:
     photographs = torch.stack([cameras.load_image(row) for row in range(len(cameras))])
     inside = torch.stack([cameras.inside_photograph(row) for row in range(len(cameras))])
     as_given = fit_of(gaussians, cameras, photographs, inside)
     if as_given.psnr >= GOOD_PSNR:
-        return
+        return as_given, None
     axes, best = _best_axes(gaussians, cameras, photographs, inside)
     is_led = best.psnr > max(as_given.psnr + LEAD, LEAST_PSNR)
     is_mixed = as_given.covered >= LEAST_SEEN and len(cameras) > 1 and as_given.psnr < as_given.others + GAIN
     if not is_led and not is_mixed:
-        return
+        return as_given, None
     fix = "take the cameras that the scene was trained with; data.check_capture=false goes on all the same"
     if is_led:
         fix = f"{axes} would fit, with {best.psnr:.1f} dB: export or convert the cameras so; "
         fix += "data.check_capture=false goes on all the same"
-    raise ConfigError(
+    return as_given, ConfigError(
         what=f"renders from cameras {name} are not what their photographs show: {as_given.psnr:.1f} dB PSNR, and "
         f"{as_given.others:.1f} dB against those of other views",
         expected="poses and a scene of one world",

@@ -53,9 +53,15 @@ class EditableImages(nn.Module):
         covered = torch.ones_like(self.values[:, :1]) if self.masks is None else self.masks
         return new_detail(self.values - self.images_src, covered, self._backbone.downscale).pow(2).sum()
 
-    @torch.no_grad()
     def result(self) -> Float[Tensor, "b 3 h w"]:
         """The images as they are now, in [0, 1]; outside the masks they are the sources."""
-        values = self.values.detach()
+        return self._shown(self.values.detach())
+
+    def unedited(self) -> Float[Tensor, "b 3 h w"]:
+        """What ``result`` is before anything changed: for latents, what the autoencoder makes of the sources."""
+        return self._shown(self.latents_src if self.parametrisation == "latent" else self.images_src)
+
+    @torch.no_grad()
+    def _shown(self, values: Tensor) -> Float[Tensor, "b 3 h w"]:
         images = self._backbone.decode(values) if self.parametrisation == "latent" else values.clamp(0, 1)
         return images if self.masks is None else self.images_src.lerp(images, self.masks)

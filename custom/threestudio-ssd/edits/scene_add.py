@@ -1,6 +1,7 @@
 """Adding an object by words: distillation inside a box, everything else frozen."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 from ..data import SceneViews, ViewPlan
 from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians, rotation_matrices
-from ..masks import Selection, in_box
+from ..masks import Selection
+from ..masks.box import checked_box
 from ..seeds import Stream, generator
 from .editable_gaussians import EditableGaussians
 from .photometric import gaussians_from_points, random_points
@@ -47,10 +49,7 @@ class SceneAdd(SceneEdit):
     """
 
     def __init__(self, cfg: DictConfig) -> None:
-        if not cfg.box:
-            what, expected = "box is empty", "where the object goes: x_min, y_min, z_min, x_max, y_max, z_max"
-            raise ConfigError(what=what, expected=expected, fix="set box=[-0.5,-0.5,0,0.5,0.5,1]")
-        in_box(torch.zeros(1, 3), list(cfg.box), "box")
+        check_place(cfg.box)
         check_values("system", cfg, SceneAddConfig, {
             "num_start": (cfg.num_start >= 8, "at least 8"),
             "start_size": (0 < cfg.start_size <= 1, "above 0, at most 1"),
@@ -89,6 +88,18 @@ class SceneAdd(SceneEdit):
     def selection_in_view(self) -> tuple[Gaussians, Bool[Tensor, "n"]]:
         """The object as it came out."""
         return self.editable.result(), self.editable.result_selection()
+
+
+def check_place(box: Sequence[float]) -> None:
+    """Refuse an addition without a place.
+
+    Raises:
+        ConfigError: If the box is empty or no box.
+    """
+    if not box:
+        what, expected = "box is empty", "where the object goes: x_min, y_min, z_min, x_max, y_max, z_max"
+        raise ConfigError(what=what, expected=expected, fix="set box=[-0.5,-0.5,0,0.5,0.5,1]")
+    checked_box(box, "box")
 
 
 def extents(gaussians: Gaussians) -> Float[Tensor, "n 3"]:

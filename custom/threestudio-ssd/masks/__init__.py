@@ -2,6 +2,7 @@
 
 from .box import in_box, in_sphere
 from .clean import grown, with_interior, with_seam_by_color, without_floaters
+from .outlines import Outline, box_outline, named_outlines
 from .picture import load_masks
 from .preview import TINT, TINT_STRENGTH, preview_images, save_previews, tinted
 from .saved import load_selection, save_selection

@@ -1,6 +1,6 @@
 """Images of a selection: what may change, as each view shows it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..gaussians import Gaussians
 from ..rendering import coverage, render_each
+from .outlines import Outline, core_of, with_lines
 from .selection import Selection
 
 TINT, TINT_STRENGTH = (1.0, 0.45, 0.0), 0.55
@@ -22,11 +23,13 @@ MAX_UNTRACED = 12
 
 
 def preview_images(
-    gaussians: Gaussians, selection: Selection, views: Cameras, background: Float[Tensor, "3"]
-) -> Iterator[tuple[str, Float[Tensor, "h w 3"]]]:
+    gaussians: Gaussians, selection: Selection, views: Cameras, background: Float[Tensor, "3"],
+    outlines: Sequence[Outline] = (),
+) -> Iterator[tuple[str, Float[Tensor, "h w 3"]]]:  # fmt: skip
     """One image a traced view: the selection in orange, the outline of the mask it was traced from in cyan.
 
-    A mask that contradicted the others and was left out has a red outline. A selection that comes from no masks in
+    The world's axes go through the middle of the selection and of the outlines, with ticks in world units. A mask that
+    contradicted the others and was left out has a red outline. A selection that comes from no masks in images
     images is shown in up to ``MAX_UNTRACED`` training views.
 
     Args:
@@ -34,20 +37,24 @@ def preview_images(
         selection: What was selected.
         views: Training views.
         background: Behind the scene.
+        outlines: Boxes and spheres to draw.
 
     Yields:
         The view's name and its image in [0, 1], shorter side ``PREVIEW_SIZE``.
     """
+    is_selected = selection.is_selected
+    core = core_of(gaussians.means[is_selected] if is_selected.any() else None, outlines)
     for part, evidence in enumerate(selection.evidence or [None]):
         cameras = views if evidence is None else evidence.views
         count = min(MAX_UNTRACED, len(cameras)) if evidence is None else len(cameras)
         for row in torch.linspace(0, len(cameras) - 1, count).round().long().tolist():
             camera = cameras[row].scaled(PREVIEW_SIZE / int(min(cameras.widths[row], cameras.heights[row])))
             image = next(render_each(gaussians, camera, background))
-            image = tinted(image, coverage(gaussians, selection.is_selected, camera)[0])
+            image = tinted(image, coverage(gaussians, is_selected, camera)[0])
             if evidence is not None:
                 color = OUTLINE if evidence.is_trusted[row] else LEFT_OUT
                 image = _outlined(image, evidence.masks[row], color)
+            image = with_lines(image, camera, core, outlines)
             prefix = f"{part + 1}-" if len(selection.evidence) > 1 else ""
             yield f"{prefix}{cameras.names[row].replace('/', '_')}", image.cpu()
 
@@ -63,8 +70,9 @@ def tinted(image: Float[Tensor, "h w 3"], share: Float[Tensor, "h w"]) -> Float[
 
 
 def save_previews(
-    saver: Any, gaussians: Gaussians, selection: Selection, views: Cameras, background: Float[Tensor, "3"]
-) -> list[str]:
+    saver: Any, gaussians: Gaussians, selection: Selection, views: Cameras, background: Float[Tensor, "3"],
+    outlines: Sequence[Outline] = (),
+) -> list[str]:  # fmt: skip
     """Write ``mask/<view>.png`` for each view and ``selection.npy`` below the saver's folder.
 
     Args:
@@ -73,12 +81,13 @@ def save_previews(
         selection: What was selected.
         views: Training views.
         background: Behind the scene.
+        outlines: Boxes and spheres to draw.
 
     Returns:
         Paths of the images.
     """
     saver.save_data("selection", selection.is_selected.cpu())
-    images = preview_images(gaussians, selection, views, background)
+    images = preview_images(gaussians, selection, views, background, outlines)
     return [saver.save_rgb_image(f"mask/{name}.png", image) for name, image in images]
 
 

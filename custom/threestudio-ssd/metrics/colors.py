@@ -41,9 +41,14 @@ def read_colors(means: Float[Tensor, "n 3"], rgbs: Float[Tensor, "n 3"], is_hidd
     if len(means) == 0:
         return ColorReading(None, None, None)
     means, rgbs, hidden = means.detach().cpu(), rgbs.detach().cpu(), is_hidden.cpu()
-    is_out = ((rgbs < -TOLERANCE) | (rgbs > 1 + TOLERANCE)).any(dim=1)
+    is_out = are_out_of_range(rgbs)
     speckles = color_speckles(means, rgbs)
     return ColorReading(float(is_out.float().mean()), _mean(speckles[~hidden]), _mean(speckles[hidden]))
+
+
+def are_out_of_range(rgbs: Float[Tensor, "n 3"]) -> Bool[Tensor, "n"]:
+    """Which colours have a channel that cannot be shown."""
+    return ((rgbs < -TOLERANCE) | (rgbs > 1 + TOLERANCE)).any(dim=1)
 
 
 def hidden_ones(visible_weights: Float[Tensor, "n"]) -> Bool[Tensor, "n"]:

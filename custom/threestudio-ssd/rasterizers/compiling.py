@@ -24,6 +24,7 @@ import numba
 import torch
 from numba.core import config
 
+from ..platforms import after_fork_in_child, user_number
 from .stages import stage
 
 logger = logging.getLogger("threestudio_ssd.rasterizers")
@@ -77,7 +78,7 @@ def own_folder(shared: Path, name: str) -> Path:
     Raises:
         OSError: If it cannot be made, is a link, belongs to somebody else, or lets others in.
     """
-    user = os.getuid() if hasattr(os, "getuid") else None
+    user = user_number()
     folder = shared / (name if user is None else f"{name}-{user}")
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -109,6 +110,11 @@ def inline(function: Callable) -> Callable:
     return numba.njit(inspect.unwrap(function), error_model="numpy")
 
 
+def is_compiled() -> bool:
+    """Whether kernels were compiled before and are kept on the disk."""
+    return any(Path(_CACHE).rglob("*.nbi"))
+
+
 class Announce:
     """Says once per process that kernels are being compiled, if a call compiles rather than loads from the cache."""
 
@@ -118,7 +124,7 @@ class Announce:
     def __enter__(self) -> None:
         self.is_first = self.function not in _ready
         _ready.add(self.function)
-        if self.is_first and not _state["announced"] and not any(Path(_CACHE).rglob("*.nbi")):
+        if self.is_first and not _state["announced"] and not is_compiled():
             _state["announced"] = True
             logger.warning("compiling the CPU rasteriser (once; about 20 seconds; kept in %s)", _CACHE)
         self.start = time.perf_counter()
@@ -133,7 +139,7 @@ def _reset_after_fork() -> None:
     _state["pool"] = None
 
 
-os.register_at_fork(after_in_child=_reset_after_fork)
+after_fork_in_child(_reset_after_fork)
 
 
 def _pool(size: int) -> ThreadPoolExecutor:

@@ -2,8 +2,6 @@
 
 import importlib.metadata
 import platform
-import resource
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from ..metrics import (
     mean_psnr,
     read_clip,
 )  # fmt: skip
+from ..platforms import peak_memory_of_process
 from ..rendering import coverage, render_each
 from .answers import HALF_DONE, VISIBLE_CHANGE
 from .run_page import VIDEO, save_page, views_of
@@ -243,8 +242,7 @@ def peak_memory(device: torch.device) -> int:
     """Most memory used so far: of the GPU where one is used, else of the process, bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak_memory_of_process()
 
 
 def _mean_psnr(before: Tensor, after: Tensor, where: Tensor) -> float:

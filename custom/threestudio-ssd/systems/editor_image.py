@@ -31,7 +31,7 @@ class EditorImageSystem(ImageSystem):
         """Read the image; the report's CLIP must be there by now."""
         if stage in ("fit", "test"):
             check_report_model(clip_model_of(self.cfg), self.cfg.editing.offline)
-        network = self.job.editor.network
+        network, self.picture = self.job.editor.network, data.cfg.picture
         self.job.open(load_image(data.cfg, network.image_size, network.size_multiple), data.cfg.picture)
         return self.job.edit
 
@@ -58,3 +58,7 @@ class EditorImageSystem(ImageSystem):
     def result(self) -> Float[Tensor, "1 3 h w"]:
         """The edited image in [0, 1]."""
         return self.job.edit.result()
+
+    def unedited(self) -> Float[Tensor, "1 3 h w"]:
+        """The source."""
+        return self.job.edit.views.sources

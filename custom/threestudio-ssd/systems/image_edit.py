@@ -12,6 +12,7 @@ import threestudio
 from ..data.image import load_image
 from ..early import named
 from ..edits.edit import Edit
+from ..edits.full_size import at_full_size
 from ..edits.image_edit import ImageEdit, ImageEditConfig
 from ..metrics import IDENTICAL_PSNR, psnr
 from ..report.answers import VISIBLE_CHANGE
@@ -29,7 +30,13 @@ from .identity import Identity, of_fields, of_files, of_model, of_words
 
 
 class ImageSystem(EditSystem):
-    """Edits one image by words; ``save/edited.png`` is the result. A subclass says by what."""
+    """Edits one image by words; ``save/edited.png`` is the result at the picture's own size. A subclass says by what.
+
+    Attributes:
+        picture: The file, after ``open``.
+    """
+
+    picture: str
 
     renders = False
     advice = "give it more steps, or a prompt further from the source"
@@ -71,6 +78,10 @@ class ImageSystem(EditSystem):
     def result(self) -> Float[Tensor, "1 3 h w"]:
         """The edited image in [0, 1]."""
 
+    @abstractmethod
+    def unedited(self) -> Float[Tensor, "1 3 h w"]:
+        """What ``result`` would be without any change, in [0, 1]."""
+
     def report(self) -> None:
         """Source, what stands between, and the edit in one picture; report."""
         source, mask, texts, between, facts, is_offline = self.subject()
@@ -102,8 +113,11 @@ class ImageSystem(EditSystem):
         self.warn_unless_visible(report["changed_visibly"], self.advice)
 
     def export(self) -> str:
-        """Write the edited image."""
-        return self.save_rgb_image("edited.png", self.result()[0].permute(1, 2, 0).cpu())
+        """Write the edited image, and as it is at the model's size."""
+        result = self.result()
+        self.save_rgb_image("edited_model_size.png", result[0].permute(1, 2, 0).cpu())
+        whole = at_full_size(self.picture, self.cfg.mask_picture, self.unedited(), result)
+        return self.save_rgb_image("edited.png", whole[0].permute(1, 2, 0).cpu())
 
 
 @threestudio.register("ssd-image-system")
@@ -120,7 +134,7 @@ class ImageEditSystem(ImageSystem):
         """Read the image and compute its latents; the report's CLIP must be there by now."""
         if stage in ("fit", "test"):
             check_report_model(clip_model_of(self.cfg), self.job.guidance.cfg.offline)
-        backbone = self.job.guidance.backbone
+        backbone, self.picture = self.job.guidance.backbone, data.cfg.picture
         self.job.open(load_image(data.cfg, backbone.image_size, backbone.size_multiple))
         return self.job.edit
 
@@ -146,3 +160,7 @@ class ImageEditSystem(ImageSystem):
     def result(self) -> Float[Tensor, "1 3 h w"]:
         """The edited image in [0, 1]."""
         return self.job.edit.result()
+
+    def unedited(self) -> Float[Tensor, "1 3 h w"]:
+        """What the autoencoder makes of the source, or the source itself where pixels are edited."""
+        return self.job.edit.editable.unedited()

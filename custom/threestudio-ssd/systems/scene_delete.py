@@ -9,7 +9,7 @@ import threestudio
 
 from ..edits.edit import Edit
 from ..edits.removal import RemovalConfig, SceneRemoval
-from ..masks import save_previews
+from ..masks import named_outlines, save_previews
 from ..rendering import coverage, render_each
 from ..report.edit_report import color_facts, grid_row, measure_change, save_before_after, verdicts_of
 from ..report.run_page import save_page, views_of
@@ -51,7 +51,8 @@ class SceneDeleteSystem(EditSystem):
         if self.cfg.preview_every:
             holes = [mask[..., None].float().expand(-1, -1, 3) for mask in job.hole.masks[:FILLED_VIEWS]]
             with self.beside_the_edit("pictures of the mask"):
-                save_previews(self, job.scene, job.selection, job.views.train, job.background)
+                outlines = named_outlines(self.cfg)
+                save_previews(self, job.scene, job.selection, job.views.train, job.background, outlines)
                 self.save_image_grid("inpainted.png", [grid_row(holes), grid_row(job.hole.targets[:FILLED_VIEWS])])
         super().on_fit_start()
 

@@ -10,7 +10,7 @@ import threestudio
 
 from ..edits.edit import Edit
 from ..edits.scene_edit import SceneEdit, SceneEditConfig
-from ..masks import save_previews
+from ..masks import named_outlines, save_previews
 from ..rendering import render_each
 from ..report.edit_report import (
     EditReport,
@@ -82,7 +82,8 @@ class SceneEditSystem(EditSystem):
         if self.cfg.preview_every and self.trainer.is_global_zero:
             job = self.job
             with self.beside_the_edit("pictures of the mask"):
-                save_previews(self, job.scene, job.selection, job.views.train, job.background)
+                outlines = named_outlines(self.cfg)
+                save_previews(self, job.scene, job.selection, job.views.train, job.background, outlines)
         super().on_fit_start()
 
     def validation_step(self, batch: dict, batch_idx: int) -> None:

@@ -136,3 +136,20 @@ def test_a_short_run_is_told_from_a_long_one(world, tmp_path):
 def test_strengths_are_those_of_the_rounds_and_the_ends_of_those_that_are_drawn():
     assert strengths_of([Round(0.9), Round(0.3), Round(0.3)]) == [0.9, 0.3]
     assert strengths_of([Round(0.02, max_strength=0.98)]) == [0.98, 0.02]
+
+
+def test_the_box_of_an_addition_is_drawn_and_printed_and_nothing_is_tinted(world, tmp_path, caplog):
+    words = {"scene": world / "scene.ply", "target_prompt": "a cube", "model": tmp_path / "none", "data.up": "+z"}
+    changes = [f"{key}={value}" for key, value in words.items()]
+    config = REPOSITORY / "configs" / "add-gs.yaml"
+    cfg = complete(load_config(config, cli_args=[*changes, "box=[-0.5,-0.5,1,0.5,0.5,2]", "mask.view_size=64"]))
+    with caplog.at_level("INFO", logger="threestudio"):
+        assert apps.start("preview", cfg, [f"out={tmp_path}"]) == 0
+    assert "Drawn: box=[-0.5,-0.5,1,0.5,0.5,2]" in caplog.text
+    assert "mask.saved" not in caplog.text
+    pictures = [np.asarray(Image.open(path).convert("RGB")).astype(int) for path in (tmp_path / "mask").glob("*.png")]
+    is_yellow = [(np.abs(picture - [255, 242, 51]).max(-1) < 12).sum() for picture in pictures]
+    assert len(pictures) == 12
+    assert min(is_yellow) > 100
+    with pytest.raises(ValueError, match="box is empty"):
+        apps.start("preview", complete(load_config(config, cli_args=changes)), [f"out={tmp_path}"])

@@ -36,7 +36,8 @@ def losses(gaussians: Gaussians, src: Path, dst: Path) -> list[str]:
         what = f"{dst} holds {len(written)} Gaussians of {len(gaussians)}"
         raise SceneFormatError(what=what, expected="all of them", fix="report this as a bug, with the file")
     texts = []
-    if extra := _unknown_columns(gaussians, written):
+    is_kept = written.origin is not None and written.origin.format == "ply"
+    if extra := [] if is_kept else unknown_columns(gaussians):
         texts.append(
             f"the columns {', '.join(extra[:_MOST_NAMED])}{' and more' if extra[_MOST_NAMED:] else ''} are lost"
         )
@@ -50,12 +51,12 @@ def losses(gaussians: Gaussians, src: Path, dst: Path) -> list[str]:
     return texts
 
 
-def _unknown_columns(gaussians: Gaussians, written: Gaussians) -> list[str]:
-    """Columns of a PLY that no other format has."""
-    before, after = gaussians.origin, written.origin
-    if before is None or before.format != "ply" or (after is not None and after.format == "ply"):
+def unknown_columns(gaussians: Gaussians) -> list[str]:
+    """Columns of the PLY that Gaussians were read from which no other format has."""
+    origin = gaussians.origin
+    if origin is None or origin.format != "ply":
         return []
-    names = before.file.header.vertex.names
+    names = origin.file.header.vertex.names
     own = _STANDARD if "f_dc_0" in names else (*_STANDARD, "red", "green", "blue")
     return [name for name in names if name not in own and not name.startswith(_PREFIXES)]
 
