@@ -1,5 +1,6 @@
 """A splat between a scene and its edit, by files: which rows belong together, and what is written."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def write_blend(before: Result, after: Result, amount: float, out: str | Path) -
     end, gaussians = {0.0: (before, source), 1.0: (after, edited)}.get(float(amount), (None, None))
     if end is not None and end.splat.is_file() and _format(end.splat) == _format(Path(out)):
         with whole_file(out) as beside:
-            beside.write_bytes(end.splat.read_bytes())
+            shutil.copyfile(end.splat, beside)
     else:
         save_gaussians(gaussians or blended(source, edited, rows, amount), out)
     num_new = int((rows < 0).sum())

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def undo(result: Result, out: str | Path = "") -> Path:
         expected, fix = f"a folder without {HISTORY}", "choose another folder for out"
         raise ConfigError(what=f"{copy.parent} has the {HISTORY} of another result", expected=expected, fix=fix)
     with whole_file(copy) as beside:
-        beside.write_bytes(place.read_bytes())
+        shutil.copyfile(place, beside)
     if edits:
         write_json(copy.parent / HISTORY, {"edits": edits})
     return copy

@@ -109,6 +109,7 @@ def test_grown_selections_keep_the_source_s_order_and_append_the_new(parts):
             assert torch.equal(getattr(result, name), expected), name
     expected = is_object[torch.tensor(stems)]
     assert torch.equal(is_ours, expected)
+    assert editable.result_rows().tolist() == [int(row) for row in stems[:-3]] + [-1, -1, -1]
 
 
 def load_saved(gaussians):
