@@ -8,21 +8,19 @@ into the node, marked as ours, so that reading it again gives the same numbers.
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ...errors import SceneFormatError, first_line
 from ...files import open_whole
 from ...reading import MAX_DOCUMENT, check_rows
 from ..model import MAX_SH_DEGREE, Gaussians
 from ..sh import C0
-from ..transform import USUAL_UP, placed, turn_to_y_up
-from .common import as_arrays, cut_short, finish, origin_file, read_bytes, warn, warn_of_render_mode
-from .packed import Sections, keep_linear, linear_rows, linear_values
+from .common import cut_short, finish, read_bytes, warn, warn_of_render_mode
+from .node_rows import Y_UP, NodeRows, rows_to_write
+from .packed import linear_rows
 
 EXTENSION = "KHR_gaussian_splatting"
 HINTS = {"kernel": "ellipse", "colorSpace": "srgb_rec709_display", "projection": "perspective",
@@ -37,21 +35,6 @@ _WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
 _MAX_DEPTH = 64
 
 
-@dataclass(frozen=True, eq=False)
-class GlbFile:
-    """What a GLB file held: float32 rows of every field, in the axes of its node.
-
-    Attributes:
-        sections: Bytes by field, as ``packed.linear_rows`` makes them.
-        matrix: (4 4) from these axes to the Gaussians'.
-        up: Which axis of the Gaussians points upwards.
-    """
-
-    sections: Sections
-    matrix: np.ndarray
-    up: str
-
-
 def read_glb(path: Path) -> Gaussians:
     """Read the splats of a ``.glb`` file; those of several nodes one after the other, each where its node puts it.
 
@@ -62,8 +45,8 @@ def read_glb(path: Path) -> Gaussians:
     try:
         document, binary = _chunks(data, path)
         parts = [(_sections(document, binary, each, path), matrix, up) for each, matrix, up in _splats(document, path)]
-        raw = GlbFile(*(_together(parts) if len(parts) > 1 else parts[0])) if parts else None
-        values = {} if raw is None else _values(raw)
+        raw = NodeRows(*(_together(parts) if len(parts) > 1 else parts[0])) if parts else None
+        values = {} if raw is None else raw.values()
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, struct.error) as error:
         if isinstance(error, SceneFormatError):
             raise
@@ -80,48 +63,24 @@ def read_glb(path: Path) -> Gaussians:
 
 def write_glb(gaussians: Gaussians, path: Path) -> None:
     """Write a ``.glb`` file; degree 4 of the colour is left out, and how the splat was trained has no place in it."""
-    origin = gaussians.origin
     if gaussians.sh_degree > MAX_DEGREE:
         warn(f"{path}: .glb holds SH up to degree {MAX_DEGREE}; degree {gaussians.sh_degree} is left out")
         gaussians = gaussians.with_sh_degree(MAX_DEGREE)
     warn_of_render_mode(gaussians, path, ".glb")
-    kept = origin_file(gaussians, "glb")
-    old, index = kept if kept is not None else (None, np.zeros(0, np.int64))
-    if old is None:
-        up = origin.notes.get("up", USUAL_UP) if origin is not None else USUAL_UP
-        raw = GlbFile({}, turn_to_y_up(up), up)
-        sections = linear_rows(as_arrays(gaussians))
-    else:
-        raw = old
-        inverse = np.eye(4) if _is_ours(old) else np.linalg.inv(old.matrix)
-        sections = keep_linear(gaussians, placed(gaussians, inverse), old.sections, index, _values(old))
     with open_whole(path) as file:
-        file.write(_container(sections, raw))
-
-
-def _is_ours(raw: GlbFile) -> bool:
-    """Whether the node only turns the scene for glTF's axes, and the rows are the scene's own numbers."""
-    return bool(np.allclose(raw.matrix, turn_to_y_up(raw.up))) and raw.up != "+y"
-
-
-def _values(raw: GlbFile) -> dict[str, np.ndarray]:
-    values = linear_values(raw.sections)
-    if _is_ours(raw) or np.array_equal(raw.matrix, np.eye(4)):
-        return values
-    tensors = {name: torch.from_numpy(array) for name, array in values.items()}
-    return as_arrays(placed(Gaussians(**{**tensors, "sh0": tensors["sh0"][:, None]}), raw.matrix))
+        file.write(_container(rows_to_write(gaussians, "glb")))
 
 
 def _together(parts: list[tuple[dict[str, np.ndarray], np.ndarray, str]]) -> tuple[dict, np.ndarray, str]:
     """Several splats as one, in the world of the file."""
-    world = [_values(GlbFile(sections, matrix, "+y")) for sections, matrix, _ in parts]
+    world = [NodeRows(*part).values() for part in parts]
     rest = max(values["shN"].shape[1] for values in world)
     for values in world:
         missing = rest - values["shN"].shape[1]
         values["shN"] = np.pad(values["shN"], ((0, 0), (0, missing), (0, 0)))
         values["sh0"] = values["sh0"].reshape(-1, 3)
     joined = {name: np.concatenate([values[name] for values in world]) for name in world[0]}
-    return linear_rows({**joined, "sh0": joined["sh0"][:, None]}), np.eye(4), "+y"
+    return linear_rows({**joined, "sh0": joined["sh0"][:, None]}), np.eye(4), Y_UP
 
 
 def _chunks(data: bytes, path: Path) -> tuple[dict[str, Any], bytes]:
@@ -168,8 +127,8 @@ def _splats(document: Mapping[str, Any], path: Path) -> Iterator[tuple[Mapping[s
             if extension is None:
                 continue
             _check_kind(primitive, extension, path)
-            up = str(node.get("extras", {}).get(OUR_FRAME, "+y"))
-            yield primitive, matrix, up if _is_ours(GlbFile({}, matrix, up)) else "+y"
+            up = str(node.get("extras", {}).get(OUR_FRAME, Y_UP))
+            yield primitive, matrix, up if NodeRows({}, matrix, up).is_frame else Y_UP
         waiting += [(child, matrix, depth + 1) for child in reversed(node.get("children", []))]
 
 
@@ -271,8 +230,8 @@ def _accessor(document: Mapping[str, Any], binary: bytes, place: int) -> np.ndar
     return np.maximum(values.astype(np.float32) / np.float32(largest), -1)
 
 
-def _container(sections: Sections, raw: GlbFile) -> bytes:
-    rows = {name: np.ascontiguousarray(section).view("<f4") for name, section in sections.items()}
+def _container(raw: NodeRows) -> bytes:
+    rows = {name: np.ascontiguousarray(section).view("<f4") for name, section in raw.sections.items()}
     rest = rows["shN"].reshape(len(rows["means"]), -1, 3)
     columns: dict[str, np.ndarray] = {
         "POSITION": rows["means"],
@@ -306,9 +265,9 @@ def _container(sections: Sections, raw: GlbFile) -> bytes:
         offset += len(block)
     primitive = {"mode": 0, "attributes": attributes, "extensions": {EXTENSION: HINTS}}
     node: dict[str, Any] = {"mesh": 0}
-    if not np.array_equal(raw.matrix, np.eye(4)):
+    if raw.has_matrix:
         node["matrix"] = raw.matrix.T.ravel().tolist()
-    if raw.up != "+y":
+    if raw.is_frame:
         node["extras"] = {OUR_FRAME: raw.up}
     document = {
         "asset": {"version": "2.0", "generator": "threestudio-ssd"}, "extensionsUsed": [EXTENSION], "scene": 0,

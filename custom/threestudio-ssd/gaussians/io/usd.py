@@ -10,34 +10,22 @@ import os
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ...errors import SceneFormatError, first_line
 from ...files import whole_file
 from ...reading import check_rows
 from ..model import MAX_SH_DEGREE, Gaussians
-from ..transform import USUAL_UP, placed, turn_to_y_up
-from .common import as_arrays, cut_short, finish, optional_package, origin_file, read_bytes, render_mode, warn
-from .packed import Sections, keep_linear, linear_rows, linear_values
+from .common import cut_short, finish, optional_package, read_bytes, render_mode, warn
+from .node_rows import Y_UP, NodeRows, rows_to_write
 
 SCHEMA = "ParticleField3DGaussianSplat"
 OUR_FRAME, OUR_MODE = "threestudioSsdUp", "threestudioSsdRenderMode"
 """Keys of the prim's ``customData``: which axis of the scene its transform turns up, and how the splat was trained."""
 _COEFFICIENTS, _DEGREE = "radiance:sphericalHarmonicsCoefficients", "radiance:sphericalHarmonicsDegree"
-
-
-@dataclass(frozen=True, eq=False)
-class UsdFile:
-    """What a USD file held, as ``glb.GlbFile``: rows in the prim's axes, its transform, and what points upwards."""
-
-    sections: Sections
-    matrix: np.ndarray
-    up: str
 
 
 def read_usd(path: Path) -> Gaussians:
@@ -51,7 +39,9 @@ def read_usd(path: Path) -> Gaussians:
     pxr = _package()
     try:
         raw, notes = _raw(pxr, path)
-        values = _values(raw)
+        values = raw.values()
+    except SceneFormatError:
+        raise
     except (pxr.Tf.ErrorException, RuntimeError, ValueError, TypeError, OverflowError) as error:
         what = f"{path} cannot be read ({_reason(error)})"
         raise cut_short(what, f"a USD file with one {SCHEMA}", or_other=True) from error
@@ -66,17 +56,7 @@ def write_usd(gaussians: Gaussians, path: Path) -> None:
         MissingPackageError: If usd-core is not installed.
     """
     pxr = _package()
-    origin = gaussians.origin
-    kept = origin_file(gaussians, "usd")
-    if kept is None:
-        up = origin.notes.get("up", USUAL_UP) if origin is not None else USUAL_UP
-        raw = UsdFile(linear_rows(as_arrays(gaussians)), turn_to_y_up(up), up)
-    else:
-        old, index = kept
-        inverse = np.eye(4) if _is_ours(old) else np.linalg.inv(old.matrix)
-        raw = UsdFile(
-            keep_linear(gaussians, placed(gaussians, inverse), old.sections, index, _values(old)), old.matrix, old.up
-        )
+    raw = rows_to_write(gaussians, "usd")
     if not len(gaussians):
         warn(f"{path}: it holds no Gaussians, and few programs open such a file")
     with whole_file(path) as beside, tempfile.TemporaryDirectory() as folder:
@@ -102,19 +82,7 @@ def _reason(error: Exception) -> str:
     return quoted[1] if quoted else first_line(error)
 
 
-def _is_ours(raw: UsdFile) -> bool:
-    return raw.up != "+y" and bool(np.allclose(raw.matrix, turn_to_y_up(raw.up)))
-
-
-def _values(raw: UsdFile) -> dict[str, np.ndarray]:
-    values = linear_values(raw.sections)
-    if _is_ours(raw) or np.array_equal(raw.matrix, np.eye(4)):
-        return values
-    tensors = {name: torch.from_numpy(array) for name, array in values.items()}
-    return as_arrays(placed(Gaussians(**{**tensors, "sh0": tensors["sh0"][:, None]}), raw.matrix))
-
-
-def _raw(pxr: Any, path: Path) -> tuple[UsdFile, dict[str, str]]:
+def _raw(pxr: Any, path: Path) -> tuple[NodeRows, dict[str, str]]:
     layer = pxr.Sdf.Layer.FindOrOpen(str(path))
     if layer is None:
         raise ValueError("it is no USD file")
@@ -134,14 +102,10 @@ def _raw(pxr: Any, path: Path) -> tuple[UsdFile, dict[str, str]]:
     transform = pxr.UsdGeom.XformCache().GetLocalToWorldTransform(prim)
     matrix = np.array(transform, np.float64).T
     data = prim.GetCustomData()
-    up = str(data.get(OUR_FRAME, "+y"))
-    up = up if _is_ours(UsdFile({}, matrix, up)) else "+y" if _up_axis(pxr, stage) == "Y" else "+z"
+    up = str(data.get(OUR_FRAME, Y_UP))
+    up = up if NodeRows({}, matrix, up).is_frame else Y_UP if str(pxr.UsdGeom.GetStageUpAxis(stage)) == "Y" else "+z"
     notes = {"up": up} | ({"render_mode": str(data[OUR_MODE])} if data.get(OUR_MODE) else {})
-    return UsdFile(_sections(prim), matrix, up), notes
-
-
-def _up_axis(pxr: Any, stage: Any) -> str:
-    return str(pxr.UsdGeom.GetStageUpAxis(stage))
+    return NodeRows(_sections(prim), matrix, up), notes
 
 
 def _sections(prim: Any) -> dict[str, np.ndarray]:
@@ -173,19 +137,19 @@ def _sections(prim: Any) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(column, "<f4").view(np.uint8) for name, column in columns.items()}
 
 
-def _write_stage(pxr: Any, layer: Path, raw: UsdFile, mode: str | None) -> None:
+def _write_stage(pxr: Any, layer: Path, raw: NodeRows, mode: str | None) -> None:
     Gf, Sdf, Usd, UsdGeom, UsdVol, Vt = (getattr(pxr, name) for name in _MODULES)
     rows = {name: np.ascontiguousarray(section).view("<f4") for name, section in raw.sections.items()}
     coefficients = np.concatenate([rows["sh0"], rows["shN"]], axis=1)
     stage = Usd.Stage.CreateNew(str(layer))
-    UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y if raw.up != "+z" or _is_ours(raw) else UsdGeom.Tokens.z)
+    UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y if raw.up != "+z" or raw.is_frame else UsdGeom.Tokens.z)
     UsdGeom.SetStageMetersPerUnit(stage, 1.0)
     splat = UsdVol.ParticleField3DGaussianSplat.Define(stage, Sdf.Path("/splat"))
     prim = splat.GetPrim()
     stage.SetDefaultPrim(prim)
-    if not np.array_equal(raw.matrix, np.eye(4)):
+    if raw.has_matrix:
         splat.AddTransformOp().Set(Gf.Matrix4d(raw.matrix.T.tolist()))
-    if _is_ours(raw):
+    if raw.is_frame:
         prim.SetCustomDataByKey(OUR_FRAME, raw.up)
     if mode:
         prim.SetCustomDataByKey(OUR_MODE, mode)
