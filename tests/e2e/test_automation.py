@@ -68,7 +68,7 @@ def test_an_edit_in_lines_and_its_report(world, tmp_path, capsys, monkeypatch):
 
 
 def test_mistakes_and_apps_in_lines(capsys):
-    assert main(["--progress", "json", "--config", "smoke/edit", "scene=no/such.ply"]) == 2
+    assert main(["--progress", "json", "--config", "ssd-gs", "scene=no/such.ply"]) == 2
     out, err = capsys.readouterr()
     events = events_of(out)
     (error,) = kinds(events, "error")
