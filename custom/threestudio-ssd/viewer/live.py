@@ -13,9 +13,9 @@ import threestudio
 from . import require_viser
 from .guard import guard_of
 
-SHARE = 0.03
-"""Of the run's time, that it may spend on being looked at."""
-LEAST_SECONDS = 0.5
+SHARE = 0.015
+"""Of the run's time, that its own thread may spend on being looked at; that of the server spends as much again."""
+LEAST_SECONDS = 1.0
 """Between two looks."""
 POLL = 0.1
 """Seconds between two looks for a click while the run is paused."""

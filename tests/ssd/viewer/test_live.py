@@ -149,7 +149,7 @@ def test_every_config_takes_the_keys_and_refuses_others(world, tmp_path):
 @pytest.mark.slow
 def test_being_watched_costs_less_than_a_twentieth(world, tmp_path, capsys):
     """CPU seconds of this process, on its main thread and all others; a client in a process of its own takes all."""
-    words = {"steps": 40, "data.video_frames": 0, "system.preview_every": 0, **QUIET, "model": "data/tiny-ldm"}
+    words = {"steps": 60, "data.video_frames": 0, "system.preview_every": 0, **QUIET, "model": "data/tiny-ldm"}
     words["scene"] = "data/toy-scene/scene.ply"
     costs = {False: [], True: []}
     for trial in range(2):
@@ -192,5 +192,5 @@ def _cpu_seconds_of_a_step(world, out, words) -> float:
     for client in clients:
         client.kill()
         received = client.communicate()[0].split()
-        assert int(received[-1]) > 1e6, "the client saw the scene change"
+        assert int(received[-1]) > 7e5, "the client saw the scene change"
     return (marks["end"] - marks["begin"]) / words["steps"]

@@ -13,6 +13,7 @@ from PIL import Image
 
 import threestudio_ssd as ssd
 from tests.edit_world import SMOKE, SOURCE, TARGET, experiment, toy_parts, write_photographs, write_world
+from threestudio.apps import split_overrides
 from threestudio_ssd.errors import ConfigError, MissingPackageError
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.masks import find_selection
@@ -249,11 +250,20 @@ def test_an_edit_is_previewed_run_kept_undone_and_saved(window, world, tmp_path)
     assert session.path == str(tmp_path / "kept-1.ply")
     assert torch.equal(session.before.sh0, run.result().sh0)
     assert session.after is None
+    assert torch.equal(session.is_selected, run.result_selection())
+    assert torch.equal(session.is_selected, run.is_selected)
     editing._save()
     editing._undo()
     assert session.path == str(world / "scene.ply")
     assert session.is_selected.any()
     assert torch.equal(session.before.sh0, load_gaussians(world / "scene.ply").sh0)
+
+
+def test_with_a_config_cameras_and_mask_are_its_keys():
+    words = ["scene.ply", "cameras=capture", "mask.box=[0,0,0,1,1,1]", "out=here"]
+    both = {"cameras": False, "mask": True}
+    assert split_overrides("view", words, both) == (words[1:3], [words[0], words[3]])
+    assert split_overrides("view", words, None) == ([], words)
 
 
 def test_a_method_says_its_steps_its_model_and_whether_it_has_a_strength(window, tmp_path):
