@@ -232,7 +232,7 @@ def _accessor(document: Mapping[str, Any], binary: bytes, place: int) -> np.ndar
 
 def _container(raw: NodeRows) -> bytes:
     rows = {name: np.ascontiguousarray(section).view("<f4") for name, section in raw.sections.items()}
-    rest = rows["shN"].reshape(len(rows["means"]), -1, 3)
+    rest = rows["shN"].reshape(len(rows["means"]), rows["shN"].shape[1] // 3, 3)
     columns: dict[str, np.ndarray] = {
         "POSITION": rows["means"],
         "COLOR_0": _fallback(rows["sh0"], rows["logit_opacities"]),

@@ -522,14 +522,14 @@ def test_suffixes(truth, tmp_path):
     assert message_of(tmp_path / "a.obj") == (
         f"cannot read {tmp_path / 'a.obj'}: unknown suffix '.obj'; expected one of .ply, .splat, "
         ".spz, .sog, meta.json, "
-        ".ksplat, .pt, .pth, .ckpt; rename the file to its real format"
+        ".ksplat, .glb, .usdz, .usdc, .usda, .usd, .pt, .pth, .ckpt; rename the file to its real format"
     )
     with pytest.raises(SceneFormatError) as error:
         save_gaussians(truth, tmp_path / "a.ksplat")
     assert str(error.value) == (
         f"cannot write {tmp_path / 'a.ksplat'}: unknown suffix '.ksplat'; expected one of .ply, "
         ".compressed.ply, .splat, "
-        ".spz, .sog; choose another suffix"
+        ".spz, .sog, .glb, .usdz, .usdc, .usda; choose another suffix"
     )
 
 
