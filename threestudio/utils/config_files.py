@@ -30,7 +30,7 @@ from threestudio.registry import did_you_mean
 from threestudio.utils.config_compare import is_below, leaves
 from threestudio.utils.config_strict import field_hints, merge, unknown_key, wrong_value
 from threestudio.utils.config_tree import takes_text
-from threestudio.utils.places import config_file, found
+from threestudio.utils.places import SHIPPED_CONFIGS, config_file, found
 
 _REFERENCE = re.compile(r"\$\{\s*([A-Za-z_][\w.\[\]]*)\s*(?=[}])")
 _COMMENT = re.compile(r"(?:^|\s)#")
@@ -135,7 +135,7 @@ def _parse_file(file: Path, stack: tuple[Path, ...]) -> DictConfig:
         folder = file.parent
         stems: dict[str, Any] = {entry.stem: entry for entry in folder.glob("*.y*ml")} if folder.is_dir() else {}
         if not file.suffix and folder == Path():
-            stems |= {entry.stem: entry.stem for entry in _SHIPPED.glob("*.yaml")}
+            stems |= {entry.stem: entry.stem for entry in SHIPPED_CONFIGS.glob("*.yaml")}
         near = did_you_mean(file.stem, stems)
         fix = f"did you mean {stems[near]}?" if near else "check the path"
         raise ConfigError(what=f"the config {file}{where} does not exist", expected="a YAML file", fix=fix)

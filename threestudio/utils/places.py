@@ -7,6 +7,8 @@ from typing import Any
 from threestudio.plugins import REPOSITORY
 from threestudio.registry import FILE_KEYS
 
+SHIPPED_CONFIGS = REPOSITORY / "configs"
+
 
 def found(path: str | Path, folders: Sequence[Path]) -> Path | None:
     """The first of the places where a path exists, or None; an absolute path has one place.
@@ -21,8 +23,8 @@ def found(path: str | Path, folders: Sequence[Path]) -> Path | None:
 
 def config_file(path: str | Path) -> Path:
     """The file that a user means: a path here, one in the repository, or a shipped config's name such as ``ssd-gs``."""
-    file, shipped = Path(path), REPOSITORY / "configs"
-    places = (file, REPOSITORY / file, shipped / file, shipped / f"{file}.yaml")
+    file = Path(path)
+    places = (file, REPOSITORY / file, SHIPPED_CONFIGS / file, SHIPPED_CONFIGS / f"{file}.yaml")
     return next((place for place in places if place.is_file()), file)
 
 
