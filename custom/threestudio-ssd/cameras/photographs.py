@@ -59,8 +59,8 @@ def _variants(name: str) -> Iterator[str]:
 def photograph_size(path: Path, calibrated: tuple[int, int] | None = None) -> tuple[int, int]:
     """Width and height of a photograph, without decoding it; ``calibrated`` as for ``open_photograph``."""
     with _opened(path) as photograph:
-        size = photograph.size
-        return size[::-1] if is_turned(photograph, calibrated) else size
+        width, height = photograph.size
+        return (height, width) if is_turned(photograph, calibrated) else (width, height)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Rows of formats in which a splat is a node of a scene: in the node's axes, beside where the node stands."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,8 +47,9 @@ class NodeRows:
         values = linear_values(self.sections)
         if self.is_frame or not self.has_matrix:
             return values
-        tensors = {name: torch.from_numpy(array) for name, array in values.items()}
-        return as_arrays(placed(Gaussians(**{**tensors, "sh0": tensors["sh0"][:, None]}), self.matrix))
+        tensors: dict[str, Any] = {name: torch.from_numpy(array) for name, array in values.items()}
+        tensors["sh0"] = tensors["sh0"][:, None]
+        return as_arrays(placed(Gaussians(**tensors), self.matrix))
 
 
 def rows_to_write(gaussians: Gaussians, kind: str) -> NodeRows:

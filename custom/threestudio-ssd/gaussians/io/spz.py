@@ -77,7 +77,8 @@ def write_spz(gaussians: Gaussians, path: Path, version: int | None = None) -> N
     if old is not None and version is not None and _is_coded_otherwise(old.version, version):
         old = None
     flags, extensions = (old.flags, old.extensions) if old else (_IS_ANTIALIASED * gaussians.is_antialiased, b"")
-    version = version or (old.version if old else WRITTEN_VERSION)
+    if version is None:
+        version = old.version if old else WRITTEN_VERSION
     bits = old.fraction_bits if old else FRACTION_BITS
     largest = float(np.abs(values["means"]).max(initial=0.0))
     while bits > 0 and version > 1 and largest >= 2.0 ** (23 - bits):
