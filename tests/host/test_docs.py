@@ -8,6 +8,7 @@ import pytest
 
 from threestudio.plugins import REPOSITORY
 from threestudio.registry import registered_names
+from threestudio.utils.config_files import config_file
 
 LINE_LENGTH = 100
 OPENING_LINES = 12
@@ -118,7 +119,7 @@ def test_paths_in_code_exist(page):
 @every_page
 def test_commands_name_configs_apps_and_targets(page):
     text = PAGES[page]
-    missing = {path for path in words_after("--config", text) if not (REPOSITORY / path).is_file()}
+    missing = {path for path in words_after("--config", text) if not config_file(path).is_file()}
     assert not missing, "no such config"
     apps = {name.removeprefix("app-") for name in registered_names("app-")}
     assert not words_after("--run", text) - apps, "no such app"
