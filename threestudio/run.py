@@ -264,7 +264,8 @@ def _run_app(args: argparse.Namespace, overrides: list[str]) -> int:
     of_experiment, of_app = apps.split_overrides(args.run, overrides, keys)
     read = _words if getattr(app, "takes_words", False) else _load
     cfg = read(args, of_experiment) if args.config is not None else None
-    _use_device(args)
+    if not getattr(app, "takes_words", False):
+        _use_device(args)
     try:
         return apps.start(args.run, cfg, of_app)
     except BaseException as error:

@@ -198,9 +198,9 @@ class ModelLocation:
     def only_variant(self, part: str | None) -> str | None:
         """The variant of a part's weights that comes without the plain ones; fp16 before others."""
         names = [name for name in self._files() if str(PurePosixPath(name).parent) == (part or ".")]
-        found = [match for name in names if (match := WEIGHTS.fullmatch(PurePosixPath(name).name))]
-        variants = sorted({match[1] for match in found if match[1]}, key=lambda variant: (variant != "fp16", variant))
-        has_plain = any(match[1] is None for match in found)
+        matches = [match for name in names if (match := WEIGHTS.fullmatch(PurePosixPath(name).name))]
+        variants = sorted({match[1] for match in matches if match[1]}, key=lambda variant: (variant != "fp16", variant))
+        has_plain = any(match[1] is None for match in matches)
         return None if has_plain or not variants else variants[0]
 
     def _files(self) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from tests.edit_world import REPOSITORY, write_world
 from threestudio.run import main
 from threestudio.utils.config import load_config
-from threestudio.utils.places import found, with_files
+from threestudio.utils.places import place_of, with_files
 from threestudio_ssd.pretrained import is_toy_scene
 
 MINE = """\
@@ -67,11 +67,11 @@ def test_what_lies_here_goes_before_what_lies_beside_the_config(tmp_path, elsewh
             "mask": {"saved": f"{project}/b.ply", "text": "face", "any_of": [{"saved": f"{project}/b.ply"}]},
         }
     }
-    assert found("b.ply", [project]) == project / "b.ply"
-    assert found("none.ply", [project]) is None
+    assert place_of("b.ply", [project]) == project / "b.ply"
+    assert place_of("none.ply", [project]) is None
     shutil.copy(REPOSITORY / "README.md", elsewhere)
-    assert found("README.md", []) is not None
-    assert not found("README.md", []).is_absolute()
+    assert place_of("README.md", []) is not None
+    assert not place_of("README.md", []).is_absolute()
 
 
 @pytest.mark.parametrize(

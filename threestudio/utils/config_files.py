@@ -30,7 +30,7 @@ from threestudio.registry import did_you_mean
 from threestudio.utils.config_compare import is_below, leaves
 from threestudio.utils.config_strict import field_hints, merge, unknown_key, wrong_value
 from threestudio.utils.config_tree import takes_text
-from threestudio.utils.places import SHIPPED_CONFIGS, config_file, found
+from threestudio.utils.places import SHIPPED_CONFIGS, config_file, place_of
 
 _REFERENCE = re.compile(r"\$\{\s*([A-Za-z_][\w.\[\]]*)\s*(?=[}])")
 _COMMENT = re.compile(r"(?:^|\s)#")
@@ -69,7 +69,7 @@ def read_file(path: str | Path, stack: tuple[Path, ...] = (), final: DictConfig 
 def _included(file: Path, name: str) -> Path:
     """The file that another one includes: beside it, here, or in the repository."""
     beside = file.parent / name
-    return beside if beside.exists() else found(name, ()) or beside
+    return beside if beside.exists() else place_of(name, ()) or beside
 
 
 def with_blocks(tree: DictConfig, blocks: object, final: DictConfig | None, where: str = "when") -> DictConfig:
@@ -125,7 +125,7 @@ def _is_same(value: object, wanted: str) -> bool:
     """Whether a value is the wanted one, or another path to the same file."""
     if str(value) == wanted or not isinstance(value, str):
         return str(value) == wanted
-    places = [found(path, ()) for path in (value, wanted)]
+    places = [place_of(path, ()) for path in (value, wanted)]
     return None not in places and os.path.samefile(*filter(None, places))
 
 

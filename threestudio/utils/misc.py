@@ -39,14 +39,14 @@ def check_device(asked: str | None, has_cuda: bool, has_mps: bool) -> None:
     there = {"cuda": has_cuda, "mps": has_mps, "cpu": True}
     if asked is None or there.get(asked):
         return
-    found = " or ".join(name for name, is_there in there.items() if is_there)
+    usable = " or ".join(name for name, is_there in there.items() if is_there)
     if asked in there:
         what = f"a GPU was asked for ({asked}), and torch finds none"
         fix = "leave --device and --gpu out to run on the CPU"
-        expected = f"a torch built for it and a device (here: {found})"
+        expected = f"a torch built for it and a device (here: {usable})"
         raise ConfigError(what=what, expected=expected, fix=fix)
     raise ConfigError(
-        what=f"the device is {asked}", expected="cuda, mps or cpu", fix=f"write --device {found.split()[0]}"
+        what=f"the device is {asked}", expected="cuda, mps or cpu", fix=f"write --device {usable.split()[0]}"
     )
 
 

@@ -1,6 +1,7 @@
 """Where a relative path of a config is looked for: in the current folder, beside the config, in the repository."""
 
 from collections.abc import Iterable, Sequence
+from os.path import exists, isfile  # unlike Path.exists, False also for a text that is too long for a path
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from threestudio.registry import FILE_KEYS
 SHIPPED_CONFIGS = REPOSITORY / "configs"
 
 
-def found(path: str | Path, folders: Sequence[Path]) -> Path | None:
+def place_of(path: str | Path, folders: Sequence[Path]) -> Path | None:
     """The first of the places where a path exists, or None; an absolute path has one place.
 
     Args:
@@ -18,14 +19,14 @@ def found(path: str | Path, folders: Sequence[Path]) -> Path | None:
         folders: Those of the configs, between the current one and the repository.
     """
     places = (Path(path), *(folder / path for folder in folders), REPOSITORY / path)
-    return next((place for place in places if place.exists()), None)
+    return next((place for place in places if exists(place)), None)
 
 
 def config_file(path: str | Path) -> Path:
     """The file that a user means: a path here, one in the repository, or a shipped config's name such as ``ssd-gs``."""
     file = Path(path)
     places = (file, REPOSITORY / file, SHIPPED_CONFIGS / file, SHIPPED_CONFIGS / f"{file}.yaml")
-    return next((place for place in places if place.is_file()), file)
+    return next((place for place in places if isfile(place)), file)
 
 
 def with_files(keys: Any, folders: Sequence[Path]) -> Any:
@@ -51,6 +52,6 @@ def folders_of(configs: Iterable[str | Path]) -> list[Path]:
 
 def _placed(path: str, folders: Sequence[Path]) -> str:
     """A path as it is, unless it exists beside a config and not here."""
-    if not path.strip() or Path(path).exists():
+    if not path.strip() or exists(path):
         return path
-    return next((str(folder / path) for folder in folders if (folder / path).exists()), path)
+    return next((str(folder / path) for folder in folders if exists(folder / path)), path)

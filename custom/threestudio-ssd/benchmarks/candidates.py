@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from ..files import write_image, write_json
 from ..report.history import HISTORY
 from ..report.results import Result, find_result
-from .compare import shown, views_of
+from .compare import views_by_name, views_of
 from .fingerprint import fingerprint, kept
 from .grids import labelled_rows
 
@@ -111,10 +111,10 @@ def _words(row: Mapping[str, Any]) -> str:
 def _sheet(scene: str, rows: Sequence[Mapping[str, Any]], results: Mapping[int, Result]) -> list[list[Any]]:
     """The scene, then each candidate, best first: its seed, and what it was ranked by, above its views."""
     cameras, background = views_of(results[rows[0]["seed"]], "", NUM_VIEWS, SIZE)
-    lines = [[("before", image) for _, image in shown(find_result(scene), cameras, background)]]
+    lines = [[("before", image) for _, image in views_by_name(find_result(scene), cameras, background)]]
     for row in rows:
         labels = [f"{row['rank']}. seed {row['seed']}", *_words(row).split(", "), "", "", ""]
-        views = shown(results[row["seed"]], cameras, background)
+        views = views_by_name(results[row["seed"]], cameras, background)
         lines.append([(label, image) for label, (_, image) in zip(labels, views, strict=False)])
     return lines
 

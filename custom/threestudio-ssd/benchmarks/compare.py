@@ -71,7 +71,7 @@ def views_of(first: Result, cameras: str, count: int, size: int) -> tuple[Any, T
     return plan.views(load_gaussians(first.splat), size, 2).test, torch.tensor(background, dtype=torch.float32)
 
 
-def shown(result: Result, cameras: Any, background: Tensor) -> Views:
+def views_by_name(result: Result, cameras: Any, background: Tensor) -> Views:
     """A result in each view, by the view's name."""
     images = render_each(load_gaussians(result.splat), cameras, background)
     return list(zip(cameras.names, images, strict=True))
@@ -97,7 +97,7 @@ def compare(paths: Sequence[str], out: Path, *, cameras: str = "", count: int = 
     _check(paths, count, size)
     results = _labelled([find_result(path) for path in paths])
     where, background = views_of(results[0], cameras, count, size)
-    columns = [shown(result, where, background) for result in results]
+    columns = [views_by_name(result, where, background) for result in results]
     rows = list(zip(*columns, strict=True))
     labels = [result.label for result in results]
     sheet = [[(f"{label}: {name}", image) for label, (name, image) in zip(labels, row, strict=True)] for row in rows]

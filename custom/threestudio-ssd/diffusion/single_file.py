@@ -120,12 +120,12 @@ def _architecture_of(path: Path) -> Architecture:
         is_v = bias is not None and float(bias.float().std()) > V_PREDICTION_STD
         name = "sd21" if is_v else "sd21-base"
         threestudio.info(f"{path.name} is read as a Stable Diffusion 2 that predicts {'v' if is_v else 'epsilon'}.")
-    found = ARCHITECTURES[name]
-    network = found.network | {"in_channels": shapes[FIRST_LAYER][1]}
+    architecture = ARCHITECTURES[name]
+    network = architecture.network | {"in_channels": shapes[FIRST_LAYER][1]}
     if (told := shapes.get(f"{UNET}time_embed.cond_proj.weight")) is not None:
         network["time_cond_proj_dim"] = told[1]
     is_v = name == "sdxl" and "v_pred" in shapes
-    return replace(found, network=network, scheduler="v_prediction" if is_v else found.scheduler)
+    return replace(architecture, network=network, scheduler="v_prediction" if is_v else architecture.scheduler)
 
 
 def _sd3_config(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

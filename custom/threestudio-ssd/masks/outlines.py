@@ -99,15 +99,15 @@ def mask_outlines(part: Any, key: str = "mask") -> list[Outline]:
     Raises:
         ConfigError: For one that is none.
     """
-    found = []
+    outlines = []
     if part.get("box") is not None:
-        found.append(box_outline(f"{key}.box", part["box"]))
+        outlines.append(box_outline(f"{key}.box", part["box"]))
     if part.get("sphere") is not None:
-        found.append(sphere_outline(f"{key}.sphere", part["sphere"]))
+        outlines.append(sphere_outline(f"{key}.sphere", part["sphere"]))
     for name in ("any_of", "none_of"):
         for place, inner in enumerate(part.get(name) or ()):
-            found += mask_outlines(inner, f"{key}.{name}[{place}]")
-    return found
+            outlines += mask_outlines(inner, f"{key}.{name}[{place}]")
+    return outlines
 
 
 def named_outlines(system: Any) -> list[Outline]:
@@ -116,11 +116,11 @@ def named_outlines(system: Any) -> list[Outline]:
     Raises:
         ConfigError: For one that is none.
     """
-    found = mask_outlines(system.get("mask") or {})
+    outlines = mask_outlines(system.get("mask") or {})
     for name, key in (("box", "box"), ("region", "system.region")):
         if system.get(name):
-            found.append(box_outline(key, system[name]))
-    return found
+            outlines.append(box_outline(key, system[name]))
+    return outlines
 
 
 def core_of(means: Float[Tensor, "n 3"] | None, outlines: Sequence[Outline] = ()) -> Float[Tensor, "2 3"]:

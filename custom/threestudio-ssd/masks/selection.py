@@ -111,7 +111,7 @@ class _Scene:
     views: Cameras
     capture: Cameras | None
     background: Tensor
-    found: dict[str, tuple[Cameras, Tensor]]
+    of_texts: dict[str, tuple[Cameras, Tensor]]
 
 
 def check_mask(cfg: MaskConfig | DictConfig) -> None:
@@ -162,7 +162,7 @@ def settle_mask(cfg: DictConfig, scene: str, model: str | None = None, *, is_rep
 
 def find_selection(
     cfg: MaskConfig | DictConfig, gaussians: Gaussians, views: Cameras, capture: Cameras | None, background: Tensor,
-    found: dict[str, tuple[Cameras, Tensor]] | None = None,
+    of_texts: dict[str, tuple[Cameras, Tensor]] | None = None,
 ) -> Selection:  # fmt: skip
     """Turn the words of the config into a selection.
 
@@ -172,15 +172,15 @@ def find_selection(
         views: Training views, for a text mask.
         capture: The capture's cameras, for mask pictures.
         background: Behind the scene.
-        found: Views and masks of texts that were found before in these views, by their words; filled with those of this
-            call. None: nothing is kept.
+        of_texts: Views and masks of texts that were looked for before in these views, by their words; filled with
+            those of this call. None: nothing is kept.
 
     Raises:
         ConfigError: If the selection is empty, a key cannot be used, or mask pictures come without cameras.
     """
     check_mask(cfg)
     evidence: list[Evidence] = []
-    scene = _Scene(gaussians, views, capture, background, {} if found is None else found)
+    scene = _Scene(gaussians, views, capture, background, {} if of_texts is None else of_texts)
     is_selected = _in_part(cfg, cfg, scene, evidence)
     is_selected = grown(gaussians.means, is_selected, cfg.grow)
     if not is_selected.any():
@@ -279,16 +279,16 @@ def _check_agreement(evidence: Evidence, picture: str) -> None:
 def _text_masks(text: str, cfg: MaskConfig | DictConfig, scene: _Scene) -> tuple[Cameras, Tensor]:
     from .text import segment
 
-    if text in scene.found:
-        return scene.found[text]
+    if text in scene.of_texts:
+        return scene.of_texts[text]
     count = len(scene.views)
     views = scene.views[torch.linspace(0, count - 1, min(cfg.num_views, count)).round().long()]
     views = views.scaled(cfg.view_size / int(min(views.widths[0], views.heights[0])))
     images = render_bchw(scene.gaussians, views, scene.background)
     segmenter = "clipseg" if cfg.segmenter == AUTO else cfg.segmenter
     masks = segment(images, text, segmenter, cfg.confidence, revision=cfg.revision, is_offline=cfg.offline)
-    scene.found[text] = views, masks.float()
-    return scene.found[text]
+    scene.of_texts[text] = views, masks.float()
+    return scene.of_texts[text]
 
 
 def _traced(

@@ -82,8 +82,8 @@ def rows_between(before: Result, after: Result, num_before: int, num_after: int)
     except (ValueError, OSError, EOFError) as cause:
         what = f"{file} cannot be read ({first_line(cause)})"
         raise SceneFormatError(what=what, expected=expected, fix=fix) from cause
-    known = rows[rows >= 0] if rows.dtype == np.int64 and rows.shape == (num_after,) else None
-    if known is None or (known >= num_before).any() or len(np.unique(known)) != len(known):
+    kept = rows[rows >= 0] if rows.dtype == np.int64 and rows.shape == (num_after,) else None
+    if kept is None or (kept >= num_before).any() or len(np.unique(kept)) != len(kept):
         what = f"{file} does not pair {num_after} Gaussians with {num_before}"
         raise SceneFormatError(what=what, expected=expected, fix=fix)
     return torch.from_numpy(rows)

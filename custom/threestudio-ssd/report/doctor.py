@@ -155,11 +155,11 @@ def gsplat_kernel() -> Finding:
             return Finding("gsplat", "BAD", "its kernel is not built, and there is no nvcc to build it", fix)
         return Finding("gsplat", "--", "its kernel is not built yet: the first render builds it, in some minutes")
     try:
-        shown = _render("cuda")
+        renders = _render("cuda")
     except BREAKS as error:
         fix = "pip install --force-reinstall gsplat==1.5.3, beside a CUDA toolkit that fits torch"
         return Finding("gsplat", "BAD", f"its kernel does not run ({first_line(error)})", fix)
-    return Finding("gsplat", "OK", "its CUDA kernel renders") if shown else _renders_nothing("gsplat")
+    return Finding("gsplat", "OK", "its CUDA kernel renders") if renders else _renders_nothing("gsplat")
 
 
 def _is_built() -> bool:

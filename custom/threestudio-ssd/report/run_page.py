@@ -86,10 +86,10 @@ def _sources(view: View) -> dict[str, str]:
 
 
 def _masks(views: Sequence[View]) -> list[tuple[str, str]]:
-    shown = [(view.name, view.before, view.selected) for view in views if view.selected is not None]
+    masked = [(view.name, view.before, view.selected) for view in views if view.selected is not None]
     return [
         (name, inline(pixels_of(tinted(before, selected.to(before)))))
-        for name, before, selected in _spread(shown, MOST_MASKS)
+        for name, before, selected in _spread(masked, MOST_MASKS)
     ]
 
 

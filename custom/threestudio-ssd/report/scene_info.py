@@ -150,12 +150,12 @@ def capture_facts(gaussians: Gaussians, capture: Cameras, name: str) -> dict[str
         capture: Its cameras.
         name: What they were given as.
     """
-    found = agreement(gaussians, capture, name)
-    fit, problem = found.fit, found.problem
+    agreed = agreement(gaussians, capture, name)
+    fit, problem = agreed.fit, agreed.problem
     sides = sorted({(int(width), int(height)) for width, height in zip(capture.widths, capture.heights, strict=True)})
     return {
-        "views": len(capture), "photographs": found.num_photographs, "sizes": [list(each) for each in sides],
-        "scene_seen": seen_share(gaussians, capture), "images_covered": found.covered,
+        "views": len(capture), "photographs": agreed.num_photographs, "sizes": [list(each) for each in sides],
+        "scene_seen": seen_share(gaussians, capture), "images_covered": agreed.covered,
         "psnr": fit.psnr if fit is not None else None, "psnr_other_views": fit.others if fit is not None else None,
         "problem": None if problem is None else {"what": problem.what, "fix": problem.fix},
     }  # fmt: skip

@@ -56,11 +56,11 @@ def make_study(cfg: Any) -> dict[str, Any]:
     edits = edits_of(cfg)
     if (most := max(map(len, edits.values()))) > len(LETTERS):
         raise ConfigError(what=f"an edit has {most} results", expected=f"at most {len(LETTERS)}", fix="name fewer")
-    shown: dict[str, Any] = {}
+    contents: dict[str, Any] = {}
     questions: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
     for (source, words), methods in edits.items():
-        files = dict(_pictures(cfg, source, methods, shown))
+        files = dict(_pictures(cfg, source, methods, contents))
         about = {"edit": f"{Path(source).stem}: {words}", "target_prompt": words, "source": files.pop("")}
         both = list(combinations(methods, 2))
         for names in both if cfg.show == "pairs" else [tuple(methods)]:
@@ -75,12 +75,14 @@ def make_study(cfg: Any) -> dict[str, Any]:
         "pairs": [{"id": f"p{number + 1}", **pair} for number, pair in enumerate(pairs)],
     }  # fmt: skip
     key["study"] = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
-    _write(Path(cfg.out), key, shown)
+    _write(Path(cfg.out), key, contents)
     return key
 
 
-def _pictures(cfg: Any, source: str, methods: Mapping[str, Result], shown: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Method, "" for the source, and the file that shows it; its content goes into ``shown``.
+def _pictures(
+    cfg: Any, source: str, methods: Mapping[str, Result], contents: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Method, "" for the source, and the file that shows it; its content goes into ``contents``.
 
     Files are named after their content, so that a name says nothing of who made it.
     """
@@ -97,18 +99,18 @@ def _pictures(cfg: Any, source: str, methods: Mapping[str, Result], shown: dict[
     for method, splat in [("", before), *((name, load_gaussians(each.splat)) for name, each in methods.items())]:
         yield (
             method,
-            _picture(splat, views.video if cfg.video_frames else views.test, background, cfg.video_frames, shown),
+            _picture(splat, views.video if cfg.video_frames else views.test, background, cfg.video_frames, contents),
         )
 
 
 def _picture(
-    splat: Gaussians, cameras: Any, background: Float[Tensor, "3"], video_frames: int, shown: dict[str, Any]
+    splat: Gaussians, cameras: Any, background: Float[Tensor, "3"], video_frames: int, contents: dict[str, Any]
 ) -> str:
     images = [pixels_of(image) for image in render_each(splat, cameras, background)]
     content: Any = images if video_frames else as_webp(_montage(images), LONGEST)
     digest = hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()[:16]
     file = f"{digest}.{'mp4' if video_frames else 'webp'}"
-    shown[file] = content
+    contents[file] = content
     return file
 
 
@@ -132,7 +134,7 @@ def _shuffled(
     return {letter: {"method": name, "file": files[name]} for letter, name in zip(LETTERS, shuffled, strict=False)}
 
 
-def _write(out: Path, key: dict[str, Any], shown: Mapping[str, Any]) -> None:
+def _write(out: Path, key: dict[str, Any], contents: Mapping[str, Any]) -> None:
     if (out / KEY).exists() and read_key(out / KEY)["study"] != key["study"]:
         raise ConfigError(
             what=f"{out} holds another study, whose votes could no longer be read", expected="an empty folder",
@@ -140,7 +142,7 @@ def _write(out: Path, key: dict[str, Any], shown: Mapping[str, Any]) -> None:
         )  # fmt: skip
     folder = SaverMixin()
     folder.set_save_dir(out / PAGE)
-    for file, content in sorted(shown.items()):
+    for file, content in sorted(contents.items()):
         if file.endswith(".mp4"):
             folder.save_video(f"pictures/{file}", content)
         else:

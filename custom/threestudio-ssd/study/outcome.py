@@ -114,11 +114,11 @@ def _interval(share: Share) -> tuple[float, float]:
 
 
 def _row(share: Share) -> list[str]:
-    return [share.method, f"{share.votes:g}", str(share.shown), *_numbers(share)]
+    return [share.method, f"{share.votes:g}", str(share.asked), *_numbers(share)]
 
 
 def _pair_row(share: Share) -> list[str]:
-    return [share.method, str(share.against), f"{share.votes:g}", str(share.ties), str(share.shown), *_numbers(share)]
+    return [share.method, str(share.against), f"{share.votes:g}", str(share.ties), str(share.asked), *_numbers(share)]
 
 
 def _numbers(share: Share) -> list[str]:
@@ -137,6 +137,6 @@ def _csv(tables: Tables) -> str:
     for who, of_group in tables.items():
         for asked, (single, pairs) in of_group.items():
             for each in [*single, *pairs]:
-                numbers = [each.votes, each.ties, each.shown, each.share, *each.wilson, *(each.bootstrap or ("", ""))]
+                numbers = [each.votes, each.ties, each.asked, each.share, *each.wilson, *(each.bootstrap or ("", ""))]
                 writer.writerow([who, asked, each.method, each.against or "", *numbers])
     return text.getvalue()

@@ -19,7 +19,7 @@ class Share(NamedTuple):
     Attributes:
         method: Which.
         votes: For it; a tie is half a vote for each of the two.
-        shown: Votes in which it could have been chosen.
+        asked: Votes in which it could have been chosen.
         wilson: 95 % interval, as if all votes were independent.
         bootstrap: 95 % interval over participants, whose votes are not; None for a single one.
         against: The other method of a pair; None: all that were shown.
@@ -28,7 +28,7 @@ class Share(NamedTuple):
 
     method: str
     votes: float
-    shown: int
+    asked: int
     wilson: tuple[float, float]
     bootstrap: tuple[float, float] | None
     against: str | None = None
@@ -37,61 +37,61 @@ class Share(NamedTuple):
     @property
     def share(self) -> float:
         """Of the votes, in [0, 1]."""
-        return self.votes / self.shown
+        return self.votes / self.asked
 
 
-def wilson(votes: float, shown: int) -> tuple[float, float]:
+def wilson(votes: float, asked: int) -> tuple[float, float]:
     """Wilson's 95 % score interval of a share (Wilson 1927); ``votes`` may hold halves.
 
     Args:
         votes: For.
-        shown: Of all, above 0.
+        asked: Of all, above 0.
     """
-    share, spread = votes / shown, Z**2 / shown
+    share, spread = votes / asked, Z**2 / asked
     middle = (share + spread / 2) / (1 + spread)
-    half = Z / (1 + spread) * math.sqrt(share * (1 - share) / shown + spread / (4 * shown))
+    half = Z / (1 + spread) * math.sqrt(share * (1 - share) / asked + spread / (4 * asked))
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def shares(votes: Sequence[Vote], resamples: int, seed: int) -> list[Share]:
     """Share of each method among the votes in which it was shown, most first."""
     methods = sorted({name for vote in votes for name in vote.options})
-    found = []
+    shares = []
     for method in methods:
-        shown = [(vote.participant, _credit(vote, method)) for vote in votes if method in vote.options]
-        found.append(_share(method, shown, resamples, seed))
-    return sorted(found, key=lambda each: -each.share)
+        credits = [(vote.participant, _credit(vote, method)) for vote in votes if method in vote.options]
+        shares.append(_share(method, credits, resamples, seed))
+    return sorted(shares, key=lambda each: -each.share)
 
 
 def pairwise(votes: Sequence[Vote], resamples: int, seed: int) -> list[Share]:
     """Share of the first of each two methods among the votes that chose one of them, or neither of the two alone."""
-    found = []
+    shares = []
     for first, second in combinations(sorted({name for vote in votes for name in vote.options}), 2):
         of_both = [vote for vote in votes if {first, second} <= set(vote.options)]
         ties = [vote for vote in of_both if vote.method is None]
         decided = [vote for vote in of_both if vote.method in (first, second)]
-        shown = [(vote.participant, _credit(vote, first)) for vote in [*decided, *ties]]
-        if shown:
-            found.append(_share(first, shown, resamples, seed)._replace(against=second, ties=len(ties)))
-    return found
+        credits = [(vote.participant, _credit(vote, first)) for vote in [*decided, *ties]]
+        if credits:
+            shares.append(_share(first, credits, resamples, seed)._replace(against=second, ties=len(ties)))
+    return shares
 
 
 def _credit(vote: Vote, method: str) -> float:
     return 1 / len(vote.options) if vote.method is None else float(vote.method == method)
 
 
-def _share(method: str, shown: Sequence[tuple[str, float]], resamples: int, seed: int) -> Share:
-    total = sum(credit for _, credit in shown)
-    return Share(method, total, len(shown), wilson(total, len(shown)), _bootstrap(shown, resamples, seed))
+def _share(method: str, credits: Sequence[tuple[str, float]], resamples: int, seed: int) -> Share:
+    total = sum(credit for _, credit in credits)
+    return Share(method, total, len(credits), wilson(total, len(credits)), _bootstrap(credits, resamples, seed))
 
 
-def _bootstrap(shown: Sequence[tuple[str, float]], resamples: int, seed: int) -> tuple[float, float] | None:
+def _bootstrap(credits: Sequence[tuple[str, float]], resamples: int, seed: int) -> tuple[float, float] | None:
     """Percentiles of the share over participants drawn with replacement, each with all of their votes."""
-    people = sorted({name for name, _ in shown})
+    people = sorted({name for name, _ in credits})
     if len(people) < 2:
         return None
     sums = np.zeros((len(people), 2))
-    for name, credit in shown:
+    for name, credit in credits:
         sums[people.index(name)] += (credit, 1)
     draws = np.random.default_rng(seed).integers(len(people), size=(resamples, len(people)))
     totals = sums[draws].sum(axis=1)

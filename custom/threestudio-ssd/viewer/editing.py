@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from threestudio.plugins import REPOSITORY
 from threestudio.utils.config_compare import plain
 from threestudio.utils.config_files import read_file
 
 from ..api import Mask, Progress, SceneRun, edit_scene, refit_scene
 from ..data.keys import GSViewsConfig
+from ..early import repository
 from ..masks import save_selection
 from .session import Session
 
@@ -244,12 +244,12 @@ class Editing:
 
 def methods() -> dict[str, Method]:
     """The configs of the repository that edit a scene by words, by name, the usual ones first."""
-    found = {}
-    for path in sorted((REPOSITORY / "configs").glob("*.yaml"), key=lambda path: (path.stem not in USUAL, path.stem)):
+    by_name = {}
+    for path in sorted((repository() / "configs").glob("*.yaml"), key=lambda path: (path.stem not in USUAL, path.stem)):
         words = read_file(path)
         if words.get("system_type") in KINDS and "steps" in words:
-            found[path.stem] = Method(path, words)
-    return found
+            by_name[path.stem] = Method(path, words)
+    return by_name
 
 
 def _same(words: dict[str, Any], others: dict[str, Any]) -> bool:

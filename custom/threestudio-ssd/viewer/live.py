@@ -21,6 +21,7 @@ POLL = 0.1
 """Seconds between two looks for a click while the run is paused."""
 
 
+@threestudio.register("run-viewer")
 class LiveViewer(Callback):
     """Serves the run to a browser; steps never wait for it, and it takes no more than ``SHARE`` of their time.
 

@@ -35,7 +35,7 @@ class Selecting:
 
     def __init__(self, session: Session, folder: Path) -> None:
         self.session, viewed, gui = session, session.viewed, session.server.gui
-        self._mask, self._found, self._later = viewed.mask, {}, Latest(session.server.saying)
+        self._mask, self._of_texts, self._later = viewed.mask, {}, Latest(session.server.saying)
         self._traced = self._added = self._taken = torch.zeros_like(session.is_selected)
         self._scene = session.before
         self.words = gui.add_text("in words", self._mask.text or "", hint="what the edit may change: the ball")
@@ -94,10 +94,10 @@ class Selecting:
             try:
                 with session.lock:
                     capture = viewed.plan.capture
-                    found = find_selection(
-                        mask, session.before, viewed.views.train, capture, viewed.background, self._found
+                    selection = find_selection(
+                        mask, session.before, viewed.views.train, capture, viewed.background, self._of_texts
                     )
-                self._traced = found.is_selected.cpu()
+                self._traced = selection.is_selected.cpu()
             except InputError as error:  # said in the panel: a box that is being dragged may be empty for a while
                 self._traced, problem = torch.zeros(len(session.before), dtype=torch.bool), error.what
         self._show(problem)
@@ -112,7 +112,7 @@ class Selecting:
     def _changed(self) -> None:
         """Another scene is edited now: what was found and brushed belongs to the one before."""
         if self.session.before is not self._scene:
-            self._scene, self._found = self.session.before, {}
+            self._scene, self._of_texts = self.session.before, {}
             self._traced = self.session.is_selected
             self._added = self._taken = torch.zeros_like(self._traced)
 

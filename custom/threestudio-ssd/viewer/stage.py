@@ -40,14 +40,14 @@ class Stage:
     def __init__(self, session: Session) -> None:
         self.session, gui = session, session.server.gui
         self._draw = Latest(session.server.saying)
-        self.shown = gui.add_dropdown("show", CHOICES[session.after is not None], initial_value=SCENE)
+        self.choice = gui.add_dropdown("show", CHOICES[session.after is not None], initial_value=SCENE)
         self.split = gui.add_slider("split at", 0.0, 1.0, 0.01, 0.5, visible=False)
         self.is_tinted = gui.add_checkbox("tint the selection", True)
         self.facts = gui.add_markdown("")
         self._nodes: dict[str, Any] = {}
         self._sent: dict[str, tuple[object, object]] = {}
         self._lock = threading.RLock()
-        self.shown.on_update(lambda _: self.refresh())
+        self.choice.on_update(lambda _: self.refresh())
         self.split.on_update(lambda _: self.refresh())
         self.is_tinted.on_update(lambda _: self._changed())
         session.server.on_client_connect(self._watch)
@@ -57,12 +57,12 @@ class Stage:
     def refresh(self) -> None:
         """Show what the controls say, now or as soon as it is drawn."""
         with self._lock:
-            shown, has_after = self.shown.value, AFTER in self._nodes
-            self.split.visible = shown == SPLIT
-            self.facts.visible = shown == DEPTH
-            self._nodes[BEFORE].visible = shown == BEFORE or (shown == SCENE and not has_after)
+            choice, has_after = self.choice.value, AFTER in self._nodes
+            self.split.visible = choice == SPLIT
+            self.facts.visible = choice == DEPTH
+            self._nodes[BEFORE].visible = choice == BEFORE or (choice == SCENE and not has_after)
             if has_after:
-                self._nodes[AFTER].visible = shown == SCENE
+                self._nodes[AFTER].visible = choice == SCENE
         self._draw(self._draw_all)
 
     def _changed(self) -> None:
@@ -71,10 +71,10 @@ class Stage:
             session, choices = self.session, CHOICES[self.session.after is not None]
             self._send(BEFORE, session.before, session.is_selected if self.is_tinted.value else None)
             self._send(AFTER, session.after, None)
-            if tuple(self.shown.options) != choices:
-                kept = self.shown.value if self.shown.value in choices else SCENE
-                self.shown.options = choices
-                self.shown.value = kept
+            if tuple(self.choice.options) != choices:
+                kept = self.choice.value if self.choice.value in choices else SCENE
+                self.choice.options = choices
+                self.choice.value = kept
         self.refresh()
 
     def _send(self, name: str, gaussians: Gaussians | None, is_tinted: Bool[Tensor, "n"] | None) -> None:
@@ -95,27 +95,27 @@ class Stage:
 
     def _watch(self, client: Any) -> None:
         """A browser came: draw again whenever its camera moved."""
-        client.camera.on_update(lambda _: self._draw(self._draw_all) if self.shown.value in DRAWN else None)
+        client.camera.on_update(lambda _: self._draw(self._draw_all) if self.choice.value in DRAWN else None)
 
     def _draw_all(self) -> None:
         for client in self.session.server.get_clients().values():
             image = None
-            if self.shown.value in DRAWN:
+            if self.choice.value in DRAWN:
                 with self.session.lock:
                     image = self._picture(camera_of(client.camera, SIZE))
             client.scene.set_background_image(image, format="jpeg", jpeg_quality=90)
 
     def _picture(self, camera: Cameras) -> UInt8[np.ndarray, "h w 3"]:
-        session, shown = self.session, self.shown.value
+        session, choice = self.session, self.choice.value
         now = session.before if session.after is None else session.after
-        if shown == DEPTH:
+        if choice == DEPTH:
             depths, alphas = (maps[0].cpu() for maps in render_depths(now, camera))
             picture, (near, far) = depth_picture(depths, alphas)
             self.facts.content = f"depth: {near:.3g} (red) to {far:.3g} (blue) world units"
             return picture
         background = session.viewed.background
         image = next(render_each(now, camera, background))
-        if shown == SPLIT:
+        if choice == SPLIT:
             image = beside(next(render_each(session.before, camera, background)), image, self.split.value)
         return (image.cpu() * 255 + 0.5).byte().numpy()
 

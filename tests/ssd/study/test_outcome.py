@@ -55,7 +55,7 @@ def test_pairs_leave_out_what_chose_a_third_and_halve_ties():
     votes = [Vote("a", "keeps", METHODS, method) for method in ("ssd", "ssd", "dds", "folder")]
     votes.append(Vote("judge:m", "keeps", ("ssd", "dds"), None))
     pair = next(each for each in pairwise(votes, 100, 0) if (each.method, each.against) == ("dds", "ssd"))
-    assert (pair.votes, pair.shown, pair.ties) == (1.5, 4, 1)
+    assert (pair.votes, pair.asked, pair.ties) == (1.5, 4, 1)
     assert pair.wilson == wilson(1.5, 4)
 
 

@@ -235,7 +235,7 @@ def test_an_edit_is_previewed_run_kept_undone_and_saved(window, world, tmp_path)
     work(editing)
     run = editing._run
     assert run.step == 4
-    assert SPLIT in window.stage.shown.options
+    assert SPLIT in window.stage.choice.options
     assert editing.facts.content == "Step 4 of 4, done."
     editing.path.value = str(tmp_path / "mine.ply")
     editing._save()

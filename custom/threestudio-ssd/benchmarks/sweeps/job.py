@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from threestudio.plugins import REPOSITORY
-
+from ...early import repository
 from ...files import write_json
 
 STATE, LOG = "trial.json", "log.txt"
@@ -52,7 +51,13 @@ class Job:
     made_with: Mapping[str, str] = field(default_factory=dict)
     num_steps: int = 0
     system: str = ""
-    launcher: Path = REPOSITORY / "launch.py"
+    launcher: Path = field(default_factory=lambda: program())
+
+
+def program() -> Path:
+    """What starts a run: ``launch.py`` of a checkout, the script of an install."""
+    launcher = repository() / "launch.py"
+    return launcher if launcher.is_file() else Path(sys.executable).with_name("ssd-edit")
 
 
 @dataclass(frozen=True)

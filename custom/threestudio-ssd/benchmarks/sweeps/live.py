@@ -61,7 +61,7 @@ class Progress:
         return f"{done} of {len(states)}" + (f", {in_words(left)} left" if left else "")
 
     def _words(self, job: Job, state: State) -> str:
-        figures = ", ".join(f"{name} {shown(value)}" for name, value in self.figures(job).items())
+        figures = ", ".join(f"{name} {as_cell(value)}" for name, value in self.figures(job).items())
         took = f" in {in_words(state.seconds)}" if state.seconds and state.status != "running" else ""
         return f"{state.status}{took}" + (f": {state.error or figures}" if state.error or figures else "")
 
@@ -75,7 +75,7 @@ class Progress:
             status = f"{state.share:.0%}" if state.status == "running" else state.status
             name = escape(job.name) + (f"\n[red]{escape(state.error)}[/]" if state.error else "")
             cells = [name, f"[{MARKS[state.status]}]{status}[/]", in_words(state.seconds) if state.seconds else ""]
-            table.add_row(*cells, *(shown(row.get(name)) for name in names))
+            table.add_row(*cells, *(as_cell(row.get(name)) for name in names))
         return table
 
 
@@ -91,7 +91,7 @@ def seconds_left(states: Sequence[State], workers: int) -> float | None:
     return max((waiting + sum(running)) / workers, *running, 0.0)
 
 
-def shown(value: Any) -> str:
+def as_cell(value: Any) -> str:
     """A figure with as many digits as say something."""
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 

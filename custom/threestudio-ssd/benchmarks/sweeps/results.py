@@ -18,7 +18,7 @@ from ..charts import points_svg
 from ..grids import labelled_rows
 from ..report import Table
 from .job import Job, State, state_of
-from .live import shown
+from .live import as_cell
 from .plan import Trial, as_text
 
 GRID_ROWS = {"ssd-image-system": 1, "editor-image-system": 1, "gs-delete-system": 3}
@@ -87,7 +87,7 @@ def _table(results: Results) -> Table:
     rows = [
         [
             *(as_text(trial.values.get(name, "")) for name in settings), state.status, f"{state.seconds:.0f}",
-            *(shown(row.get(name)) for name in figures), *([state.error] if has_errors else []),
+            *(as_cell(row.get(name)) for name in figures), *([state.error] if has_errors else []),
         ]
         for trial, _, state, row in results
     ]  # fmt: skip

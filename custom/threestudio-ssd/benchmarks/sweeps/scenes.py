@@ -94,8 +94,8 @@ def expected_work(jobs: Sequence[Job]) -> str:
         total += seconds or 0.0
         told = state.status if state.is_final else f"{job.num_steps} steps"
         lines.append(f"{job.name}: {told}" + (f", about {in_words(seconds)}" if seconds else ""))
-    known = f"about {in_words(total)} of steps, by a run that is there" if each else "run one to know how long it takes"
-    return "\n".join([*lines, f"{len(jobs)} trials; {known}"]) + "\n"
+    estimate = f"about {in_words(total)} of steps, by a run that is there" if each else "run one to know how long"
+    return "\n".join([*lines, f"{len(jobs)} trials; {estimate}"]) + "\n"
 
 
 def _seconds_a_step(jobs: Sequence[Job]) -> float | None:
