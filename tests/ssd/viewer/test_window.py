@@ -322,7 +322,8 @@ def test_a_whole_job_is_done_in_a_real_browser(page, window, world, tmp_path):
     page.get_by_role("tab", name="Select").click()
     page.get_by_label("box", exact=True).check(force=True)
     page.get_by_text("Gaussians are selected").wait_for()
-    key = page.get_by_label("key of box", exact=True).input_value()
+    texts = [field.input_value() for field in page.locator("input, textarea").all()]
+    (key,) = [text for text in texts if text.startswith("mask.box=")]
     mask = OmegaConf.merge(OmegaConf.structured(ssd.Mask), OmegaConf.from_dotlist([key]).mask)
     viewed = window.session.viewed
     wanted = find_selection(mask, viewed.before, viewed.views.train, None, viewed.background).is_selected
