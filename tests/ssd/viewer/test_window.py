@@ -320,9 +320,10 @@ def test_a_whole_job_is_done_in_a_real_browser(page, window, world, tmp_path):
     page.set_default_timeout(120000)
     page.goto(window.server.link)
     page.get_by_role("tab", name="Select").click()
-    page.locator("input[type=checkbox]").nth(0).click()
+    page.get_by_label("box", exact=True).check(force=True)
     page.get_by_text("Gaussians are selected").wait_for()
-    (key,) = [text for text in _typed_texts(page) if text.startswith("mask.box=")]
+    texts = [field.input_value() for field in page.locator("input, textarea").all()]
+    (key,) = [text for text in texts if text.startswith("mask.box=")]
     mask = OmegaConf.merge(OmegaConf.structured(ssd.Mask), OmegaConf.from_dotlist([key]).mask)
     viewed = window.session.viewed
     wanted = find_selection(mask, viewed.before, viewed.views.train, None, viewed.background).is_selected
@@ -337,7 +338,3 @@ def test_a_whole_job_is_done_in_a_real_browser(page, window, world, tmp_path):
     assert torch.equal(before.sh0[~wanted], after.sh0[~wanted])
     assert not torch.equal(before.sh0[wanted], after.sh0[wanted])
     assert selecting.wait()
-
-
-def _typed_texts(page) -> list[str]:
-    return [field.input_value() for field in page.locator("input[type=text], textarea").all()]
