@@ -78,7 +78,7 @@ def write_spz(gaussians: Gaussians, path: Path, version: int | None = None) -> N
         old = None
     flags, extensions = (old.flags, old.extensions) if old else (_IS_ANTIALIASED * gaussians.is_antialiased, b"")
     if version is None:
-        version = old.version if old else WRITTEN_VERSION
+        version = int(old.version) if old else WRITTEN_VERSION
     bits = old.fraction_bits if old else FRACTION_BITS
     largest = float(np.abs(values["means"]).max(initial=0.0))
     while bits > 0 and version > 1 and largest >= 2.0 ** (23 - bits):
