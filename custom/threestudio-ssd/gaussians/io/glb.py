@@ -282,11 +282,6 @@ def _container(raw: NodeRows) -> bytes:
 
 def _fallback(sh0: np.ndarray, opacities: np.ndarray) -> np.ndarray:
     """(n 4) bytes that viewers without the extension draw: the colour in linear light, and the opacity."""
-<<<<<<< HEAD
-    rgbs = np.clip(np.nan_to_num(sh0.astype(np.float64)) * C0 + 0.5, 0, 1)
-    linear = np.where(rgbs <= 0.04045, rgbs / 12.92, ((rgbs + 0.055) / 1.055) ** 2.4)
-=======
     colors = np.clip(np.nan_to_num(sh0.astype(np.float64)) * C0 + 0.5, 0, 1)
     linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
->>>>>>> formats
     return np.rint(np.concatenate([linear, np.clip(np.nan_to_num(opacities), 0, 1)], axis=1) * 255).astype(np.uint8)
