@@ -35,9 +35,11 @@ def read_usd(path: Path) -> Gaussians:
         SceneFormatError: If the file is damaged, refers to other files, or does not hold one splat.
         MissingPackageError: If usd-core is not installed.
     """
-    num_bytes = len(read_bytes(path))
+    data = read_bytes(path)
     pxr = _package()
     try:
+        if data.startswith(b"#usda"):
+            data.decode("utf-8")  # USD's own message of what is none cannot be read
         raw, notes = _raw(pxr, path)
         values = raw.values()
     except SceneFormatError:
@@ -45,7 +47,7 @@ def read_usd(path: Path) -> Gaussians:
     except (pxr.Tf.ErrorException, RuntimeError, ValueError, TypeError, OverflowError) as error:
         what = f"{path} cannot be read ({_reason(error)})"
         raise cut_short(what, f"a USD file with one {SCHEMA}", or_other=True) from error
-    check_rows(path, len(raw.sections["means"]), num_bytes)
+    check_rows(path, len(raw.sections["means"]), len(data))
     return finish(values, path=path, kind="usd", file=raw, notes=notes)
 
 
