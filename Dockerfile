@@ -2,8 +2,8 @@
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 
-# Without this option Linux gets the torch for CUDA, which is several GB more.
-ARG PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# Without an option that names PyTorch's index for CPUs, Linux gets the torch for CUDA, which is several GB more.
+ARG PIP_OPTIONS=""
 
 # The base for CUDA has a compiler, with which gsplat builds its kernels at the first render, and no Python.
 RUN command -v python3 || (apt-get update && apt-get install -y --no-install-recommends python3-venv python3-dev)

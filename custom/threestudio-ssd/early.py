@@ -67,8 +67,8 @@ def places(path: str | Path, looked_in: Sequence[str]) -> str:
     """
     if Path(path).is_absolute():
         return ""
-    folders = [os.getcwd(), *looked_in, str(repository())]
-    return f"; it was looked for in {', '.join(dict.fromkeys(str(Path(folder).resolve()) for folder in folders))}"
+    folders = dict.fromkeys(str(Path(folder).resolve()) for folder in (os.getcwd(), *looked_in, repository()))
+    return f"; it was looked for in {', '.join(folders)}" if len(folders) > 1 else ""
 
 
 def splat_file(path: str | Path, looked_in: Sequence[str] = ()) -> Path:

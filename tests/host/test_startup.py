@@ -176,7 +176,8 @@ def test_a_host_without_places_gets_every_class_but_commands_at_once():
     )
     _, done = run_python("-c", code)
     assert done.returncode == 0, done.stderr
-    commands = {name for name, place in threestudio_ssd.PLACES.items() if place.partition(".")[0] in COMMANDS}
+    targets = {name: place if isinstance(place, str) else place[0] for name, place in threestudio_ssd.PLACES.items()}
+    commands = {name for name, target in targets.items() if target.partition(".")[0] in COMMANDS}
     assert set(done.stdout.split()) == set(threestudio_ssd.PLACES) - commands
 
 

@@ -44,7 +44,7 @@ MESSAGES = [
     (
         [*CONFIG, "--trian"],
         "--trian is not an option; expected one of: -h, --help, --config, --train, --validate, --test, --export, "
-        "--run, --resume, --gpu, --verbose; did you mean --train?",
+        "--run, --resume, --gpu, --device, --progress, --verbose; did you mean --train?",
     ),
     (
         ["--resume", "auto"],

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from threestudio.plugins import REPOSITORY, call_in_worker
+from threestudio.plugins import call_in_worker
 
+from ...early import repository
 from ...errors import ConfigError, MissingPackageError, first_line
 from .job import Job, give_up, make_job, stop_all
 
@@ -192,4 +193,4 @@ def _collect(result: Callable[[], Any], job: Job, errors: Any) -> None:
 
 def _python_path() -> str:
     """Where a worker finds the packages of this repository."""
-    return os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    return os.pathsep.join(filter(None, [str(repository()), os.environ.get("PYTHONPATH")]))
