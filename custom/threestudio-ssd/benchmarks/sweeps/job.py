@@ -22,8 +22,8 @@ from ...files import write_json
 
 STATE, LOG = "trial.json", "log.txt"
 """Files in the folder of a trial."""
-NO_RESULT, STOPPED = 3, 130
-"""Exit codes of launch.py."""
+NO_RESULT, STOPPED = 3, (130, 143)
+"""Exit codes of launch.py: there is nothing to use; Ctrl-C or SIGTERM stopped it."""
 STEPS_DONE = re.compile(rb"(?:train|items):[^\r\n]*?(\d+)/(\d+) \[")
 """What a progress bar of a run, or of a benchmark's items, prints."""
 _KILL_WITH_PARENT = 1
@@ -95,7 +95,7 @@ def state_of(job: Job) -> State:
     code = kept.get("exit_code")
     if code is None:
         return State("running", time.time() - kept["begun"], _share(job.folder / LOG))
-    status = {0: "done", NO_RESULT: "no result", STOPPED: "stopped"}.get(code, "failed")
+    status = {0: "done", NO_RESULT: "no result", **dict.fromkeys(STOPPED, "stopped")}.get(code, "failed")
     return State(status, kept["seconds"], 1.0, kept["error"])
 
 
@@ -139,9 +139,9 @@ def give_up(job: Job, error: str) -> None:
 
 
 def stop_all() -> None:
-    """Ctrl-C for every trial that this process runs: each finishes its step and writes a checkpoint."""
+    """Stop every trial that this process runs: each finishes its step and writes a checkpoint."""
     for process in list(_running):
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # Ctrl-C may be ignored by what a shell started in the background
 
 
 _running: set[subprocess.Popen] = set()
