@@ -60,6 +60,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
+def is_whole(path: str | Path) -> bool:
+    """Whether a file is there and not empty, as what was not written by ``whole_file`` is left by a power cut."""
+    return Path(path).is_file() and Path(path).stat().st_size > 0
+
+
 def _sync(path: Path) -> None:
     """Have the disk keep a file, or the names in a folder."""
     handle = os.open(path, os.O_RDONLY)

@@ -7,7 +7,7 @@ result are listed where they belong, those of the host and those of edits, each 
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from ..diffusion.models import MODEL, VAE
 from ..editors import ImageEditor, build_editor
 from ..edits.keys import CANNOT_CHANGE_EDITS
 from ..errors import ConfigError
-from ..files import sha256, write_json
+from ..files import is_whole, sha256, write_json
 from ..guidance.score_options import build_score
 from ..pretrained import locate
+from ..reading import read_json
 
 CANNOT_CHANGE_RESULTS = CANNOT_CHANGE_RUNS | CANNOT_CHANGE_EDITS
 """Dotted keys, each with all that is below it, of the host and of edits."""
@@ -79,21 +80,22 @@ def check_same(path: str | Path, earlier: Mapping[str, str], now: Mapping[str, s
         raise ConfigError(what=f"{path} was made {changed}", expected="one folder for each setting", fix=fix)
 
 
-def kept(file: Path, made_with: Mapping[str, str], make: Callable[[], Any]) -> Any:
+def kept(file: Path, made_with: Mapping[str, str], make: Callable[[], Any], pictures: Iterable[Path] = ()) -> Any:
     """The rows in a file, or new ones that the file then keeps, whole or not at all.
 
     Args:
         file: JSON of ``settings``, a fingerprint, and ``rows``.
         made_with: The fingerprint of rows that were made now.
         make: Makes the rows.
+        pictures: What it makes beside them; where one is empty or missing, all is made again.
 
     Raises:
         ConfigError: If the file's rows were made with anything else.
     """
-    if file.exists():
-        earlier = json.loads(file.read_text(encoding="utf-8"))
+    if all(map(is_whole, (file, *pictures))):
+        expected, fix = "settings beside the rows", "delete the file to make it again"
+        earlier = read_json(file, expected, fix)
         if "settings" not in earlier:
-            expected, fix = "settings beside the rows", "delete the file to make it again"
             raise ConfigError(what=f"{file} does not say what it was made with", expected=expected, fix=fix)
         fix = "write into another folder, or delete the file to make it again"
         check_same(file, earlier["settings"], made_with, fix)

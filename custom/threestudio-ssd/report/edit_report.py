@@ -119,12 +119,12 @@ def verdicts_of(report: Mapping[str, Any]) -> list[str]:
     """What a user must be told of a result that may not be what was asked for; empty for one that may.
 
     Args:
-        report: With ``changed_visibly``, ``changed_share`` and ``clip_directional_similarity``.
+        report: With ``changed_visibly``, ``changed_share`` and, of an edit by words, ``clip_directional_similarity``.
     """
     if not report["changed_visibly"]:
         return ["The edit changed nothing visible."]
-    verdicts, similarity, share = [], report["clip_directional_similarity"], report["changed_share"]
-    if similarity < 0:
+    verdicts, similarity, share = [], report.get("clip_directional_similarity"), report["changed_share"]
+    if similarity is not None and similarity < 0:
         verdicts.append(f"The edit moved away from the prompt: its directional CLIP similarity is {similarity:.3f}.")
     if share is not None and share < HALF_DONE:
         verdicts.append(f"The edit is half done: {share:.0%} of what the selection shows changed visibly.")

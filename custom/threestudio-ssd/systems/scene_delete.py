@@ -10,7 +10,7 @@ from ..edits.edit import Edit
 from ..edits.removal import RemovalConfig, SceneRemoval
 from ..masks import save_previews
 from ..rendering import coverage, render_each
-from ..report.edit_report import color_facts, grid_row, measure_change, save_before_after
+from ..report.edit_report import color_facts, grid_row, measure_change, save_before_after, verdicts_of
 from .edit_base import EditSystem, splat_suffix
 from .identity import Identity, of_cameras, of_gaussians, of_selection, of_words
 
@@ -64,7 +64,10 @@ class SceneDeleteSystem(EditSystem):
         self.save_image_grid("grid.png", [grid_row(row) for row in rows])
         counts = {"num_gaussians_before": len(job.scene), "num_gaussians_after": len(after)}
         colors = color_facts(*job.edit.color_readings(job.edit.scenes[0]))
-        self.save_json("report.json", {**job.facts(), **counts, **change, **colors, **self.run_facts()})
+        self.verdicts = verdicts_of(change)
+        self.save_json(
+            "report.json", {**job.facts(), **counts, **change, "verdicts": self.verdicts, **colors, **self.run_facts()}
+        )
         self.warn_unless_visible(change["changed_visibly"], "what is removed was hidden; check the mask")
         save_before_after(self, job.scene, after, job.views.video, job.background)
 

@@ -21,7 +21,7 @@ from threestudio_ssd.benchmarks.fingerprint import (
 )
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
-from threestudio_ssd.errors import ConfigError
+from threestudio_ssd.errors import ConfigError, SceneFormatError
 from threestudio_ssd.guidance import score_options
 from threestudio_ssd.scores import SSD
 
@@ -67,6 +67,26 @@ def test_rows_are_kept_and_taken_again_only_with_the_same_settings(tmp_path):
     with pytest.raises(ConfigError, match="does not say what it was made with"):
         kept(file, {"seed": "1"}, make)
     assert len(made) == 1
+
+
+def test_what_a_killed_sweep_left_empty_is_made_again(tmp_path):
+    """Rows or a picture of no bytes, as a version that did not write files whole left them; half rows are said."""
+    file, picture, made = tmp_path / "row.json", tmp_path / "a.png", []
+
+    def make():
+        made.append(1)
+        picture.write_bytes(b"png")
+        return [len(made)]
+
+    for left in (file, picture):
+        kept(file, {}, make, [picture])
+        left.write_bytes(b"")
+    assert kept(file, {}, make, [picture]) == kept(file, {}, make, [picture]) == [3]
+    picture.unlink()
+    assert kept(file, {}, make, [picture]) == [4]
+    file.write_text('{"settings": {')
+    with pytest.raises(SceneFormatError, match=r"row.json is not valid JSON .*delete the file to make it again"):
+        kept(file, {}, make, [picture])
 
 
 @pytest.mark.parametrize("config", ["ssd-image", "ssd-gs"])

@@ -19,3 +19,21 @@ def test_a_missing_clip_has_its_message(tmp_path):
     folder = tmp_path / "clip"
     assert caught.value.what == f"system.clip_model is {folder}: clip_model folder '{folder}' does not exist"
     assert caught.value.fix == "set system.clip_model=tiny-clip, or a folder, or download it once while online"
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({}, []),
+        ({"changed_visibly": False}, ["The edit changed nothing visible."]),
+        (
+            {"clip_directional_similarity": -0.1234},
+            ["The edit moved away from the prompt: its directional CLIP similarity is -0.123."],
+        ),
+        ({"changed_share": 0.42}, ["The edit is half done: 42% of what the selection shows changed visibly."]),
+        ({"changed_share": None, "clip_directional_similarity": None}, []),
+    ],
+)
+def test_what_is_said_of_a_result(figures, said):
+    usual = {"changed_visibly": True, "changed_share": 0.9, "clip_directional_similarity": 0.2}
+    assert report.verdicts_of({**usual, **figures}) == said

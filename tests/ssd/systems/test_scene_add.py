@@ -14,6 +14,7 @@ from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians import rotation_matrices
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.masks import load_selection
+from threestudio_ssd.report.edit_report import verdicts_of
 from threestudio_ssd.systems.scene_add import SceneAddSystem
 
 BOX = [1.2, -0.6, 0.0, 2.2, 0.4, 1.0]
@@ -65,6 +66,7 @@ def test_the_report_compares_with_the_scene_without_it(world, added):
     assert report["num_gaussians_after"] == count + report["num_selected"]
     assert report["change_inside"] > 0.02
     assert report["psnr_outside"] > 30
+    assert report["verdicts"] == verdicts_of(report)
 
 
 def test_extents_are_those_of_the_covariances(generator):

@@ -20,6 +20,7 @@ from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 from threestudio_ssd.masks import load_selection
 from threestudio_ssd.metrics import psnr
 from threestudio_ssd.rendering import coverage, render_each
+from threestudio_ssd.report.edit_report import verdicts_of
 from threestudio_ssd.systems.scene_delete import SceneDeleteSystem
 from threestudio_ssd.toyworld.splat import save_cameras_json
 
@@ -91,6 +92,7 @@ def test_what_did_not_touch_the_object_keeps_its_bytes(holed, deleted):
     for key in ("out_of_range", "speckle_visible", "speckle_hidden"):
         assert {key, f"{key}_before"} <= set(report)
     assert 0 <= report["out_of_range"] <= 1
+    assert report["verdicts"] == verdicts_of(report) == []
 
 
 def test_the_run_folder_shows_what_happened(deleted):
@@ -200,9 +202,9 @@ def test_a_resumed_removal_remembers_its_seconds_and_gives_the_same_bytes(holed,
     assert (run / "save" / "edited.ply").read_bytes() == (deleted / "save" / "edited.ply").read_bytes()
 
 
-def test_a_removal_that_is_not_finite_is_exit_code_three_and_writes_no_splat(holed, tmp_path):
+def test_a_removal_that_is_not_finite_is_exit_code_three_and_goes_back_to_one_that_is(holed, tmp_path, caplog):
     run = delete(
         holed[0], tmp_path, "train", "test", "export", expected=3, steps=2, **{"system.learning_rates.sh0": 1e39}
     )
-    assert not (run / "save" / "edited.ply").exists()
-    assert not (run / "save" / "report.json").exists()
+    assert load_gaussians(run / "save" / "edited.ply").sh0.isfinite().all()
+    assert "the edit is not finite; what it was at step 0 is written." in caplog.text

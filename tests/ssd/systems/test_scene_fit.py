@@ -270,11 +270,24 @@ def test_the_shipped_capture_has_photographs_and_points():
     assert (seen[2] > 0).float().mean() > 0.9
 
 
-def test_a_fit_that_is_not_finite_is_exit_code_three_and_writes_no_splat(capture, tmp_path):
+def test_a_fit_that_is_not_finite_is_exit_code_three_and_goes_back_to_one_that_is(capture, tmp_path):
     folder = fit(
         capture, tmp_path, "train", "test", "export", expected=3, steps=2, **{"system.learning_rates.sh0": 1e39}
     )
-    assert not (folder / "save" / "fitted.ply").exists()
+    assert load_gaussians(folder / "save" / "fitted.ply").sh0.isfinite().all()
+
+
+def test_threads_do_not_change_a_fit(capture, tmp_path):
+    """No network takes part in it; see docs/resume.md."""
+    threads, results = torch.get_num_threads(), []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            folder = fit(capture, tmp_path / str(number), "train", "export", steps=12)
+            results.append((folder / "save" / "fitted.ply").read_bytes())
+    finally:
+        torch.set_num_threads(threads)
+    assert results[0] == results[1]
 
 
 def test_keys_that_a_fit_would_ignore_are_refused(capture, tmp_path):

@@ -18,6 +18,7 @@ from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 from threestudio_ssd.masks import load_selection
 from threestudio_ssd.metrics.lpips import Lpips, linear_weights
 from threestudio_ssd.rendering import render_bchw
+from threestudio_ssd.report.edit_report import verdicts_of
 from threestudio_ssd.systems.scene_refit import SceneRefitSystem
 from threestudio_ssd.toyworld.silhouettes import silhouettes
 from threestudio_ssd.toyworld.splat import save_cameras_json
@@ -95,6 +96,7 @@ def test_what_is_not_selected_keeps_its_bytes_and_the_selection_is_gone(place, r
     assert not is_new[: len(kept)].any()
     assert report["psnr_outside"] > 40
     assert report["editor"] == "Oracle"
+    assert report["verdicts"] == verdicts_of(report)
 
 
 def test_the_run_folder_shows_the_edited_views(refitted):

@@ -22,7 +22,7 @@ from ...editors import EditorPrompts, build_editor, load_editor
 from ...editors.image_edit import check_strength, image_views
 from ...edits.image_edit import ImageBatchEdit
 from ...errors import ConfigError
-from ...files import sha256, write_json, write_text
+from ...files import is_whole, sha256, write_json, write_text
 from ...guidance import EditGuidance, guidance_class
 from ...host import get_device
 from ...images import as_tensor, fitting_size, read_rgb, resized, save_image
@@ -101,7 +101,7 @@ def _run_alone(cfg: Any, experiment: DictConfig, dataset: Path, out: Path) -> st
     judges = load_judges(**judge_names(cfg, model_of(experiment.system)))
     if not cfg.edited:
         keep_settings(out / "settings.json", experiment, dataset)
-        missing = [entry for entry in entries if not result_path(images, entry).exists()]
+        missing = [entry for entry in entries if not is_whole(result_path(images, entry))]
         if missing:
             edit_all(missing, dataset, images, experiment)
     if cfg.as_published and judges.stand_ins:

@@ -14,6 +14,7 @@ import threestudio
 from threestudio.utils.config import load_config
 
 from ...errors import ConfigError
+from ...files import is_whole
 from ...guidance import build_score
 from ...images import save_image
 from ...toyworld.classifier import load_classifier
@@ -246,7 +247,8 @@ def run_item(method: Method, kind: Kind, seed: int, settings: ItemSettings) -> l
         threestudio.info(f"{kind} {method.name} seed {seed}: success {statistics.mean(r['success'] for r in rows):.2f}")
         return rows
 
-    return kept(file, made_with(cfg, kind, settings), make)
+    pictures = [file.parent / image_name(toy_edit(name).name, seed) for name in settings.edits]
+    return kept(file, made_with(cfg, kind, settings), make, pictures)
 
 
 def _make_rows(method: Method, kind: Kind, seed: int, cfg: DictConfig, settings: ItemSettings) -> list[dict[str, Any]]:
@@ -295,7 +297,7 @@ def _save_pictures(outcome: Outcome, kind: Kind, folder: Path) -> None:
     name = image_name(outcome.trial.edit.name, outcome.trial.seed)
     truth, beside = outcome.truth, folder.parent
     for images, place in ((truth.source, beside / "_source"), (truth.target, beside / "_truth")):
-        if not (place / name).exists():
+        if not is_whole(place / name):
             save_image(place / name, _strip(images, kind))
     save_image(folder / name, _strip(outcome.images, kind))
 
