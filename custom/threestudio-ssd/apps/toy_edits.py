@@ -28,7 +28,7 @@ class ToyEdits(Configurable):
         scene_seed: int = 3
         """Seed of the toy scenes."""
         num_seeds: int = 1
-        """Runs of each edit. Every one adds 1 to the seed of the scene and to that of the run."""
+        """Toy scenes of each edit. Every one adds 1 to the seed of the scene; views and noise stay the same."""
         mask: Literal["auto", "object", "ground", "none"] = "auto"
         """What the masks show: ``object``, ``ground``, ``none`` for no mask, or ``auto``: the object where the edit is
         about it, else no mask."""

@@ -41,13 +41,12 @@ def run_toy_edits(
         experiment: Complete config of the edit.
         out: Where scenes, pictures and ``edits.json`` go.
         scene_seed: Of the toy scenes.
-        num_seeds: Runs of each edit; every one adds 1 to the seed of the scene and to that of the run.
+        num_seeds: Toy scenes of each edit; every one adds 1 to the seed of the scene.
         mask: See ``masked_part``.
     """
     rows = []
     for name, run in product(names, range(num_seeds)):
         cfg = copy.deepcopy(experiment)
-        cfg.seed = experiment.seed + run
         folder = out / (name if num_seeds == 1 else f"{name}-{run}")
         made_with = fingerprint(
             cfg, without=CANNOT_CHANGE_RESULTS | SUPPLIED, scene_seed=scene_seed + run,
