@@ -19,6 +19,7 @@ from ..files import write_json
 from ..pretrained import ModelLocation, quiet_libraries
 from .clip_tokenizer import clip_tokenizer
 from .costs.architectures import ARCHITECTURES, SD3_TRANSFORMER, Architecture
+from .families import SD3, SDXL
 from .models import Components, OtherVae, read_vae
 from .options import BackboneOptions
 
@@ -110,12 +111,12 @@ def _architecture_of(path: Path) -> Architecture:
         raise _unreadable(path, f"{type(error).__name__}: {first_line(error)}") from error
     if f"{UNET}joint_blocks.0.x_block.attn.qkv.weight" in shapes:
         threestudio.info(f"{path.name} is read without its T5, as with skip_t5=true: a file holds no tokenizer for it.")
-        return replace(ARCHITECTURES["sd3"], network=_sd3_config(shapes))
+        return replace(ARCHITECTURES[SD3.name], network=_sd3_config(shapes))
     has = {prefix: any(name.startswith(prefix) for name in shapes) for prefix in ("conditioner.embedders.1.",
         "cond_stage_model.model.", "cond_stage_model.transformer.")}  # fmt: skip
     if FIRST_LAYER not in shapes or not any(has.values()):
         raise _unreadable(path, f"it is {_other_kind(shapes)}")
-    name = "sdxl" if has["conditioner.embedders.1."] else "sd15"
+    name = SDXL.name if has["conditioner.embedders.1."] else "sd15"
     if has["cond_stage_model.model."]:
         is_v = bias is not None and float(bias.float().std()) > V_PREDICTION_STD
         name = "sd21" if is_v else "sd21-base"
@@ -124,7 +125,7 @@ def _architecture_of(path: Path) -> Architecture:
     network = architecture.network | {"in_channels": shapes[FIRST_LAYER][1]}
     if (told := shapes.get(f"{UNET}time_embed.cond_proj.weight")) is not None:
         network["time_cond_proj_dim"] = told[1]
-    is_v = name == "sdxl" and "v_pred" in shapes
+    is_v = name == SDXL.name and "v_pred" in shapes
     return replace(architecture, network=network, scheduler="v_prediction" if is_v else architecture.scheduler)
 
 

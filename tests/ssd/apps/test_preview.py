@@ -139,7 +139,8 @@ def test_strengths_are_those_of_the_rounds_and_the_ends_of_those_that_are_drawn(
 
 
 def test_the_box_of_an_addition_is_drawn_and_printed_and_nothing_is_tinted(world, tmp_path, caplog):
-    words = {"scene": world / "scene.ply", "target_prompt": "a cube", "model": tmp_path / "none", "data.up": "+z"}
+    words = {"scene": world / "scene.ply", "target_prompt": "a cube", "model": tmp_path / "none"}
+    words["cameras"] = world / "cameras.json"
     changes = [f"{key}={value}" for key, value in words.items()]
     config = REPOSITORY / "configs" / "add-gs.yaml"
     cfg = complete(load_config(config, cli_args=[*changes, "box=[-0.5,-0.5,1,0.5,0.5,2]", "mask.view_size=64"]))
@@ -148,8 +149,8 @@ def test_the_box_of_an_addition_is_drawn_and_printed_and_nothing_is_tinted(world
     assert "Drawn: box=[-0.5,-0.5,1,0.5,0.5,2]" in caplog.text
     assert "mask.saved" not in caplog.text
     pictures = [np.asarray(Image.open(path).convert("RGB")).astype(int) for path in (tmp_path / "mask").glob("*.png")]
-    is_yellow = [(np.abs(picture - [255, 242, 51]).max(-1) < 12).sum() for picture in pictures]
+    is_yellow = [(np.abs(picture - [255, 242, 51]).max(-1) < 60).sum() for picture in pictures]
     assert len(pictures) == 12
-    assert min(is_yellow) > 100
+    assert min(is_yellow) > 20
     with pytest.raises(ValueError, match="box is empty"):
         apps.start("preview", complete(load_config(config, cli_args=changes)), [f"out={tmp_path}"])

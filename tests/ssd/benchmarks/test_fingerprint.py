@@ -96,8 +96,8 @@ def test_every_other_key_counts(model, config):
     earlier = fingerprint(cfg)
     counted = [key for key in leaves(cfg) if key in earlier]
     assert len(counted) > 40
-    loaded = ("system.guidance.score.name", "system.guidance.model", "system.guidance.vae", "system.guidance.lora")
-    for key in set(counted) - set(loaded):
+    loaded = {f"system.guidance.{name}" for name in ("score.name", "model", "vae", "lora", "embeddings")}
+    for key in set(counted) - loaded:
         now = fingerprint(changed(cfg, key, "another"))
         assert difference(earlier, now) == f'with {key} {earlier[key]}, and now it is "another"'
     now = fingerprint(changed(cfg, "system.guidance.score.name", "dds"))

@@ -11,6 +11,7 @@ from tests.edit_world import REPOSITORY, SIZE
 from threestudio.run import main
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
+from threestudio_ssd.benchmarks.grids import image_name
 from threestudio_ssd.benchmarks.sweeps.toy import cell_trials, method_of
 from threestudio_ssd.benchmarks.toy import items
 from threestudio_ssd.benchmarks.toy.items import ItemSettings, Method, load_experiment, methods_from, refuse_unread
@@ -268,6 +269,8 @@ def test_a_kept_result_of_other_settings_is_not_taken(model, tmp_path, monkeypat
     cfg = load_experiment(method, kind, shared(tmp_path))
     made_with = items.made_with(cfg, kind, shared(tmp_path))
     (folder / "seed-0.json").write_text(json.dumps({"settings": made_with, "rows": [{"edit": "kept"}]}))
+    for name in shared(tmp_path).edits:
+        Image.new("RGB", (2, 2)).save(folder / image_name(name, 0))
     assert items.run_item(method, kind, 0, shared(tmp_path)) == [{"edit": "kept"}]
     changed = Method("mine", "configs/ssd-gs.yaml", (f"model={model}", *more))
     with pytest.raises(ConfigError, match=r"seed-0.json was made with"):

@@ -73,7 +73,7 @@ def test_a_dry_run_lists_the_trials_and_makes_none(world, tmp_path, capsys):
     file = tmp_path / "keys.yaml"
     file.write_text("zip: {steps: [2, 3], seed: [1, 2]}\n")
     assert sweep(world, tmp_path / "out", f"sweep={file}", "sweep.max_trials=1", "dry_run=true") == 0
-    assert capsys.readouterr().out == "steps=2 seed=1: 2 steps\n1 trials; run one to know how long it takes\n"
+    assert capsys.readouterr().out == "steps=2 seed=1: 2 steps\n1 trials; run one to know how long\n"
     assert not (tmp_path / "out").exists()
 
 
