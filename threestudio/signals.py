@@ -14,8 +14,9 @@ from typing import Any
 from threestudio.errors import InterruptedRun
 
 Handler = Callable[[int, FrameType | None], Any]
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-"""Signals that stop a run: Ctrl-C; ``kill`` and most schedulers; a terminal that closes; Slurm's ``--signal=USR1``."""
+STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
+"""Signals that stop a run: Ctrl-C; ``kill`` and most schedulers; a terminal that closes; Slurm's ``--signal=USR1``. The
+last two are not there on Windows."""
 
 
 def stop_at_once(signum: int, frame: FrameType | None) -> None:
@@ -40,8 +41,7 @@ def take_over(handler: Handler) -> dict[signal.Signals, Any]:
     """
     if threading.current_thread() is not threading.main_thread():
         return {}
-    is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    taken = [stop for stop in STOPS if not (stop == signal.SIGHUP and is_nohup)]
+    taken = [stop for stop in STOPS if not (stop.name == "SIGHUP" and signal.getsignal(stop) == signal.SIG_IGN)]
     return {stop: signal.signal(stop, handler) for stop in taken}
 
 

@@ -341,6 +341,7 @@ TARGETS = {
     "sog": Target("a.sog", _written(".sog"), _sog, _read_splat),
     "glb": Target("a.glb", _written(".glb"), by.one_of(by.in_glb(by.json_values), by.in_glb(by.words), _binary),
                   _read_splat),
+    "usdc": Target("a.usdc", _written(".usdc"), _binary, _read_splat),
     "usda": Target("a.usda", _written(".usda"), _text, _read_splat),
     "ksplat": Target("a.ksplat", _shorter_ksplats, _binary, _read_splat),
     "pt": Target("a.pt", _checkpoints, _pt, _read_splat),

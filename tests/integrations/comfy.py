@@ -1,6 +1,5 @@
 """What of ComfyUI the nodes touch, written from its public interface: types, schemas, progress, interruption, a run."""
 
-import asyncio
 import sys
 import types
 from dataclasses import dataclass, field
@@ -143,11 +142,20 @@ def install(monkeypatch):
 
 def nodes_of(package) -> dict[str, type]:
     """Load an extension as ComfyUI does: its nodes by their ids."""
-    extension = asyncio.run(package.comfy_entrypoint())
+    extension = _awaited(package.comfy_entrypoint())
     assert isinstance(extension, ComfyExtension)
-    asyncio.run(extension.on_load())
-    nodes = asyncio.run(extension.get_node_list())
+    _awaited(extension.on_load())
+    nodes = _awaited(extension.get_node_list())
     return {node.define_schema().node_id: node for node in nodes}
+
+
+def _awaited(coroutine):
+    """What a coroutine that waits for nothing gives; other tests may have left an event loop running."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it waits for something")
 
 
 def run_graph(nodes: dict[str, type], graph: dict[str, dict[str, Any]], given: dict[str, tuple]) -> dict[str, tuple]:

@@ -161,6 +161,7 @@ BROKEN = {
         "glb", glb(nodes=[{"children": [1]}, {"children": [0]}], scenes=[{"nodes": [0]}]), "are no tree",
     ),
     "a deep glb": ("glb", glb(document=DEEP), "nested too deeply"),
+    "a usdc of zeros": ("usdc", b"PXR-USDC" + bytes(100), "cannot be read"),
     "a glb of a mesh": ("glb", glb(nodes=[{"mesh": 0}], meshes=[{"primitives": [{}]}]), "holds no splat"),
     "a glb of one short chunk": ("glb", glb()[:24], "ends inside a chunk"),
     "a usda of words": ("usda", b"#usda 1.0\ndef Sphere {", "cannot be read"),

@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import re
+import runpy
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
+import setuptools
 import torch
 from PIL import Image
 
@@ -362,8 +363,11 @@ def test_a_mask_is_every_key_of_the_config_s(world):
     assert set(read_file("configs/ssd-gs.yaml").mask) <= names
 
 
-def test_an_editable_install_maps_the_plugin_to_its_folder():
-    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    assert set(settings["packages"]) == {"threestudio", "threestudio_ssd"}
-    folder = REPOSITORY / settings["package-dir"]["threestudio_ssd"]
+def test_an_editable_install_maps_the_plugin_to_its_folder(monkeypatch):
+    settings = {}
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(setuptools, "setup", lambda **keys: settings.update(keys))
+    runpy.run_path("setup.py")
+    assert {"threestudio", "threestudio_ssd"} <= set(settings["packages"])
+    folder = REPOSITORY / settings["package_dir"]["threestudio_ssd"]
     assert folder / "__init__.py" == Path(ssd.__file__).resolve()

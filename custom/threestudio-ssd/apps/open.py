@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass
 
 import threestudio
+from threestudio.errors import InterruptedRun
 from threestudio.utils.base import Configurable
 
 from ..errors import ConfigError
@@ -39,6 +40,6 @@ class Open(Configurable):
             threestudio.info(f"Open that link here; {server.file} is at {server.address} until Ctrl-C.")
             try:
                 server.serve_forever()
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, InterruptedRun):
                 threestudio.info("Stopped.")
         return 0

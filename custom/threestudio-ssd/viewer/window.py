@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import threestudio
+from threestudio.errors import InterruptedRun
 
 from .captured import Captured
 from .editing import Editing
@@ -48,7 +49,7 @@ class Window:
         threestudio.info("Open that link in a browser of this machine; Ctrl-C ends the viewer.")
         try:
             threading.Event().wait()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, InterruptedRun):
             threestudio.info("Stopped.")
         finally:
             self.editing.pause()

@@ -225,7 +225,7 @@ def test_an_edit_is_previewed_run_kept_undone_and_saved(window, world, tmp_path)
         control.remove_update_callback("all")
     editing.method.value, editing.config.value = "another config", str(SMOKE)
     editing._take_defaults()
-    assert (editing.steps.value, editing.strength.visible) == (4, False)
+    assert (editing.steps.value, editing.strength.visible) == (4, True)
     editing.source.value, editing.target.value, editing.model.value = SOURCE, TARGET, str(world / "model")
     editing.tried.value = 1
     work(editing, is_preview=True)

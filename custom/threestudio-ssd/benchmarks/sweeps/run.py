@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from threestudio.apps import Words
+from threestudio.errors import InterruptedRun
 from threestudio.run import load_checked
 from threestudio.utils.config import load_config
 
@@ -104,7 +105,7 @@ def sweep(words: Words, keys: Any) -> int:
     title = f"Sweep of {words.config}"
     try:
         is_whole = run_jobs(jobs, keys, folder, figures, words.gpu)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, InterruptedRun):
         write_results(folder, trials, jobs, figures, title)
         raise
     page = write_results(folder, trials, jobs, figures, title)

@@ -9,6 +9,8 @@ import math
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,28 @@ from .node_rows import Y_UP, NodeRows, rows_to_write
 SCHEMA = "ParticleField3DGaussianSplat"
 OUR_FRAME, OUR_MODE = "threestudioSsdUp", "threestudioSsdRenderMode"
 """Keys of the prim's ``customData``: which axis of the scene its transform turns up, and how the splat was trained."""
+_TRIAL = """
+import sys
+path, seconds, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+try:
+    import resource
+except ImportError:  # Windows, where the time alone is bounded
+    pass
+else:
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+try:
+    from pxr import Sdf, Usd
+    stage = Usd.Stage.Open(Sdf.Layer.FindOrOpen(path))
+    for prim in stage.Traverse():
+        for attribute in prim.GetAttributes():
+            attribute.Get()
+except Exception as error:
+    sys.exit(str(error) or type(error).__name__)
+"""
+"""Reads all of a file in a process of its own; ends well, or with what is wrong, or not by itself."""
+TRIAL_SECONDS, TRIAL_BYTES, BYTES_A_BYTE, SECONDS_A_BYTE = 3, 2_000_000_000, 40, 2e-7
+"""What a trial may take, and how much more for each byte of the file."""
 _COEFFICIENTS, _DEGREE = "radiance:sphericalHarmonicsCoefficients", "radiance:sphericalHarmonicsDegree"
 
 
@@ -40,6 +64,8 @@ def read_usd(path: Path) -> Gaussians:
     try:
         if data.startswith(b"#usda"):
             data.decode("utf-8")  # USD's own message of what is none cannot be read
+        else:
+            _try(path, len(data))
         raw, notes = _raw(pxr, path)
         values = raw.values()
     except SceneFormatError:
@@ -49,6 +75,27 @@ def read_usd(path: Path) -> Gaussians:
         raise cut_short(what, f"a USD file with one {SCHEMA}", or_other=True) from error
     check_rows(path, len(raw.sections["means"]), len(data))
     return finish(values, path=path, kind="usd", file=raw, notes=notes)
+
+
+def _try(path: Path, size: int) -> None:
+    """Find out in another process whether OpenUSD can unpack a binary file: it believes what a damaged one says.
+
+    Raises:
+        SceneFormatError: If it takes too long, too much memory, or breaks.
+    """
+    seconds = TRIAL_SECONDS + math.ceil(size * SECONDS_A_BYTE)
+    limits = [str(seconds), str(TRIAL_BYTES + BYTES_A_BYTE * size)]
+    command = [sys.executable, "-c", _TRIAL, os.fspath(path), *limits]
+    try:
+        ended = subprocess.run(  # noqa: S603  # this Python
+            command, capture_output=True, text=True, errors="replace", timeout=10 * seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        ended = None
+    if ended is None or ended.returncode:
+        takes_much = f"OpenUSD does not unpack it in {seconds} s and {int(limits[1]) / 1e9:.0f} GB"
+        reason = _reason(ended.stderr) if ended is not None and ended.returncode == 1 and ended.stderr else takes_much
+        raise cut_short(f"{path} cannot be read ({reason})", f"a USD file with one {SCHEMA}", or_other=True)
 
 
 def write_usd(gaussians: Gaussians, path: Path) -> None:
@@ -78,10 +125,10 @@ _ZIP_EPOCH = 315_619_200
 """Seconds since 1970 of the second of January 1980, when the dates of zip files start in every time zone."""
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception | str) -> str:
     """What an exception says; USD's own quotes it behind the place in its sources."""
     quoted = re.search(r": '([^\n']*)", str(error).strip())
-    return quoted[1] if quoted else first_line(error)
+    return quoted[1] if quoted else first_line(ValueError(error))
 
 
 def _raw(pxr: Any, path: Path) -> tuple[NodeRows, dict[str, str]]:
