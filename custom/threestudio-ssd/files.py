@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -67,6 +68,8 @@ def is_whole(path: str | Path) -> bool:
 
 def _sync(path: Path) -> None:
     """Have the disk keep a file, or the names in a folder."""
+    if sys.platform == "win32":  # which syncs neither folders nor files that are opened for reading
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

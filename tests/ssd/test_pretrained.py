@@ -24,6 +24,16 @@ EXPECTED = (
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+@pytest.fixture(autouse=True)
+def _no_hub_to_list(monkeypatch):
+    """Nobody answers, and says so at once."""
+
+    def refuse(*args, **more):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", refuse)
+
+
 @pytest.fixture
 def warnings_seen(monkeypatch):
     """The texts passed to threestudio.warn."""

@@ -1,6 +1,6 @@
 """The folder of a run: that it can be written and has room is found before any work, and that nobody else is in it."""
 
-import fcntl
+import importlib
 import os
 import shutil
 import socket
@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from threestudio.errors import StorageError
 from threestudio.utils.saving import unwritable
@@ -75,6 +76,24 @@ def sole_use(folder: str | Path) -> Iterator[None]:
                 each.rmdir()
 
 
+def _take_lock(handle: int) -> None:
+    """Take the lock of an open file, by what the system has for it; where it has nothing, nothing is guarded.
+
+    Raises:
+        BlockingIOError: If another process has it.
+    """
+    with suppress(ModuleNotFoundError):
+        fcntl: Any = importlib.import_module("fcntl")
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    with suppress(ModuleNotFoundError):
+        msvcrt: Any = importlib.import_module("msvcrt")
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError as cause:
+            raise BlockingIOError(cause.errno, cause.strerror) from cause
+
+
 def _locked(folder: Path) -> int:
     """A handle of the folder's lock, taken."""
     while True:
@@ -84,7 +103,7 @@ def _locked(folder: Path) -> int:
         except OSError as cause:
             raise unwritable(folder, cause) from cause
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take_lock(handle)
         except BlockingIOError as cause:
             user = os.read(handle, 200).decode("utf-8", "replace").strip()
             os.close(handle)

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -52,6 +53,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 def sync(path: str | Path) -> None:
     """Have the disk keep a file, or the names in a folder, before anything else is done."""
+    if sys.platform == "win32":  # which syncs neither folders nor files that are opened for reading
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
