@@ -210,10 +210,12 @@ class ModelLocation:
             with contextlib.suppress(Exception):  # a hub that cannot be reached: what is cached counts, as elsewhere
                 if not self.is_offline:
                     return _files_on_hub(self.location, self.revision)
-            probe = self.file(self.use.probe)
-            if probe is None:
+            from huggingface_hub import try_to_load_from_cache
+
+            probe = try_to_load_from_cache(self.location, self.use.probe, revision=self.revision)
+            if not isinstance(probe, str):
                 return []
-            folder = probe.parent
+            folder = Path(probe).parent
         return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
     def _instead_of(self, name: str) -> str:
