@@ -210,7 +210,7 @@ def build_trainer(
             RoomForResults(run_dir),
             interrupt,
         ]
-        if cfg.viewer.enable:
+        if cfg.viewer.enable and is_first_process():
             where = (cfg.viewer.host, cfg.viewer.port, cfg.viewer.token)
             callbacks.append(registry.find("run-viewer")(*where, interrupt.is_asked))
         loggers = [LastingTensorBoard(str(run_dir), name="tb_logs"), LastingCSV(str(run_dir), name="csv_logs")]
