@@ -45,7 +45,7 @@ shape: setup
 	$(RUN) launch.py --config configs/shape-gs.yaml
 
 test: setup-dev
-	$(RUN) -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup-dev
 	$(RUN) -m pytest -m slow
