@@ -5,6 +5,7 @@ import json
 import struct
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,7 @@ def _use_cameras(path: Path) -> None:
 def _use_colmap(suffix: str) -> Callable[[Path], None]:
     def read(path: Path) -> None:
         from threestudio_ssd.cameras import load_points
+        from threestudio_ssd.errors import SceneFormatError
 
         data = path.read_bytes()
         size = int.from_bytes(data[:4], "little")
@@ -78,7 +80,8 @@ def _use_colmap(suffix: str) -> Callable[[Path], None]:
         try:
             _use_cameras(path.parent)
         finally:
-            load_points(folder)
+            with suppress(SceneFormatError):  # the bytes of images are no points, and are answered in one line
+                load_points(folder)
 
     return read
 
