@@ -37,7 +37,7 @@ from .gaussians import Gaussians
 from .gaussians.io import save_gaussians
 from .images import save_image
 from .masks import MaskConfig as Mask
-from .masks import check_mask, find_selection, settle_mask
+from .masks import check_mask, find_selection
 from .refits.scene_refit import SceneRefit
 from .refits.views_edit import OnViews
 from .rendering import render_each
@@ -402,9 +402,9 @@ def select_in_scene(
     system, plan = experiment.system, ViewPlan(experiment.data)
     check_mask(system.mask)
     gaussians, background = load_scene(system.scene), torch.tensor(list(system.background), dtype=torch.float32)
-    settled = settle_mask(system.mask, system.scene, str(model))
     views = plan.views(gaussians, system.mask.view_size, 2).train
-    return find_selection(settled, gaussians, views, plan.capture, background).is_selected.cpu().numpy()
+    selection = find_selection(SceneEdit.mask_of(system), gaussians, views, plan.capture, background)
+    return selection.is_selected.cpu().numpy()
 
 
 @torch.no_grad()
