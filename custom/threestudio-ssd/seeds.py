@@ -18,7 +18,7 @@ class Stream(StrEnum):
     CONTRAST = "contrast"
     """Places of the contrastive term."""
     LORA = "lora"
-    """Timesteps and noise of the training of VSD's LoRA."""
+    """Timesteps and noise of the training of a LoRA beside the edit."""
     SCORE = "score"
     """Whatever a score draws by itself."""
     GROWTH = "growth"

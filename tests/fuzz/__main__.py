@@ -6,6 +6,7 @@ sog"`` takes two of the formats, and ``SEED=1`` other random numbers. What was w
 """
 
 import argparse
+import contextlib
 import hashlib
 import resource
 import subprocess
@@ -49,10 +50,11 @@ def fuzz(name: str, seconds: float, seed: int) -> bool:
     current.parent.mkdir(parents=True, exist_ok=True)
     current.unlink(missing_ok=True)
     process = subprocess.Popen([sys.executable, "-m", "tests.fuzz", *options])
-    started = time.time()
+    last = time.time() + 60  # it has to import everything first
     while process.poll() is None:
         time.sleep(0.2)
-        last = current.stat().st_mtime if current.is_file() else started + 60
+        with contextlib.suppress(FileNotFoundError):  # it has tried none yet, or has ended
+            last = current.stat().st_mtime
         if time.time() - last > SILENCE:
             process.kill()
             process.wait()

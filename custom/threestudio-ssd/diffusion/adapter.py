@@ -38,7 +38,7 @@ class TrainableLora:
             from peft.tuners.tuners_utils import BaseTunerLayer
         except ModuleNotFoundError as error:
             raise MissingPackageError(
-                what="the LoRA network of VSD needs peft", expected="peft >= 0.18", fix="pip install peft"
+                what="a LoRA trained beside the edit needs peft", expected="peft >= 0.18", fix="pip install peft"
             ) from error
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

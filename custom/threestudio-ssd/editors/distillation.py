@@ -38,7 +38,7 @@ class Distillation(ImageEditor):
 
     The source is the view before any edit. An edit of strength s makes its share of the steps; the timesteps go through
     their whole schedule in them. Outside the masks the score is dropped at every step. Views of one batch come out as
-    each would alone, but for the score vsd: there they share the LoRA that it trains.
+    each would alone, but for the scores vsd and piva: there they share the LoRA that these train.
     """
 
     score: str = "ssd-small"

@@ -74,7 +74,7 @@ class EditGuidance(Completed, BaseObject):
         cds: CDSConfig = field(default_factory=CDSConfig)
         """The contrastive regulariser that may be added to the score; weight 0 is off."""
         lora_network: LoraNetworkConfig = field(default_factory=LoraNetworkConfig)
-        """The LoRA that the score vsd trains beside the edit."""
+        """The LoRA that the scores vsd and piva train beside the edit."""
         schedule: Literal["linear", "square-root", "cosine", "dream-time", "uniform"] = "linear"
         """How the timestep falls over the run; linear is the paper's, uniform draws at random."""
         t_min_frac: float = 0.02
@@ -102,11 +102,11 @@ class EditGuidance(Completed, BaseObject):
         self.backbone = backbone or backbone_of(cfg, get_device())
         check_trained(cfg.only_timesteps, self.backbone.num_timesteps)
         check_sampler(cfg.timestep_stride, cfg.timestep_offset, cfg.t_max_frac, self.backbone.num_timesteps)
-        has_lora = any(branch.network == "lora" for branch in self.score.branches)
-        self._refuse_compiling("score", has_lora, "switches a LoRA on and off")
+        learned = [branch for branch in self.score.branches if branch.network == "lora"]
+        self._refuse_compiling("score", bool(learned), "switches a LoRA on and off")
         self._refuse_compiling("cds", cfg.cds.weight != 0, "reads the network's layers")
         self.contrast = ContrastTerm(cfg.cds, self.backbone) if cfg.cds.weight != 0 else None
-        self.variational = VariationalTerm(cfg.lora_network, self.backbone) if has_lora else None
+        self.variational = VariationalTerm(cfg.lora_network, self.backbone, learned) if learned else None
         score_reads_image = any(branch.image == "src" for branch in self.score.branches)
         if score_reads_image != self.backbone.has_image_condition:
             kind = "is an InstructPix2Pix model" if self.backbone.has_image_condition else "reads no picture"
@@ -130,7 +130,8 @@ class EditGuidance(Completed, BaseObject):
             ConfigError: If the score trains a network, which every process would train on its own views.
         """
         if self.variational is not None and rank.count > 1:
-            what = f"score vsd trains a LoRA beside the edit, and {rank.count} devices were asked for"
+            name = self.cfg.score["name"]
+            what = f"score {name} trains a LoRA beside the edit, and {rank.count} devices were asked for"
             fix = "leave out trainer.devices, name one GPU, or use another score"
             raise ConfigError(what=what, expected="one device", fix=fix)
         self.rank = rank
@@ -241,7 +242,7 @@ class EditGuidance(Completed, BaseObject):
     ) -> Float[Tensor, "b c zh zw"]:
         """The score at given timesteps and noise, with the contrastive term if there is one.
 
-        VSD changes the guidance's state: its LoRA is trained by one step at each call. No other score changes any.
+        VSD and Piva change the guidance's state: each call trains a LoRA by one step. No other score changes any.
 
         Args:
             latents: Of the edit.
@@ -285,7 +286,7 @@ class EditGuidance(Completed, BaseObject):
         return self.score(eps, inputs) + pull
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the guidance: VSD's LoRA and its optimiser; else nothing."""
+        """What a checkpoint keeps of the guidance: a LoRA trained beside the edit and its optimiser; else nothing."""
         return {} if self.variational is None else {"variational": self.variational.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from .dream_catalyst_instruct_pix2pix import DreamCatalystInstructPix2Pix
 from .focused_ssd import FocusedSSD
 from .nfsd import NFSD
 from .pds import PDS
+from .piva import Piva
 from .score import SCORES, Score, ScoreInputs, register_score
 from .sds import SDS
 from .settled_ssd import SettledSSD
@@ -29,4 +30,5 @@ SCORES |= {
     "ssd-settled": SettledSSD,
     "ssd-ip2p": SSDInstructPix2Pix,
     "vsd": VSD,
+    "piva": Piva,
 }

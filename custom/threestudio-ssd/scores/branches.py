@@ -19,7 +19,7 @@ class Branch(NamedTuple):
     image: Literal["none", "src"] = "none"
     """Image condition of InstructPix2Pix-style networks; other networks know only "none"."""
     network: Literal["frozen", "lora"] = "frozen"
-    """The pretrained network, or VSD's, which has a LoRA that is trained beside the edit."""
+    """The pretrained network, or the same with a LoRA that is trained beside the edit (VSD, Piva)."""
 
 
 Predictions = Mapping[Branch, Float[Tensor, "b c zh zw"]]

@@ -84,4 +84,4 @@ def test_without_peft_it_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingPackageError) as error:
         TrainableLora(random_backbone())
-    assert str(error.value) == "the LoRA network of VSD needs peft; expected peft >= 0.18; pip install peft"
+    assert str(error.value) == "a LoRA trained beside the edit needs peft; expected peft >= 0.18; pip install peft"

@@ -98,7 +98,7 @@ def test_its_fields_are_keys_and_messages_know_it():
     assert build_score({"name": "fading", "is_late": True}).is_late is True
     with pytest.raises(ConfigError) as error:
         build_score({"name": "fadign"})
-    assert "vsd, fading, ssd-code" in error.value.expected
+    assert "vsd, piva, fading, ssd-code" in error.value.expected
     assert error.value.fix == "did you mean fading?"
     with pytest.raises(ConfigError) as error:
         build_score({"name": "fading", "wieght": 3})

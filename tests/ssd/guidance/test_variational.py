@@ -1,4 +1,4 @@
-"""VSD in a step: two network calls, the equation by hand, a LoRA that learns and is restored to the same bytes."""
+"""VSD and Piva in a step: two network calls, the equation by hand, a LoRA that learns and is restored byte for byte."""
 
 import pytest
 import torch
@@ -121,6 +121,43 @@ def test_it_takes_the_contrastive_term_too():
     output = guidance.latent_step(latents_of(1), latents_of(1, 2), prompts, step=0, **RUN)
     assert torch.isfinite(output.score).all()
     assert (backbone.counters.network_calls, backbone.counters.rows) == (3, 2 + 1 + 2)
+
+
+def test_piva_teaches_each_prompt_its_own_images():
+    """Under the source prompt the LoRA comes to expect the source, under the target prompt the edit."""
+    guidance, prompts, backbone = make(score={"name": "piva"}, learning_rate=1e-2)
+    edited, source, noise = latents_of(2, 1), latents_of(2, 2), latents_of(2, 9)
+    timesteps = torch.tensor([500, 700])
+
+    def error(latents, name):
+        noisy = backbone.add_noise(latents, noise, timesteps)
+        with guidance.variational.lora.active():
+            return float((backbone.predict_noise(noisy, timesteps, prompts[name].expand(2)) - noise).square().mean())
+
+    before = [error(edited, "tgt"), error(source, "src")]
+    for step in range(10):
+        guidance.latent_step(edited, source, prompts, step=step, **RUN)
+    after = [error(edited, "tgt"), error(source, "src")]
+    assert after[0] < before[0]
+    assert after[1] < before[1]
+
+
+def test_piva_makes_two_network_calls_and_eight_rows_a_view():
+    guidance, prompts, backbone = make(score={"name": "piva"})
+    assert guidance.prompt_names == {"tgt", "src", "null"}
+    backbone.counters.reset()
+    guidance.latent_step(latents_of(3), latents_of(3), prompts, step=0, **RUN)
+    assert (backbone.counters.network_calls, backbone.counters.rows) == (2, 3 * 8)
+
+
+def test_before_any_training_piva_is_dds_and_what_the_network_says_of_the_two_prompts():
+    guidance, prompts, backbone = make(score={"name": "piva", "lambda_identity": 0.5})
+    plain = EditGuidance({"score": {"name": "dds"}}, backbone=backbone)
+    tgt, src, noise = latents_of(2, 1), latents_of(2, 2), latents_of(2, 3)
+    noisy = backbone.add_noise(tgt, noise, torch.tensor([400, 400]))
+    of_src, of_tgt = (backbone.predict_noise(noisy, 400, prompts[name].expand(2)) for name in ("src", "tgt"))
+    expected = plain.compute_score(tgt, src, prompts, 400, noise) + 0.5 * (of_src - of_tgt)
+    torch.testing.assert_close(guidance.compute_score(tgt, src, prompts, 400, noise), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_other_scores_have_no_lora_and_no_state():
