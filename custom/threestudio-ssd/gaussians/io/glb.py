@@ -44,6 +44,7 @@ def read_glb(path: Path) -> Gaussians:
     data = read_bytes(path)
     try:
         document, binary = _chunks(data, path)
+        used = ", ".join(map(str, document.get("extensionsUsed", []))) or "none"
         parts = [(_sections(document, binary, each, path), matrix, up) for each, matrix, up in _splats(document, path)]
         raw = NodeRows(*(_together(parts) if len(parts) > 1 else parts[0])) if parts else None
         values = {} if raw is None else raw.values()
@@ -54,7 +55,7 @@ def read_glb(path: Path) -> Gaussians:
         raise cut_short(what, f"a glTF binary with {EXTENSION}", or_other=True) from error
     if raw is None:
         raise SceneFormatError(
-            what=f"{path} holds no splat (it uses {', '.join(map(str, document.get('extensionsUsed', []))) or 'none'})",
+            what=f"{path} holds no splat (it uses {used})",
             expected=f"points with {EXTENSION}", fix="export it as a Gaussian splat, not as a mesh",
         )  # fmt: skip
     check_rows(path, len(raw.sections["means"]), len(data))

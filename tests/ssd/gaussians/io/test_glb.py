@@ -158,6 +158,7 @@ def test_splats_of_several_nodes_are_one_scene(written):
     [
         (lambda d: d["meshes"][0]["primitives"][0].update(mode=4), "is no list of points"),
         (lambda d: d["meshes"][0]["primitives"][0].pop("extensions"), "holds no splat"),
+        (lambda d: (d.update(extensionsUsed=1e9), d["meshes"][0]["primitives"][0].pop("extensions")), "float"),
         (lambda d: d["meshes"][0]["primitives"][0]["extensions"][K].update(kernel="disk"), "has the kernel 'disk'"),
         (lambda d: d["meshes"][0]["primitives"][0]["extensions"][K].update(
             extensions={f"{K}_compression_spz_2": {}}), "is compressed by KHR_gaussian_splatting_compression_spz_2"),
