@@ -13,7 +13,6 @@ import torch
 
 from threestudio import streams
 from threestudio.plugins import REPOSITORY, load_plugins
-from threestudio.run import main
 from threestudio.run_folder import folder_of_run
 from threestudio.signals import STOPS, give_back, stopping, take_over
 
@@ -28,26 +27,6 @@ def _in_own_folder(tmp_path, monkeypatch):
     load_plugins(HERE / "plugins")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THREESTUDIO_PLUGIN_FOLDERS", str(HERE / "plugins"))
-
-
-@pytest.fixture
-def launch(capfd):
-    """Run the command line in this process; returns exit code, standard output and standard error."""
-
-    def launch(*argv):
-        code = main(list(argv))
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return launch
-
-
-@pytest.fixture
-def whole(launch):
-    """The result of a run that nothing stopped; what the first run of a process imports while it goes draws numbers."""
-    launch("--config", TOY, "exp_root_dir=first", "steps=1")
-    launch("--config", TOY, "exp_root_dir=whole")
-    return Path("whole/toy/a_red_cube/save/values.npy").read_bytes()
 
 
 SIGNALS = [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129), ("SIGUSR1", 138)]

@@ -15,7 +15,6 @@ from threestudio.checkpoints import keep_as
 from threestudio.errors import CheckpointError, StorageError, is_storage_error, storage_cause
 from threestudio.loggers import LastingCSV
 from threestudio.plugins import REPOSITORY, load_plugins
-from threestudio.run import main
 from threestudio.utils import saving
 from threestudio.utils.folders import LOCK, check_room, sole_use
 from threestudio.utils.memory import allocation_failure
@@ -36,23 +35,6 @@ def _in_own_folder(tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.setenv("THREESTUDIO_PLUGIN_FOLDERS", str(HERE / "plugins"))
-
-
-@pytest.fixture
-def launch(capfd):
-    def launch(*argv):
-        code = main(list(argv))
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return launch
-
-
-@pytest.fixture
-def whole(launch):
-    launch("--config", TOY, "exp_root_dir=first", "steps=1")
-    launch("--config", TOY, "exp_root_dir=whole")
-    return Path("whole/toy/a_red_cube/save/values.npy").read_bytes()
 
 
 @pytest.fixture
