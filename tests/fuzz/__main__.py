@@ -18,7 +18,7 @@ from random import Random
 
 OUT = Path("outputs", "fuzz")
 CORPUS = 400
-SILENCE = 30.0
+SILENCE = 90.0
 """Seconds after which a process that tries no new input is stopped."""
 HEADROOM = 3 << 30
 """Bytes of address space that a process may take beyond what it has after its imports."""

@@ -14,6 +14,8 @@ from tests.fuzz.targets import Target
 from threestudio.errors import is_user_error, one_line
 
 MAX_SECONDS, MAX_GROWTH, MAX_LINE = 5.0, 1 << 30, 2000
+MAX_WAIT = 60.0
+"""Seconds that may pass while a reader computes less than ``MAX_SECONDS``: it waits, or others use the processor."""
 
 
 class TooLongError(BaseException):
@@ -34,7 +36,7 @@ def trial(target: Target, data: bytes, folder: Path) -> str | None:
     before = _peak(reset=True)
     problem = None
     try:
-        with _at_most(MAX_SECONDS), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with _at_most(MAX_SECONDS, MAX_WAIT), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             target.read(path)
     except TooLongError:
@@ -64,17 +66,22 @@ def _place(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
+def _at_most(seconds: float, wait: float) -> Iterator[None]:
+    """Interrupt what computes for longer, or lasts longer than it may wait."""
+
     def stop(signum: int, frame: object) -> None:
         raise TooLongError
 
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timers = {signal.SIGPROF: (signal.ITIMER_PROF, seconds), signal.SIGALRM: (signal.ITIMER_REAL, wait)}
+    previous = {each: signal.signal(each, stop) for each in timers}
+    for timer, limit in timers.values():
+        signal.setitimer(timer, limit)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        for each, (timer, _) in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(each, previous[each])
 
 
 def _peak(*, reset: bool = False) -> int:
