@@ -79,8 +79,9 @@ class ScorePreview:
             What to call it, the names of the views, and their images in [0, 1].
         """
         count, steps = affordable(self._pace(), len(self.names), NUM_STEPS, len(strengths), seconds)
-        less = f"; {NUM_STEPS} are usual, which run.seconds={seconds:g} leaves no time for" if steps < NUM_STEPS else ""
-        threestudio.info(f"{count} views at {len(strengths)} strengths, {steps} steps each{less}.")
+        less = f" ({NUM_STEPS} are usual; run.seconds={seconds:g} leaves no time for more)" if steps < NUM_STEPS else ""
+        listed = ", ".join(f"{strength:g}" for strength in strengths)
+        threestudio.info(f"Views: {count}; strengths: {listed}; steps of each: {steps}{less}.")
         yield "before", self.names[:count], self.images[:count]
         begin = time.monotonic()
         for number, strength in enumerate(strengths, 1):

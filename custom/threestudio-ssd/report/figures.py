@@ -22,7 +22,9 @@ def seconds(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """Bytes, in MB or GB."""
+    """Bytes, in kB, MB or GB."""
+    if value < 1e6:
+        return f"{value / 1e3:.0f} kB"
     return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.1f} MB"
 
 

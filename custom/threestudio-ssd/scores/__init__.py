@@ -7,6 +7,7 @@ from .dds import DDS
 from .dream_catalyst import DreamCatalyst
 from .dream_catalyst_instruct_pix2pix import DreamCatalystInstructPix2Pix
 from .focused_ssd import FocusedSSD
+from .local_ssd import LocalSSD
 from .nfsd import NFSD
 from .pds import PDS
 from .piva import Piva
@@ -28,6 +29,7 @@ SCORES |= {
     "ssd": SSD,
     "ssd-focused": FocusedSSD,
     "ssd-settled": SettledSSD,
+    "ssd-local": LocalSSD,
     "ssd-ip2p": SSDInstructPix2Pix,
     "vsd": VSD,
     "piva": Piva,

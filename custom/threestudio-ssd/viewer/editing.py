@@ -150,9 +150,9 @@ class Editing:
             run = self._run
             last = min(run.num_steps, run.step + int(self.tried.value)) if is_preview else run.num_steps
             self._make_steps(run, last)
-            if is_preview:
-                with self.session.lock:
-                    self._show_pictures(torch.cat([run.images(before=True), run.images()], dim=2), "before | after")
+            with self.session.lock:
+                pairs = torch.cat([run.images(before=True), run.images()], dim=2)
+            self._show_pictures(pairs, f"before | after, step {run.step}")
 
     def _lay_out(self, words: dict[str, Any]) -> SceneRun:
         """The edit, by the Python call.

@@ -1,18 +1,22 @@
 """The panel that selects: words, threshold, box, sphere, a brush; saved as ``selection.npy``."""
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from omegaconf import DictConfig
 from torch import Tensor
 
+from threestudio.errors import one_line
+
 from ..cameras import Cameras
 from ..errors import InputError
-from ..masks import find_selection, save_selection
-from .eyes import camera_of
+from ..masks import find_selection, save_selection, settle_mask
+from .eyes import camera_of, pose_of
 from .picking import disc, rectangle, visible_under
 from .session import Session
 from .shapes import Shape
@@ -23,6 +27,8 @@ OFF, ADD, REMOVE = "off", "adds", "takes away"
 THRESHOLDS = (0.01, 0.99)
 PARTS = ("text", "picture", "box", "sphere", "saved", "any_of", "none_of")
 """Keys of a mask that select something."""
+FIRST_SHARE = 0.4
+"""Of the height of the first view, that a box or sphere takes where none is given: all its arrows are in sight."""
 
 
 class Selecting:
@@ -77,11 +83,11 @@ class Selecting:
 
     def _shape(self, name: str) -> Shape:
         views, given = self.session.viewed.views, self._mask[name]
-        center, extent = views.orbit.center.tolist(), views.orbit.extent
-        size = float(extent.max())
-        half = (extent / 4).tolist()
-        box = [c - h for c, h in zip(center, half, strict=True)] + [c + h for c, h in zip(center, half, strict=True)]
-        numbers = given or (box if name == "box" else [*center, size / 4])
+        center, size = views.orbit.center, float(views.orbit.extent.max())
+        _, position, fov_y, _ = pose_of(views.test, 0)
+        half = FIRST_SHARE * float(np.linalg.norm(position - center.double().numpy())) * math.tan(fov_y / 2)
+        first = [*(center - half).tolist(), *(center + half).tolist()] if name == "box" else [*center.tolist(), half]
+        numbers = given or first
         return Shape(self.session.server, name, numbers, size, given is not None, lambda: self._later(self._find))
 
     def _find(self) -> None:
@@ -92,6 +98,8 @@ class Selecting:
             self._traced = torch.zeros(len(session.before), dtype=torch.bool)
         else:
             try:
+                mask = settle_mask(mask, session.path, viewed.model)
+                self._mask.segmenter = mask.segmenter
                 with session.lock:
                     capture = viewed.plan.capture
                     selection = find_selection(
@@ -99,7 +107,7 @@ class Selecting:
                     )
                 self._traced = selection.is_selected.cpu()
             except InputError as error:  # said in the panel: a box that is being dragged may be empty for a while
-                self._traced, problem = torch.zeros(len(session.before), dtype=torch.bool), error.what
+                self._traced, problem = torch.zeros(len(session.before), dtype=torch.bool), one_line(error)
         self._show(problem)
 
     def _show(self, problem: str = "") -> None:

@@ -37,6 +37,7 @@ class Viewed:
         mask: Keys of the selection.
         background: Colour behind the scene, RGB in [0, 1].
         words: What the edit panel starts with: ``source``, ``target``.
+        model: Diffusion model of the experiment; None: there is none.
     """
 
     path: str
@@ -47,6 +48,7 @@ class Viewed:
     mask: DictConfig
     background: Float[Tensor, "3"]
     words: dict[str, str] = field(default_factory=dict)
+    model: str | None = None
 
 
 def load_viewed(before: str, after: str, cameras: str, mask: Any, experiment: DictConfig | None) -> Viewed:
@@ -73,13 +75,14 @@ def load_viewed(before: str, after: str, cameras: str, mask: Any, experiment: Di
     mask = system.get("mask", mask)
     network = next((system[name] for name in ("guidance", "editing") if name in system), {})
     device, first = get_device(), load_scene(path)
-    settled = settle_mask(parse_structured(MaskConfig, mask), path, network.get("model"))
+    model = network.get("model")
+    settled = settle_mask(parse_structured(MaskConfig, mask), path, model)
     words = system.get("prompt_processor", system)
     return Viewed(
         path, first.to(device), load_scene(after).to(device) if after else None, plan,
         plan.views(first, VIEW_SIZE, 2), settled,
         torch.tensor(list(system.get("background", (0.0, 0.0, 0.0))), dtype=torch.float32, device=device),
-        {"source": words.get("source_prompt", ""), "target": words.get("target_prompt", "")},
+        {"source": words.get("source_prompt", ""), "target": words.get("target_prompt", "")}, model,
     )  # fmt: skip
 
 

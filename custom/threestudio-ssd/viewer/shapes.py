@@ -15,8 +15,15 @@ DIGITS = 4
 """Significant digits of the numbers, measured by the size of the scene."""
 COLOR = tuple(int(255 * value) for value in TINT)
 
+MIDDLE, EDGE = 1.4, 0.5
+"""Lengths of the arrows as shares of half the longest side; those in the middle stick out, as what is inside the
+object cannot be seen."""
 LINES: Any = {"thickness": 2.0, "thickness_units": "screen"}
 """Outlines are as thick from afar as from near."""
+ARROWS: Any = {
+    "disable_rotations": True, "disable_sliders": True, "line_width": 4.0, "translation_limits": ((-1e9, 1e9),) * 3,
+}  # fmt: skip
+"""A world may be of any size; viser's own limits are a thousand units."""
 
 
 def _edges() -> np.ndarray:
@@ -44,7 +51,7 @@ class Shape:
         server: The browser's.
         name: ``box`` or ``sphere``.
         numbers: Where it is, as its key has them.
-        size: Of the scene, world units: how large gizmos are, and how fine numbers.
+        size: Of the scene, world units: how fine numbers are.
         is_on: Whether it selects.
         changed: Called when it was let go, typed or switched.
     """
@@ -57,10 +64,9 @@ class Shape:
         self.numbers = self._rounded(numbers)
         self.switch = server.gui.add_checkbox(name, is_on)
         self.text = server.gui.add_text(f"key of {name}", self.key, visible=is_on, hint="copy it into a command")
-        scene, options = server.scene, {"disable_rotations": True, "disable_sliders": True, "visible": is_on}
-        axes = (True, True, True) if name == "box" else (True, False, False)
+        scene, options = server.scene, {**ARROWS, "visible": is_on}
         self._middle = scene.add_transform_controls(f"/{name}/middle", **options)
-        self._edge = scene.add_transform_controls(f"/{name}/edge", active_axes=axes, **options)
+        self._edge = scene.add_transform_controls(f"/{name}/edge", **options)
         lines = EDGES if name == "box" else CIRCLES
         self._outline = scene.add_line_segments(f"/{name}/outline", lines, COLOR, visible=is_on, **LINES)
         self._place()
@@ -83,11 +89,11 @@ class Shape:
         return [round(float(number), self._digits) + 0.0 for number in numbers]
 
     def _middle_and_edge(self) -> tuple[np.ndarray, np.ndarray]:
-        """Its middle, and what the other gizmo is at: a corner of the box, a point of the sphere."""
+        """Its middle, and what the other gizmo is at: a corner of the box, a point of the sphere that faces one."""
         numbers = np.asarray(self.numbers)
         if self.name == "box":
             return (numbers[:3] + numbers[3:]) / 2, numbers[3:]
-        return numbers[:3], numbers[:3] + [numbers[3], 0, 0]
+        return numbers[:3], numbers[:3] + numbers[3] / 3**0.5
 
     def _place(self, *, dragged: str = "", writes: bool = True) -> None:
         """Put everything where the numbers say; a gizmo that is being dragged is left to the hand that holds it."""
@@ -95,7 +101,7 @@ class Shape:
         half = edge - middle if self.name == "box" else np.full(3, self.numbers[3])
         with self.server.atomic():
             self._outline.position, self._outline.scale = middle, tuple(half.tolist())
-            for gizmo, place, share in ((self._middle, middle, 1.4), (self._edge, edge, 0.5)):
+            for gizmo, place, share in ((self._middle, middle, MIDDLE), (self._edge, edge, EDGE)):
                 if not dragged:
                     gizmo.scale = share * float(half.max())
                 if gizmo.name != dragged:
@@ -111,9 +117,12 @@ class Shape:
             middle, edge = place, edge + place - middle
         else:
             edge = place
-        half = np.maximum(np.abs(edge - middle), 10.0**-self._digits)
-        numbers = [*(middle - half), *(middle + half)] if self.name == "box" else [*middle, half[0]]
-        self.numbers = self._rounded(numbers)
+        least = 10.0**-self._digits
+        if self.name == "box":
+            half = np.maximum(np.abs(edge - middle), least)
+            self.numbers = self._rounded([*(middle - half), *(middle + half)])
+        else:
+            self.numbers = self._rounded([*middle, max(float(np.linalg.norm(edge - middle)), least)])
         self._place(dragged="" if phase == "end" else gizmo.name)
         if phase == "end":
             self._changed()

@@ -215,7 +215,7 @@ def test_a_remark_of_the_run_is_never_green():
 
 def test_numbers_have_units():
     assert (seconds(3.914), seconds(75.4), seconds(7300)) == ("3.9 s", "1 min 15 s", "2 h 1 min")
-    assert (size(845066240), size(2.5e9)) == ("845.1 MB", "2.50 GB")
+    assert (size(26000), size(845066240), size(2.5e9)) == ("26 kB", "845.1 MB", "2.50 GB")
     told = {figure.label: figure.value for figure in figures_of(REPORT | {"psnr_outside": None})}
     assert told["Change inside"] == "51 of 255"
     assert told["PSNR outside"] == "not seen"

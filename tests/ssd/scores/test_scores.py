@@ -18,6 +18,7 @@ from threestudio_ssd.scores import (
     DreamCatalyst,
     DreamCatalystInstructPix2Pix,
     FocusedSSD,
+    LocalSSD,
     ScoreInputs,
     SettledSSD,
     SSDInstructPix2Pix,
@@ -402,3 +403,12 @@ def test_settled_ssd_is_one_score_and_then_the_other():
     assert set(score.branches_at(late)) == set(DDS().branches)
     assert len(score.branches_at(early)) == len(score.branches_at(late)) == 4
     assert SettledSSD(settle_from=1.0).branches_at(late) == SSD().branches
+
+
+def test_local_ssd_is_settled_ssd_whose_comparing_terms_are_larger():
+    score, z, z_src = LocalSSD(), values(seed=1), values(seed=2)
+    early, late = (ScoreInputs(**vars(inputs(score, z, z_src)[1]) | {"step": step, "num_steps": 10}) for step in (4, 5))
+    eps, _ = inputs(score, z, z_src)
+    by_hand = SSD(cross_prompt_weight=5.6, cross_trajectory_weight=2.0, enhance_weight=1.0)
+    torch.testing.assert_close(score(eps, early), by_hand(eps, early))
+    torch.testing.assert_close(score(eps, late), DDS(2.5)(eps, late))

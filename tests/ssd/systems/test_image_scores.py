@@ -17,15 +17,15 @@ from threestudio_ssd.scores import CDS, SCORES
 STEPS = 2
 BRANCHES = {
     "sds": 2, "dds": 4, "csd": 2, "nfsd": 3, "pds": 4, "dream-catalyst": 4, "ssd": 4, "ssd-focused": 4, "ssd-ip2p": 4,
-    "ssd-settled": 4, "vsd": 4, "piva": 8, "dream-catalyst-ip2p": 5,
+    "ssd-settled": 4, "ssd-local": 4, "vsd": 4, "piva": 8, "dream-catalyst-ip2p": 5,
 }  # fmt: skip
 """Predictions of a step, counted by hand; VSD and Piva with those of the LoRA. Any other score: its branches."""
 CONTRASTED = {
     "sds": 3, "dds": 4, "csd": 3, "nfsd": 4, "pds": 4, "dream-catalyst": 4, "ssd": 5, "ssd-focused": 4, "ssd-ip2p": 5,
-    "ssd-settled": 4.5, "vsd": 5, "piva": 8, "dream-catalyst-ip2p": 5,
+    "ssd-settled": 4.5, "ssd-local": 4.5, "vsd": 5, "piva": 8, "dream-catalyst-ip2p": 5,
 }  # fmt: skip
-"""The same with the contrastive term, which needs (source, source prompt) and (target, target prompt); ssd-settled has
-one more in half of the steps."""
+"""The same with the contrastive term, which needs (source, source prompt) and (target, target prompt); ssd-settled
+and ssd-local have one more in half of the steps."""
 
 
 @pytest.fixture(scope="module")

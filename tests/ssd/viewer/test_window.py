@@ -1,7 +1,6 @@
 """The viewer: served to this machine, seen in a real browser, selecting as the keys do, editing as the call does."""
 
 import http.client
-import io
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from PIL import Image
 
 import threestudio_ssd as ssd
-from tests.edit_world import SMOKE, SOURCE, TARGET, experiment, toy_parts, write_photographs, write_world
+from tests.edit_world import REPOSITORY, SMOKE, SOURCE, TARGET, experiment, toy_parts, write_photographs, write_world
 from threestudio.apps import split_overrides
 from threestudio_ssd.errors import ConfigError, MissingPackageError
 from threestudio_ssd.gaussians.io import load_gaussians
@@ -230,13 +228,14 @@ def test_an_edit_is_previewed_run_kept_undone_and_saved(window, world, tmp_path)
     editing.tried.value = 1
     work(editing, is_preview=True)
     assert editing._run.step == 1
-    assert editing.pictures.label == "before | after"
+    assert editing.pictures.label == "before | after, step 1"
     editing._is_pausing.set()
     work(editing)
     run = editing._run
     assert run.step == 4
     assert SPLIT in window.stage.choice.options
     assert editing.facts.content == "Step 4 of 4, done."
+    assert editing.pictures.label == "before | after, step 4"
     editing.path.value = str(tmp_path / "mine.ply")
     editing._save()
     wanted = ssd.edit_scene(
@@ -287,54 +286,36 @@ def test_a_method_says_its_steps_its_model_and_whether_it_has_a_strength(window,
     assert editing.facts.content == "Nothing was edited yet."
 
 
-def test_the_viewer_comes_up_in_a_real_browser(page, window):
-    """The canvas shows the scene, whatever its colours; the panel says what it is; typing a key selects."""
-    page.set_viewport_size({"width": 640, "height": 480})
-    page.goto(window.server.link)
-    page.get_by_text("scene.ply").wait_for(timeout=60000)
-    canvas = page.locator("canvas").first
-    for _ in range(40):
-        page.wait_for_timeout(500)
-        pixels = np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert("RGB"), np.float32)
-        greenness = pixels[..., 1] - pixels[..., [0, 2]].mean(axis=-1)
-        if (greenness > 25).mean() > 0.05:
-            break
-    assert (greenness > 25).mean() > 0.05, "no grass on the canvas"
-    for text in ("Look", "Select", "Edit"):
-        page.get_by_role("tab", name=text).wait_for()
-    page.get_by_role("tab", name="Select").click()
-    page.get_by_text("Nothing is selected").wait_for()
+def test_words_that_are_typed_are_looked_for_by_what_auto_means_for_the_scene(tmp_path, monkeypatch):
+    segmenters = []
+
+    def noting(mask, gaussians, *unused):
+        segmenters.append((mask.text, mask.segmenter))
+        return SimpleNamespace(is_selected=torch.ones(len(gaussians), dtype=torch.bool))
+
+    monkeypatch.setattr("threestudio_ssd.viewer.selecting.find_selection", noting)
+    toy = REPOSITORY / "data" / "toy-scene"
+    viewed = load_viewed(str(toy / "scene.ply"), "", str(toy / "cameras.json"), OmegaConf.create(), None)
+    opened = Window(viewed, Guard("127.0.0.1"), 8080, tmp_path)
+    try:
+        assert opened.selecting.wait()
+        opened.selecting._look_for(" the ball ")
+        assert opened.selecting.wait()
+        assert segmenters == [("the ball", "data/tiny-seg")]
+        assert opened.session.is_selected.all()
+    finally:
+        opened.server.stop()
 
 
-@pytest.mark.slow
-def test_a_whole_job_is_done_in_a_real_browser(page, window, world, tmp_path):
-    """Box on, its key read from the page, an edit of a few steps by clicks, its result written."""
-    editing, selecting = window.editing, window.selecting
-    for control in (editing.method, editing.config):
-        control.remove_update_callback("all")
-    editing.method.value, editing.config.value = "another config", str(SMOKE)
-    editing._take_defaults()
-    editing.source.value, editing.target.value, editing.model.value = SOURCE, TARGET, "data/tiny-ldm"
-    editing.path.value = str(tmp_path / "by-hand.ply")
-    page.set_viewport_size({"width": 640, "height": 900})
-    page.set_default_timeout(120000)
-    page.goto(window.server.link)
-    page.get_by_role("tab", name="Select").click()
-    page.get_by_label("box", exact=True).check(force=True)
-    page.get_by_text("Gaussians are selected").wait_for()
-    texts = [field.input_value() for field in page.locator("input, textarea").all()]
-    (key,) = [text for text in texts if text.startswith("mask.box=")]
-    mask = OmegaConf.merge(OmegaConf.structured(ssd.Mask), OmegaConf.from_dotlist([key]).mask)
+def test_a_box_begins_where_the_first_view_shows_all_of_it(window):
     viewed = window.session.viewed
-    wanted = find_selection(mask, viewed.before, viewed.views.train, None, viewed.background).is_selected
-    assert torch.equal(window.session.is_selected, wanted)
-    assert page.get_by_text(f"{int(wanted.sum()):,} of {len(wanted):,} Gaussians are selected.").count() == 1
-    page.get_by_role("tab", name="Edit").click()
-    page.get_by_role("button", name="run", exact=True).click()
-    page.get_by_text("Step 4 of 4, done.").wait_for()
-    page.get_by_role("button", name="save the result").click()
-    page.get_by_text("Saved").first.wait_for()
-    before, after = load_gaussians(world / "scene.ply"), load_gaussians(tmp_path / "by-hand.ply")
-    assert torch.equal(before.sh0[~wanted], after.sh0[~wanted])
-    assert not torch.equal(before.sh0[wanted], after.sh0[wanted])
-    assert selecting.wait()
+    camera = viewed.views.test[0]
+    for shape in window.selecting.shapes:
+        middle, edge = (torch.from_numpy(place).float() for place in shape._middle_and_edge())
+        reach = shape._middle.scale if shape.name == "box" else float((edge - middle).norm())
+        points = middle + torch.cat([edge[None] - middle, reach * torch.eye(3), -reach * torch.eye(3)])
+        seen = points @ camera.viewmats[0, :3, :3].mT.float() + camera.viewmats[0, :3, 3].float()
+        places = (seen @ camera.Ks[0].mT.float())[:, :2] / seen[:, 2:]
+        assert (seen[:, 2] > 0).all()
+        assert (places > 0).all()
+        assert (places < torch.tensor([int(camera.widths[0]), int(camera.heights[0])])).all()
