@@ -298,7 +298,9 @@ def test_judges_that_cannot_be_had_are_said_before_any_edit(dataset, tmp_path, c
 
 
 def test_pictures_of_another_tool_are_measured(dataset, tmp_path, capsys):
-    assert main(words(dataset, tmp_path, f"run.edited={dataset / 'truth_images'}", "run.groups=[0,6]", "run.limit=2")) == 0
+    assert (
+        main(words(dataset, tmp_path, f"run.edited={dataset / 'truth_images'}", "run.groups=[0,6]", "run.limit=2")) == 0
+    )
     out = capsys.readouterr().out
     assert "| edited by another tool | images |" in out
     assert "| 6 change colour | 2 |" in out

@@ -150,13 +150,18 @@ class PictureRun:
         return statistics.mean(costs) if costs else None
 
     def write(self, names: Sequence[str]) -> str:
-        """Write ``table.md`` and ``table.json`` of the methods, as far as they are; returns the first."""
+        """Write ``table.md`` and ``table.json`` of the methods that have images; returns the first.
+
+        Means are over the images that all of these have, so that rows compare while the table is being made.
+        """
         bounds = {"no edit": self.dataset / IMAGES}
         if (self.dataset / TRUTHS).is_dir():
             bounds["the truth"] = self.dataset / TRUTHS
         by_method = {name: self.rows(f"_{name}".replace(" ", "-"), place) for name, place in bounds.items()}
         by_method |= {name: self.rows(name) for name in names}
         by_method = {name: rows for name, rows in by_method.items() if rows}
+        common = set.intersection(*({row["key"] for row in rows} for rows in by_method.values()))
+        by_method = {name: [row for row in rows if row["key"] in common] for name, rows in by_method.items()}
         text = self._markdown(by_method, [name for name in names if name in by_method])
         write_text(self.out / "table.md", text)
         write_json(self.out / "table.json", by_method)
@@ -165,12 +170,11 @@ class PictureRun:
     def _markdown(self, by_method: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str]) -> str:
         columns = columns_of([row for rows in by_method.values() for row in rows])
         heads = column_heads(columns, self.judges.heads)
-        lines = [
-            [name, len(rows), *means_of(rows, columns), _seconds(self.seconds(name))]
-            for name, rows in by_method.items()
-        ]
-        note = f"{len(self.entries)} images. {counting(self.cfg.as_published)}. {self.judges.label}."
-        parts = [f"# {self.cfg.title}", note, markdown_table(["method", "images", *heads, "CPU s an image"], lines)]
+        lines = [[name, *means_of(rows, columns), _seconds(self.seconds(name))] for name, rows in by_method.items()]
+        common = len(next(iter(by_method.values())))
+        note = f"{common} of {len(self.entries)} images: those that every method has."
+        note = f"{note} {counting(self.cfg.as_published)}. {self.judges.label}."
+        parts = [f"# {self.cfg.title}", note, markdown_table(["method", *heads, "CPU s an image"], lines)]
         if "truth_inside" in columns:
             groups = sorted({entry.group for entry in self.entries})
             by_group = [
@@ -186,10 +190,18 @@ class PictureRun:
         return "\n\n".join(parts) + "\n"
 
     def draw(self, names: Sequence[str]) -> None:
-        """Write ``sheet-GROUP.png``: an image a row, the source, every method, and the truth where there is one."""
-        for group in sorted({entry.group for entry in self.entries}):
-            rows = [self._drawn(entry, names) for entry in self.entries if entry.group == group]
-            with whole_file(self.out / f"sheet-{group}.png") as beside:
+        """Write sheets: an image a row, with the source, every method, and the truth where there is one.
+
+        ``sheet.png`` has the first image of each group, ``sheet-GROUP.png`` all of one.
+        """
+        groups: dict[int, list[PieEntry]] = {}
+        for entry in self.entries:
+            groups.setdefault(entry.group, []).append(entry)
+        sheets = {"sheet.png": [members[0] for members in groups.values()]}
+        sheets |= {f"sheet-{group}.png": members for group, members in groups.items()}
+        for file, members in sheets.items():
+            rows = [self._drawn(entry, names) for entry in members]
+            with whole_file(self.out / file) as beside:
                 Image.fromarray(labelled_rows(rows, SHEET_HEIGHT)).save(beside, format="png")
 
     def _drawn(self, entry: PieEntry, names: Sequence[str]) -> list[tuple[str, Any]]:

@@ -1,5 +1,7 @@
 """A toy folder in the layout of PIE-Bench: images of toy scenes in all ten groups, with their truths."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -104,6 +106,11 @@ class Texts(NamedTuple):
     blended: str
     """A word of each prompt that the edit is about; empty where one of them has none."""
 
+    @property
+    def marked_target(self) -> str:
+        """The target prompt with brackets round what is new, as the benchmark has it."""
+        return re.sub(rf"\b({self.marked})\b", r"[\1]", self.target) if self.marked else self.target
+
 
 @dataclass(frozen=True)
 class ToyEntry:
@@ -169,16 +176,20 @@ class ToyEntry:
         return source, truth, inside[0]
 
 
-def write_toy_pie_bench(folder: Path, render_size: int = SIZE, scene_seed: int = 3) -> None:
+def write_toy_pie_bench(
+    folder: Path, render_size: int = SIZE, scene_seed: int = 3, numbers: Sequence[int] = range(len(TOY_ENTRIES))
+) -> None:
     """A folder of the benchmark's layout with toy scenes in all ten groups, and truths beside them (``truth_images``).
 
     Args:
         folder: Where it goes.
         render_size: Side at which scenes are rendered before they get the benchmark's 512 pixels.
         scene_seed: Of the first toy scene; each has the next.
+        numbers: Which of ``TOY_ENTRIES``.
     """
     mapping = {}
-    for number, (group, words, change) in enumerate(TOY_ENTRIES):
+    for number in numbers:
+        group, words, change = TOY_ENTRIES[number]
         entry = ToyEntry(words, change, scene_seed + number, single_view(number, render_size))
         key = f"{group}{number:011d}"
         image_path = (
@@ -194,7 +205,7 @@ def write_toy_pie_bench(folder: Path, render_size: int = SIZE, scene_seed: int =
         mapping[key] = {
             "image_path": image_path,
             "original_prompt": texts.source,
-            "editing_prompt": texts.target.replace(texts.marked, f"[{texts.marked}]") if texts.marked else texts.target,
+            "editing_prompt": texts.marked_target,
             "editing_instruction": texts.instruction,
             "editing_type_id": str(group),
             "blended_word": texts.blended,

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...diffusion.attention import Layer, is_cross
+from .network import BranchedBackbone
 from .setting import Rows, Setting
 
 PASSES = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
@@ -29,6 +30,16 @@ class Control(ABC):
     def check(self, key: str) -> None:
         """Refuse values of the fields that cannot be used; see ``ImageEditor``."""
 
+    def check_prompts(self, network: BranchedBackbone) -> None:  # noqa: B027  # most read no words
+        """Override: refuse prompts that do not suit it, before any work.
+
+        Args:
+            network: With the prompts of all edits.
+
+        Raises:
+            ConfigError: For the first ones.
+        """
+
     @abstractmethod
     def begin(self, setting: Setting, rows: Rows) -> "Controlling":
         """The control of one edit.
@@ -36,9 +47,6 @@ class Control(ABC):
         Args:
             setting: Of the edit.
             rows: Where the states are in a network call.
-
-        Raises:
-            ConfigError: If the prompts do not suit it.
         """
 
 

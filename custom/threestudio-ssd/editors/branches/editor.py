@@ -88,7 +88,9 @@ class TwoBranches(ImageEditor):
         if keys.compile:
             what, expected = "system.editing.compile is true", "false: this editor changes the network's layers"
             raise ConfigError(what=what, expected=expected, fix="set system.editing.compile=false")
-        return load_prompted(keys, device, prompts, words, reads_image=False, kind=BranchedBackbone)
+        network = load_prompted(keys, device, prompts, words, reads_image=False, kind=BranchedBackbone)
+        self.control_of().check_prompts(network)
+        return network
 
     def edit(self, network: BranchedBackbone, views: Views) -> Float[Tensor, "b 3 h w"]:
         """See ``ImageEditor``."""

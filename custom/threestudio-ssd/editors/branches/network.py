@@ -28,4 +28,8 @@ class BranchedBackbone(PromptedBackbone):
     def words_of(self, views: Views) -> list[tuple[PromptWords, PromptWords]]:
         """The words of each view's source and target prompt."""
         pairs = zip(self.source_texts(views), self.target_texts(views), strict=True)
-        return [(self._words[source], self._words[target]) for source, target in pairs]
+        return [self.words_in(source, target) for source, target in pairs]
+
+    def words_in(self, source: str, target: str) -> tuple[PromptWords, PromptWords]:
+        """The words of two prompts that the network was loaded with."""
+        return self._words[source], self._words[target]

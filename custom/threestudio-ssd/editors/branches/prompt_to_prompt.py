@@ -15,6 +15,7 @@ from ...errors import ConfigError, check_values
 from .alignment import Alignment, refined, replaced
 from .control import Control, Controlling
 from .maps import AttentionMaps
+from .network import BranchedBackbone
 from .setting import Rows, Setting
 
 
@@ -60,6 +61,19 @@ class PromptToPrompt(Control):
         rules["blended"] = (len(self.blended.split()) in (0, 2), "two words, or none")
         rules |= {name: (getattr(self, name) >= 1, "at least 1") for name in ("self_cells", "blend_cells")}
         check_values(key, self, PromptToPrompt(), rules | {"reweight": (self.reweight >= 0, "at least 0")})
+
+    def check_prompts(self, network: BranchedBackbone) -> None:
+        """See ``Control``; words of the field ``blended`` have to stand in the prompts."""
+        for prompts in network.prompts.all:
+            sides = network.words_in(prompts.source, prompts.target)
+            self.align(*sides)
+            for word, side, text in zip(self.blended.split(), sides, prompts, strict=False):
+                if not prompts.blended and not side.columns_of(word):
+                    key = "system.editing.editor.control.blended"
+                    raise ConfigError(
+                        what=f'{key} is "{self.blended}", and "{text}" has no word {word}',
+                        expected="a word of the source prompt, then one of the target prompt", fix=f"correct {key}",
+                    )  # fmt: skip
 
     def begin(self, setting: Setting, rows: Rows) -> "ByPrompt":
         """See ``Control``."""

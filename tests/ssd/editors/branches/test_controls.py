@@ -254,10 +254,13 @@ def test_the_network_is_put_back_after_an_edit_and_after_an_exception(name, netw
     assert is_as_it_was()
 
 
-def test_words_are_replaced_one_for_one_or_refused(picture):
+def test_words_that_do_not_suit_are_refused_before_any_work():
     network = network_of(EditorPrompts("a red ball", "a very blue ball"))
     with pytest.raises(ConfigError, match=r"control\.mapping is replace, and the prompts have 3 and 4 words"):
-        direct("p2p", mapping="replace").branches(network, picture)
+        CONTROLS["p2p"](mapping="replace").check_prompts(network)
+    with pytest.raises(ConfigError, match=r'control\.blended is "red green", and "a very blue ball" has no word green'):
+        CONTROLS["p2p"](blended="red green").check_prompts(network)
+    CONTROLS["p2p"](blended="red blue").check_prompts(network)
     with pytest.raises(ConfigError, match=r"control\.blended is one; expected two words, or none"):
         direct("p2p", blended="one").check("system.editing.editor")
 
