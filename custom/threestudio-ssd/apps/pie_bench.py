@@ -29,6 +29,8 @@ class PieBench(Configurable):
         """Which of the groups 0 to 9."""
         limit: int = 0
         """So many images of each group at most; 0: all."""
+        batch: int = 1
+        """Images edited side by side, >= 1: quicker, and equal up to rounding."""
         as_published: bool = False
         """true: the figures as the published script counts them, to stand beside published tables; false: exact."""
         clip_model: str = "auto"

@@ -55,11 +55,13 @@ class Settings(Configurable):
 
 def reference() -> str:
     """The page of all keys, with those of scores and editors."""
-    from ..editors import CONSISTENCIES, EDITORS
+    from ..editors import CONSISTENCIES, CONTROLS, EDITORS, INVERSIONS
     from ..scores import SCORES
 
     named = {
         "Scores, `system.guidance.score`": SCORES, "Editors, `system.editing.editor`": EDITORS,
+        "Inversions, `system.editing.editor.inversion`": INVERSIONS,
+        "Controls, `system.editing.editor.control`": CONTROLS,
         "Consistency of edited views, `system.editing.consistency`": CONSISTENCIES,
     }  # fmt: skip
     return settings_page(OPENING, named)

@@ -166,9 +166,18 @@ def denoise(
         timesteps: The path, as ``timesteps_down`` gives it.
         predict: The noise in latents, such as ``guided_by``.
     """
+    return trajectory(backbone, latents, timesteps, predict)[-1]
+
+
+@torch.no_grad()
+def trajectory(
+    backbone: Backbone, latents: Float[Tensor, "b c zh zw"], timesteps: Sequence[int], predict: Predict
+) -> list[Float[Tensor, "b c zh zw"]]:
+    """The latents at every timestep of a path, which may go down as for ``denoise`` or up as for ``invert``."""
+    visited = [latents]
     for now, then in zip(timesteps[:-1], timesteps[1:], strict=True):
-        latents = ddim_step(backbone, latents, predict(latents, now), now, then)
-    return latents
+        visited.append(ddim_step(backbone, visited[-1], predict(visited[-1], now), now, then))
+    return visited
 
 
 def invert(

@@ -1,5 +1,19 @@
 """Image editors: views in, edited views out; one method a file, each alone on a picture and in a scene."""
 
+from .branches import (
+    CONTROLS,
+    INVERSIONS,
+    BranchedBackbone,
+    DDIMMasaCtrl,
+    DDIMPlugAndPlay,
+    DDIMPromptToPrompt,
+    DirectMasaCtrl,
+    DirectPlugAndPlay,
+    DirectPromptToPrompt,
+    NullTextPromptToPrompt,
+    StyleDiffusionPromptToPrompt,
+    TwoBranches,
+)
 from .consistency import CONSISTENCIES, Consistency, register_consistency
 from .distillation import Distillation
 from .editor import EDITORS, EditorNetwork, EditorPrompts, ImageEditor, Views, register_editor
@@ -19,4 +33,12 @@ EDITORS |= {
     "distillation": Distillation,
     "folder": Folder,
     "pipeline": Pipeline,
+    "ddim-p2p": DDIMPromptToPrompt,
+    "ddim-pnp": DDIMPlugAndPlay,
+    "ddim-masactrl": DDIMMasaCtrl,
+    "null-text-p2p": NullTextPromptToPrompt,
+    "style-p2p": StyleDiffusionPromptToPrompt,
+    "direct-p2p": DirectPromptToPrompt,
+    "direct-pnp": DirectPlugAndPlay,
+    "direct-masactrl": DirectMasaCtrl,
 }

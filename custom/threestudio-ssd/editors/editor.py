@@ -23,7 +23,9 @@ class EditorPrompts(NamedTuple):
     """A description, or an instruction for an editor that ``reads_instruction``."""
     negative: str = ""
     others: tuple["EditorPrompts", ...] = ()
-    """Those of more edits that the same network will be asked for, see ``EditorNetwork.asked``."""
+    """Those of more edits that the same network will be asked for, see ``Views.prompts`` and ``EditorNetwork``."""
+    blended: str = ""
+    """A word of the source and one of the target that the edit is about, for editors that look where they are."""
 
     @property
     def all(self) -> tuple["EditorPrompts", ...]:
@@ -49,6 +51,8 @@ class Views:
         depths: (b 1 h w) distance along the viewing axis, world units, of what ``images`` show.
         names: Of each view, for files.
         words: What to add to the prompts of each view, such as "seen from the front"; None or "": nothing.
+        prompts: Of each view, where they differ: all are among those that the network was loaded with; None: the
+            network's own. Editors on our own networks read them.
     """
 
     images: Float[Tensor, "b 3 h w"]
@@ -62,6 +66,7 @@ class Views:
     depths: Float[Tensor, "b 1 h w"] | None = None
     names: Sequence[str] | None = None
     words: Sequence[str] | None = None
+    prompts: Sequence[EditorPrompts] | None = None
 
     def __len__(self) -> int:
         return len(self.images)

@@ -112,7 +112,7 @@ class EditorImageEdit:
         """
         path, image = self.cfg.mask_picture, image.to(get_device())
         masks = read_mask(path, "system.mask_picture", image) if path else None
-        self.edit = EditorEdit(self.editor, image_views(self.cfg, image, Path(name).stem, masks))
+        self.edit = EditorEdit(self.editor, image_views(self.cfg, image, [Path(name).stem], masks))
 
 
 def checked_prompts(cfg: Any) -> EditorPrompts:
@@ -138,7 +138,7 @@ def check_strength(cfg: Any) -> None:
 
 
 def image_views(
-    cfg: Any, image: Float[Tensor, "1 3 h w"], name: str, masks: Float[Tensor, "1 1 h w"] | None = None
+    cfg: Any, images: Float[Tensor, "b 3 h w"], names: Sequence[str], masks: Float[Tensor, "b 1 h w"] | None = None
 ) -> Views:
-    """One image as an editor gets it, by the seed and strength of ``EditorImageConfig``."""
-    return Views(image, image, seeds=[cfg.seed], strength=cfg.strength, masks=masks, names=[name])
+    """Images as an editor gets them, by the seed and strength of ``EditorImageConfig``."""
+    return Views(images, images, [cfg.seed] * len(images), strength=cfg.strength, masks=masks, names=list(names))

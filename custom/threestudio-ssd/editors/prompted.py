@@ -1,9 +1,9 @@
 """A backbone with the prompts of an edit embedded: what editors on our own sampling compute with."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -26,14 +26,14 @@ class PromptedBackbone(EditorNetwork):
         words: Everything that ``Views.words`` may say.
     """
 
+    controls_attention = False
+    """Whether its editor changes the attention layers, so that nothing else may."""
+
     def __init__(self, backbone: Backbone, prompts: EditorPrompts, words: Sequence[str] = ()) -> None:
         self.backbone, self.prompts = backbone, prompts
         self.image_size, self.size_multiple = backbone.image_size, backbone.size_multiple
         self.counters = backbone.counters
-        texts = list(dict.fromkeys([
-            "", *(each.negative for each in prompts.all),
-            *(with_words(text, word) for each in prompts.all for text in each[:2] for word in ("", *words)),
-        ]))  # fmt: skip
+        texts = prompt_texts(prompts, words)
         embeds = backbone.encode_prompts(texts)
         self._rows = {text: embeds[index] for index, text in enumerate(texts)}
         backbone.free_text_encoder()
@@ -45,11 +45,23 @@ class PromptedBackbone(EditorNetwork):
 
     def target(self, views: Views) -> PromptEmbeds:
         """The target prompt of each view, with its words."""
-        return self._of_each(self.prompts.target, views)
+        return self._of_each(self.target_texts(views))
 
     def source(self, views: Views) -> PromptEmbeds:
         """The source prompt of each view, with its words."""
-        return self._of_each(self.prompts.source, views)
+        return self._of_each(self.source_texts(views))
+
+    def target_texts(self, views: Views) -> list[str]:
+        """The same in words."""
+        return [with_words(each.target, word) for each, word in self._asked_of(views)]
+
+    def source_texts(self, views: Views) -> list[str]:
+        """The same in words."""
+        return [with_words(each.source, word) for each, word in self._asked_of(views)]
+
+    def prompts_of(self, views: Views) -> list[EditorPrompts]:
+        """The prompts of each view, without its words."""
+        return [self.prompts] * len(views) if views.prompts is None else list(views.prompts)
 
     @property
     def null(self) -> PromptEmbeds:
@@ -73,14 +85,32 @@ class PromptedBackbone(EditorNetwork):
         cells = [side // self.backbone.downscale for side in views.images.shape[-2:]]
         return adaptive_max_pool2d(views.masks, cells) > 0
 
-    def _of_each(self, text: str, views: Views) -> PromptEmbeds:
-        words = views.words or [""] * len(views)
-        return PromptEmbeds.cat([self._rows[with_words(text, word)] for word in words])
+    def _asked_of(self, views: Views) -> Iterator[tuple[EditorPrompts, str]]:
+        return zip(self.prompts_of(views), views.words or [""] * len(views), strict=True)
+
+    def _of_each(self, texts: Sequence[str]) -> PromptEmbeds:
+        return PromptEmbeds.cat([self._rows[text] for text in texts])
+
+
+Prompted = TypeVar("Prompted", bound=PromptedBackbone)
+
+
+def prompt_texts(prompts: EditorPrompts, words: Sequence[str]) -> list[str]:
+    """Every text that views may ask for, once.
+
+    Args:
+        prompts: Of the edit, and the others.
+        words: Everything that ``Views.words`` may say.
+    """
+    pairs = ((each.source, each.target) for each in prompts.all)
+    texts = [with_words(text, word) for pair in pairs for text in pair for word in ("", *words)]
+    return list(dict.fromkeys(["", *(each.negative for each in prompts.all), *texts]))
 
 
 def load_prompted(
-    keys: Any, device: torch.device, prompts: EditorPrompts, words: Sequence[str], *, reads_image: bool | None = None
-) -> PromptedBackbone:
+    keys: Any, device: torch.device, prompts: EditorPrompts, words: Sequence[str], *, reads_image: bool | None = None,
+    kind: type[Prompted] = PromptedBackbone,
+) -> Prompted:  # fmt: skip
     """The backbone that ``ModelKeys`` name, for an edit; see ``ImageEditor.load``.
 
     Args:
@@ -89,20 +119,21 @@ def load_prompted(
         prompts: Of the edit.
         words: Everything that ``Views.words`` may say.
         reads_image: Whether it has to be a model that reads an image beside its latents; None: either will do.
+        kind: What is made of it.
 
     Raises:
         ConfigError: If the model cannot be used, or is of the other kind.
     """
     backbone = backbone_of(keys, device)
     if reads_image is not None and backbone.has_image_condition != reads_image:
-        kind = "is an InstructPix2Pix model" if backbone.has_image_condition else "reads no image beside its prompt"
+        what = "is an InstructPix2Pix model" if backbone.has_image_condition else "reads no image beside its prompt"
         fix = "ip2p" if backbone.has_image_condition else "sdedit"
         raise ConfigError(
-            what=f"system.editing.model '{backbone.model_id}' {kind}",
+            what=f"system.editing.model '{backbone.model_id}' {what}",
             expected="an InstructPix2Pix model" if reads_image else "a text-to-image model",
             fix=f"set system.editing.editor.name={fix}, or another model",
         )
-    return PromptedBackbone(backbone, prompts, words)
+    return kind(backbone, prompts, words)
 
 
 @dataclass(frozen=True)

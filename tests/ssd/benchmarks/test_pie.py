@@ -63,7 +63,8 @@ def test_masks_are_runs_with_a_border():
 
 def test_the_toy_folder_has_the_layout_and_all_ten_groups(dataset):
     entries = load_pie_bench(dataset)
-    assert len(entries) == len(TOY_ENTRIES) >= 12
+    assert len(entries) == len(TOY_ENTRIES) >= 60
+    assert min(sum(entry.group == group for entry in entries) for group in range(10)) >= 6
     assert {entry.group for entry in entries} == set(range(10))
     raw = json.loads((dataset / "mapping_file.json").read_text())
     assert any("[" in item["editing_prompt"] for item in raw.values())
@@ -297,7 +298,9 @@ def test_judges_that_cannot_be_had_are_said_before_any_edit(dataset, tmp_path, c
 
 
 def test_pictures_of_another_tool_are_measured(dataset, tmp_path, capsys):
-    assert main(words(dataset, tmp_path, f"run.edited={dataset / 'truth_images'}", "run.groups=[0,6]")) == 0
+    assert (
+        main(words(dataset, tmp_path, f"run.edited={dataset / 'truth_images'}", "run.groups=[0,6]", "run.limit=2")) == 0
+    )
     out = capsys.readouterr().out
     assert "| edited by another tool | images |" in out
     assert "| 6 change colour | 2 |" in out
@@ -307,7 +310,7 @@ def test_pictures_of_another_tool_are_measured(dataset, tmp_path, capsys):
 def test_rows_belong_to_the_pictures_that_they_were_measured_on(dataset, tmp_path, capsys):
     """A replaced picture is measured again, alone; a line that was cut off is too, and is said."""
     edited, out = shutil.copytree(dataset / "truth_images", tmp_path / "edited"), tmp_path / "out"
-    asked = words(dataset, out, f"run.edited={edited}", "run.groups=[6]")
+    asked = words(dataset, out, f"run.edited={edited}", "run.groups=[6]", "run.limit=2")
     assert main(asked) == 0
     file = out / "rows.jsonl"
     first = [json.loads(line) for line in file.read_text().splitlines()]
@@ -434,7 +437,7 @@ def test_an_edit_hears_the_config_s_negative_prompt_and_size(dataset):
     edits = []
     for changes in ([], ["system.prompt_processor.negative_prompt=a blue cube on snow"], ["data.size=16"]):
         cfg = experiment(dataset, "system.guidance.score.name=nfsd", "system.learning_rate=1", *changes)
-        edits.append(run.edit_one(EditGuidance(cfg.system.guidance), entry, source, cfg))
+        edits.append(run.edit_some(EditGuidance(cfg.system.guidance), [entry], source, cfg))
     assert (edits[0] - edits[1]).abs().max() > 1e-4
     assert edits[0].shape[-2:] == (SIZE, SIZE * 3 // 2)
     assert edits[2].shape[-2:] == (16, 24)

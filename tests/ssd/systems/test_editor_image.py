@@ -61,6 +61,7 @@ def test_a_run_leaves_picture_grid_and_report(world, tmp_path, capsys):
     "more",
     [
         ["editor=inversion", "system.editing.editor.num_steps=5"],
+        ["editor=null-text-p2p", "system.editing.editor.num_steps=2", "system.editing.editor.inversion.inner_steps=2"],
         ["editor=ip2p", "system.editing.editor.num_steps=2", "system.editing.editor.min_steps=2"],
         ["editor=distillation", "system.editing.editor.num_steps=2", "system.editing.editor.learning_rate=0.5"],
         ["editor=pipeline", "system.editing.editor.num_inference_steps=2"],

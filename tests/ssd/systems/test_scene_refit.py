@@ -12,6 +12,8 @@ from tests.oracle import SIZE, Oracle, toy_truth
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
+from threestudio_ssd.diffusion.models import save_components
+from threestudio_ssd.diffusion.random import random_components
 from threestudio_ssd.editors import EDITORS
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
@@ -188,6 +190,19 @@ def test_views_are_edited_when_they_are_shown_as_gaussian_editor_does(place, tmp
     refit(place, tmp_path / "parts", "train", **words, **{"trainer.max_steps": 5})
     parts = refit(place, tmp_path / "parts", "train", "export", **words, resume="auto")
     assert (parts / "save" / "edited.ply").read_bytes() == (whole / "save" / "edited.ply").read_bytes()
+
+
+def test_an_editor_that_inverts_views_edits_a_scene(place, tmp_path):
+    """What is inverted is each view before the edit, masked to the selection, which alone moves."""
+    save_components(random_components(image_size=SIZE), tmp_path / "model")
+    editor = {"name": "direct-p2p", "num_steps": 2, "control.blended": "ball cone"}
+    words = {f"system.editing.editor.{key}": value for key, value in editor.items()}
+    run = refit(place, tmp_path, "train", "export", **WHOLE, **words, **{"model": tmp_path / "model", "steps": 3})
+    before, after = (vertex_rows(path) for path in (place / "scene.ply", run / "save" / "edited.ply"))
+    is_selected = load_selection(run / "save" / "selection.npy", len(before)).numpy()
+    changed = np.array([a != b for a, b in zip(before, after, strict=True)])
+    assert not (changed & ~is_selected).any()
+    assert changed[is_selected].any()
 
 
 @pytest.mark.parametrize("more", [WHOLE, {}], ids=["whole", "replaced"])

@@ -15,6 +15,8 @@ from ...reading import read_json
 
 SIZE = 512
 MAPPING, IMAGES = "mapping_file.json", "annotation_images"
+TRUTHS = "truth_images"
+"""Folder of the true results, where a dataset has any, with the same paths below it as the sources."""
 GROUPS = (
     "random", "change object", "add object", "delete object", "change content", "change pose", "change colour",
     "change material", "change background", "change style",

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -42,6 +42,11 @@ COLUMNS = {
     "clip_edited": ("CLIP edited", "higher"),
 }
 """Figure -> head, what is better; the first four are the columns of the paper's Table 2."""
+TRUTH_COLUMNS = {
+    "truth_inside": ("PSNR to truth, inside", "higher"),
+    "truth": ("PSNR to truth", "higher"),
+}
+"""The same of a dataset that has true results."""
 STAND_IN_HEADS = {
     "clip_model": {"clip_whole": "tiny-clip", "clip_edited": "tiny-clip edited"},
     "structure_model": {"structure": "tiny-clip self-similarity x10^3"},
@@ -142,19 +147,44 @@ def pie_figures(
     }
 
 
+def truth_figures(
+    edited: Float[Tensor, "1 3 h w"], truth: Float[Tensor, "1 3 h w"], mask: Bool[Tensor, "h w"]
+) -> dict[str, float]:
+    """PSNR to the true result in dB: where the edit belongs, and everywhere; at most 100.
+
+    Args:
+        edited: Result in [0, 1].
+        truth: What it should be, same size.
+        mask: True where the edit belongs.
+    """
+    values = psnr(edited, truth, mask[None], mask_mode="region"), psnr(edited, truth)
+    return {name: float(value.clamp(max=IDENTICAL_PSNR)) for name, value in zip(TRUTH_COLUMNS, values, strict=True)}
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    """The columns that rows have figures for, as ``COLUMNS``."""
+    return COLUMNS | {name: column for name, column in TRUTH_COLUMNS.items() if any(name in row for row in rows)}
+
+
+def column_heads(columns: Mapping[str, tuple[str, str]], heads: Mapping[str, str]) -> list[str]:
+    """Heads with an arrow to what is better; ``heads`` are those of the judges."""
+    arrows = {"lower": "↓", "higher": "↑"}
+    return [f"{heads.get(figure, head)} {arrows[better]}" for figure, (head, better) in columns.items()]
+
+
 def pie_table(rows: Sequence[Mapping[str, Any]], name: str, note: str, heads: Mapping[str, str]) -> str:
     """Means over images, all and by group, as Markdown; ``heads`` are those of the judges."""
-    arrows = {"lower": "↓", "higher": "↑"}
-    columns = [f"{heads[figure]} {arrows[better]}" for figure, (_, better) in COLUMNS.items()]
+    columns = columns_of(rows)
     groups = {"all": list(rows)}
     for number, title in enumerate(GROUPS):
         groups[f"{number} {title}"] = [row for row in rows if row["group"] == number]
-    lines = [
-        (title, len(members), *(_mean([row[column] for row in members]) for column in COLUMNS))
-        for title, members in groups.items()
-        if members
-    ]
-    return "\n".join([markdown_table([name, "images", *columns], lines), "", note, ""])
+    lines = [(title, len(members), *means_of(members, columns)) for title, members in groups.items() if members]
+    return "\n".join([markdown_table([name, "images", *column_heads(columns, heads)], lines), "", note, ""])
+
+
+def means_of(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> list[str]:
+    """The mean of each column over rows, as text."""
+    return [_mean([row.get(column) for row in rows]) for column in columns]
 
 
 def _mean(values: Sequence[float | str | None]) -> str:

@@ -5,11 +5,13 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from omegaconf import DictConfig
 from torch import Tensor
@@ -18,7 +20,7 @@ import threestudio
 from threestudio.utils.folders import sole_use
 from threestudio.utils.saving import remove_left_behind
 
-from ...editors import EditorPrompts, build_editor, load_editor
+from ...editors import EditorPrompts, PromptedBackbone, build_editor, load_editor
 from ...editors.image_edit import check_strength, image_views
 from ...edits.image_edit import ImageBatchEdit
 from ...errors import ConfigError
@@ -29,7 +31,7 @@ from ...images import as_tensor, fitting_size, read_rgb, resized, save_image
 from ...pretrained import is_embedded
 from ...report.edit_report import model_of
 from ..fingerprint import CANNOT_CHANGE_RESULTS, check_same, fingerprint, refuse_unread
-from .dataset import IMAGES, MAPPING, SIZE, PieEntry, load_pie_bench
+from .dataset import IMAGES, MAPPING, SIZE, TRUTHS, PieEntry, load_pie_bench
 from .metrics import (
     AS_PUBLISHED,
     EMBEDDED_JUDGES,
@@ -40,12 +42,15 @@ from .metrics import (
     load_judges,
     pie_figures,
     pie_table,
+    truth_figures,
 )
 
 SCORE, EDITOR = "ssd-image-system", "editor-image-system"
 """Systems whose configs it takes."""
-EditOne = Callable[[PieEntry, Tensor], Tensor]
-"""An entry and its image (1 3 h w) in [0, 1] -> the edited image (1 3 h2 w2)."""
+EditSome = Callable[[Sequence[PieEntry], Tensor], Tensor]
+"""Entries and their images (b 3 h w) in [0, 1] -> the edited images (b 3 h2 w2)."""
+COSTS = "costs.jsonl"
+"""File beside edited images: what each cost to edit."""
 SUPPLIED = frozenset({
     "data.picture", "system.prompt_processor.source_prompt", "system.prompt_processor.target_prompt",
     "system.source_prompt", "system.target_prompt",
@@ -93,6 +98,7 @@ def run_pie_bench(cfg: Any, experiment: DictConfig) -> str:
 
 def _run_alone(cfg: Any, experiment: DictConfig, dataset: Path, out: Path) -> str:
     """The same, in a folder of results that nobody else writes into."""
+    check_batch(cfg.batch, "run.batch")
     entries = chosen_entries(load_pie_bench(dataset), cfg.groups, cfg.limit)
     images = Path(cfg.edited) if cfg.edited else out / IMAGES
     if not cfg.edited:
@@ -103,7 +109,7 @@ def _run_alone(cfg: Any, experiment: DictConfig, dataset: Path, out: Path) -> st
         keep_settings(out / "settings.json", experiment, dataset)
         missing = [entry for entry in entries if not is_whole(result_path(images, entry))]
         if missing:
-            edit_all(missing, dataset, images, experiment)
+            edit_all(missing, dataset, images, experiment, cfg.batch)
     if cfg.as_published and judges.stand_ins:
         wanted = " ".join(f"run.{key}={PUBLISHED_JUDGES[key]}" for key in judges.stand_ins)
         threestudio.warn(
@@ -177,13 +183,17 @@ def measure(
     with file.open("a", encoding="utf-8") as lines:  # a line that was cut off is taken out by read_rows
         for entry in entries:
             paths = dataset / IMAGES / entry.image_path, result_path(images, entry)
-            inputs = checksum_of_inputs(entry, *paths)
+            truth = dataset / TRUTHS / entry.image_path
+            inputs = checksum_of_inputs(entry, *paths, *([truth] if truth.is_file() else []))
             row = kept.get((entry.key, judges.label, inputs, how))
             if row is None:
                 source = as_tensor(read_rgb(paths[0], "the benchmark's"))
                 edited = cut_to_square(as_tensor(read_rgb(paths[1], "the edited")), SIZE)
                 source, edited = (resized(image, (SIZE, SIZE)) for image in (source, edited))
                 figures = pie_figures(source, edited, entry.mask, entry.target_prompt, judges, as_published)
+                if truth.is_file():
+                    wanted = resized(as_tensor(read_rgb(truth, "the true")), (SIZE, SIZE))
+                    figures |= truth_figures(edited, wanted, entry.mask)
                 row = {
                     "key": entry.key, "group": entry.group,
                     **{name: "inf" if value == math.inf else value for name, value in figures.items()},
@@ -229,14 +239,56 @@ def checksum_of_inputs(entry: PieEntry, *images: Path) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in (*facts, *files))).hexdigest()
 
 
-def edit_all(entries: Sequence[PieEntry], dataset: Path, images: Path, experiment: DictConfig) -> None:
-    """Edit each image as a run of the image config would, without mask, and write it as soon as it is done."""
-    edit = (by_score if experiment.system_type == SCORE else by_editor)(entries, experiment)
-    for number, entry in enumerate(entries):
+def check_batch(batch: int, key: str) -> None:
+    """Refuse a number of images that cannot be edited side by side.
+
+    Raises:
+        ConfigError: If it is below 1.
+    """
+    if batch < 1:
+        raise ConfigError(what=f"{key} is {batch}", expected="at least 1", fix=f"set {key}=1")
+
+
+def edit_all(entries: Sequence[PieEntry], dataset: Path, images: Path, experiment: DictConfig, batch: int = 1) -> None:
+    """Edit each image as a run of the image config would, without mask, and write it as soon as it is done.
+
+    What each costs is added to ``costs.jsonl`` beside the folder of images.
+
+    Args:
+        entries: What to edit.
+        dataset: Folder of the benchmark.
+        images: Where results go.
+        experiment: Complete config of the edit.
+        batch: Images side by side, each as it would be alone but for the rounding of its network's sums.
+    """
+    edit, is_alone = (by_score if experiment.system_type == SCORE else by_editor)(entries, experiment)
+    done = 0
+    for some, sources in _batches(entries, dataset, 1 if is_alone else batch):
+        started = time.process_time()
+        edited = edit(some, sources)
+        seconds = (time.process_time() - started) / len(some)
+        for entry, image in zip(some, resized(edited, sources.shape[-2:]), strict=True):
+            save_image(result_path(images, entry), image.permute(1, 2, 0))
+        with (images.parent / COSTS).open("a", encoding="utf-8") as lines:
+            lines.writelines(json.dumps({"key": entry.key, "cpu_seconds": seconds}) + "\n" for entry in some)
+        done += len(some)
+        threestudio.info(f"{done} of {len(entries)}: {some[-1].image_path}")
+
+
+def _batches(
+    entries: Sequence[PieEntry], dataset: Path, batch: int
+) -> Iterator[tuple[list[PieEntry], Float[Tensor, "b 3 h w"]]]:
+    """Entries whose images are of one size, so many at once at most, and these images; in order."""
+    some: list[PieEntry] = []
+    sources: list[Tensor] = []
+    for entry in entries:
         source = as_tensor(read_rgb(dataset / IMAGES / entry.image_path, "the benchmark's"))
-        edited = edit(entry, source)
-        save_image(result_path(images, entry), resized(edited, source.shape[-2:])[0].permute(1, 2, 0))
-        threestudio.info(f"{number + 1} of {len(entries)}: {entry.image_path}")
+        if some and (len(some) == batch or source.shape != sources[0].shape):
+            yield some, torch.cat(sources)
+            some, sources = [], []
+        some.append(entry)
+        sources.append(source)
+    yield some, torch.cat(sources)
 
 
 def method_of(experiment: DictConfig) -> str:
@@ -247,20 +299,27 @@ def method_of(experiment: DictConfig) -> str:
     return system.editing.editor.get("name", "sdedit")
 
 
-def by_score(entries: Sequence[PieEntry], experiment: DictConfig) -> EditOne:
-    """Editing by a score, whose network is loaded once; what it trains is forgotten from one image to the next."""
+def by_score(entries: Sequence[PieEntry], experiment: DictConfig) -> tuple[EditSome, bool]:
+    """Editing by a score, whose network is loaded once; what it trains is forgotten from one image to the next.
+
+    Returns:
+        The editing, and whether images have to come one at a time: where the score trains on them.
+    """
     guidance = guidance_class(experiment.system.guidance_type)(experiment.system.guidance)
     untrained = copy.deepcopy(guidance.state_dict())
 
-    def edit(entry: PieEntry, source: Float[Tensor, "1 3 h w"]) -> Tensor:
+    def edit(some: Sequence[PieEntry], sources: Float[Tensor, "b 3 h w"]) -> Tensor:
         guidance.load_state_dict(untrained)
-        return edit_one(guidance, entry, source, experiment)
+        return edit_some(guidance, some, sources, experiment)
 
-    return edit
+    return edit, guidance.variational is not None
 
 
-def by_editor(entries: Sequence[PieEntry], experiment: DictConfig) -> EditOne:
+def by_editor(entries: Sequence[PieEntry], experiment: DictConfig) -> tuple[EditSome, bool]:
     """Editing by an image editor, whose network is loaded once with the prompts of all entries.
+
+    Returns:
+        The editing, and whether images have to come one at a time: where all are told the same.
 
     Raises:
         ConfigError: For an editor whose images come from elsewhere, or a value that cannot be used.
@@ -274,36 +333,45 @@ def by_editor(entries: Sequence[PieEntry], experiment: DictConfig) -> EditOne:
     reads_instruction = editor.reads_instruction_of(system.editing)
     prompts = {
         entry.key: EditorPrompts(
-            entry.source_prompt, entry.instruction if reads_instruction else entry.target_prompt, system.negative_prompt
+            entry.source_prompt, entry.instruction if reads_instruction else entry.target_prompt,
+            system.negative_prompt, blended=entry.blended_word,
         )
         for entry in entries
-    }
+    }  # fmt: skip
     first, *others = prompts.values()
     loaded = load_editor(system.editing, get_device(), first._replace(others=tuple(others)))
     network = loaded.network
 
-    def edit(entry: PieEntry, source: Float[Tensor, "1 3 h w"]) -> Tensor:
-        sides = fitting_size(source.shape[-2:], experiment.data.size or network.image_size, network.size_multiple)
-        views = image_views(system, resized(source, sides).to(get_device()), entry.key)
-        return dataclasses.replace(loaded, network=network.asked(prompts[entry.key]))(views).cpu()
+    def edit(some: Sequence[PieEntry], sources: Float[Tensor, "b 3 h w"]) -> Tensor:
+        sides = fitting_size(sources.shape[-2:], experiment.data.size or network.image_size, network.size_multiple)
+        views = image_views(system, resized(sources, sides).to(get_device()), [entry.key for entry in some])
+        asked = [prompts[entry.key] for entry in some]
+        views = dataclasses.replace(views, prompts=asked)
+        return dataclasses.replace(loaded, network=network.asked(asked[0]))(views).cpu()
 
-    return edit
+    return edit, not isinstance(network, PromptedBackbone)
 
 
-def edit_one(
-    guidance: EditGuidance, entry: PieEntry, source: Float[Tensor, "1 3 h w"], experiment: DictConfig
-) -> Float[Tensor, "1 3 h2 w2"]:
-    """The edited image, at the size that the config or the model says."""
+def edit_some(
+    guidance: EditGuidance, entries: Sequence[PieEntry], sources: Float[Tensor, "b 3 h w"], experiment: DictConfig
+) -> Float[Tensor, "b 3 h2 w2"]:
+    """The edited images, at the size that the config or the model says; each has the seed of the config."""
     backbone, system = guidance.backbone, experiment.system
-    sides = fitting_size(source.shape[-2:], experiment.data.size or backbone.image_size, backbone.size_multiple)
-    target = entry.instruction if backbone.has_image_condition else entry.target_prompt
+    sides = fitting_size(sources.shape[-2:], experiment.data.size or backbone.image_size, backbone.size_multiple)
     negative = system.prompt_processor.negative_prompt
-    texts = {"src": entry.source_prompt, "tgt": target, "null": "", "neg": negative}
-    prompts = {name: backbone.encode_prompts([texts[name]]) for name in sorted(guidance.prompt_names)}
-    edit = ImageBatchEdit(resized(source, sides).to(backbone.device), guidance, prompts, system, [system.seed])
+    texts = {
+        "src": [entry.source_prompt for entry in entries],
+        "tgt": [entry.instruction if backbone.has_image_condition else entry.target_prompt for entry in entries],
+        "null": [""],
+        "neg": [negative],
+    }
+    prompts = {name: backbone.encode_prompts(texts[name]) for name in sorted(guidance.prompt_names)}
+    seeds = [system.seed] * len(entries)
+    edit = ImageBatchEdit(resized(sources, sides).to(backbone.device), guidance, prompts, system, seeds)
     edit.prepare()
     edit.make_steps()
     if edit.is_stuck or not edit.is_finite():
-        what = f"the edit of {entry.image_path} is not finite after {edit.num_steps} steps"
+        what = f"the edit of {', '.join(entry.image_path for entry in entries)} is not finite"
+        what += f" after {edit.num_steps} steps"
         raise ConfigError(what=what, expected="finite pixels", fix="lower system.learning_rate")
     return edit.result().cpu()

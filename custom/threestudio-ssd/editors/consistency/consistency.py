@@ -80,10 +80,12 @@ def unet_of(network: Any, method: str) -> Any:
     Raises:
         ConfigError: If the editor has none that is ours to change.
     """
-    unet = network.backbone.network if isinstance(network, PromptedBackbone) else None
+    is_ours = isinstance(network, PromptedBackbone) and not network.controls_attention
+    unet = network.backbone.network if is_ours else None
     if unet is None or not hasattr(unet, "up_blocks"):
         raise ConfigError(
-            what=f"system.editing.consistency.name is {method}, and the editor's network is no U-Net of ours",
+            what=f"system.editing.consistency.name is {method}, and the editor's network is no U-Net of ours whose "
+            "attention is free",
             expected="an editor such as sdedit, inversion or ip2p, with a model such as SD 1.5",
             fix="set system.editing.consistency.name=grid, which any editor can do, or none",
         )

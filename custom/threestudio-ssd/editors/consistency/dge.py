@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ...cameras import Cameras
+from ...diffusion.attention import Layer
 from ...seeds import generator
 from ..editor import ImageEditor, Views
-from .attention import Layer, by_azimuth, parts_of, pick, view_attention
+from .attention import attend_own, by_azimuth, parts_of, pick, view_attention
 from .consistency import Consistency, unet_of
 
 STREAM = "dge"
@@ -56,14 +57,14 @@ class DGE(Consistency):
 
         def attend(layer: Layer, hidden: Tensor) -> Tensor:
             if layer.timestep < self.t_min:
-                return layer.attend_own(hidden)
+                return attend_own(layer, hidden)
             keys = pick(parts, generator(views.seeds[0], views.round * 100_003 + layer.call, STREAM))
             joint = hidden[:, keys].flatten(1, 2)
             given = layer.attend(joint, joint).unflatten(1, (len(keys), -1))
             of_null = hidden[min(1, len(hidden) - 1)]  # the second prompt is the empty one, where there is a second
             looks = normalize(of_null.float(), dim=-1)
             out = torch.empty_like(hidden)
-            for view in range(layer.num_views):
+            for view in range(len(views)):
                 if view in keys:
                     out[:, view] = given[:, keys.index(view)]
                     continue

@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...diffusion.attention import Layer
 from ...errors import ConfigError
 from ...pretrained import ModelUse, frozen, locate
 from ...seeds import generator
 from ..editor import ImageEditor, Views
-from .attention import Attend, Layer, by_azimuth, parts_of, pick, view_attention
+from .attention import Attend, attend_own, by_azimuth, parts_of, pick, view_attention
 from .consistency import Consistency, unet_of
 
 STREAM = "gaussctrl"
@@ -78,7 +79,7 @@ def reference_attention(references: list[int], weight: float) -> Attend:
     """(1 - w) of a view's own attention, w of the mean of its attentions to the references."""
 
     def attend(layer: Layer, hidden: Tensor) -> Tensor:
-        given = (1 - weight) * layer.attend_own(hidden) if weight < 1 else torch.zeros_like(hidden)
+        given = (1 - weight) * attend_own(layer, hidden) if weight < 1 else torch.zeros_like(hidden)
         for reference in references:
             seen = hidden[:, reference : reference + 1].expand_as(hidden)
             to_it = layer.attend(hidden.flatten(0, 1), seen.flatten(0, 1)).view_as(hidden)
