@@ -86,8 +86,8 @@ class ViewPlan:
     def _fitted_orbit(self, gaussians: Gaussians) -> tuple[Orbit, OrbitRange]:
         cfg = self.cfg
         orbit = fit_orbit(
-            gaussians.means, gaussians.opacities, up=cfg.up, center=cfg.center, radius=cfg.radius,
-            cameras=self.capture, fov_y_deg=cfg.fov_y_deg,
+            gaussians.means, gaussians.opacities, up=cfg.up, stated_up=gaussians.stated_up,
+            center=cfg.center, radius=cfg.radius, cameras=self.capture, fov_y_deg=cfg.fov_y_deg,
         )  # fmt: skip
         return orbit, OrbitRange(tuple(cfg.elevation_deg), tuple(cfg.radius_scale), cfg.fov_y_deg)
 

@@ -120,6 +120,11 @@ class Gaussians:
         return self.means.device
 
     @property
+    def stated_up(self) -> str | None:
+        """The axis that points upwards, ``"+x"`` .. ``"-z"``, if the file says so."""
+        return None if self.origin is None else self.origin.notes.get("up")
+
+    @property
     def origin_rows(self) -> Int[Tensor, "n"]:
         """(n) the row of the file each Gaussian stems from; -1 for new ones."""
         return torch.full((len(self),), -1) if self.origin is None else self.origin.rows

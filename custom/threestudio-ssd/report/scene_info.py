@@ -86,7 +86,7 @@ def scene_facts(gaussians: Gaussians, capture: Cameras | None = None) -> dict[st
     if not is_drawn.any():
         return facts
     means = gaussians.means[is_drawn].double()
-    up, how = up_of_scene(means, opacities[is_drawn].double(), capture)
+    up, how = up_of_scene(means, opacities[is_drawn].double(), capture, gaussians.stated_up)
     rgbs = rgbs_from_sh0(gaussians.sh0[is_drawn, 0])
     return facts | {
         "up": axis_name(up), "up_found_by": how,

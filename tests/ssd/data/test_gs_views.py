@@ -8,6 +8,7 @@ from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 from threestudio_ssd.cameras import cameras_extent, concatenate
 from threestudio_ssd.data.modules import GSViews
+from threestudio_ssd.gaussians import load_gaussians, save_gaussians
 from threestudio_ssd.toyworld.splat import save_cameras_json
 
 
@@ -40,6 +41,32 @@ def test_the_orbit_s_keys_are_followed(gaussians):
     torch.testing.assert_close(away[:, 2], torch.full((96,), 2.0), atol=1e-4, rtol=0)
     assert views.train.widths[0] == 32
     assert float(2 * torch.atan(16 / views.train.Ks[0, 1, 1]).rad2deg()) == pytest.approx(60, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("said", "up"), [("z", [0, 0, 1]), ("-X", [-1, 0, 0]), ("-y", [0, -1, 0]), ("sideways", [0, -1, 0])]
+)
+def test_an_orbit_stands_as_the_file_says(said, up, tmp_path):
+    """A cloud without a ground; -y is what programs write without looking, and what is taken anyhow."""
+    scene = toy_parts(keep_every=50)[0]
+    scene = scene.replace(means=torch.randn(scene.means.shape))
+    save_gaussians(scene, tmp_path / "scene.ply")
+    lines = (tmp_path / "scene.ply").read_bytes().split(b"\n", 2)
+    (tmp_path / "said.ply").write_bytes(b"\n".join([*lines[:2], f"comment Vertical Axis: {said}".encode(), lines[2]]))
+    for file in ("said.ply", "said.glb"):
+        scene = load_gaussians(tmp_path / file)
+        assert GSViews({}).plan.views(scene, 64, 8).orbit.up.tolist() == up
+        save_gaussians(scene, tmp_path / "said.glb")
+    assert GSViews({"up": "+y"}).plan.views(scene, 64, 8).orbit.up.tolist() == [0, 1, 0]
+
+
+def test_a_flat_ground_is_believed_before_a_file_that_says_the_usual(tmp_path):
+    scene = toy_parts(keep_every=10)[0]
+    means = torch.rand(scene.means.shape) * torch.tensor([4.0, 4.0, 2.0])
+    means[::2, 2] = 0
+    scene = scene.replace(means=means, logit_opacities=torch.ones(len(scene)))
+    save_gaussians(scene, tmp_path / "scene.glb")  # which says -y: that is what most are
+    assert GSViews({}).plan.views(load_gaussians(tmp_path / "scene.glb"), 64, 8).orbit.up.tolist() == [0, 0, 1]
 
 
 def test_a_capture_s_own_cameras_train_and_its_orbit_is_held_out(gaussians, capture):
