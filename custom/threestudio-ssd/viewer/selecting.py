@@ -67,7 +67,7 @@ class Selecting:
         mask = copy.deepcopy(self._mask)
         mask.threshold = self.threshold.value
         for shape in self.shapes:
-            mask[shape.name] = shape.numbers if shape.is_on else None
+            mask[shape.name] = shape.value if shape.is_on else None
         return mask
 
     def _look_for(self, words: str) -> None:
@@ -81,8 +81,11 @@ class Selecting:
         size = float(extent.max())
         half = (extent / 4).tolist()
         box = [c - h for c, h in zip(center, half, strict=True)] + [c + h for c, h in zip(center, half, strict=True)]
-        numbers = given or (box if name == "box" else [*center, size / 4])
-        return Shape(self.session.server, name, numbers, size, given is not None, lambda: self._later(self._find))
+        scene = self.session.before
+        numbers = scene.local(given) if given else box if name == "box" else [*center, size / 4]
+        return Shape(
+            self.session.server, name, numbers, size, given is not None, lambda: self._later(self._find), scene.local
+        )
 
     def _find(self) -> None:
         """Select what the keys say, by the code of a run."""
