@@ -22,10 +22,11 @@ $(VENV)/.installed-dev: requirements-dev.txt requirements-extra.txt $(VENV)/.ins
 	$(PIP) --no-deps usd-convert-gsplat==0.1.15  # it wants one NumPy alone; the tests compare with it
 	@touch $@
 
-# A program that the tests open written files in; once, and only where npm is there and reaches its registry.
+# Programs that the tests open written files in; once, and only where npm is there and reaches its registry.
+NODE_PACKAGES := @playcanvas/splat-transform@3.7.0 babylonjs@9.28.0 babylonjs-loaders@9.28.0
 $(VENV)/.tried-node: | $(RUN)
-	@npm install --prefix $(VENV)/node --no-audit --no-fund --fetch-retries=1 --fetch-timeout=30000 @playcanvas/splat-transform@3.7.0 \
-		>/dev/null 2>&1 || echo "splat-transform cannot be installed with npm: its tests are skipped (rm $@ to try again)"
+	@npm install --prefix $(VENV)/node --no-audit --no-fund --fetch-retries=1 --fetch-timeout=30000 $(NODE_PACKAGES) \
+		>/dev/null 2>&1 || echo "$(NODE_PACKAGES) cannot be installed with npm: their tests are skipped (rm $@ to try again)"
 	@touch $@
 
 # A browser for the tests of pages; once, and only where Debian's packages can be installed.

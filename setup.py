@@ -13,5 +13,5 @@ setup(
         *SHIPPED,
     ],
     package_dir={PLUGIN: FOLDER, **SHIPPED},
-    package_data={PLUGIN: ["*.yaml"], **dict.fromkeys(SHIPPED, ["**/*"])},
+    package_data={PLUGIN: ["*.yaml", "report/templates/*"], **dict.fromkeys(SHIPPED, ["**/*"])},
 )

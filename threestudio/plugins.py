@@ -5,13 +5,15 @@ package, because a finder on ``sys.meta_path`` answers for the name. The finder 
 imported, and the folders are handed to child processes in the environment, so a spawned worker finds them too.
 """
 
+import gc
 import importlib
 import importlib.metadata
 import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -164,12 +166,25 @@ def import_part(name: str, pick: Callable[[ModuleType], T]) -> T:
         PluginError: If it cannot be imported, or the thing is not in it; names the file and line of the cause.
     """
     try:
-        return pick(importlib.import_module(name))
+        with _uncollected():
+            return pick(importlib.import_module(name))
     except Exception as cause:
         package = sys.modules.get(name.partition(".")[0])
         if is_user_error(cause) or package is None:
             raise
         raise _broken(Path(package.__file__ or "").parent, cause) from cause
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Inside this block the garbage collector waits: modules stay, and looking through torch's costs 0.13 s of 0.93."""
+    is_running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_running:
+            gc.enable()
 
 
 def _broken(plugin: Path, cause: Exception) -> PluginError:

@@ -124,17 +124,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     code = OUR_BUG
-    if "--progress=json" in argv or ("--progress", "json") in pairwise(argv):  # also for what cannot be parsed
-        progress.use_json()
-    try:
-        with lasting_streams():
-            try:
-                with stopping():
-                    code = _main(argv)
-            except InterruptedRun as stop:  # it came while another was answered
-                code = _interrupted(stop)
-    finally:
-        progress.finish(code)
+    with lasting_streams():
+        if "--progress=json" in argv or ("--progress", "json") in pairwise(argv):  # also for what cannot be parsed
+            progress.use_json()
+        try:
+            with stopping():
+                code = _main(argv)
+        except InterruptedRun as stop:  # it came while another was answered
+            code = _interrupted(stop)
+        finally:
+            progress.finish(code)
     return code if code == OUR_BUG or log.is_first_process() else DONE
 
 

@@ -207,9 +207,9 @@ class ModelLocation:
         """Names of all files of the model, those in folders with slashes; of a hub repository offline, the cached."""
         folder = Path(self.location)
         if not folder.is_dir():
-            with contextlib.suppress(Exception):  # a hub that cannot be reached: what is cached counts, as elsewhere
-                if not self.is_offline:
-                    return _files_on_hub(self.location, self.revision)
+            names = None if self.is_offline else _files_on_hub(self.location, self.revision)
+            if names is not None:
+                return names
             from huggingface_hub import try_to_load_from_cache
 
             probe = try_to_load_from_cache(self.location, self.use.probe, revision=self.revision)
@@ -230,10 +230,17 @@ class ModelLocation:
 
 
 @functools.cache
-def _files_on_hub(name: str, revision: str | None) -> list[str]:
+def _files_on_hub(name: str, revision: str | None) -> list[str] | None:
+    """Names of all files of a repository; None, said once, where it or the network is not there."""
     import huggingface_hub
+    from huggingface_hub import errors
 
-    return huggingface_hub.list_repo_files(name, revision=revision)
+    try:
+        return huggingface_hub.list_repo_files(name, revision=revision)
+    except (OSError, errors.HTTPError) as error:
+        why = first_line(error)
+        threestudio.warn(f"'{name}' cannot be listed on the hub ({why}); its files in the local cache are taken.")
+        return None
 
 
 def check_model(model: str | Path, use: ModelUse) -> str:

@@ -160,6 +160,22 @@ def test_keys_that_have_a_place_need_no_lightning():
     assert not set(done.stdout.split()) & TRAINING
 
 
+def test_a_conversion_imports_torch_and_little_else(tmp_path):
+    """Of its CPU seconds (docs/formats.md) most are ``import torch``."""
+    code = (
+        "import sys, torch; before = {*sys.modules}\n"
+        "from threestudio.run import main; given = 'data/toy-scene/scene.ply'\n"
+        "for suffix in ('ply', 'compressed.ply', 'splat', 'spz', 'glb'):\n"
+        "    assert main(['--run', 'convert', given, f'{sys.argv[1]}/a.{suffix}']) == 0\n"
+        "sys.stdout.write('\\n' + ' '.join({*sys.modules} - before))"
+    )
+    _, done = run_python("-c", code, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    modules = set(done.stdout.rpartition("\n")[2].split())
+    assert not {name.split(".")[0] for name in modules} & ((HEAVY | TRAINING | {"sympy", "scipy"}) - {"numpy"})
+    assert len(modules) < 220, sorted(modules)
+
+
 def test_bases_and_saving_need_no_lightning():
     code = f"import sys, threestudio.utils.base, threestudio.utils.saving, threestudio.systems.config\n{LIST}"
     _, done = run_python("-c", code)

@@ -140,6 +140,18 @@ def test_a_reader_that_leaves_costs_nothing():
     assert Path("outputs/toy/closed/save/values.npy").read_bytes() == whole
 
 
+@pytest.mark.parametrize("is_closed", [False, True])
+@pytest.mark.parametrize("words", [["--help"], ["--run"], ["--progress", "json", "--run", "info", "no.ply"]])
+def test_nobody_reads_the_first_line(words, is_closed):
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = process(*words, stdout=writer, preexec_fn=(lambda: os.close(1)) if is_closed else None)
+    os.close(writer)
+    said = run.stderr.read()
+    assert run.wait(timeout=600) == (2 if "no.ply" in words else 0)
+    assert not said or (words[0] == "--progress" and len(said.splitlines()) == 1), said
+
+
 def test_a_process_ends_soon_after_its_last_line():
     """CPU seconds: taking torch and Lightning apart, object by object, takes more."""
     run = process("--config", TOY, "tag=timed", "system.exit_code=3", stdout=subprocess.PIPE)

@@ -1,17 +1,39 @@
 """Toy pictures with known contents."""
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
 
-from tests.edit_world import SIZE, write_world
+from tests.edit_world import REPOSITORY, SIZE, write_world
+from threestudio.utils.saving import SaverMixin
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _reports_fit_their_schema():
+    """Whatever system a test runs here: what it writes as ``report.json`` is what ``data/schemas`` promises."""
+    schema = json.loads((REPOSITORY / "data" / "schemas" / "report.schema.json").read_text())
+    validator, save_json = jsonschema.Draft202012Validator(schema), SaverMixin.save_json
+
+    def save_checked(self, filename, payload):
+        path = save_json(self, filename, payload)
+        if filename == "report.json" and "threestudio_ssd" in {
+            base.__module__.partition(".")[0] for base in type(self).__mro__
+        }:
+            validator.validate(json.loads(Path(path).read_text(encoding="utf-8")))
+        return path
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SaverMixin, "save_json", save_checked)
+        yield
 
 
 @pytest.fixture

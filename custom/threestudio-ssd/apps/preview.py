@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from omegaconf import DictConfig
-from torch import Tensor
 
 import threestudio
 from threestudio.utils.base import Configurable
@@ -23,6 +21,7 @@ from ..edits.scene_edit import SceneEdit
 from ..edits.strength import MOST
 from ..errors import ConfigError, check_values
 from ..files import write_image
+from ..gaussians import Gaussians
 from ..gaussians.io import load_gaussians
 from ..masks import Selection, find_selection, named_outlines, save_previews
 from ..masks.outlines import Outline, box_outline
@@ -87,7 +86,7 @@ class Preview(Configurable):
             selection = find_selection(mask, gaussians, views, plan.capture, background)
         outlines = named_outlines(system)
         paths = save_previews(folder, gaussians, selection, views, background, outlines)
-        _tell(folder, paths, outlines, gaussians.means[selection.is_selected])
+        _tell(folder, paths, outlines, gaussians.select(selection.is_selected))
 
     def _show_edit(self, job: Any, experiment: DictConfig, folder: _Folder, edit_views: Callable) -> None:
         """Nothing is fitted but what closes a hole of a refit."""
@@ -96,7 +95,7 @@ class Preview(Configurable):
         job.open(ViewPlan(experiment.data))
         outlines = named_outlines(experiment.system)
         paths = save_previews(folder, job.scene, job.selection, job.views.train, job.background, outlines)
-        _tell(folder, paths, outlines, job.scene.means[job.selection.is_selected])
+        _tell(folder, paths, outlines, job.scene.select(job.selection.is_selected))
         columns = [
             [(f"{name}: {label}", image.permute(1, 2, 0).cpu()) for name, image in zip(names, images, strict=True)]
             for label, names, images in edit_views(job, experiment.system)
@@ -116,14 +115,15 @@ class Preview(Configurable):
         return edited_views(job, self.cfg.views, list(self.cfg.strengths) or strengths_of(job.rounds))
 
 
-def _tell(folder: _Folder, paths: list[str], outlines: list[Outline], selected: Float[Tensor, "m 3"]) -> None:
+def _tell(folder: _Folder, paths: list[str], outlines: list[Outline], selected: Gaussians) -> None:
     """Where the pictures are, and the keys to paste: what was drawn, a box around the selection, the selection."""
     threestudio.info(f"{len(paths)} pictures are in {Path(paths[0]).parent}.")
     for outline in outlines:
         threestudio.info(f"Drawn: {outline.text}")
     if not len(selected):
         return
-    low, high = selected.amin(0).tolist(), selected.amax(0).tolist()
+    low, high = selected.means.amin(0).tolist(), selected.means.amax(0).tolist()
     if all(least < most for least, most in zip(low, high, strict=True)):
-        threestudio.info(f"A box around the selection: {box_outline('mask.box', [*low, *high]).text}")
+        box = box_outline("mask.box", selected.local([*low, *high], 1))
+        threestudio.info(f"A box around the selection: {box.text}")
     threestudio.info(f"To use this very selection again: mask.saved={folder.get_save_dir()}/selection.npy")

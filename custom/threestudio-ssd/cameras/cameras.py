@@ -14,6 +14,8 @@ from .checks import check_lens, check_poses
 from .lenses import Lens, read_photograph, undistort
 from .photographs import photograph_size
 
+FAR = 1e5
+"""Distance from the origin, world units, from which on cameras are counted from their midst."""
 _TENSORS, _LISTS = ("viewmats", "Ks", "widths", "heights"), ("names", "image_paths", "lenses")
 
 
@@ -29,6 +31,7 @@ class Cameras:
         names: (c) one name per view, as the capture calls it.
         image_paths: (c) the photograph of each view, or None.
         lenses: (c) how the photograph on disk was taken: its lens, size and intrinsics; None without.
+        offset: The point of the capture's world that positions are counted from; not 0 for map coordinates.
     """
 
     viewmats: Float[Tensor, "c 4 4"]
@@ -38,6 +41,7 @@ class Cameras:
     names: list[str]
     image_paths: list[Path | None] = field(default_factory=list)
     lenses: list[Lens | None] = field(default_factory=list)
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -62,13 +66,15 @@ class Cameras:
         on_device = torch.as_tensor(rows, dtype=torch.int64, device=self.viewmats.device)
         fields: dict[str, Any] = {name: getattr(self, name)[on_device] for name in _TENSORS}
         fields |= {name: [getattr(self, name)[row] for row in rows] for name in _LISTS}
-        return Cameras(**fields)
+        return Cameras(**fields, offset=self.offset)
 
     @classmethod
     def of_lenses(
         cls, path: Path, viewmats: np.ndarray, lenses: list[Lens], names: list[str], image_paths: list[Path | None]
     ) -> "Cameras":
         """The pinhole cameras of a capture: focal lengths, principal points and sizes are those of the lenses.
+
+        Those too far from the origin for float32 are counted from their midst.
 
         Args:
             path: The file they were read from, for messages.
@@ -85,7 +91,22 @@ class Cameras:
             check_lens(lens, name, path)
         widths, heights = torch.tensor([lens.size for lens in lenses]).unbind(1)
         Ks = torch.stack([lens.K for lens in lenses])
-        return cls(torch.from_numpy(viewmats), Ks, widths, heights, names, image_paths, list(lenses))
+        exact = torch.from_numpy(viewmats).double()
+        centers = -(exact[:, :3, :3].mT @ exact[:, :3, 3:])[:, :, 0]
+        middle = centers.median(dim=0).values.round() if centers.abs().max() > FAR else torch.zeros(3).double()
+        exact[:, :3, 3:] += exact[:, :3, :3] @ middle[:, None]
+        x, y, z = middle.tolist()
+        return cls(exact, Ks, widths, heights, names, image_paths, list(lenses), (x, y, z))
+
+    def counted_from(self, offset: Sequence[float]) -> "Cameras":
+        """The same cameras in a world whose positions are counted from another point of the capture's world."""
+        step = torch.tensor(offset, dtype=torch.float64) - torch.tensor(self.offset, dtype=torch.float64)
+        if not step.any():
+            return self
+        viewmats = self.viewmats.double()
+        viewmats[:, :3, 3] += viewmats[:, :3, :3] @ step.to(viewmats)
+        x, y, z = map(float, offset)
+        return replace(self, viewmats=viewmats, offset=(x, y, z))
 
     @property
     def centers(self) -> Float[Tensor, "c 3"]:
@@ -201,7 +222,8 @@ class Cameras:
 
 
 def concatenate(sets: Sequence[Cameras]) -> Cameras:
-    """All cameras of several sets, one after the other."""
+    """All cameras of several sets, one after the other; positions are counted as in the first."""
+    sets = [cameras.counted_from(sets[0].offset) for cameras in sets]
     fields: dict[str, Any] = {name: torch.cat([getattr(cameras, name) for cameras in sets]) for name in _TENSORS}
     fields |= {name: [each for cameras in sets for each in getattr(cameras, name)] for name in _LISTS}
-    return Cameras(**fields)
+    return Cameras(**fields, offset=sets[0].offset)

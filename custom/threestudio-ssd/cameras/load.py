@@ -67,14 +67,15 @@ def _load_folder(folder: Path, world: World, dataparser: Path | None) -> Cameras
     transforms = transforms_file(folder, world=world, dataparser=dataparser)
     if transforms is not None:
         return _load_json(transforms, world, dataparser)
-    _check_untrained(folder, world, dataparser)
     model = find_colmap_model(folder)
-    if model is not None:
-        return load_colmap(model)
     splits = [folder / f"transforms_{split}.json" for split in ("train", "val", "test")]
     splits = [split for split in splits if split.is_file()]
-    if splits:
+    has_training = world == "training" or (dataparser or training_transform(folder)) is not None
+    if splits and (has_training or model is None):
         return _merge_splits([(split, _load_json(split, world, dataparser)) for split in splits])
+    _check_untrained(folder, world, dataparser)
+    if model is not None:
+        return load_colmap(model)
     if (folder / "cameras.json").is_file():
         return load_inria_json(folder / "cameras.json")
     if (folder / POSES).is_file():

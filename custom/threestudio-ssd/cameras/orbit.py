@@ -147,6 +147,7 @@ def fit_orbit(
     opacities: Float[Tensor, "n"],
     *,
     up: str | Sequence[Number] | Tensor | None = None,
+    stated_up: str | None = None,
     center: Sequence[Number] | Tensor | None = None,
     radius: Number | None = None,
     cameras: Cameras | None = None,
@@ -155,14 +156,16 @@ def fit_orbit(
 ) -> Orbit:
     """An orbit from which all of a scene is seen.
 
-    Up comes, in this order, from ``up``, from the mean up direction of ``cameras``, from a flat ground with most of the
-    scene on one side of it, or is -y. The centre is the middle of the box between opacity-weighted quantiles, so that
-    floaters do not count. The radius lets the sphere around that box fit the opening angle.
+    Up comes, in this order, from ``up``, from the mean up direction of ``cameras``, from ``stated_up``, from a flat
+    ground with most of the scene on one side of it, or is -y. The centre is the middle of the box between
+    opacity-weighted quantiles, so that floaters do not count. The radius lets the sphere around that box fit the
+    opening angle.
 
     Args:
         means: Centres, world.
         opacities: In [0, 1]; weights.
         up: ``"+x" .. "-z"`` or a vector.
+        stated_up: What the scene's file says; -y counts no more than silence, since that is written without looking.
         center: World point to look at.
         radius: Distance, world units, > 0.
         cameras: Cameras of the capture.
@@ -193,12 +196,15 @@ def fit_orbit(
         radius = margin * float(extent.norm()) / 2 / math.sin(math.radians(fov_y_deg) / 2)
     elif not radius > 0:
         raise ConfigError(what=f"radius is {radius}", expected="a number above 0", fix="leave radius out to fit it")
-    axis = parse_axis(up) if up is not None else up_of_scene(means, weights, cameras)[0]
+    axis = parse_axis(up) if up is not None else up_of_scene(means, weights, cameras, stated_up)[0]
     return Orbit(middle.float(), float(radius), axis.float(), extent.float())
 
 
 def up_of_scene(
-    means: Float[Tensor, "n 3"], weights: Float[Tensor, "n"], cameras: Cameras | None = None
+    means: Float[Tensor, "n 3"],
+    weights: Float[Tensor, "n"],
+    cameras: Cameras | None = None,
+    stated_up: str | None = None,
 ) -> tuple[Float[Tensor, "3"], str]:
     """The direction that points upwards, float64, and how it was found, in words.
 
@@ -206,9 +212,12 @@ def up_of_scene(
         means: Centres, float64.
         weights: Opacities.
         cameras: Cameras of the capture, if there are any.
+        stated_up: As for ``fit_orbit``.
     """
     if cameras is not None and len(cameras) and cameras.ups.mean(dim=0).norm() > 0.3:
         return parse_axis(cameras.ups.double().mean(dim=0)), "the cameras' mean"
+    if stated_up not in (None, USUAL_UP):
+        return parse_axis(stated_up), "the file says so"
     axis, share = find_up(means, weights)
     how = f"a flat ground holds {share:.0%} of the opacity" if share else "as in most splats: no flat ground stands out"
     return parse_axis(axis), how

@@ -21,7 +21,7 @@ def load_points(path: str | Path) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "
         path: A ``points3D.bin`` or ``.txt``, or a folder with a COLMAP model at any depth.
 
     Returns:
-        Positions in the model's world and colours in [0, 1], in the order of the file; None if there are none.
+        Positions in the model's world, float64, and colours in [0, 1], in the file's order; None if there are none.
 
     Raises:
         SceneFormatError: If the file is cut short or is something else.
@@ -43,7 +43,7 @@ def load_points(path: str | Path) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "
         ) from error
     if not len(rows):
         return None
-    return torch.from_numpy(rows[:, :3]).float(), torch.from_numpy(rows[:, 3:] / 255).float()
+    return torch.from_numpy(rows[:, :3]), torch.from_numpy(rows[:, 3:] / 255).float()
 
 
 def _from_binary(path: Path) -> np.ndarray:

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+import threestudio
+
 from ..cameras import Cameras, load_cameras, load_points, sparse_points_file, transforms_file
 from ..early import named
 from ..errors import ConfigError, check_values
@@ -70,19 +72,27 @@ class PhotoCapture:
                 fix="put the images folder where the capture tool left it",
             )
         self.capture = capture[torch.tensor(has_photo).nonzero()[:, 0]]
+        if any(capture.offset):
+            place = ", ".join(f"{number:.0f}" for number in capture.offset)
+            threestudio.warn(f"{cfg.cameras} is far from its origin: positions of the fitted splat count from {place}.")
 
     def points(self) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]] | None:
         """Sparse points of the capture and their colours; None if it has none."""
         world, dataparser = self.cfg.world, self._dataparser
         document = transforms_file(named(self.cfg.cameras), world=world, dataparser=dataparser)
         if document is None:
-            return load_points(named(self.cfg.cameras))
+            cloud = load_points(named(self.cfg.cameras))
+            return cloud and (self._near(cloud[0]), cloud[1])
         cloud = sparse_points_file(document, world=world, dataparser=dataparser)
         if cloud is None:
             return None
         points, rgbs = read_points_ply(cloud[0])
         change = torch.from_numpy(cloud[1])
-        return (points.double() @ change[:3, :3].T + change[:3, 3]).float(), rgbs
+        return self._near(points.double() @ change[:3, :3].T + change[:3, 3]), rgbs
+
+    def _near(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Points of the capture's world, counted as its cameras are."""
+        return (points - torch.tensor(self.capture.offset, dtype=torch.float64)).float()
 
     def split(self, background: Sequence[float]) -> tuple[Photos, Photos]:
         """What is fitted, and what judges it: the same if nothing is held out.

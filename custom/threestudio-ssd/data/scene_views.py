@@ -46,6 +46,7 @@ class ViewPlan:
             size_multiple: Sides of training views are rounded to multiples of this.
         """
         cfg = self.cfg
+        self.capture = self.capture and self.capture.counted_from(gaussians.offset)
         if self.capture is not None and cfg.check_capture:
             check_capture(gaussians, self.capture, cfg.cameras or "of the capture")
         size = cfg.size or model_size
@@ -86,8 +87,9 @@ class ViewPlan:
     def _fitted_orbit(self, gaussians: Gaussians) -> tuple[Orbit, OrbitRange]:
         cfg = self.cfg
         orbit = fit_orbit(
-            gaussians.means, gaussians.opacities, up=cfg.up, center=cfg.center, radius=cfg.radius,
-            cameras=self.capture, fov_y_deg=cfg.fov_y_deg,
+            gaussians.means, gaussians.opacities, up=cfg.up, stated_up=gaussians.stated_up,
+            center=cfg.center and gaussians.local(cfg.center), radius=cfg.radius, cameras=self.capture,
+            fov_y_deg=cfg.fov_y_deg,
         )  # fmt: skip
         return orbit, OrbitRange(tuple(cfg.elevation_deg), tuple(cfg.radius_scale), cfg.fov_y_deg)
 

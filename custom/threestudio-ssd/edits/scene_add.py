@@ -60,6 +60,7 @@ class SceneAdd(SceneEdit):
 
     def choose(self, views: SceneViews, plan: ViewPlan) -> tuple[Gaussians, Selection]:
         """The scene with a ball of new Gaussians, which alone may change."""
+        self.low, self.high = torch.tensor(self.source.local(self.cfg.box)).view(2, 3)  # which may be far out
         start = self.start_object().with_sh_degree(self.source.sh_degree)
         scene = self.source.append(start).to(self.device)
         return scene, Selection(torch.arange(len(scene), device=self.device) >= len(self.source))

@@ -31,6 +31,7 @@ class FileOrigin:
         notes: What the file says about itself: ``up`` ("+z"), ``render_mode`` ("mip", "2dgs", "antialiased").
         altered: (m) rows whose stored values cannot be drawn (NaN, infinity, zero rotation).
         altered_values: The six tensors that stand for those rows instead.
+        offset: The point of the file's world that positions are counted from here; not 0 for map coordinates.
     """
 
     path: str
@@ -40,6 +41,7 @@ class FileOrigin:
     notes: Mapping[str, str] = field(default_factory=dict)
     altered: Int[Tensor, "m"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     altered_values: Mapping[str, Tensor] = field(default_factory=dict)
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def with_rows(self, rows: Int[Tensor, "n"]) -> "FileOrigin":
         """The same file under other rows."""
@@ -118,6 +120,26 @@ class Gaussians:
     def device(self) -> torch.device:
         """Where the parameters live."""
         return self.means.device
+
+    @property
+    def stated_up(self) -> str | None:
+        """The axis that points upwards, ``"+x"`` .. ``"-z"``, if the file says so."""
+        return None if self.origin is None else self.origin.notes.get("up")
+
+    @property
+    def offset(self) -> tuple[float, float, float]:
+        """The point of the file's world that positions are counted from."""
+        return (0.0, 0.0, 0.0) if self.origin is None else self.origin.offset
+
+    def local(self, numbers: Sequence[float], sign: int = -1) -> list[float]:
+        """Points of the file's world, three numbers each, as they are counted here; what is left over stays.
+
+        Args:
+            numbers: Such as those of a box, or of a sphere, whose radius is left over.
+            sign: 1 for the way back, into the file's world.
+        """
+        whole = len(numbers) // 3 * 3
+        return [float(n) + sign * self.offset[i % 3] * (i < whole) for i, n in enumerate(numbers)]
 
     @property
     def origin_rows(self) -> Int[Tensor, "n"]:

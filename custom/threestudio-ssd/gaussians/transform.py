@@ -1,5 +1,7 @@
 """Turn, scale, move and re-order Gaussians as a whole; view-dependent colour turns along."""
 
+import dataclasses
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -74,6 +76,10 @@ def half_turn_x(gaussians: Gaussians) -> Gaussians:
     """The scene after half a turn about x (y and z negated): from RDF to RUB axes and back; exact, its own inverse."""
     w, x, y, z = gaussians.raw_quats.unbind(-1)
     signs = gaussians.shN.new_tensor(_HALF_TURN_SIGNS[: gaussians.shN.shape[1]])
+    if (origin := gaussians.origin) is not None:
+        east, north, up = origin.offset
+        origin = dataclasses.replace(origin, offset=(east, 0.0 - north, 0.0 - up))
+        gaussians = dataclasses.replace(gaussians, origin=origin)
     return gaussians.replace(
         means=gaussians.means * gaussians.means.new_tensor([1.0, -1.0, -1.0]),
         raw_quats=torch.stack([w, x, -y, -z], dim=-1),

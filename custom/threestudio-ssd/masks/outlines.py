@@ -5,7 +5,7 @@ What stands in front of a line does not hide it. Pixels are those of ``Cameras``
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..cameras import Cameras
+from ..cameras.cameras import FAR
 from ..cameras.orbit import weighted_quantiles
 from .box import checked_box, checked_sphere
 
@@ -54,7 +55,13 @@ class Outline:
     @property
     def text(self) -> str:
         """The key with its value, to be pasted into a command."""
-        return f"{self.key}=[{','.join(f'{number:g}' for number in self.numbers)}]"
+        shown = (f"{number:g}" if abs(number) < FAR else f"{number:.10g}" for number in self.numbers)
+        return f"{self.key}=[{','.join(shown)}]"
+
+    def counted_from(self, offset: Sequence[float]) -> "Outline":
+        """The same, drawn where positions are counted from a point of the world."""
+        start = torch.tensor(offset, dtype=torch.float64)
+        return replace(self, lines=[line - start for line in self.lines])
 
     @property
     def bounds(self) -> Float[Tensor, "2 3"]:

@@ -43,6 +43,7 @@ def preview_images(
         The view's name and its image in [0, 1], shorter side ``PREVIEW_SIZE``.
     """
     is_selected = selection.is_selected
+    outlines = [outline.counted_from(gaussians.offset) for outline in outlines]
     core = core_of(gaussians.means[is_selected] if is_selected.any() else None, outlines)
     for part, evidence in enumerate(selection.evidence or [None]):
         cameras = views if evidence is None else evidence.views

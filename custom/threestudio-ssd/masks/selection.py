@@ -240,9 +240,9 @@ def _in_part(part: Any, cfg: MaskConfig | DictConfig, scene: _Scene, evidence: l
     gaussians = scene.gaussians
     is_in = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
     if part.box is not None:
-        is_in &= in_box(gaussians.means, part.box)
+        is_in &= in_box(gaussians.means, gaussians.local(checked_box(part.box)))
     if part.sphere is not None:
-        is_in &= in_sphere(gaussians.means, part.sphere)
+        is_in &= in_sphere(gaussians.means, gaussians.local(checked_sphere(part.sphere)))
     if part.saved:
         is_in &= load_selection(part.saved, len(gaussians)).to(is_in.device)
     if part.picture:

@@ -276,7 +276,7 @@ class SceneRefit(SceneJob):
         if not cfg.replaces:
             return None
         if cfg.region is not None:
-            return region_of_box(cfg.region).to(self.device)
+            return region_of_box(self.scene.local(cfg.region)).to(self.device)
         return region_around(self.scene.means[is_replaced], up, tuple(cfg.room)).to(self.device)
 
     def _patch(self, is_replaced: Bool[Tensor, "n"]) -> Gaussians:

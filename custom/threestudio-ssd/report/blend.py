@@ -37,7 +37,8 @@ def write_blend(before: Result, after: Result, amount: float, out: str | Path) -
     """
     if not 0 <= amount <= 1:
         raise ConfigError(what=f"amount is {amount:g}", expected="from 0 to 1", fix="set amount=0.5")
-    source, edited = load_gaussians(before.splat), load_gaussians(after.splat)
+    source = load_gaussians(before.splat)
+    edited = load_gaussians(after.splat, beside=source)
     if source.sh_degree != edited.sh_degree:
         what = f"{before.splat} has SH degree {source.sh_degree}, {after.splat} has {edited.sh_degree}"
         raise SceneFormatError(what=what, expected="a scene and an edit of it", fix="blend files of one format")

@@ -70,7 +70,8 @@ def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], tuple[Float[Tensor, "c 3 h 
         ConfigError: If a splat is not named, there are too few views, or the protocol needs prompts.
     """
     _check(cfg)
-    before, after = load_gaussians(cfg.before), load_gaussians(cfg.after)
+    before = load_gaussians(cfg.before)
+    after = load_gaussians(cfg.after, beside=before)
     plan, views = evaluation_views(cfg, before)
     background = torch.tensor(list(cfg.background))
     source, edited = (render_bchw(each, views.train, background) for each in (before, after))
@@ -95,7 +96,7 @@ def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], tuple[Float[Tensor, "c 3 h 
         figures["structure_distance"] = float(structure_distance(edited, source, model).mean())
         figures["structure_model"] = model.label
     if cfg.truth:
-        truth = render_bchw(load_gaussians(cfg.truth), cameras, background)
+        truth = render_bchw(load_gaussians(cfg.truth, beside=before), cameras, background)
         figures |= {
             "psnr_to_truth": mean_psnr(edited, truth), "psnr_to_truth_before": mean_psnr(source, truth),
             "ssim_to_truth": float(ssim(edited, truth).mean()),

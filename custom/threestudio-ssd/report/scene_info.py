@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..cameras import Cameras, World, load_cameras
+from ..cameras.cameras import FAR
 from ..cameras.orbit import up_of_scene, weighted_quantiles
 from ..data.agreement import agreement
 from ..early import named
@@ -56,6 +57,7 @@ def read_info(cfg: Any) -> dict[str, Any]:
     if cfg.cameras:
         capture = load_cameras(cfg.cameras, world=cfg.world, dataparser=cfg.dataparser or None)
     gaussians = load_gaussians(cfg.path)
+    capture = capture and capture.counted_from(gaussians.offset)
     facts = {"file": cfg.path, "bytes": num_bytes(named(cfg.path)), **scene_facts(gaussians, capture)}
     if capture is not None:
         facts["cameras"] = capture_facts(gaussians, capture, cfg.cameras)
@@ -85,8 +87,9 @@ def scene_facts(gaussians: Gaussians, capture: Cameras | None = None) -> dict[st
     }  # fmt: skip
     if not is_drawn.any():
         return facts
-    means = gaussians.means[is_drawn].double()
-    up, how = up_of_scene(means, opacities[is_drawn].double(), capture)
+    offset = torch.tensor(gaussians.offset, dtype=torch.float64)
+    means = gaussians.means[is_drawn].double() + offset
+    up, how = up_of_scene(means, opacities[is_drawn].double(), capture, gaussians.stated_up)
     rgbs = rgbs_from_sh0(gaussians.sh0[is_drawn, 0])
     return facts | {
         "up": axis_name(up), "up_found_by": how,
@@ -133,7 +136,12 @@ def keys_to_paste(means: Float[Tensor, "n 3"], up: Float[Tensor, "3"]) -> list[s
 
 def numbers(values: Sequence[float]) -> str:
     """Numbers as a list that can be pasted after ``key=``."""
-    return f"[{','.join(f'{value + 0.0:.4g}' for value in values)}]"
+    return f"[{','.join(map(number, values))}]"
+
+
+def number(value: float) -> str:
+    """Four digits, or hundredths of what is large, as map coordinates are."""
+    return f"{value + 0.0:.4g}" if abs(value) < FAR else f"{value:.2f}"
 
 
 def comments_of(gaussians: Gaussians) -> list[str]:
@@ -194,7 +202,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
             "opacity": facts["opacity"], "size (world units)": facts["size"]}  # fmt: skip
     heads = list(facts["opacity"])
     lines += ["", f"{'':20}" + "".join(f"{head:>11}" for head in heads)]
-    lines += [f"{name:20}" + "".join(f"{values[head]:>11.4g}" for head in heads) for name, values in rows.items()]
+    lines += [f"{name:20}" + "".join(f"{number(values[head]):>11}" for head in heads) for name, values in rows.items()]
     low, high = (numbers(corner) for corner in facts["bounds"])
     lines += ["", f"outermost centres: {low} to {high}"]
     lines.append(f"colours out of range: {facts['colours_out_of_range']:.2%} of what is drawn")

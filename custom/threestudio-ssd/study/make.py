@@ -96,7 +96,10 @@ def _pictures(
     }  # fmt: skip
     views = ViewPlan(parse_structured(GSViewsConfig, keys)).views(before, cfg.size, 2)
     background = torch.tensor(list(cfg.background))
-    for method, splat in [("", before), *((name, load_gaussians(each.splat)) for name, each in methods.items())]:
+    for method, splat in [
+        ("", before),
+        *((name, load_gaussians(each.splat, beside=before)) for name, each in methods.items()),
+    ]:
         yield (
             method,
             _picture(splat, views.video if cfg.video_frames else views.test, background, cfg.video_frames, contents),

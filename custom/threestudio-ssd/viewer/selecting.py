@@ -73,7 +73,7 @@ class Selecting:
         mask = copy.deepcopy(self._mask)
         mask.threshold = self.threshold.value
         for shape in self.shapes:
-            mask[shape.name] = shape.numbers if shape.is_on else None
+            mask[shape.name] = shape.value if shape.is_on else None
         return mask
 
     def _look_for(self, words: str) -> None:
@@ -87,8 +87,11 @@ class Selecting:
         _, position, fov_y, _ = pose_of(views.test, 0)
         half = FIRST_SHARE * float(np.linalg.norm(position - center.double().numpy())) * math.tan(fov_y / 2)
         first = [*(center - half).tolist(), *(center + half).tolist()] if name == "box" else [*center.tolist(), half]
-        numbers = given or first
-        return Shape(self.session.server, name, numbers, size, given is not None, lambda: self._later(self._find))
+        scene = self.session.before
+        numbers = scene.local(given) if given else first
+        return Shape(
+            self.session.server, name, numbers, size, given is not None, lambda: self._later(self._find), scene.local
+        )
 
     def _find(self) -> None:
         """Select what the keys say, by the code of a run."""

@@ -50,16 +50,18 @@ class Shape:
     Args:
         server: The browser's.
         name: ``box`` or ``sphere``.
-        numbers: Where it is, as its key has them.
+        numbers: Where it is, as positions of the scene are counted.
         size: Of the scene, world units: how fine numbers are.
         is_on: Whether it selects.
         changed: Called when it was let go, typed or switched.
+        local: ``Gaussians.local`` of the scene.
     """
 
     def __init__(
-        self, server: Any, name: str, numbers: Sequence[float], size: float, is_on: bool, changed: Callable[[], None]
-    ) -> None:
-        self.server, self.name, self._changed = server, name, changed
+        self, server: Any, name: str, numbers: Sequence[float], size: float, is_on: bool, changed: Callable[[], None],
+        local: Callable[..., list[float]],
+    ) -> None:  # fmt: skip
+        self.server, self.name, self._changed, self._local = server, name, changed, local
         self._digits = DIGITS - int(np.floor(np.log10(max(size, 1e-9)))) - 1
         self.numbers = self._rounded(numbers)
         self.switch = server.gui.add_checkbox(name, is_on)
@@ -78,7 +80,12 @@ class Shape:
     @property
     def key(self) -> str:
         """As a command has it."""
-        return f"mask.{self.name}={json.dumps(self.numbers, separators=(',', ':'))}"
+        return f"mask.{self.name}={json.dumps(self.value, separators=(',', ':'))}"
+
+    @property
+    def value(self) -> list[float]:
+        """Of its key, in the world of the scene's file."""
+        return self._rounded(self._local(self.numbers, 1))
 
     @property
     def is_on(self) -> bool:
@@ -131,7 +138,7 @@ class Shape:
         """Take the numbers of a text; one that is being typed changes nothing until it is whole."""
         check = checked_box if self.name == "box" else checked_sphere
         try:
-            self.numbers = [float(number) for number in check(json.loads(self.text.value.split("=")[-1]))]
+            self.numbers = self._local(check(json.loads(self.text.value.split("=")[-1])))
         except (ValueError, TypeError, ConfigError):
             return
         self._place(writes=False)

@@ -392,17 +392,38 @@ def test_instant_ngp_says_fisheye_by_a_key_of_its_own(transforms):
         load_cameras(transforms(camera_model=None, ftheta_p0=0.1))
 
 
-def test_splits_may_have_intrinsics_of_their_own(banana, transforms, tmp_path):
-    document = json.loads(transforms().read_text())
-    (tmp_path / "transforms.json").unlink()
+def split_up(path):
+    """Two files in place of one; the document that was in it."""
+    document = json.loads(path.read_text())
+    path.unlink()
     for split, frames in (("train", document["frames"][:4]), ("test", document["frames"][4:])):
-        (tmp_path / f"transforms_{split}.json").write_text(json.dumps({**document, "frames": frames}))
+        path.with_name(f"transforms_{split}.json").write_text(json.dumps({**document, "frames": frames}))
+    return document
+
+
+def test_splits_may_have_intrinsics_of_their_own(banana, transforms, tmp_path):
+    split_up(transforms())
     cameras = load_cameras(tmp_path)
     rows = [banana.names.index(name.split("/")[-1]) for name in cameras.names]
     assert len(rows) == len(banana)
     assert torch.allclose(cameras.viewmats, banana.viewmats[rows], atol=1e-6)
     assert torch.allclose(cameras.Ks, banana.Ks[rows], atol=1e-4)
     assert all(path is not None for path in cameras.image_paths)
+
+
+@pytest.mark.parametrize("is_beside", [True, False])
+def test_splits_go_into_the_world_of_a_training(transforms, tmp_path, is_beside):
+    """nerfstudio orients all frames at once, so its one transform holds for every split."""
+    path = transforms()
+    training = tmp_path / "dataparser_transforms.json" if is_beside else tmp_path / "run.json"
+    training.write_text(json.dumps({"transform": [[0, 0, 1, 0.5], [1, 0, 0, 0], [0, 1, 0, -2]], "scale": 0.3}))
+    options = {} if is_beside else {"dataparser": training, "world": "training"}
+    whole = load_cameras(tmp_path, **options)
+    split_up(path)
+    split = load_cameras(tmp_path, **options)
+    rows = [whole.names.index(name.split("/")[-1]) for name in split.names]
+    assert sorted(rows) == list(range(len(whole)))
+    assert torch.equal(split.viewmats, whole.viewmats[rows])
 
 
 @pytest.mark.parametrize("value", [0, 0.0, -5, float("nan"), float("inf")])

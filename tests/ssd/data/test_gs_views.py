@@ -1,5 +1,8 @@
 """The data module: pools, sizes, and where the views come from."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 
@@ -8,6 +11,10 @@ from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 from threestudio_ssd.cameras import cameras_extent, concatenate
 from threestudio_ssd.data.modules import GSViews
+from threestudio_ssd.gaussians import load_gaussians, save_gaussians
+from threestudio_ssd.host import parse_structured
+from threestudio_ssd.masks import MaskConfig, find_selection
+from threestudio_ssd.rendering import render_bchw
 from threestudio_ssd.toyworld.splat import save_cameras_json
 
 
@@ -40,6 +47,77 @@ def test_the_orbit_s_keys_are_followed(gaussians):
     torch.testing.assert_close(away[:, 2], torch.full((96,), 2.0), atol=1e-4, rtol=0)
     assert views.train.widths[0] == 32
     assert float(2 * torch.atan(16 / views.train.Ks[0, 1, 1]).rad2deg()) == pytest.approx(60, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("said", "up"), [("z", [0, 0, 1]), ("-X", [-1, 0, 0]), ("-y", [0, -1, 0]), ("sideways", [0, -1, 0])]
+)
+def test_an_orbit_stands_as_the_file_says(said, up, tmp_path):
+    """A cloud without a ground; -y is what programs write without looking, and what is taken anyhow."""
+    scene = toy_parts(keep_every=50)[0]
+    scene = scene.replace(means=torch.randn(scene.means.shape))
+    save_gaussians(scene, tmp_path / "scene.ply")
+    lines = (tmp_path / "scene.ply").read_bytes().split(b"\n", 2)
+    (tmp_path / "said.ply").write_bytes(b"\n".join([*lines[:2], f"comment Vertical Axis: {said}".encode(), lines[2]]))
+    for file in ("said.ply", "said.glb"):
+        scene = load_gaussians(tmp_path / file)
+        assert GSViews({}).plan.views(scene, 64, 8).orbit.up.tolist() == up
+        save_gaussians(scene, tmp_path / "said.glb")
+    assert GSViews({"up": "+y"}).plan.views(scene, 64, 8).orbit.up.tolist() == [0, 1, 0]
+
+
+def test_a_flat_ground_is_believed_before_a_file_that_says_the_usual(tmp_path):
+    scene = toy_parts(keep_every=10)[0]
+    means = torch.rand(scene.means.shape) * torch.tensor([4.0, 4.0, 2.0])
+    means[::2, 2] = 0
+    scene = scene.replace(means=means, logit_opacities=torch.ones(len(scene)))
+    save_gaussians(scene, tmp_path / "scene.glb")  # which says -y: that is what most are
+    assert GSViews({}).plan.views(load_gaussians(tmp_path / "scene.glb"), 64, 8).orbit.up.tolist() == [0, 0, 1]
+
+
+@pytest.mark.filterwarnings("ignore::threestudio_ssd.gaussians.io.SceneFormatWarning")
+def test_map_coordinates_give_the_views_and_the_selection_of_the_same_scene_at_home(tmp_path):
+    """Splat, cameras and keys in metres of a map: what is rendered and selected is what it is near the origin."""
+    from plyfile import PlyData, PlyElement
+
+    from threestudio_ssd.report.scene_info import scene_facts
+
+    place, file = np.array([456789.25, 5432100.5, 231.0]), tmp_path / "far.ply"
+    near = toy_parts(keep_every=20)[0]
+    save_gaussians(near, tmp_path / "near.ply")
+    table = PlyData.read(tmp_path / "near.ply")["vertex"].data
+    kinds = [(name, "f8" if name in "xyz" else kind) for name, kind in table.dtype.descr]
+    table = table.astype(kinds)
+    for axis, start in zip("xyz", place, strict=True):
+        table[axis] += start
+    PlyData([PlyElement.describe(table, "vertex")]).write(file)
+    save_cameras_json(toy_cameras(8, 32), tmp_path / "near.json")
+    entries = json.loads((tmp_path / "near.json").read_text())
+    for entry in entries:
+        entry["position"] = (np.array(entry["position"]) + place).tolist()
+    (tmp_path / "cameras.json").write_text(json.dumps(entries))
+
+    far = load_gaussians(file)
+    keys = {"num_train_views": 8, "num_test_views": 2, "check_capture": False, "center": place.tolist()}
+    plan = GSViews({**keys, "cameras": str(tmp_path / "cameras.json")}).plan
+    (tmp_path / "cameras.json").write_bytes((tmp_path / "near.json").read_bytes())
+    home = GSViews({**keys, "cameras": str(tmp_path / "cameras.json"), "center": [0.0, 0.0, 0.0]}).plan
+    views, views_at_home = plan.views(far, 32, 8), home.views(near, 32, 8)
+    for name in ("train", "test"):
+        images = render_bchw(far, getattr(views, name), torch.zeros(3))
+        assert (images - render_bchw(near, getattr(views_at_home, name), torch.zeros(3))).abs().max() < 0.02
+    orbit = GSViews({**keys, "num_train_views": 1}).plan.views(far, 32, 8).orbit
+    assert (orbit.center + torch.tensor(far.offset) - torch.tensor(place)).abs().max() < 1  # the float32 of a map
+    sphere, chosen = [0.0, 0.0, 0.9, 1.2], []
+    for scene, numbers in ((near, sphere), (far, [*(place + sphere[:3]).tolist(), 1.2])):
+        mask = parse_structured(MaskConfig, {"sphere": numbers})
+        chosen.append(find_selection(mask, scene, views.train, None, torch.zeros(3)).is_selected)
+    assert 0.1 < float(chosen[0].float().mean()) < 0.9
+    assert torch.equal(*chosen)
+    box = next(key for key in scene_facts(far)["keys"] if key.startswith("mask.box="))
+    box = parse_structured(MaskConfig, {"box": json.loads(box[9:])})
+    inside = find_selection(box, far, views.train, None, torch.zeros(3)).is_selected
+    assert 0.5 < float(inside.float().mean()) < 0.95
 
 
 def test_a_capture_s_own_cameras_train_and_its_orbit_is_held_out(gaussians, capture):

@@ -152,6 +152,60 @@ def sd3_transformer(network: nn.Module, prefix: str = "model.diffusion_model.") 
     return {prefix + name: weight for name, weight in named.items()}
 
 
+def flux(network: nn.Module) -> dict[str, Tensor]:
+    """Of a ``FluxTransformer2DModel`` or ``Flux2Transformer2DModel``, whose files hold the network alone."""
+    state, named = dict(network.state_dict()), {}
+    embed = "time_guidance_embed" if "Flux2" in type(network).__name__ else "time_text_embed"
+    top = {
+        "x_embedder": "img_in", "context_embedder": "txt_in", "proj_out": "final_layer.linear",
+        "norm_out.linear": "final_layer.adaLN_modulation.1",
+        **{f"{kind}_stream_modulation{stream}.linear": f"{kind}_stream_modulation{stream}.lin"
+           for kind, stream in (("double", "_img"), ("double", "_txt"), ("single", ""))},
+        **{f"{embed}.{old}_embedder.linear_{number}": f"{new}.{layer}"
+           for old, new in (("timestep", "time_in"), ("text", "vector_in"), ("guidance", "guidance_in"))
+           for number, layer in ((1, "in_layer"), (2, "out_layer"))},
+    }  # fmt: skip
+    double = {
+        "norm1.linear": "img_mod.lin", "norm1_context.linear": "txt_mod.lin", "attn.to_out.0": "img_attn.proj",
+        "attn.to_add_out": "txt_attn.proj", "attn.norm_q.weight": "img_attn.norm.query_norm.scale",
+        "attn.norm_k.weight": "img_attn.norm.key_norm.scale",
+        "attn.norm_added_q.weight": "txt_attn.norm.query_norm.scale",
+        "attn.norm_added_k.weight": "txt_attn.norm.key_norm.scale", "ff.net.0.proj": "img_mlp.0",
+        "ff.net.2": "img_mlp.2", "ff_context.net.0.proj": "txt_mlp.0", "ff_context.net.2": "txt_mlp.2",
+        "ff.linear_in": "img_mlp.0", "ff.linear_out": "img_mlp.2", "ff_context.linear_in": "txt_mlp.0",
+        "ff_context.linear_out": "txt_mlp.2",
+    }  # fmt: skip
+    single = {
+        "norm.linear": "modulation.lin", "attn.norm_q.weight": "norm.query_norm.scale",
+        "attn.norm_k.weight": "norm.key_norm.scale", "proj_out": "linear2", "attn.to_qkv_mlp_proj": "linear1",
+        "attn.to_out": "linear2",
+    }  # fmt: skip
+    fused = {
+        "transformer_blocks": {"img_attn.qkv": ["attn.to_q", "attn.to_k", "attn.to_v"],
+                               "txt_attn.qkv": [f"attn.add_{letter}_proj" for letter in "qkv"]},
+        "single_transformer_blocks": {"linear1": ["attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"]},
+    }  # fmt: skip
+    groups = {"transformer_blocks": ("double_blocks", double), "single_transformer_blocks": ("single_blocks", single)}
+    for group, triples in fused.items():
+        for number in {int(name.split(".")[1]) for name in state if name.startswith(f"{group}.")}:
+            for target, layers in triples.items():
+                for kind in ("weight", "bias"):
+                    keys = [f"{group}.{number}.{layer}.{kind}" for layer in layers]
+                    if keys[0] in state:
+                        joined = torch.cat([state.pop(key) for key in keys])
+                        named[f"{groups[group][0]}.{number}.{target}.{kind}"] = joined
+    for name, weight in state.items():
+        group, _, rest = name.partition(".")
+        if group in groups:
+            new, layers = groups[group]
+            number, _, rest = rest.partition(".")
+            old = next(each for each in layers if f"{rest}.".startswith(f"{each}."))
+            named[f"{new}.{number}.{layers[old]}{rest.removeprefix(old)}"] = weight
+        else:
+            named[_layer(name, top)] = _swapped(weight) if name.startswith("norm_out.linear") else weight
+    return named
+
+
 def _swapped(weight: Tensor) -> Tensor:
     """Scale and shift in the other order."""
     return torch.cat(weight.chunk(2)[::-1])

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from huggingface_hub import errors
 from safetensors.torch import save_file
 
 from tests.ssd.diffusion import original_names
+from threestudio_ssd import pretrained
 from threestudio_ssd.diffusion import Backbone, load_backbone, single_file
 from threestudio_ssd.diffusion.clip_tokenizer import clip_tokenizer
 from threestudio_ssd.diffusion.costs.architectures import ARCHITECTURES, clip_config
-from threestudio_ssd.diffusion.models import save_components
+from threestudio_ssd.diffusion.models import MODEL, save_components
 from threestudio_ssd.diffusion.random import TINY_VAE, assembled
 from threestudio_ssd.errors import SceneFormatError
 from threestudio_ssd.pretrained import ModelLocation
@@ -231,9 +233,6 @@ def test_only_a_variant_is_found_by_itself(model_folder, tmp_path):
 
 
 def test_which_variant_is_taken(monkeypatch):
-    from threestudio_ssd import pretrained
-    from threestudio_ssd.diffusion.models import MODEL
-
     def variant_of(*names, is_offline=False):
         pretrained._files_on_hub.cache_clear()
         monkeypatch.setattr("huggingface_hub.list_repo_files", lambda *_, **__: list(names))
@@ -246,3 +245,28 @@ def test_which_variant_is_taken(monkeypatch):
     assert variant_of("vae/diffusion_pytorch_model.fp16.safetensors") is None
     assert variant_of("unet/diffusion_pytorch_model.fp16-00001-of-00002.safetensors", "unet/config.json") == "fp16"
     assert variant_of("unet/diffusion_pytorch_model.non_ema.safetensors", fp16) == "fp16"
+
+
+@pytest.mark.parametrize("error", [ConnectionError("refused"), errors.HTTPError("no route")], ids=["socket", "client"])
+def test_a_hub_that_cannot_be_listed_is_said_once_and_the_cache_counts(error, monkeypatch, tmp_path):
+    asked, said = [], []
+
+    def refuse(*args, **more):
+        asked.append(args)
+        raise error
+
+    (tmp_path / "unet").mkdir()
+    for name in ("model_index.json", "unet/diffusion_pytorch_model.fp16.safetensors"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr("huggingface_hub.list_repo_files", refuse)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: str(tmp_path / "model_index.json"))
+    monkeypatch.setattr("threestudio.warn", said.append)
+    pretrained._files_on_hub.cache_clear()
+    location = ModelLocation("owner/name", MODEL, "abc")
+    assert (location.only_variant("unet"), location.only_variant("vae")) == ("fp16", None)
+    assert len(asked) == 1
+    assert said == [f"'owner/name' cannot be listed on the hub ({error}); its files in the local cache are taken."]
+    error = RuntimeError("a bug")
+    pretrained._files_on_hub.cache_clear()
+    with pytest.raises(RuntimeError, match="a bug"):
+        location.only_variant("unet")

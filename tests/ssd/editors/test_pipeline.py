@@ -11,8 +11,10 @@ from types import SimpleNamespace
 import diffusers
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.edit_world import REPOSITORY
+from tests.ssd.diffusion import original_names
 from tests.ssd.editors.twins import QWEN_TOKENS, QwenProcessor, byte_tokenizer, write_twin
 from threestudio_ssd.editors import EditorKeys, EditorPrompts, Pipeline, Views, build_editor, load_editor
 from threestudio_ssd.editors import diffusers_pipeline as loading
@@ -266,21 +268,53 @@ def test_a_gguf_file_is_the_network(monkeypatch, tmp_path):
     }  # fmt: skip
 
 
-def test_a_single_file_is_the_network(monkeypatch, tmp_path, twin):
-    """FLUX comes as one: the network is read from the file by the model's config, the other parts from the model."""
-    folder, file = twin("FluxKontextPipeline"), tmp_path / "flux.safetensors"
-    file.touch()
-    asked = {}
+def written(network, path, left_out=""):
+    """The file of a network with other weights, under their original names; the weights by the names of diffusers."""
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    weights = {name: weight.contiguous().clone() for name, weight in original_names.flux(network).items()}
+    save_file({name: weight for name, weight in weights.items() if name != left_out}, path)
+    return network.state_dict()
 
-    def read(path, **options):
-        asked.update(options, path=path)
-        return diffusers.FluxTransformer2DModel.from_pretrained(options["config"], subfolder=options["subfolder"])
 
-    monkeypatch.setattr(diffusers.FluxTransformer2DModel, "from_single_file", read)
+def test_a_single_file_is_the_network(tmp_path, twin, pictures):
+    """FLUX.2 comes as one: the network is read from the file by the model's config, the other parts from the model."""
+    folder, file = twin("Flux2KleinPipeline"), tmp_path / "flux2.safetensors"
+    weights = written(diffusers.Flux2Transformer2DModel.from_pretrained(folder, subfolder="transformer"), file)
     editor = load(folder, network=str(file))
-    assert asked == {"path": str(file), "config": str(folder), "subfolder": "transformer", "dtype": torch.float32}
+    got = editor.network.pipeline.transformer.state_dict()
+    assert got.keys() == weights.keys()
+    assert all(torch.equal(got[name], weight) for name, weight in weights.items())
     assert editor.facts["network"] == str(file)
+    assert not torch.allclose(editor(pictures), load(folder)(pictures), atol=1e-3)
     refused(r"editor.network is no.safetensors; expected a .safetensors file", network="no.safetensors")
+
+
+def test_a_single_file_that_is_not_whole(tmp_path, twin):
+    folder, file = twin("Flux2KleinPipeline"), tmp_path / "flux2.safetensors"
+    network = diffusers.Flux2Transformer2DModel.from_pretrained(folder, subfolder="transformer")
+    written(network, file, left_out="single_blocks.0.linear2.weight")
+    with pytest.raises(ConfigError, match="part 'transformer' of .* cannot be read"):
+        load(folder, network=str(file))
+
+
+@pytest.mark.slow
+def test_a_single_file_of_flux_1(tmp_path, twin):
+    """diffusers cuts its matrices at the published width alone, so that one block of each kind has 0.5 G weights."""
+    folder, file = tmp_path / "flux", tmp_path / "flux.safetensors"
+    shutil.copytree(twin("FluxKontextPipeline"), folder)
+    config = diffusers.FluxTransformer2DModel.load_config(folder, subfolder="transformer")
+    config |= {"num_attention_heads": 24, "attention_head_dim": 128, "axes_dims_rope": (16, 56, 56)}
+    with torch.device("meta"):
+        network = diffusers.FluxTransformer2DModel.from_config(config)
+    network.to_empty(device="cpu").bfloat16()
+    weights = written(network, file)
+    shutil.rmtree(folder / "transformer")
+    network.save_config(folder / "transformer")
+    keys = EditorKeys(model=str(folder), dtype="bf16", editor={"name": "pipeline", "network": str(file)})
+    got = load_editor(keys, CPU, PROMPTS, ()).network.pipeline.transformer.state_dict()
+    assert got.keys() == weights.keys()
+    assert all(torch.equal(got[name], weight) for name, weight in weights.items())
 
 
 def test_offload_is_one_call():

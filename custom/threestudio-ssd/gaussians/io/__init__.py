@@ -5,7 +5,7 @@ Reading: ``.ply`` (plain or compressed), ``.splat``, ``.spz``, ``.sog`` (or the 
 ``.compressed.ply``, ``.splat``, ``.spz``, ``.sog``, ``.glb``, ``.usdz``/``.usdc``/``.usda``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ...early import named
@@ -13,7 +13,7 @@ from ...errors import SceneFormatError
 from ..model import Gaussians
 from ..transform import half_turn_x, morton_order
 from .checkpoint import read_checkpoint
-from .common import SceneFormatWarning, read_bytes
+from .common import SceneFormatWarning, read_bytes, warn
 from .compressed_ply import is_compressed, read_compressed_ply, write_compressed_ply
 from .glb import read_glb, write_glb
 from .ksplat import read_ksplat
@@ -26,11 +26,11 @@ from .spz import read_spz, write_spz
 from .usd import read_usd, write_usd
 
 
-def _read_any_ply(path: Path) -> Gaussians:
+def _read_any_ply(path: Path, offset: Sequence[float] | None = None) -> Gaussians:
     """Plain or compressed: the header tells, whatever the name says."""
     data = read_bytes(path)
     header = parse_header(data, path)
-    return read_compressed_ply(path, data, header) if is_compressed(header) else read_ply(path, data)
+    return read_compressed_ply(path, data, header) if is_compressed(header) else read_ply(path, data, offset)
 
 
 READERS = {
@@ -57,7 +57,7 @@ WRITERS = {
 }
 
 
-def load_gaussians(path: str | Path) -> Gaussians:
+def load_gaussians(path: str | Path, *, beside: Gaussians | None = None) -> Gaussians:
     """Read a splat file of any known format.
 
     Rows that hold NaN or infinity, and rotations of length zero, do not stop the load: they are counted in a
@@ -65,6 +65,8 @@ def load_gaussians(path: str | Path) -> Gaussians:
 
     Args:
         path: The file; for SOG also the folder that holds ``meta.json``.
+        beside: A scene of the same place, such as the one that this was edited from: positions are counted from the
+            same point as its own.
 
     Returns:
         Gaussians on the CPU with the SH degree of the file, in the file's own world axes.
@@ -76,7 +78,8 @@ def load_gaussians(path: str | Path) -> Gaussians:
     path = named(path)
     if path.is_dir():
         return read_sog(path)
-    return _handler(READERS, path, "read")(path)
+    reader = _handler(READERS, path, "read")
+    return reader(path) if reader is not _read_any_ply or beside is None else _read_any_ply(path, beside.offset)
 
 
 def save_gaussians(gaussians: Gaussians, path: str | Path, *, spz_version: int | None = None) -> None:
@@ -95,6 +98,9 @@ def save_gaussians(gaussians: Gaussians, path: str | Path, *, spz_version: int |
     """
     path = Path(path)
     writer = _handler(WRITERS, path, "write")
+    if any(gaussians.offset) and writer is not write_ply:
+        place = ", ".join(f"{number:.0f}" for number in gaussians.offset)
+        warn(f"{path}: positions are written from {place}, since only .ply holds doubles")
     if writer is write_spz:
         write_spz(gaussians, path, spz_version)
     else:

@@ -84,11 +84,12 @@ def make_harmless(fields: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
 
 def finish(
     values: Mapping[str, np.ndarray] | Mapping[str, Tensor], *, path: Path, kind: str, file: Any,
-    notes: Mapping[str, str] | None = None,
+    notes: Mapping[str, str] | None = None, offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Gaussians:  # fmt: skip
     """Gaussians from decoded values, made harmless, with their origin; warns of rows that needed it.
 
     The values are the six fields by name: tensors that are taken as they are, or arrays of any layout, with sh0 (n 3).
+    Their positions are counted from ``offset``.
     """
     fields = {name: _owned(values[name]) for name in FIELD_NAMES}
     fields["sh0"] = fields["sh0"].reshape(-1, 1, 3)
@@ -103,7 +104,7 @@ def finish(
     altered = torch.from_numpy(np.union1d(hidden, zero))
     stand_ins = {name: fields[name][altered].clone() for name in FIELD_NAMES}
     index = torch.arange(len(fields["means"]))
-    origin = FileOrigin(str(path), kind, file, index, dict(notes or {}), altered, stand_ins)
+    origin = FileOrigin(str(path), kind, file, index, dict(notes or {}), altered, stand_ins, offset)
     return Gaussians(**fields, origin=origin, is_antialiased=origin.notes.get("render_mode") in ANTIALIASED_MODES)
 
 

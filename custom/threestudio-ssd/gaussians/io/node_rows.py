@@ -59,9 +59,9 @@ def rows_to_write(gaussians: Gaussians, kind: str) -> NodeRows:
         gaussians: What is written.
         kind: The format.
     """
-    kept, origin = origin_file(gaussians, kind), gaussians.origin
+    kept = origin_file(gaussians, kind)
     if kept is None:
-        up = origin.notes.get("up", USUAL_UP) if origin is not None else USUAL_UP
+        up = gaussians.stated_up or USUAL_UP
         return NodeRows(linear_rows(as_arrays(gaussians)), turn_to_y_up(up), up)
     old, index = kept
     inverse = np.eye(4) if old.is_frame else np.linalg.inv(old.matrix)

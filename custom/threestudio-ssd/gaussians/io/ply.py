@@ -6,7 +6,7 @@ elements are kept. Files with 8-bit colours instead of ``f_dc`` (nerfstudio's rg
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from .ply_header import NUM_REST_COLUMNS, Element, Header, columns_of, comments_
 FLAT_LOG_SCALE = float(np.log(1e-6))
 """Log of the third scale of 2D Gaussians (files without scale_2): thin enough to be a disk."""
 MOST_LOSS = 0.05
-"""Rounding of positions beyond which a file is warned of, in units of the median size."""
+"""Rounding of positions beyond which they are counted from the scene's middle, in units of the median size."""
 _BLOCK = 8192
 _MEANS, _SH0, _RGB = ("x", "y", "z"), ("f_dc_0", "f_dc_1", "f_dc_2"), ("red", "green", "blue")
 _SCALES, _QUATS = ("scale_0", "scale_1", "scale_2"), ("rot_0", "rot_1", "rot_2", "rot_3")
@@ -50,12 +50,14 @@ class PlyFile:
     after: bytes
 
 
-def read_ply(path: Path, data: bytes | None = None) -> Gaussians:
+def read_ply(path: Path, data: bytes | None = None, offset: Sequence[float] | None = None) -> Gaussians:
     """Read a plain splat PLY.
 
     Args:
         path: The file.
         data: Its bytes, if they were read already.
+        offset: The point that positions are counted from; None: the origin, or the middle of a scene whose positions
+            are doubles and too far from the origin for float32.
 
     Raises:
         SceneFormatError: If the file is cut short, lacks a column, or has a number of f_rest columns no SH degree has.
@@ -66,7 +68,7 @@ def read_ply(path: Path, data: bytes | None = None) -> Gaussians:
     _check_columns(vertex, path)
     rows, lines, start, stop = read_rows(data, header, vertex, path)
     fields = _decode(rows, vertex)
-    _warn_of_far_positions(rows, fields, path)
+    offset = _count_from(rows, fields, path, offset)
     raw = PlyFile(header, rows, lines, data[header.size : start], data[stop:])
     return finish(
         fields,
@@ -74,6 +76,7 @@ def read_ply(path: Path, data: bytes | None = None) -> Gaussians:
         kind="ply",
         file=raw,
         notes={**({"render_mode": "mip"} if mip_filter.COLUMN in vertex.names else {}), **header.notes},
+        offset=offset,
     )
 
 
@@ -102,18 +105,32 @@ def write_ply(gaussians: Gaussians, path: Path) -> None:
         file.write(raw.after)
 
 
-def _warn_of_far_positions(rows: np.ndarray, fields: dict[str, Tensor], path: Path) -> None:
-    """Say when doubles, such as map coordinates, are too large for the float32 that Gaussians are drawn with."""
-    if not len(rows) or all(rows.dtype[name].itemsize < 8 for name in _MEANS):
-        return
-    farthest = float(max(np.nanmax(np.abs(rows[name]), initial=0.0, where=np.isfinite(rows[name])) for name in _MEANS))
-    loss = float(np.spacing(np.float32(farthest))) / 2
-    size = float(fields["log_scales"].nanmedian().exp())
-    if loss > MOST_LOSS * size:
-        warn(
-            f"{path}: positions reach {farthest:.0f}, where they lose up to {loss:.2g}, for Gaussians of {size:.2g}; "
-            "move the splat and its cameras to the origin before"
-        )
+def _count_from(
+    rows: np.ndarray, fields: dict[str, Tensor], path: Path, offset: Sequence[float] | None
+) -> tuple[float, float, float]:
+    """Count the positions from the offset, or from where they need it, since Gaussians are drawn in float32."""
+    has_doubles = any(rows.dtype[name].itemsize == 8 for name in _MEANS)
+    if not len(rows) or not (has_doubles if offset is None else any(offset)):
+        return 0.0, 0.0, 0.0
+    positions = np.stack([rows[name] for name in _MEANS], axis=1, dtype=np.float64)
+    finite = positions[np.isfinite(positions).all(axis=1)]
+    finite = finite if len(finite) else np.zeros((1, 3))
+    most = MOST_LOSS * float(fields["log_scales"].nanmedian().exp())
+    is_far = offset is None and _largest_loss(finite) > most
+    start = np.rint(np.median(finite, axis=0)) if is_far else np.array(offset or (0.0, 0.0, 0.0))
+    fields["means"] = torch.from_numpy((positions - start).astype(np.float32))
+    if is_far:
+        x, y, z = start
+        loss = _largest_loss(finite - start)
+        left = f"; they still lose up to {loss:.2g}, for Gaussians of {most / MOST_LOSS:.2g}" if loss > most else ""
+        warn(f"{path}: positions are counted from {x:.0f}, {y:.0f}, {z:.0f}, too far out for float32; cameras and keys "
+             f"are in the file's world, and so is a .ply that is written{left}")  # fmt: skip
+    return float(start[0]), float(start[1]), float(start[2])
+
+
+def _largest_loss(positions: np.ndarray) -> float:
+    """By how much float32 rounds the largest coordinate."""
+    return float(np.spacing(np.float32(np.abs(positions).max()))) / 2
 
 
 def _check_columns(vertex: Element, path: Path) -> None:
@@ -336,7 +353,7 @@ def _with_sh_columns(raw: PlyFile, num_rest: int) -> PlyFile:
 
 def _encode_blocks(raw: PlyFile, index: np.ndarray, gaussians: Gaussians, kept: np.ndarray) -> Iterator[bytes]:
     """The rows to write, piece by piece; those at ``kept`` are the raw rows of the file read."""
-    if _is_plain(raw.rows.dtype) and "f_dc_0" in columns_of(raw.rows):
+    if _is_plain(raw.rows.dtype) and "f_dc_0" in columns_of(raw.rows) and not any(gaussians.offset):
         yield from _encode_plain(raw.rows, index, gaussians, kept)
         return
     rows = _encode_rows(raw, index, gaussians)
@@ -349,12 +366,14 @@ def _encode_rows(raw: PlyFile, index: np.ndarray, gaussians: Gaussians) -> np.nd
     values = _columns(_as_stored(raw.rows, index, gaussians))
     rows, is_old = np.zeros(len(index), raw.rows.dtype), index >= 0
     names, white = columns_of(rows), white_of(raw.rows, raw.header.vertex)
+    starts = dict(zip(_MEANS, gaussians.offset, strict=True))
     for name in names:
         column = rows[name]
         column[is_old] = raw.rows[name][index[is_old]]
         if name in values:
-            changed = ~same_rows(column.astype(np.float32), values[name])
-            column[changed] = values[name][changed]
+            start = np.float64(starts.get(name, 0.0))
+            changed = ~same_rows((column - start if start else column).astype(np.float32), values[name])
+            column[changed] = values[name][changed] + start if start else values[name][changed]
         elif "f_dc_0" not in names and name in _RGB:
             sh0 = values[f"f_dc_{_RGB.index(name)}"]
             changed = ~same_rows(_sh0_of_colour(column, white), sh0) | ~is_old
@@ -440,5 +459,5 @@ def _text_of(row: np.void) -> bytes:
 
 
 def _number(value: float) -> bytes:
-    """Shortest text that reads back as the same float32, or as the same integer."""
-    return (b"%d" % int(value)) if value == int(value) and abs(value) < 1e9 else repr(float(np.float32(value))).encode()
+    """A text that reads back as the same number."""
+    return (b"%d" % int(value)) if value == int(value) and abs(value) < 1e9 else repr(float(value)).encode()

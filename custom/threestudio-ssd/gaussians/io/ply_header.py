@@ -1,5 +1,6 @@
 """The header of a PLY file: which elements and columns follow, and how they are stored."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +79,8 @@ class Header:
         notes = {}
         for comment in self.comments:
             match comment.replace(":", " ").split():
-                case ["Vertical", "Axis", axis]:
-                    notes["up"] = axis if axis[0] in "+-" else f"+{axis}"
+                case ["Vertical", "Axis", axis] if re.fullmatch(r"[+-]?[xyzXYZ]", axis):
+                    notes["up"] = axis.lower() if axis[0] in "+-" else f"+{axis.lower()}"
                 case ["SplatRenderMode", mode]:
                     notes["render_mode"] = mode
                 case ["antialiased", "1"]:
@@ -90,8 +91,8 @@ class Header:
 def comments_of(gaussians: Gaussians) -> list[str]:
     """Lines that say the same of a scene from a file of another format."""
     mode = "mip" if gaussians.is_antialiased else render_mode(gaussians)
-    up = gaussians.origin.notes.get("up") if gaussians.origin is not None else None
     lines = [f"comment SplatRenderMode: {mode}"] if mode else []
+    up = gaussians.stated_up
     return lines + ([f"comment Vertical Axis: {up.removeprefix('+')}"] if up else [])
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from threestudio_ssd.errors import SceneFormatError
-from threestudio_ssd.gaussians import Gaussians, load_gaussians, save_gaussians
+from threestudio_ssd.gaussians import Gaussians, half_turn_x, load_gaussians, save_gaussians
 from threestudio_ssd.gaussians.io import SceneFormatWarning
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "formats"
@@ -294,16 +294,66 @@ def test_colours_of_any_number_type_are_read_and_kept(kind, white, form, tmp_pat
     assert np.abs(edited - [[0.25] * 3, rgbs[1]]).max() < 0.51 / 255
 
 
-def test_map_coordinates_are_warned_of_and_untouched_rows_keep_them(tmp_path):
+@pytest.fixture
+def far(tmp_path):
+    """A file in map coordinates, and its table."""
     from plyfile import PlyData, PlyElement
 
     table = PlyData.read(GOLDEN / "quirk_float64.ply")["vertex"].data.copy()
     table["x"] += 456789.25
     table["y"] += 5432100.5
     PlyData([PlyElement.describe(table, "vertex")]).write(tmp_path / "utm.ply")
-    with pytest.warns(SceneFormatWarning, match=r"positions reach 54321\d\d, where they lose up to 0.25"):
-        scene = load_gaussians(tmp_path / "utm.ply")
-    scene.sh0[3] += 1
-    save_gaussians(scene, tmp_path / "edited.ply")
+    return tmp_path / "utm.ply", table
+
+
+def test_map_coordinates_are_counted_from_the_middle_and_put_back(far, tmp_path):
+    from plyfile import PlyData
+
+    path, table = far
+    with pytest.warns(SceneFormatWarning, match=r"positions are counted from 4567\d\d, 54321\d\d, -?\d, too far out"):
+        scene = load_gaussians(path)
+    near = load_gaussians(GOLDEN / "quirk_float64.ply")
+    offset = torch.tensor(scene.offset, dtype=torch.float64)
+    shift = torch.tensor([456789.25, 5432100.5, 0], dtype=torch.float64) - offset
+    assert (scene.means.double() - shift - near.means).abs().max() < 1e-5
+    save_gaussians(scene, tmp_path / "same.ply")
+    assert (tmp_path / "same.ply").read_bytes() == path.read_bytes()
+    scene.means[3] += torch.tensor([0.125, 0, -1.5])
+    scene.sh0[5] += 1
+    new = scene.select([0]).replace(origin_rows=torch.tensor([-1]))
+    save_gaussians(scene.append(new), tmp_path / "edited.ply")
     edited = PlyData.read(tmp_path / "edited.ply")["vertex"].data
-    assert all(np.array_equal(edited[axis], table[axis]) for axis in "xyz")
+    untouched = np.delete(np.arange(len(table)), 3)
+    assert all(np.array_equal(edited[axis][untouched], table[axis][untouched]) for axis in "xyz")
+    for axis, moved in zip("xyz", (0.125, 0, -1.5), strict=True):
+        assert abs(edited[axis][3] - table[axis][3] - moved) < 1e-5
+        assert abs(edited[axis][-1] - table[axis][0]) < 1e-5
+    # the edit is read beside its source, even if its own middle is another; other formats are told of
+    again = load_gaussians(tmp_path / "edited.ply", beside=scene)
+    assert again.offset == scene.offset
+    assert torch.equal(again.means[:-1], scene.means)
+    with pytest.warns(SceneFormatWarning, match=r"positions are written from 4567\d\d, 54321\d\d, -?\d, since only"):
+        save_gaussians(scene, tmp_path / "far.glb")
+
+
+def test_text_keeps_map_coordinates(far, tmp_path):
+    from plyfile import PlyData, PlyElement
+
+    PlyData([PlyElement.describe(far[1], "vertex")], text=True).write(tmp_path / "text.ply")
+    with pytest.warns(SceneFormatWarning, match="positions are counted from"):
+        scene = load_gaussians(tmp_path / "text.ply")
+    scene.means[0, 1] += 0.25
+    save_gaussians(scene, tmp_path / "edited.ply")
+    before, after = ((tmp_path / name).read_bytes().splitlines() for name in ("text.ply", "edited.ply"))
+    changed = [row for row, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]]
+    assert len(changed) == 1
+    old, new = (float(lines[changed[0]].split()[1]) for lines in (before, after))
+    assert abs(new - old - 0.25) < 1e-5
+
+
+def test_half_a_turn_of_map_coordinates_turns_their_world(far):
+    with pytest.warns(SceneFormatWarning, match="positions are counted from"):
+        scene = load_gaussians(far[0])
+    turned, (x, y, z) = half_turn_x(scene), scene.offset
+    assert turned.offset == (x, -y, -z)
+    assert torch.equal(turned.means[:, 1:], -scene.means[:, 1:])
