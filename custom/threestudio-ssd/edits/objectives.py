@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, interpolate
 
 from ..diffusion import PromptEmbeds
-from ..gaussians import Gaussians
 from ..guidance import EditGuidance
 from ..ranks import Rank
 from ..rendering import coverage, render
+from ..scenes import Scene
 from .detail import new_detail
 from .edit import Facts, value_at
 from .gaussian_edit import Objective, SceneUnderEdit
@@ -39,7 +39,7 @@ class Distillation(Objective):
         self,
         guidance: EditGuidance,
         prompts: Mapping[str, PromptEmbeds],
-        sources: Sequence[Gaussians],
+        sources: Sequence[Scene],
         size: tuple[int, int],
         background: Float[Tensor, "3"],
         cfg: Any,
@@ -76,7 +76,7 @@ class Distillation(Objective):
                 self.coverages.append(self._as_fed(covered[..., None]))
                 self.latent_masks.append(self._visible_cells(covered))
 
-    def _encode_views(self, scene: SceneUnderEdit, source: Gaussians, count: int) -> None:
+    def _encode_views(self, scene: SceneUnderEdit, source: Scene, count: int) -> None:
         backbone = self.guidance.backbone
         images, latents, conditions = [], [], []
         last = len(scene.cameras) - 1
