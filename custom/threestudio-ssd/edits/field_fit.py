@@ -31,10 +31,8 @@ from .edit import Edit, Facts, value_at
 from .field_splat import CUBE, STEPS
 from .keys import EditConfig, check_background, check_not_negative, check_num_steps
 
-EMPTY_WEIGHT, EMPTY_IN_THE_END = 0.01, 0.05
-"""A cell of which no sample makes up this share of a pixel is empty: while the field is haze, and once it is not."""
-PRUNE_AT = (0.5, 0.75)
-"""Shares of the run at which empty cells are left out and no others made."""
+EMPTY_WEIGHT = 0.01
+"""A cell of which no sample makes up this share of a pixel is empty; a sky that is far away stays haze."""
 START_DEPTH = 0.02
 """Optical depth of a cell of the coarsest lattice at the start."""
 PRUNING_VIEWS, PRUNING_SIZE = 48, 48
@@ -113,7 +111,6 @@ class FieldFitting(Edit):
         self.background = torch.tensor(list(cfg.background), dtype=torch.float32, device=lattice.center.device)
         self._pixels = PhotoPixels(photos)
         self._refinements = {round(share * cfg.num_steps) for share in cfg.refine_at}
-        self._prunings = {round(share * cfg.num_steps) for share in PRUNE_AT} - self._refinements
         count, rest = len(lattice), (cfg.sh_degree + 1) ** 2 - 1
         start = math.log(math.expm1(START_DEPTH))
         self._hold(lattice, {
@@ -140,9 +137,7 @@ class FieldFitting(Edit):
     def before_step(self, step: int, optimizers: Sequence[Optimizer]) -> None:
         """Leave out empty cells and make the others finer, where it is time."""
         if step in self._refinements:
-            self._replace(refined(self._pruned(EMPTY_WEIGHT)), optimizers[0])
-        elif step in self._prunings:
-            self._replace(self._pruned(EMPTY_IN_THE_END), optimizers[0])
+            self._replace(refined(self._pruned()), optimizers[0])
 
     def loss(self, step: int) -> tuple[Tensor, Facts]:
         """The mean squared error of some rays, and what holds neighbours together."""
@@ -189,14 +184,14 @@ class FieldFitting(Edit):
         threestudio.debug(f"The field has {len(new):,} nodes.")
 
     @torch.no_grad()
-    def _pruned(self, least: float) -> RadianceField:
+    def _pruned(self) -> RadianceField:
         """The field without empty cells.
 
         Raises:
             ConfigError: If no photograph shows anything.
         """
         field = self.field().detach()
-        kept = self._seen_nodes(field, least)
+        kept = self._seen_nodes(field)
         if not kept.any():
             raise ConfigError(
                 what="the fit found nothing in any view", expected="photographs of a scene",
@@ -204,7 +199,7 @@ class FieldFitting(Edit):
             )  # fmt: skip
         return field.select(kept)
 
-    def _seen_nodes(self, field: RadianceField, least: float) -> Bool[Tensor, "n"]:
+    def _seen_nodes(self, field: RadianceField) -> Bool[Tensor, "n"]:
         """The corners of all cells that some photograph shows, and of those around them."""
         lattice, views = field.lattice, self.photos.cameras
         shown = field.raw_densities.new_zeros(len(lattice.corner_rows))
@@ -216,7 +211,7 @@ class FieldFitting(Edit):
             weights = ray_weights(field.depths_at(samples), samples.rays, samples.num_rays)
             shown.scatter_reduce_(0, samples.cells, weights, "amax")
         is_shown = torch.zeros_like(lattice.cell_of, dtype=torch.float32)
-        is_shown[lattice.cell_of >= 0] = (shown > least).float()
+        is_shown[lattice.cell_of >= 0] = (shown > EMPTY_WEIGHT).float()
         is_near = max_pool3d(is_shown[None, None], 3, stride=1, padding=1)[0, 0] > 0
         rows = lattice.corner_rows[is_near[lattice.cell_of >= 0]].flatten().long()
         return torch.zeros(len(lattice), dtype=torch.bool, device=rows.device).index_fill_(0, rows, True)

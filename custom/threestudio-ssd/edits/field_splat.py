@@ -70,7 +70,8 @@ def splat_of(
         num_steps=num_steps, background=background,
     )  # fmt: skip
     edit.prepare()
-    edit.make_steps()
+    with torch.enable_grad():  # results are written where nothing else needs it
+        edit.make_steps()
     return editable.result()
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -123,6 +123,7 @@ class SceneUnderEdit:
         cell: Side of a latent cell in the views, pixels.
         color_reach: What the rate of sh0 is multiplied with.
         shading_share: What the weight of the shading term is multiplied with, >= 0; at 0 there is none.
+        mask: Which rows of the source say where images may change; None: those that move.
     """
 
     editable: EditableScene
@@ -132,6 +133,12 @@ class SceneUnderEdit:
     cell: float = 1.0
     color_reach: float = 1.0
     shading_share: float = 0.0
+    mask: Bool[Tensor, "n"] | None = None
+
+    @property
+    def in_mask(self) -> Bool[Tensor, "n"]:
+        """Which rows of the source say where images may change."""
+        return self.editable.is_selected if self.mask is None else self.mask
 
     @property
     def extent(self) -> float:
@@ -302,7 +309,7 @@ class GaussianEdit(Edit):
             shares = None
             if how == "shared":
                 side = scene.cell_size() / NODES_PER_CELL
-                shares = linear_shares(editable.selected["means"].detach(), side)
+                shares = linear_shares(editable.current().means.detach(), side)
             weights = scene.visible_weights[editable.rows]
             for group in groups:
                 if group["name"] in COLORS:

@@ -18,6 +18,7 @@ from ..guidance import EditGuidance, EditKind, edit_kind
 from ..masks import MaskConfig, Selection, check_mask, find_selection, settle_mask
 from ..masks.region import Region
 from ..scenes import Scene, load_scene
+from .background import BackgroundConfig, KeptBackground, check_keeping
 from .edit import values_of
 from .editable import EditableScene
 from .editable_field import EditableField, for_editing
@@ -118,6 +119,8 @@ class SceneEditConfig(DistillationConfig):
     """Faint Gaussians around the selection, from which a new shape can grow."""
     growth: GrowthConfig = field(default_factory=GrowthConfig)
     """Whether and how the selection grows."""
+    keep: BackgroundConfig = field(default_factory=BackgroundConfig)
+    """How what the mask leaves out is kept."""
     mask_latents: bool = False
     """Also drop the score where no selected Gaussian is visible."""
     splat_steps: int = STEPS
@@ -168,6 +171,7 @@ class SceneEdit(SceneJob):
         check_mask(cfg.mask)
         check_growth(cfg.growth, cfg.num_steps)
         check_seeds("system.seeds", cfg.seeds)
+        check_keeping(cfg)
         check_values("system", cfg, SceneEditConfig, {
             "color_way": (cfg.color_way is None or 0 < cfg.color_way < math.inf, "above 0 and finite"),
             "splat_steps": (cfg.splat_steps >= 0, "at least 0"),
@@ -205,7 +209,8 @@ class SceneEdit(SceneJob):
             up = views.orbit.up.to(whole.means)
             whole, is_moving, self.region = seeded(self.cfg.seeds, whole, is_moving, up, self.cfg.seed)
         if isinstance(whole, RadianceField):
-            self.scene = whole = for_editing(whole, is_moving, self.cfg.learning_rates.raw_densities)
+            moving, rate = moving_of(self.cfg, is_moving), self.cfg.learning_rates.raw_densities
+            self.scene = whole = for_editing(whole, moving, rate)
         self.views = plan.cropped(views, whole, is_moving)
         scene = scene_under_edit(
             self.cfg, whole, is_moving, self.views, self.cfg.seed, backbone.downscale, self.kind,
@@ -308,18 +313,24 @@ def scene_under_edit(
     Args:
         cfg: Keys of ``SceneEditConfig``.
         scene: Where the edit runs.
-        is_selected: Which of its rows may change.
+        is_selected: Which of its rows the mask selects.
         views: Cameras.
         seed: Of this scene's edit.
         downscale: Pixels that a latent cell has along a side, as the diffusion model gets them.
         kind: What kind of edit it is.
     """
-    editable = editable_of(scene, is_selected, cfg.colors == "bounded")
+    editable = editable_of(scene, moving_of(cfg, is_selected), cfg.colors == "bounded")
     growth = Growth(cfg.growth, editable, extent=views.extent, num_steps=cfg.num_steps, seed=seed)
     cell = downscale * int(views.train.widths[0]) / views.size[0]
     freedom = FREEDOMS[kind]
     laid_out = SceneUnderEdit(
-        editable, views.train.to(scene.device), seed, growth, cell, shading_share=freedom.shading_share
+        editable,
+        views.train.to(scene.device),
+        seed,
+        growth,
+        cell,
+        shading_share=freedom.shading_share,
+        mask=is_selected,
     )
     if cfg.color_way is None:
         return laid_out
@@ -329,6 +340,11 @@ def scene_under_edit(
     if reach is None:
         reach = freedom.color_reach * min(1.0, 2 * laid_out.share_of_views**2)
     return replace(laid_out, color_reach=reach)
+
+
+def moving_of(cfg: Any, is_selected: Bool[Tensor, "n"]) -> Bool[Tensor, "n"]:
+    """Which rows move by ``keep`` of ``SceneEditConfig``: those that the mask selects, or all."""
+    return torch.ones_like(is_selected) if cfg.keep.moves else is_selected
 
 
 def editable_of(scene: Scene, is_selected: Bool[Tensor, "n"], is_bounded: bool = False) -> EditableScene:
@@ -388,7 +404,9 @@ def distil(
         keep_inside: See ``GaussianEdit``.
     """
     before = [scene.editable.source for scene in scenes] if sources is None else sources
-    objective = Distillation(guidance, prompts, before, size, background, cfg)
+    objective = Distillation(
+        guidance, prompts, before, size, background, cfg, KeptBackground.of(cfg, background.device)
+    )
     return GaussianEdit(
         scenes, objective, movement_of(cfg), num_steps=cfg.num_steps, background=background,
         views_per_step=views_per_step, keep_inside=keep_inside,

@@ -10,15 +10,16 @@ from tests.edit_world import QUIET, REPOSITORY, toy_cameras, toy_parts, write_co
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
+from threestudio_ssd.data.modules import PhotosData
 from threestudio_ssd.edits.field_fit import FieldFit, refined
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.fields import load_field
 from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.rendering import render_bchw
 
-SIZE = 24
+SIZE, NUM_VIEWS = 24, 12
 FIT = {
-    "steps": 90, "system.resolution": 29, "system.doublings": 1, "system.refine_at": "[0.4]", "system.rays": 512,
+    "steps": 60, "system.resolution": 29, "system.doublings": 1, "system.refine_at": "[0.4]", "system.rays": 256,
     "system.splat_steps": 4, "system.preview_every": 0, "system.sh_degree": 1,
 }  # fmt: skip
 
@@ -34,12 +35,12 @@ def run(config, out, *stages, expected=0, **more):
 @pytest.fixture(scope="module")
 def capture(tmp_path_factory):
     folder = tmp_path_factory.mktemp("capture")
-    write_colmap_capture(folder, toy_parts(keep_every=2)[0], toy_cameras(12, SIZE))
+    write_colmap_capture(folder, toy_parts(keep_every=2)[0], toy_cameras(NUM_VIEWS, SIZE))
     return folder
 
 
 def fit(capture, out, *stages, **more):
-    words = {"cameras": capture, "data.size": SIZE, "data.hold_out_every": 4, **FIT, **more}
+    words = {"cameras": capture, "data.size": SIZE, "data.hold_out_every": 0, **FIT, **more}
     return run("fit-nerf", out, *stages, **words)
 
 
@@ -48,19 +49,25 @@ def fitted(capture, tmp_path_factory):
     return fit(capture, tmp_path_factory.mktemp("fitted"), "train", "test", "export")
 
 
-def test_a_fit_meets_held_out_photographs(fitted):
+def psnr_of_one_color(capture):
+    """That of images of the photographs' mean colour."""
+    judges = PhotosData({"cameras": str(capture), "size": SIZE, "hold_out_every": 0}).capture.split((0, 0, 0))[1]
+    images = torch.stack(judges.images)
+    return float(-10 * (images - images.mean(dim=(0, 1, 2))).square().mean(dim=(1, 2, 3)).log10().mean())
+
+
+def test_a_fit_meets_its_photographs(fitted, capture):
     report = json.loads((fitted / "save" / "report.json").read_text())
-    assert report["held_out"] == ["view_000", "view_004", "view_008"]
-    assert report["psnr"] > 19
+    assert report["psnr"] > psnr_of_one_color(capture) + 6
     field = load_field(fitted / "save" / "fitted.field")
     assert len(field) == report["num_nodes"] < 29**3
     assert field.sh_degree == 1
     assert load_gaussians(fitted / "save" / "fitted.ply").sh_degree == 1
-    assert "A radiance field of 9 images" in (fitted / "save" / "report.html").read_text(encoding="utf-8")
+    assert "A radiance field of 12 images" in (fitted / "save" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_resumed_fit_gives_the_same_bytes(fitted, capture, tmp_path):
-    fit(capture, tmp_path, "train", **{"trainer.max_steps": 50})
+    fit(capture, tmp_path, "train", **{"trainer.max_steps": 30})
     folder = fit(capture, tmp_path, "train", "export", resume="auto")
     for name in ("fitted.field/field.safetensors", "fitted.field/field.json"):
         assert (folder / "save" / name).read_bytes() == (fitted / "save" / name).read_bytes()
@@ -124,7 +131,6 @@ def test_a_field_follows_edited_views(fitted, world, tmp_path):
         ({"system.refine_at": "[0.5]"}, "expected 2 rising shares of the run"),
         ({"system.half": -1}, "system.half is -1"),
         ({"system.rays": 0}, "system.rays is 0"),
-        ({"steps": 0}, "steps is 0"),
     ],
 )
 def test_values_that_cannot_be_are_refused(changes, said):
