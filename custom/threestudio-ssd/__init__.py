@@ -21,6 +21,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "gs-add-system": ("systems.scene_add:SceneAddSystem", "edits.scene_add:SceneAddConfig"),
     "gs-delete-system": ("systems.scene_delete:SceneDeleteSystem", "edits.removal:RemovalConfig"),
     "gs-fit-system": ("systems.scene_fit:SceneFitSystem", "edits.fit:FitConfig"),
+    "nerf-fit-system": ("systems.field_fit:FieldFitSystem", "edits.field_fit:FieldFitConfig"),
     "ssd-image-system": ("systems.image_edit:ImageEditSystem", "edits.image_edit:ImageEditConfig"),
     "editor-image-system": ("systems.editor_image:EditorImageSystem", "editors.image_edit:EditorImageConfig"),
     "ssd-guidance": "guidance.edit_guidance:EditGuidance",

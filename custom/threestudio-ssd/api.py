@@ -31,7 +31,7 @@ from .edits.edit import CHECK_EVERY, Edit, Facts
 from .edits.full_size import at_full_size
 from .edits.image_edit import ImageEdit
 from .edits.removal import IMAGE_SIZE, SceneRemoval
-from .edits.scene_edit import SceneEdit, load_scene
+from .edits.scene_edit import SceneEdit
 from .errors import ConfigError, InputError, first_line
 from .gaussians import Gaussians
 from .gaussians.io import save_gaussians
@@ -41,6 +41,7 @@ from .masks import check_mask, find_selection
 from .refits.scene_refit import SceneRefit
 from .refits.views_edit import OnViews
 from .rendering import render_each
+from .scenes import load_scene
 
 __all__ = [
     "ImageRun",
@@ -188,8 +189,8 @@ class SceneRun(Run):
         self._job = job
 
     @property
-    def source(self) -> Gaussians:
-        """The scene before the edit."""
+    def source(self) -> Any:
+        """The scene before the edit: Gaussians, or a radiance field."""
         return self._job.source
 
     @property

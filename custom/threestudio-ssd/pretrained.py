@@ -61,10 +61,9 @@ def is_embedded(model: str | Path) -> bool:
 
 
 def is_toy_scene(scene: str | Path) -> bool:
-    """Whether a splat file is the shipped toy scene."""
-    shipped = DATA / "toy-scene" / "scene.ply"
-    scene = named(scene)
-    return shipped.exists() and scene.exists() and shipped.samefile(scene)
+    """Whether a scene is the shipped toy scene, as a splat or as a radiance field."""
+    scene, shipped = named(scene), [DATA / "toy-scene" / name for name in ("scene.ply", "scene.field")]
+    return scene.exists() and any(each.exists() and each.samefile(scene) for each in shipped)
 
 
 WEIGHTS = re.compile(

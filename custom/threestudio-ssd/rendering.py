@@ -1,4 +1,4 @@
-"""Gaussians and cameras to images: the one call of the rasteriser that the rest of the project uses."""
+"""Scenes and cameras to images: the one call of the rasteriser, or of a radiance field, that all else uses."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,12 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .cameras import Cameras
-from .gaussians import Gaussians
+from .fields import RadianceField
 from .rasterizers import rasterization
+from .scenes import Scene
 
 
 def render(
-    gaussians: Gaussians,
+    gaussians: Scene,
     cameras: Cameras,
     background: Float[Tensor, "d"],
     colors: Float[Tensor, "n d"] | None = None,
@@ -33,7 +34,7 @@ def render(
 
 
 def render_with_info(
-    gaussians: Gaussians,
+    gaussians: Scene,
     cameras: Cameras,
     background: Float[Tensor, "d"],
     colors: Float[Tensor, "n d"] | None = None,
@@ -48,8 +49,11 @@ def render_with_info(
         background: Colour behind the scene.
         colors: Values to blend in place of the scene's spherical harmonics.
         sh_degree: Degree up to which spherical harmonics are used; None: all.
-        **options: More of ``rasterization``, such as ``render_mode="RGB+ED"``.
+        **options: More of ``rasterization``, such as ``render_mode="RGB+ED"``; of a field it is the one that counts.
     """
+    if isinstance(gaussians, RadianceField):
+        images, alphas, depths = gaussians.render(cameras, background, colors, sh_degree)
+        return torch.cat([images, depths], -1) if options.get("render_mode") == "RGB+ED" else images, alphas, {}
     if gaussians.is_antialiased:
         options.setdefault("rasterize_mode", "antialiased")
     width, height = int(cameras.widths[0]), int(cameras.heights[0])
@@ -65,21 +69,19 @@ def render_with_info(
 
 
 @torch.no_grad()
-def render_each(
-    gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "3"]
-) -> Iterator[Float[Tensor, "h w 3"]]:
+def render_each(gaussians: Scene, cameras: Cameras, background: Float[Tensor, "3"]) -> Iterator[Float[Tensor, "h w 3"]]:
     """Images one camera at a time, clamped to [0, 1]; sizes may differ."""
     for index in range(len(cameras)):
         yield render(gaussians, cameras[index], background)[0][0].clamp(0, 1)
 
 
-def render_bchw(gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "3"]) -> Float[Tensor, "c 3 h w"]:
+def render_bchw(gaussians: Scene, cameras: Cameras, background: Float[Tensor, "3"]) -> Float[Tensor, "c 3 h w"]:
     """The same in one stack, channels first, as networks and metrics take them; cameras of one size."""
     return torch.stack(list(render_each(gaussians, cameras, background))).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
-def coverage(gaussians: Gaussians, is_selected: Tensor, cameras: Cameras) -> Float[Tensor, "c h w"]:
+def coverage(gaussians: Scene, is_selected: Tensor, cameras: Cameras) -> Float[Tensor, "c h w"]:
     """How much of each pixel the selected Gaussians make up, in [0, 1]; cameras of one size."""
     colors = is_selected.to(gaussians.means)[:, None]
     images = [render(gaussians, cameras[i], torch.zeros(1), colors)[0][0, ..., 0] for i in range(len(cameras))]
@@ -87,7 +89,7 @@ def coverage(gaussians: Gaussians, is_selected: Tensor, cameras: Cameras) -> Flo
 
 
 @torch.no_grad()
-def render_depths(gaussians: Gaussians, cameras: Cameras) -> tuple[Float[Tensor, "c h w"], Float[Tensor, "c h w"]]:
+def render_depths(gaussians: Scene, cameras: Cameras) -> tuple[Float[Tensor, "c h w"], Float[Tensor, "c h w"]]:
     """Depth along the viewing axis, world units, and alpha in [0, 1]; cameras of one size."""
     behind = torch.zeros(3)
     renders = [render_with_info(gaussians, cameras[i], behind, render_mode="RGB+ED") for i in range(len(cameras))]

@@ -33,6 +33,8 @@ class Stream(StrEnum):
     """Noise of an inpainter."""
     SWEEP = "sweep"
     """Values that a sweep draws, by key and trial."""
+    RAYS = "rays"
+    """Rays that a step of fitting a radiance field shows."""
     EDITOR = "editor"
     """Noise of an image editor, by view and round."""
 

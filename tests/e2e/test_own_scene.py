@@ -18,7 +18,7 @@ CONFIGS = [
     path
     for folder in ("configs", "configs/baselines", "configs/smoke")
     for path in sorted((REPOSITORY / folder).glob("*.yaml"))
-    if path.stem != "fit-gs"
+    if path.stem not in ("fit-gs", "fit-nerf")
 ]
 CAPTURES = {"banana": "data/banana/banana.spz", "plant": "data/plant/plant.ply",
             "playbot": "data/playbot/playbot_31k.ply"}  # fmt: skip

@@ -19,7 +19,7 @@ HOST, PLUGIN = REPOSITORY / "threestudio", REPOSITORY / "custom" / "threestudio-
 GROUND = {
     "early", "errors", "files", "images", "named", "neighbors", "platforms", "pretrained", "ranks", "reading", "seeds",
 }  # fmt: skip
-SPACE = GROUND | {"gaussians", "cameras", "rasterizers"}
+SPACE = GROUND | {"gaussians", "cameras", "rasterizers", "fields", "scenes"}
 VIEWS = SPACE | {"rendering", "metrics", "masks"}
 EDITS = VIEWS | {"scores", "diffusion", "guidance", "data", "host"}
 MAY_IMPORT = {
@@ -41,6 +41,8 @@ MAY_IMPORT = {
     "gaussians": GROUND,
     "cameras": GROUND,
     "rasterizers": GROUND,
+    "fields": GROUND | {"cameras", "gaussians"},
+    "scenes": GROUND | {"fields", "gaussians"},
     "diffusion": GROUND,
     "rendering": SPACE,
     "masks": SPACE | {"rendering", "host"},

@@ -6,7 +6,9 @@ from pathlib import Path
 import threestudio
 from threestudio.utils.base import Configurable
 
+from ..edits.field_splat import convert_field
 from ..errors import ConfigError
+from ..fields import is_field
 from ..gaussians.io import convert_gaussians
 from ..gaussians.io.losses import losses
 
@@ -24,7 +26,7 @@ class Convert(Configurable):
 
         src: str = ""
         """The splat to read: .ply, .compressed.ply, .splat, .spz, .sog, .ksplat, .glb, .usdz, .usdc, .usda, .usd, .pt,
-        .pth, .ckpt."""
+        .pth, .ckpt; or the folder of a radiance field, to whose renders a splat is fitted."""
         dst: str = ""
         """The splat to write: .ply, .compressed.ply, .splat, .spz, .sog, .glb, .usdz, .usdc, .usda."""
         half_turn: bool = False
@@ -45,11 +47,13 @@ class Convert(Configurable):
         if self.cfg.spz_version not in (None, 1, 2, 3, 4):
             what, expected = f"spz_version is {self.cfg.spz_version}", "1, 2, 3 or 4"
             raise ConfigError(what=what, expected=expected, fix="set spz_version=4, or leave it out")
-        gaussians = convert_gaussians(
-            self.cfg.src, self.cfg.dst, half_turn=self.cfg.half_turn, spz_version=self.cfg.spz_version
-        )
-        for loss in losses(gaussians, Path(self.cfg.src), Path(self.cfg.dst)):
-            threestudio.info(f"{self.cfg.dst}: {loss}.")
+        keys = {"half_turn": self.cfg.half_turn, "spz_version": self.cfg.spz_version}
+        if is_field(self.cfg.src):
+            gaussians = convert_field(self.cfg.src, self.cfg.dst, **keys)
+        else:
+            gaussians = convert_gaussians(self.cfg.src, self.cfg.dst, **keys)
+            for loss in losses(gaussians, Path(self.cfg.src), Path(self.cfg.dst)):
+                threestudio.info(f"{self.cfg.dst}: {loss}.")
         size = Path(self.cfg.dst).stat().st_size / 1e6
         threestudio.info(f"{self.cfg.dst}: {len(gaussians)} Gaussians, SH degree {gaussians.sh_degree}, {size:.1f} MB")
         return 0

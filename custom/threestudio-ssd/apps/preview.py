@@ -21,10 +21,9 @@ from ..edits.scene_edit import SceneEdit
 from ..edits.strength import MOST
 from ..errors import ConfigError, check_values
 from ..files import write_image
-from ..gaussians import Gaussians
-from ..gaussians.io import load_gaussians
 from ..masks import Selection, find_selection, named_outlines, save_previews
 from ..masks.outlines import Outline, box_outline
+from ..scenes import Scene, load_scene
 
 
 class _Folder(SaverMixin):
@@ -77,7 +76,7 @@ class Preview(Configurable):
 
     def _show_selection(self, mask: DictConfig, experiment: DictConfig, folder: _Folder) -> None:
         """No model is loaded."""
-        system, gaussians, plan = experiment.system, load_gaussians(experiment.system.scene), ViewPlan(experiment.data)
+        system, gaussians, plan = experiment.system, load_scene(experiment.system.scene), ViewPlan(experiment.data)
         views = plan.views(gaussians, system.mask.view_size, 2).train
         background = torch.tensor(list(system.background), dtype=torch.float32)
         if "box" in system:  # an addition: of what is there nothing changes, something is made in the box
@@ -115,7 +114,7 @@ class Preview(Configurable):
         return edited_views(job, self.cfg.views, list(self.cfg.strengths) or strengths_of(job.rounds))
 
 
-def _tell(folder: _Folder, paths: list[str], outlines: list[Outline], selected: Gaussians) -> None:
+def _tell(folder: _Folder, paths: list[str], outlines: list[Outline], selected: Scene) -> None:
     """Where the pictures are, and the keys to paste: what was drawn, a box around the selection, the selection."""
     threestudio.info(f"{len(paths)} pictures are in {Path(paths[0]).parent}.")
     for outline in outlines:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import ConfigError
-from ..gaussians import Gaussians
 from ..rendering import render
+from ..scenes import Scene
 
 NUM_VIEWS, SIDE = 4, 96
 """Views that are compared, and the side of their squares, pixels."""
@@ -75,7 +75,7 @@ class Agreement(NamedTuple):
     problem: ConfigError | None
 
 
-def check_capture(gaussians: Gaussians, capture: Cameras, name: str) -> None:
+def check_capture(gaussians: Scene, capture: Cameras, name: str) -> None:
     """Stop before any work where a scene and its capture do not belong together.
 
     Args:
@@ -91,7 +91,7 @@ def check_capture(gaussians: Gaussians, capture: Cameras, name: str) -> None:
         raise problem
 
 
-def agreement(gaussians: Gaussians, capture: Cameras, name: str) -> Agreement:
+def agreement(gaussians: Scene, capture: Cameras, name: str) -> Agreement:
     """Compare a scene with its capture; arguments as for ``check_capture``."""
     pictured = [row for row, path in enumerate(capture.image_paths) if path is not None and path.is_file()]
     rows = torch.tensor(pictured or range(len(capture)))
@@ -108,7 +108,7 @@ def agreement(gaussians: Gaussians, capture: Cameras, name: str) -> Agreement:
     return Agreement(covered, len(pictured), fit, problem)
 
 
-def _compare_photographs(gaussians: Gaussians, cameras: Cameras, name: str) -> tuple[Fit, ConfigError | None]:
+def _compare_photographs(gaussians: Scene, cameras: Cameras, name: str) -> tuple[Fit, ConfigError | None]:
     photographs = torch.stack([cameras.load_image(row) for row in range(len(cameras))])
     inside = torch.stack([cameras.inside_photograph(row) for row in range(len(cameras))])
     as_given = fit_of(gaussians, cameras, photographs, inside)
@@ -132,7 +132,7 @@ def _compare_photographs(gaussians: Gaussians, cameras: Cameras, name: str) -> t
 
 
 def fit_of(
-    gaussians: Gaussians, cameras: Cameras, photographs: Float[Tensor, "c h w 3"], inside: Float[Tensor, "c h w"]
+    gaussians: Scene, cameras: Cameras, photographs: Float[Tensor, "c h w 3"], inside: Float[Tensor, "c h w"]
 ) -> Fit:
     """How renders fit photographs where the scene covers them, whatever is behind it.
 
@@ -153,7 +153,7 @@ def fit_of(
     return Fit(float(psnrs[0].mean()), others, float(alphas.mean()))
 
 
-def _best_axes(gaussians: Gaussians, cameras: Cameras, photographs: Tensor, inside: Tensor) -> tuple[str, Fit]:
+def _best_axes(gaussians: Scene, cameras: Cameras, photographs: Tensor, inside: Tensor) -> tuple[str, Fit]:
     """The axes under which renders fit best, of those that people mix up."""
     viewmats = cameras.viewmats
     turned = {name: turn @ viewmats for name, turn in CAMERA_AXES.items()}
@@ -174,7 +174,7 @@ def _psnr(errors: Tensor, weights: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _renders(gaussians: Gaussians, cameras: Cameras) -> tuple[Float[Tensor, "c h w 3"], Float[Tensor, "c h w 1"]]:
+def _renders(gaussians: Scene, cameras: Cameras) -> tuple[Float[Tensor, "c h w 3"], Float[Tensor, "c h w 1"]]:
     """On black, and how much of each pixel the scene covers."""
     background = torch.zeros(3, device=gaussians.device)
     pairs = [render(gaussians, cameras[row].to(gaussians.device), background)[:2] for row in range(len(cameras))]

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from ..cameras import Cameras, concatenate
 from ..errors import ConfigError
-from ..gaussians import Gaussians
 from ..rendering import coverage
+from ..scenes import Scene
 
 SEARCH_SIZE = 128
 """Shorter side of the images in which the selection is looked for, pixels."""
@@ -18,7 +18,7 @@ FINENESS = 4096
 
 
 def crop_to_selection(
-    cameras: Cameras, gaussians: Gaussians, is_selected: Bool[Tensor, "n"], margin: float, max_zoom: float
+    cameras: Cameras, gaussians: Scene, is_selected: Bool[Tensor, "n"], margin: float, max_zoom: float
 ) -> Cameras:
     """The views that show the selection, each cut to it, at the size and aspect they had.
 

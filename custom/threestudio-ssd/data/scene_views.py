@@ -11,7 +11,7 @@ from torch import Tensor
 from ..cameras import Cameras, Orbit, cameras_extent, fit_orbit, load_cameras
 from ..early import views_capture
 from ..errors import ConfigError, check_least
-from ..gaussians import Gaussians
+from ..scenes import Scene
 from .agreement import check_capture
 from .crop import crop_to_selection, crop_to_visible, small_views
 from .keys import GSViewsConfig
@@ -36,7 +36,7 @@ class ViewPlan:
         if capture is None and cfg.cameras:
             self.capture = load_cameras(cfg.cameras, world=cfg.world, dataparser=cfg.dataparser or None)
 
-    def views(self, gaussians: Gaussians, model_size: int, size_multiple: int) -> SceneViews:
+    def views(self, gaussians: Scene, model_size: int, size_multiple: int) -> SceneViews:
         """The cameras of a run.
 
         Args:
@@ -70,7 +70,7 @@ class ViewPlan:
         video = spread_subset(seen, max(cfg.video_frames, 1))[: cfg.video_frames]
         return SceneViews(train, spread_subset(seen, cfg.num_test_views), video, orbit, fed, extent)
 
-    def cropped(self, views: SceneViews, gaussians: Gaussians, is_selected: Bool[Tensor, "n"]) -> SceneViews:
+    def cropped(self, views: SceneViews, gaussians: Scene, is_selected: Bool[Tensor, "n"]) -> SceneViews:
         """The views as ``data.crop`` says: training views that show the selection, cut to it, or all as they are."""
         if self.cfg.crop == "none":
             return views
@@ -84,7 +84,7 @@ class ViewPlan:
         is_visible = masks_in(small_views(views.train))[:, 0] > 0
         return replace(views, train=crop_to_visible(views.train, is_visible, self.cfg.crop_margin, self.cfg.max_zoom))
 
-    def _fitted_orbit(self, gaussians: Gaussians) -> tuple[Orbit, OrbitRange]:
+    def _fitted_orbit(self, gaussians: Scene) -> tuple[Orbit, OrbitRange]:
         cfg = self.cfg
         orbit = fit_orbit(
             gaussians.means, gaussians.opacities, up=cfg.up, stated_up=gaussians.stated_up,

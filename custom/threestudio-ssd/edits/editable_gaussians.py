@@ -4,48 +4,29 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from ..gaussians import Gaussians, Offspring, held_drift
+from ..gaussians import Gaussians, Offspring
 from ..gaussians.model import FIELD_NAMES
-from .bounded_colors import bounded_sh0, following_shN
+from .editable import EditableScene
 from .visible_adam import ROW_KEYS
 
 
-class EditableGaussians(nn.Module):
-    """A scene of which only the selected Gaussians are parameters; the others are never touched.
-
-    The selection may grow and shrink. Every row of it knows the row of the source it stems from, its generation, and
-    its anchor: the parameters it is held to, those of the source or of the last growth.
+class EditableGaussians(EditableScene):
+    """A scene of which only the selected Gaussians are parameters; the selection may grow and shrink.
 
     Args:
         source: The scene before the edit.
         is_selected: Which Gaussians may change.
-        is_bounded: Whether colours are shown bounded, and view-dependent ones follow (``bounded_colors``).
+        is_bounded: See ``EditableScene``.
     """
 
-    rows: Int[Tensor, "m"]
-    generations: Int[Tensor, "m"]
-    grad_sums: Float[Tensor, "m"]
-    grad_counts: Float[Tensor, "m"]
+    source: Gaussians
 
     def __init__(self, source: Gaussians, is_selected: Bool[Tensor, "n"], is_bounded: bool = False) -> None:
-        super().__init__()
-        self.source, self.is_selected, self.is_bounded = source, is_selected, is_bounded
+        super().__init__(source, is_selected, is_bounded)
         self._fixed, self._fixed_rows = source.select(~is_selected), (~is_selected).nonzero()[:, 0]
-        chosen = source.select(is_selected)
-        self.selected = nn.ParameterDict({name: nn.Parameter(t.clone()) for name, t in chosen.parameters().items()})
-        count = len(chosen)
-        self.register_buffer("rows", is_selected.nonzero()[:, 0])
-        self.register_buffer("generations", torch.zeros(count, dtype=torch.int64, device=source.device))
-        for name in ("grad_sums", "grad_counts"):
-            self.register_buffer(name, torch.zeros(count, device=source.device))
-        for name, tensor in chosen.parameters().items():
-            self.register_buffer(f"anchor_{name}", tensor.clone())
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
     @property
     def num_fixed(self) -> int:
@@ -54,16 +35,12 @@ class EditableGaussians(nn.Module):
 
     def current(self) -> Gaussians:
         """The selection as it is shown now, with gradient."""
-        fields: dict[str, Any] = {**self.selected, "sh0": self.current_sh0()}
-        if self.is_bounded:
-            sh0_src, shN_src = self.source.sh0[self.rows], self.source.shN[self.rows]
-            fields["shN"] = following_shN(fields["shN"], fields["sh0"], shN_src, sh0_src)
-        return Gaussians(**fields, is_antialiased=self.source.is_antialiased)
+        return Gaussians(**self.current_values(), is_antialiased=self.source.is_antialiased)
 
-    def current_sh0(self) -> Float[Tensor, "m 1 3"]:
-        """The selection's colours of degree 0 as they are shown now, with gradient."""
-        sh0 = self.selected["sh0"]
-        return bounded_sh0(sh0, self.source.sh0[self.rows]) if self.is_bounded else sh0
+    def are_moving(self) -> Bool[Tensor, "n2"]:
+        """The last ones."""
+        count = self.num_fixed + len(self)
+        return torch.arange(count, device=self.rows.device) >= self.num_fixed
 
     def scene(self) -> Gaussians:
         """All Gaussians, fixed ones first, for rendering; gradients flow to the selection."""
@@ -96,28 +73,6 @@ class EditableGaussians(nn.Module):
         rows = self._result_keys().sort(stable=True).values
         return rows.where(rows < len(self.source), -1)
 
-    def optimizer_groups(self, learning_rates: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """An optimiser's groups, one for each attribute that moves, with its name; rates are set before each step.
-
-        Args:
-            learning_rates: By attribute; one that is 0 keeps the attribute.
-        """
-        return [
-            {"params": [parameter], "name": name, "lr": 0.0}
-            for name, parameter in self.selected.items()
-            if parameter.numel() and learning_rates[name] != 0
-        ]
-
-    def drift(self, name: str, weights: Float[Tensor, "g"] | None = None) -> Float[Tensor, ""]:
-        """Mean squared distance of one attribute from its anchor over the selection, in the units it is optimised in.
-
-        Args:
-            name: The attribute.
-            weights: How much each generation counts; None: all the same.
-        """
-        of_each = torch.ones_like(self.grad_sums) if weights is None else weights.to(self.grad_sums)[self.generations]
-        return held_drift(self.selected[name], getattr(self, f"anchor_{name}"), of_each)
-
     @torch.no_grad()
     def rearrange(self, offspring: Offspring, optimizer: torch.optim.Optimizer | None) -> None:
         """Put other Gaussians in place of the selection: survivors keep their optimiser state, new ones have none.
@@ -142,10 +97,6 @@ class EditableGaussians(nn.Module):
             getattr(self, f"anchor_{name}").copy_(self.selected[name].detach())
         self.grad_sums.zero_()
         self.grad_counts.zero_()
-
-    def is_finite(self) -> bool:
-        """Whether every parameter is finite."""
-        return all(bool(torch.isfinite(parameter).all()) for parameter in self.selected.values())
 
     def _row_buffers(self) -> list[str]:
         return ["rows", "generations", "grad_sums", "grad_counts", *(f"anchor_{name}" for name in FIELD_NAMES)]
@@ -178,9 +129,7 @@ class EditableGaussians(nn.Module):
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> "EditableGaussians":
         super()._apply(function, recurse)
-        self._fixed = self._fixed._map(function)
-        self.source = self.source._map(function)
-        self.is_selected, self._fixed_rows = function(self.is_selected), function(self._fixed_rows)
+        self._fixed, self._fixed_rows = self._fixed._map(function), function(self._fixed_rows)
         return self
 
 

@@ -13,6 +13,7 @@ import threestudio
 from ..cameras import Cameras, cameras_extent
 from ..data.photos import PhotoCapture
 from ..errors import check_values
+from ..gaussians import Gaussians
 from ..host import get_device
 from ..seeds import Stream, generator
 from .edit import AN_INTERVAL, due_steps, is_interval
@@ -82,6 +83,10 @@ class SceneFit(SceneJob):
                 "any number of steps."
             )
         self.device = get_device()
+
+    def scene(self) -> Gaussians:
+        """The splat as it is now."""
+        return self.editable.scene().detach()
 
     def sh_degree_at(self, step: int) -> int:
         """Highest degree of view-dependent colour that a step fits."""

@@ -1,4 +1,7 @@
-"""Edits of Gaussians: the one loop body of scene edits, additions, removals, fits and the toy benchmark."""
+"""Edits of scenes: the one loop body of scene edits, additions, removals, fits and the toy benchmark.
+
+Scenes are Gaussians or radiance fields; what is said of Gaussians here holds for the nodes of a field.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -20,7 +23,7 @@ from ..metrics import ColorReading, hidden_ones, read_colors
 from ..ranks import Rank
 from ..rendering import render_with_info
 from .edit import Edit, Facts, refuse_others, value_at, values_of
-from .editable_gaussians import EditableGaussians
+from .editable import EditableScene
 from .growth import Growth
 from .keys import check_not_negative
 from .shading import Shading
@@ -50,6 +53,8 @@ class LearningRates:
     """Of the degree 0 coefficients; times 0.28 in colour."""
     shN: Any = 0.000625
     """Of the higher degrees."""
+    raw_densities: Any = 0.0
+    """Of a radiance field's densities, before the softplus; splats have none."""
 
 
 def check_learning_rates(cfg: Any) -> None:
@@ -81,6 +86,7 @@ class Anchors:
     logit_opacities: float = 0.0
     sh0: float = 0.0
     shN: float = 0.0
+    raw_densities: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,15 +123,22 @@ class SceneUnderEdit:
         cell: Side of a latent cell in the views, pixels.
         color_reach: What the rate of sh0 is multiplied with.
         shading_share: What the weight of the shading term is multiplied with, >= 0; at 0 there is none.
+        mask: Which rows of the source say where images may change; None: those that move.
     """
 
-    editable: EditableGaussians
+    editable: EditableScene
     cameras: Cameras
     seed: int
     growth: Growth
     cell: float = 1.0
     color_reach: float = 1.0
     shading_share: float = 0.0
+    mask: Bool[Tensor, "n"] | None = None
+
+    @property
+    def in_mask(self) -> Bool[Tensor, "n"]:
+        """Which rows of the source say where images may change."""
+        return self.editable.is_selected if self.mask is None else self.mask
 
     @property
     def extent(self) -> float:
@@ -187,8 +200,8 @@ class SceneJob:
         return torch.tensor(list(self.cfg.background), dtype=torch.float32, device=self.device)
 
     @property
-    def editable(self) -> EditableGaussians:
-        """The Gaussians as they are now."""
+    def editable(self) -> Any:
+        """The scene as it is now, an ``EditableScene``."""
         return self.edit.scenes[0].editable
 
 
@@ -231,7 +244,7 @@ class Objective:
 
 
 class GaussianEdit(Edit):
-    """Scenes of Gaussians that move towards an objective.
+    """Scenes that move towards an objective.
 
     Args:
         scenes: At least one.
@@ -254,7 +267,7 @@ class GaussianEdit(Edit):
         background: Float[Tensor, "3"],
         views_per_step: int = 1,
         sh_degree_at: Callable[[int], int] | None = None,
-        keep_inside: Callable[[EditableGaussians], None] | None = None,
+        keep_inside: Callable[[Any], None] | None = None,
     ) -> None:
         super().__init__(num_steps)
         self.scenes, self.objective, self.movement = list(scenes), objective, movement
@@ -296,7 +309,7 @@ class GaussianEdit(Edit):
             shares = None
             if how == "shared":
                 side = scene.cell_size() / NODES_PER_CELL
-                shares = linear_shares(editable.selected["means"].detach(), side)
+                shares = linear_shares(editable.current().means.detach(), side)
             weights = scene.visible_weights[editable.rows]
             for group in groups:
                 if group["name"] in COLORS:

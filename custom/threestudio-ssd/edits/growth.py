@@ -17,7 +17,7 @@ from ..gaussians.model import FIELD_NAMES
 from ..ranks import ALONE, Rank
 from ..seeds import Stream, generator
 from .edit import A_MOMENT, AN_INTERVAL, due_steps, in_steps, is_interval, is_moment
-from .editable_gaussians import EditableGaussians
+from .editable import EditableScene
 
 GSPLAT_NAMES = dict(zip(("means", "scales", "quats", "opacities", "sh0", "shN"), FIELD_NAMES, strict=True))
 """gsplat's names of the attributes as they are optimised -> ours."""
@@ -104,7 +104,7 @@ class Growth:
 
     Args:
         cfg: When and how.
-        editable: What grows; all state that changes is kept in it, and so in the checkpoint.
+        editable: What grows, Gaussians if anything; what changes is kept in it, and so in the checkpoint.
         extent: ``cameras_extent`` of the scene, world units.
         num_steps: Length of the run, which shares are of.
         seed: With the step, decides where the halves of split Gaussians lie.
@@ -113,13 +113,14 @@ class Growth:
     def __init__(
         self,
         cfg: GrowthConfig | DictConfig,
-        editable: EditableGaussians,
+        editable: EditableScene,
         *,
         extent: float,
         num_steps: int,
         seed: int,
     ) -> None:
-        self.cfg, self.editable, self.extent, self.seed = cfg, editable, extent, seed
+        self.cfg, self.extent, self.seed = cfg, extent, seed
+        self.editable: Any = editable
         self.rank: Rank = ALONE
         """Whose views it watches; what it records is summed over all processes."""
         self._due = due_steps(cfg.start, cfg.stop, cfg.every, num_steps) if self.is_on else []

@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, interpolate
 
 from ..diffusion import PromptEmbeds
-from ..gaussians import Gaussians
 from ..guidance import EditGuidance
 from ..ranks import Rank
 from ..rendering import coverage, render
+from ..scenes import Scene
+from .background import KeptBackground
 from .detail import new_detail
 from .edit import Facts, value_at
 from .gaussian_edit import Objective, SceneUnderEdit
@@ -33,23 +34,26 @@ class Distillation(Objective):
         size: Width and height of the images that the diffusion model gets, pixels.
         background: Colour behind the scenes, RGB in [0, 1].
         cfg: Of the keys of ``SceneEditConfig``: num_steps, lambda_guidance, lambda_detail, mask_latents.
+        kept: What changes of the background cost; None: nothing.
     """
 
     def __init__(
         self,
         guidance: EditGuidance,
         prompts: Mapping[str, PromptEmbeds],
-        sources: Sequence[Gaussians],
+        sources: Sequence[Scene],
         size: tuple[int, int],
         background: Float[Tensor, "3"],
         cfg: Any,
+        kept: KeptBackground | None = None,
     ) -> None:
+        self.kept, self.keeps_images = kept, kept is not None or cfg.lambda_detail != 0
         self.guidance, self.prompts, self.sources = guidance, prompts, list(sources)
         self.size, self.background, self.cfg, self.is_masked = size, background, cfg, cfg.mask_latents
         self.latents_src: list[Tensor] = []
         """(v c zh zw) of each scene's views before the edit."""
         self.images_src: list[Tensor] = []
-        """(v 3 h w), for the detail term; not clamped, so that what nobody changed has no detail of its own."""
+        """(v 3 h w), for what a change costs; not clamped, so that what nobody changed has no detail of its own."""
         self.conditions: list[Tensor] = []
         """(v c zh zw), for a model that reads the source image."""
         self.coverages: list[Tensor] = []
@@ -71,12 +75,12 @@ class Distillation(Objective):
         self.seeds = [scene.seed for scene in scenes]
         for scene, source in zip(scenes, self.sources, strict=True):
             self._encode_views(scene, source, views_per_step * len(scenes))
-            if self.is_masked or self.cfg.lambda_detail != 0:
-                covered = coverage(scene.editable.source, scene.editable.is_selected, scene.cameras)
+            if self.is_masked or self.keeps_images:
+                covered = coverage(scene.editable.source, scene.in_mask, scene.cameras)
                 self.coverages.append(self._as_fed(covered[..., None]))
                 self.latent_masks.append(self._visible_cells(covered))
 
-    def _encode_views(self, scene: SceneUnderEdit, source: Gaussians, count: int) -> None:
+    def _encode_views(self, scene: SceneUnderEdit, source: Scene, count: int) -> None:
         backbone = self.guidance.backbone
         images, latents, conditions = [], [], []
         last = len(scene.cameras) - 1
@@ -84,7 +88,7 @@ class Distillation(Objective):
             rows = torch.arange(start, start + count, device=self.background.device).clamp(max=last)
             image = self._as_fed(render(source, scene.cameras[rows], self.background)[0])
             latents.append(backbone.encode(image.clamp(0, 1)))
-            if self.cfg.lambda_detail != 0:
+            if self.keeps_images:
                 images.append(image)
             if self.guidance.reads_image:
                 conditions.append(backbone.encode_condition(image.clamp(0, 1)))
@@ -120,7 +124,9 @@ class Distillation(Objective):
             latent_mask=of_step(self.latent_masks) if self.is_masked else None,
         )  # fmt: skip
         loss = value_at(self.cfg.lambda_guidance, step) * output.loss
-        if self.images_src:
+        if self.kept is not None:
+            loss = loss + self.kept(fed, of_step(self.images_src), of_step(self.coverages)) / views_per_scene
+        if self.cfg.lambda_detail != 0:
             change = fed - of_step(self.images_src)
             detail = new_detail(change, of_step(self.coverages), self.guidance.backbone.downscale)
             loss = loss + value_at(self.cfg.lambda_detail, step) * detail.pow(2).sum() / views_per_scene

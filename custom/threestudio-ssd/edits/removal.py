@@ -19,6 +19,7 @@ from ..host import get_device
 from ..masks import MaskConfig, check_mask, find_selection
 from ..masks.holes import hole_masks, open_share, rim_of, seeds_in_hole
 from ..rendering import render_each
+from ..scenes import load_splat
 from .editable_gaussians import EditableGaussians
 from .gaussian_edit import GaussianEdit, LearningRates, Movement, SceneJob, SceneUnderEdit, check_learning_rates
 from .growth import Growth, GrowthConfig
@@ -26,7 +27,6 @@ from .inpaint import Inpainter, check_inpainter, load_inpainter
 from .keys import EditConfig, check_background, check_not_negative, check_num_steps
 from .objectives import Photometric
 from .photometric import gaussians_from_points
-from .scene_edit import load_scene
 
 SEED_OPACITY = 0.9
 MIN_SEED_VIEWS = 4
@@ -214,7 +214,7 @@ class SceneRemoval(SceneJob):
         check_values("system", cfg, RemovalConfig, {"lambda_ssim": (0 <= cfg.lambda_ssim <= 1, "0 to 1")})
         check_fill("system", cfg, RemovalConfig)
         self.device = get_device()
-        self.source = load_scene(cfg.scene)
+        self.source = load_splat(cfg.scene)
         self.mask = self.mask_of(cfg)
         self.scene = self.source.to(self.device)
 

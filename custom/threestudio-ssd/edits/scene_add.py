@@ -14,6 +14,7 @@ from ..errors import ConfigError, check_values
 from ..gaussians import Gaussians, rotation_matrices
 from ..masks import Selection
 from ..masks.box import checked_box
+from ..scenes import load_splat
 from ..seeds import Stream, generator
 from .editable_gaussians import EditableGaussians
 from .photometric import gaussians_from_points, random_points
@@ -47,6 +48,8 @@ class SceneAdd(SceneEdit):
     Args:
         cfg: Keys of ``SceneAddConfig``, checked against it.
     """
+
+    load = staticmethod(load_splat)
 
     def __init__(self, cfg: DictConfig) -> None:
         check_place(cfg.box)

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -14,14 +13,17 @@ from torch import Tensor
 from ..data.scene_views import SceneViews, ViewPlan
 from ..diffusion import Counters, PromptEmbeds
 from ..errors import ConfigError, check_values
-from ..gaussians import Gaussians
-from ..gaussians.io import load_gaussians
-from ..gaussians.model import FIELD_NAMES
+from ..fields import RadianceField
 from ..guidance import EditGuidance, EditKind, edit_kind
 from ..masks import MaskConfig, Selection, check_mask, find_selection, settle_mask
 from ..masks.region import Region
+from ..scenes import Scene, load_scene
+from .background import BackgroundConfig, KeptBackground, check_keeping
 from .edit import values_of
+from .editable import EditableScene
+from .editable_field import EditableField, for_editing
 from .editable_gaussians import EditableGaussians, with_moved
+from .field_splat import STEPS
 from .gaussian_edit import (
     Anchors,
     ColorSteps,
@@ -77,7 +79,7 @@ class SceneEditConfig(DistillationConfig):
     """Keys of an edit of a scene."""
 
     scene: str = ""
-    """Splat file to edit."""
+    """Splat file to edit, or the folder of a radiance field."""
     num_steps: int = 1500
     """Optimisation steps, >= 1."""
     preset: Literal["none", "local", "style", "subtle", "strong"] = "none"
@@ -117,8 +119,12 @@ class SceneEditConfig(DistillationConfig):
     """Faint Gaussians around the selection, from which a new shape can grow."""
     growth: GrowthConfig = field(default_factory=GrowthConfig)
     """Whether and how the selection grows."""
+    keep: BackgroundConfig = field(default_factory=BackgroundConfig)
+    """How what the mask leaves out is kept."""
     mask_latents: bool = False
     """Also drop the score where no selected Gaussian is visible."""
+    splat_steps: int = STEPS
+    """Of a radiance field: steps of fitting the splat that is written beside it, for viewers; 0: none."""
     preview_every: int = 250
     """Steps between pictures of the progress in save/progress; 0: none, and none of the mask in save/mask."""
 
@@ -136,7 +142,8 @@ class SceneEdit(SceneJob):
         SceneFormatError: For a scene or model that cannot be read.
 
     Attributes:
-        source: The scene as its file has it.
+        source: The scene as its file has it, a ``Scene``.
+        scene: The same where the edit runs, after ``open``.
         guidance: Network and score.
         kind: What kind of edit it is.
         views: Cameras, after ``open``.
@@ -144,6 +151,10 @@ class SceneEdit(SceneJob):
         region: Where seeds are and what moves has to stay, after ``open``; None without seeds.
     """
 
+    load = staticmethod(load_scene)
+    """Which scenes can be edited."""
+    source: Any
+    scene: Any
     views: SceneViews
     selection: Selection
     kind: EditKind
@@ -160,10 +171,14 @@ class SceneEdit(SceneJob):
         check_mask(cfg.mask)
         check_growth(cfg.growth, cfg.num_steps)
         check_seeds("system.seeds", cfg.seeds)
+        check_keeping(cfg)
         check_values("system", cfg, SceneEditConfig, {
             "color_way": (cfg.color_way is None or 0 < cfg.color_way < math.inf, "above 0 and finite"),
+            "splat_steps": (cfg.splat_steps >= 0, "at least 0"),
         })  # fmt: skip
-        self.source = load_scene(cfg.scene)
+        self.source = self.load(cfg.scene)
+        if isinstance(self.source, RadianceField):
+            check_field_edit(cfg)
         rates = {name: values_of(rate) for name, rate in learning_rates_of(cfg).items()}
         if not any(values.numel() and any(rates[name]) for name, values in self.source.parameters().items()):
             what = "all of system.learning_rates are 0"
@@ -193,6 +208,9 @@ class SceneEdit(SceneJob):
         if self.cfg.seeds.count:
             up = views.orbit.up.to(whole.means)
             whole, is_moving, self.region = seeded(self.cfg.seeds, whole, is_moving, up, self.cfg.seed)
+        if isinstance(whole, RadianceField):
+            moving, rate = moving_of(self.cfg, is_moving), self.cfg.learning_rates.raw_densities
+            self.scene = whole = for_editing(whole, moving, rate)
         self.views = plan.cropped(views, whole, is_moving)
         scene = scene_under_edit(
             self.cfg, whole, is_moving, self.views, self.cfg.seed, backbone.downscale, self.kind,
@@ -202,8 +220,8 @@ class SceneEdit(SceneJob):
             sources=[self.scene_before()], views_per_step=plan.cfg.batch_size, keep_inside=self.keep_inside,
         )  # fmt: skip
 
-    def choose(self, views: SceneViews, plan: ViewPlan) -> tuple[Gaussians, Selection]:
-        """What is optimised, where the edit runs: the scene, and which of its Gaussians may change."""
+    def choose(self, views: SceneViews, plan: ViewPlan) -> tuple[Scene, Selection]:
+        """What is optimised, where the edit runs: the scene, and which of its rows may change."""
         scene = self.source.to(self.device)
         return scene, find_selection(self.mask, scene, views.train, plan.capture, self.background)
 
@@ -212,35 +230,22 @@ class SceneEdit(SceneJob):
         """What the network has computed so far."""
         return self.guidance.backbone.counters
 
-    def scene_before(self) -> Gaussians:
+    def scene_before(self) -> Scene:
         """The scene as the user gave it, where the edit runs."""
         return self.scene
 
-    def selection_in_view(self) -> tuple[Gaussians, Bool[Tensor, "n"]]:
+    def selection_in_view(self) -> tuple[Scene, Bool[Tensor, "n"]]:
         """A scene and which of its Gaussians say where images may change: with seeds the old object and the new one."""
         if self.region is None:
             return self.scene, self.selection.is_selected
         return with_moved(self.scene, self.selection.is_selected, self.editable)
 
     @torch.no_grad()
-    def keep_inside(self, editable: EditableGaussians) -> None:
+    def keep_inside(self, editable: EditableScene) -> None:
         """Put the Gaussians back where they have to stay: in the region of the seeds, if there are any."""
         if self.region is not None:
             means = editable.selected["means"]
             means.copy_(self.region.clamped(means))
-
-
-def load_scene(path: str | Path) -> Gaussians:
-    """The Gaussians of a splat file.
-
-    Raises:
-        ConfigError: If it holds none.
-        SceneFormatError: If it cannot be read.
-    """
-    gaussians = load_gaussians(path)
-    if len(gaussians) == 0:
-        raise ConfigError(what=f"scene {path} holds no Gaussians", expected="at least one", fix="check the file")
-    return gaussians
 
 
 def kind_of(cfg: Any, source_prompt: str, target_prompt: str, is_instruction: bool = False) -> EditKind:
@@ -263,7 +268,7 @@ def learning_rates_of(cfg: Any) -> dict[str, Any]:
     Raises:
         ConfigError: If both ``color_way`` and ``learning_rates.sh0`` are set.
     """
-    rates = {name: cfg.learning_rates[name] for name in FIELD_NAMES}
+    rates = {each.name: cfg.learning_rates[each.name] for each in fields(LearningRates)}
     if cfg.rate_schedules == "exp" and (zero := next((n for n, rate in rates.items() if _reaches_zero(rate)), None)):
         raise ConfigError(
             what=f"a schedule reaches 0, system.learning_rates.{zero}={values_of(rates[zero])}",
@@ -285,7 +290,7 @@ def learning_rates_of(cfg: Any) -> dict[str, Any]:
 
 def movement_of(cfg: Any) -> Movement:
     """How Gaussians move by the keys of ``SceneEditConfig``."""
-    interpolations: dict[str, Interpolation] = dict.fromkeys(FIELD_NAMES, cfg.rate_schedules)
+    interpolations: dict[str, Any] = dict.fromkeys(learning_rates_of(cfg), cfg.rate_schedules)
     if cfg.color_way is not None:  # whose rates fall in a straight line, or their sum would be another way
         interpolations["sh0"] = "linear"
     return Movement(
@@ -300,7 +305,7 @@ def _reaches_zero(rate: Any) -> bool:
 
 
 def scene_under_edit(
-    cfg: Any, scene: Gaussians, is_selected: Bool[Tensor, "n"], views: SceneViews, seed: int, downscale: int,
+    cfg: Any, scene: Scene, is_selected: Bool[Tensor, "n"], views: SceneViews, seed: int, downscale: int,
     kind: EditKind = "other",
 ) -> SceneUnderEdit:  # fmt: skip
     """A scene as its edit sees it.
@@ -308,18 +313,24 @@ def scene_under_edit(
     Args:
         cfg: Keys of ``SceneEditConfig``.
         scene: Where the edit runs.
-        is_selected: Which of its Gaussians may change.
+        is_selected: Which of its rows the mask selects.
         views: Cameras.
         seed: Of this scene's edit.
         downscale: Pixels that a latent cell has along a side, as the diffusion model gets them.
         kind: What kind of edit it is.
     """
-    editable = EditableGaussians(scene, is_selected, cfg.colors == "bounded")
+    editable = editable_of(scene, moving_of(cfg, is_selected), cfg.colors == "bounded")
     growth = Growth(cfg.growth, editable, extent=views.extent, num_steps=cfg.num_steps, seed=seed)
     cell = downscale * int(views.train.widths[0]) / views.size[0]
     freedom = FREEDOMS[kind]
     laid_out = SceneUnderEdit(
-        editable, views.train.to(scene.device), seed, growth, cell, shading_share=freedom.shading_share
+        editable,
+        views.train.to(scene.device),
+        seed,
+        growth,
+        cell,
+        shading_share=freedom.shading_share,
+        mask=is_selected,
     )
     if cfg.color_way is None:
         return laid_out
@@ -331,6 +342,42 @@ def scene_under_edit(
     return replace(laid_out, color_reach=reach)
 
 
+def moving_of(cfg: Any, is_selected: Bool[Tensor, "n"]) -> Bool[Tensor, "n"]:
+    """Which rows move by ``keep`` of ``SceneEditConfig``: those that the mask selects, or all."""
+    return torch.ones_like(is_selected) if cfg.keep.moves else is_selected
+
+
+def editable_of(scene: Scene, is_selected: Bool[Tensor, "n"], is_bounded: bool = False) -> EditableScene:
+    """A scene with some of its rows as parameters.
+
+    Args:
+        scene: Gaussians, or a field.
+        is_selected: Which of its rows may change.
+        is_bounded: See ``EditableScene``.
+    """
+    if isinstance(scene, RadianceField):
+        return EditableField(scene, is_selected, is_bounded)
+    return EditableGaussians(scene, is_selected, is_bounded)
+
+
+def check_field_edit(cfg: Any) -> None:
+    """Refuse what the nodes of a radiance field cannot do: they stay where they are.
+
+    Args:
+        cfg: Has ``growth``, and ``seeds`` or not.
+
+    Raises:
+        ConfigError: For the first key that asks for it.
+    """
+    asked = [("growth.kind", cfg.growth.kind, "none"), ("seeds.count", cfg.get("seeds", {}).get("count", 0), 0)]
+    for key, value, usual in asked:
+        if value != usual:
+            raise ConfigError(
+                what=f"system.{key} is {value}, and scene {cfg.scene} is a radiance field, whose nodes stay where they "
+                "are", expected=str(usual), fix=f"set system.{key}={usual}",
+            )  # fmt: skip
+
+
 def distil(
     cfg: Any,
     guidance: EditGuidance,
@@ -339,7 +386,7 @@ def distil(
     size: tuple[int, int],
     background: Float[Tensor, "3"],
     *,
-    sources: Sequence[Gaussians] | None = None,
+    sources: Sequence[Scene] | None = None,
     views_per_step: int = 1,
     keep_inside: Any = None,
 ) -> GaussianEdit:
@@ -357,7 +404,9 @@ def distil(
         keep_inside: See ``GaussianEdit``.
     """
     before = [scene.editable.source for scene in scenes] if sources is None else sources
-    objective = Distillation(guidance, prompts, before, size, background, cfg)
+    objective = Distillation(
+        guidance, prompts, before, size, background, cfg, KeptBackground.of(cfg, background.device)
+    )
     return GaussianEdit(
         scenes, objective, movement_of(cfg), num_steps=cfg.num_steps, background=background,
         views_per_step=views_per_step, keep_inside=keep_inside,

@@ -4,7 +4,8 @@ from .blend import blended
 from .densify import Offspring, grow, strongest
 from .generations import anchor_weights, held_drift
 from .io import load_gaussians, save_gaussians
-from .model import FileOrigin, Gaussians
+from .model import Gaussians
+from .placed import FileOrigin
 from .sh import rgbs_from_sh0, rotate_sh, sh0_from_rgbs, sh_basis, sh_colors
 from .transform import half_turn_x, morton_order, rotated, rotation_matrices, scaled, translated
 

@@ -46,9 +46,7 @@ class VariationalTerm:
         MissingPackageError: If peft is not installed.
     """
 
-    def __init__(
-        self, cfg: LoraNetworkConfig | DictConfig, backbone: Backbone, branches: Sequence[Branch]
-    ) -> None:
+    def __init__(self, cfg: LoraNetworkConfig | DictConfig, backbone: Backbone, branches: Sequence[Branch]) -> None:
         check_values("system.guidance.lora_network", cfg, LoraNetworkConfig, {
             "rank": (cfg.rank >= 1, "at least 1"),
             "learning_rate": (cfg.learning_rate > 0, "above 0"),

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..cameras import Cameras
-from ..gaussians import Gaussians
 from ..rendering import coverage, render_each
+from ..scenes import Scene
 from .outlines import Outline, core_of, with_lines
 from .selection import Selection
 
@@ -23,7 +23,7 @@ MAX_UNTRACED = 12
 
 
 def preview_images(
-    gaussians: Gaussians, selection: Selection, views: Cameras, background: Float[Tensor, "3"],
+    gaussians: Scene, selection: Selection, views: Cameras, background: Float[Tensor, "3"],
     outlines: Sequence[Outline] = (),
 ) -> Iterator[tuple[str, Float[Tensor, "h w 3"]]]:  # fmt: skip
     """One image a traced view: the selection in orange, the outline of the mask it was traced from in cyan.
@@ -71,7 +71,7 @@ def tinted(image: Float[Tensor, "h w 3"], share: Float[Tensor, "h w"]) -> Float[
 
 
 def save_previews(
-    saver: Any, gaussians: Gaussians, selection: Selection, views: Cameras, background: Float[Tensor, "3"],
+    saver: Any, gaussians: Scene, selection: Selection, views: Cameras, background: Float[Tensor, "3"],
     outlines: Sequence[Outline] = (),
 ) -> list[str]:  # fmt: skip
     """Write ``mask/<view>.png`` for each view and ``selection.npy`` below the saver's folder.

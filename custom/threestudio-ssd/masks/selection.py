@@ -13,10 +13,11 @@ import threestudio
 
 from ..cameras import Cameras
 from ..errors import ConfigError, check_values
-from ..gaussians import Gaussians, rgbs_from_sh0
+from ..gaussians import rgbs_from_sh0
 from ..host import parse_structured
 from ..pretrained import is_embedded, is_toy_scene
 from ..rendering import render_bchw
+from ..scenes import Scene
 from .box import checked_box, checked_sphere, in_box, in_sphere
 from .clean import grown, with_interior, with_seam_by_color, without_floaters
 from .picture import load_masks
@@ -107,7 +108,7 @@ class Selection:
 class _Scene:
     """What parts of a mask are looked for in."""
 
-    gaussians: Gaussians
+    gaussians: Scene
     views: Cameras
     capture: Cameras | None
     background: Tensor
@@ -161,7 +162,7 @@ def settle_mask(cfg: DictConfig, scene: str, model: str | None = None, *, is_rep
 
 
 def find_selection(
-    cfg: MaskConfig | DictConfig, gaussians: Gaussians, views: Cameras, capture: Cameras | None, background: Tensor,
+    cfg: MaskConfig | DictConfig, gaussians: Scene, views: Cameras, capture: Cameras | None, background: Tensor,
     of_texts: dict[str, tuple[Cameras, Tensor]] | None = None,
 ) -> Selection:  # fmt: skip
     """Turn the words of the config into a selection.

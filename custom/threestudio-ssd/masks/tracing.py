@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..cameras import Cameras
-from ..gaussians import Gaussians
 from ..rendering import render
+from ..scenes import Scene
 
 MIN_VISIBLE_WEIGHT = 1e-3
 """Pixels' worth of weight below which a Gaussian counts as never seen."""
@@ -41,7 +41,7 @@ class Trace:
 
 
 def weights_by_view(
-    gaussians: Gaussians, cameras: Cameras, masks: Float[Tensor, "c h w"], inside: Float[Tensor, "c h w"] | None = None
+    gaussians: Scene, cameras: Cameras, masks: Float[Tensor, "c h w"], inside: Float[Tensor, "c h w"] | None = None
 ) -> Iterator[tuple[Float[Tensor, "n"], Float[Tensor, "n"]]]:
     """Each Gaussian's weight under the mask and its weight in all, one view at a time, in pixels.
 
@@ -67,7 +67,7 @@ def weights_by_view(
 
 
 def visible_weights(
-    gaussians: Gaussians, cameras: Cameras, masks: Float[Tensor, "c h w"]
+    gaussians: Scene, cameras: Cameras, masks: Float[Tensor, "c h w"]
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
     """Each Gaussian's weight under the masks and its weight in all, summed over views, in pixels.
 
@@ -84,7 +84,7 @@ def visible_weights(
 
 
 def trace_views(
-    gaussians: Gaussians,
+    gaussians: Scene,
     cameras: Cameras,
     masks: Float[Tensor, "c h w"],
     threshold: float = 0.5,

@@ -13,6 +13,7 @@ from ..gaussians import Gaussians, sh0_from_rgbs
 from ..masks.region import Region
 from ..metrics import gaussian_blur
 from ..rendering import coverage, render
+from ..scenes import Scene
 from .carve import carved, seen_colors, surface_gaussians
 from .editing import ViewEditing
 from .light import Light, light_on
@@ -35,7 +36,7 @@ class Carver:
     """
 
     editing: ViewEditing
-    source: Gaussians
+    source: Scene
     is_replaced: Bool[Tensor, "n"]
     cfg: Any
 

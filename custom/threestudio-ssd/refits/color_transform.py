@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..gaussians import Gaussians, rgbs_from_sh0, sh0_from_rgbs
+from ..gaussians import rgbs_from_sh0, sh0_from_rgbs
+from ..scenes import Scene
 
 RIDGE = 1e-3
 """How firmly directions of colour that no pixel shows stay as they are, per pixel."""
@@ -30,9 +31,7 @@ def color_transform(
     return matrix, target - matrix @ middle
 
 
-def with_colors_transformed(
-    gaussians: Gaussians, matrix: Float[Tensor, "3 3"], offset: Float[Tensor, "3"]
-) -> Gaussians:
+def with_colors_transformed(gaussians: Scene, matrix: Float[Tensor, "3 3"], offset: Float[Tensor, "3"]) -> Scene:
     """Gaussians whose colours went through an affine map; what depends on the view goes along.
 
     Args:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..editors import LoadedEditor, Views
-from ..gaussians import Gaussians
 from ..masks.region import Region
 from ..rendering import render, render_depths
+from ..scenes import Scene
 from .snap import changed_shares
 
 OPAQUE = 0.5
@@ -38,8 +38,8 @@ class ViewEditing:
     editor: LoadedEditor
     cameras: Cameras
     region: Region | None
-    source: Gaussians
-    empty: Gaussians
+    source: Scene
+    empty: Scene
     background: Float[Tensor, "3"]
     snap: Any
     seeds: Sequence[int]
@@ -68,14 +68,14 @@ class ViewEditing:
         return masks
 
     @torch.no_grad()
-    def renders(self, gaussians: Gaussians, rows: Int[Tensor, "b"] | None = None) -> Float[Tensor, "b 3 h w"]:
+    def renders(self, gaussians: Scene, rows: Int[Tensor, "b"] | None = None) -> Float[Tensor, "b 3 h w"]:
         """Views of a scene in [0, 1]; all of them, or some."""
         places = range(len(self.cameras)) if rows is None else rows.tolist()
         images = [render(gaussians, self.cameras[place], self.background)[0][0].clamp(0, 1) for place in places]
         return torch.stack(images).permute(0, 3, 1, 2)
 
     def edit(
-        self, current: Gaussians | None, rows: Int[Tensor, "b"], strength: float, number: int
+        self, current: Scene | None, rows: Int[Tensor, "b"], strength: float, number: int
     ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 1 h w"]]:
         """Edit some views and put back what is not the new object.
 
@@ -106,7 +106,7 @@ class ViewEditing:
         shares = changed_shares(edited, kept, sure=snap.sure, soft=snap.soft, weak=snap.weak) * self.masks[rows]
         return kept.lerp(edited, shares), shares
 
-    def _depths(self, gaussians: Gaussians, row: int) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]:
+    def _depths(self, gaussians: Scene, row: int) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]:
         """Depth along the viewing axis, world units, and alpha."""
         depths, alphas = render_depths(gaussians, self.cameras[row])
         return depths[0], alphas[0]

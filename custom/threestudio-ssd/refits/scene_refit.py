@@ -13,7 +13,9 @@ import threestudio
 from ..data import SceneViews, ViewPlan
 from ..diffusion import Counters
 from ..editors import EditorKeys, EditorPrompts, load_editor
-from ..edits.editable_gaussians import EditableGaussians, with_moved
+from ..edits.editable_field import for_editing
+from ..edits.editable_gaussians import with_moved
+from ..edits.field_splat import STEPS
 from ..edits.gaussian_edit import (
     Anchors,
     LearningRates,
@@ -25,15 +27,16 @@ from ..edits.gaussian_edit import (
 from ..edits.growth import Growth, GrowthConfig, check_growth
 from ..edits.keys import EditConfig, check_background, check_betas, check_not_negative, check_num_steps
 from ..edits.removal import FillKeys, Hole, check_fill
-from ..edits.scene_edit import load_scene
+from ..edits.scene_edit import check_field_edit, editable_of
 from ..errors import ConfigError, check_values
+from ..fields import RadianceField
 from ..gaussians import Gaussians
-from ..gaussians.model import FIELD_NAMES
 from ..guidance.prompts import check_target
 from ..host import get_device
 from ..masks import MaskConfig, Selection, check_mask, find_selection, in_box, settle_mask
 from ..masks.region import HEIGHT_ROOM, RADIUS_ROOM, Region, region_around, region_of_box
 from ..metrics import load_lpips
+from ..scenes import Scene, load_scene
 from .carver import Carver
 from .editing import ViewEditing
 from .rounds import Round, Schedule, at_strength, rounds_from
@@ -105,6 +108,7 @@ class RefitRates(LearningRates):
     logit_opacities: Any = 0.05
     sh0: Any = 0.03
     shN: Any = 0.0
+    raw_densities: Any = 0.05
 
 
 @dataclass
@@ -171,6 +175,8 @@ class SceneRefitConfig(EditConfig):
     """Whether and how the new object grows; its scales are in units of half the longest side of the region."""
     clip_model: str = "auto"
     """CLIP of the report, see docs/metrics.md; auto: ViT-L/14, but tiny-clip beside an embedded model."""
+    splat_steps: int = STEPS
+    """Of a radiance field: steps of fitting the splat that is written beside it, for viewers; 0: none."""
     preview_every: int = 250
     """Steps between pictures of the progress in save/progress; 0: none, and none of the mask and the edited views."""
 
@@ -188,13 +194,16 @@ class SceneRefit(SceneJob):
         SceneFormatError: For a scene or model that cannot be read.
 
     Attributes:
-        source: The scene as its file has it.
+        source: The scene as its file has it, a ``Scene``.
+        scene: The same where the edit runs, after ``open``.
         editor: The image editor with its model.
         views: Cameras, after ``open``.
         selection: What is replaced and why, after ``open``.
         editing: What edits the views, after ``open``.
     """
 
+    source: Any
+    scene: Any
     views: SceneViews
     selection: Selection
     editing: ViewEditing
@@ -207,6 +216,8 @@ class SceneRefit(SceneJob):
         self.rounds = at_strength(rounds_from(cfg.rounds), cfg.strength)
         _check(cfg, self.rounds)
         self.source = load_scene(cfg.scene)
+        if isinstance(self.source, RadianceField):
+            _check_field(cfg)
         self.mask = self.mask_of(cfg)
         self.device = get_device()
         words = EditorPrompts(cfg.source_prompt, cfg.target_prompt, cfg.negative_prompt)
@@ -241,9 +252,12 @@ class SceneRefit(SceneJob):
         else:
             self.views = plan.cropped_on(views, region.masks)
         cameras = self.views.train.to(self.device)
-        patch = self._patch(is_replaced)
-        whole = self.scene.append(patch)
-        is_replaced = torch.cat([is_replaced, is_replaced.new_zeros(len(patch))])
+        if isinstance(self.scene, RadianceField):
+            whole = self.scene = for_editing(self.scene, is_replaced, cfg.learning_rates.raw_densities)
+        else:
+            patch = self._patch(is_replaced)
+            whole = self.scene.append(patch)
+            is_replaced = torch.cat([is_replaced, is_replaced.new_zeros(len(patch))])
         seeds = [cfg.seed * len(cameras) + row for row in range(len(cameras))]
         self.editing = ViewEditing(
             self.editor,
@@ -255,10 +269,10 @@ class SceneRefit(SceneJob):
             cfg.snap,
             seeds,
         )
-        editable = EditableGaussians(whole, is_replaced)
+        editable = editable_of(whole, is_replaced)
         extent = self.views.extent if region is None else region.size
         growth = Growth(cfg.growth, editable, extent=extent, num_steps=cfg.num_steps, seed=cfg.seed)
-        rates = {name: cfg.learning_rates[name] for name in FIELD_NAMES}
+        rates = {name: cfg.learning_rates[name] for name in editable.selected}
         self.edit: ViewsEdit = ViewsEdit(
             SceneUnderEdit(editable, cameras, cfg.seed, growth),
             Carver(self.editing, whole, is_replaced, cfg.carve),
@@ -303,15 +317,29 @@ class SceneRefit(SceneJob):
         """What the editor's network has computed so far."""
         return self.editor.network.counters
 
-    def scene_before(self) -> Gaussians:
+    def scene_before(self) -> Scene:
         """The scene as the user gave it, where the edit runs."""
         return self.scene
 
-    def selection_in_view(self) -> tuple[Gaussians, Bool[Tensor, "n"]]:
+    def selection_in_view(self) -> tuple[Scene, Bool[Tensor, "n"]]:
         """The old object and the new one in one scene, for where images may change."""
         if not self.cfg.replaces:
             return self.scene, self.selection.is_selected
         return with_moved(self.scene, self.selection.is_selected, self.editable)
+
+
+def _check_field(cfg: DictConfig) -> None:
+    """Refuse what the nodes of a radiance field cannot do.
+
+    Raises:
+        ConfigError: For the first key that asks for it.
+    """
+    if cfg.replaces:
+        raise ConfigError(
+            what=f"system.replaces is true, and scene {cfg.scene} is a radiance field", expected="false: its views are "
+            "edited as a whole, and it follows them", fix="start from configs/idu-nerf.yaml",
+        )  # fmt: skip
+    check_field_edit(cfg)
 
 
 def _check(cfg: DictConfig, rounds: list[Round]) -> None:
@@ -345,6 +373,7 @@ def _check(cfg: DictConfig, rounds: list[Round]) -> None:
         in_box(torch.zeros(1, 3), list(cfg.region), "system.region")
     snap, carve = cfg.snap, cfg.carve
     check_values("system", cfg, keys, {
+        "splat_steps": (cfg.splat_steps >= 0, "at least 0"),
         "edit_rate": (cfg.edit_rate >= 0, "at least 0"),
         "edit_count": (cfg.edit_count >= 1, "at least 1"),
         "learning_rate_end": (0 < cfg.learning_rate_end <= 1, "above 0, at most 1"),

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from ..data import view_order
 from ..edits.edit import Facts
-from ..edits.editable_gaussians import EditableGaussians
+from ..edits.editable import EditableScene
 from ..edits.gaussian_edit import GaussianEdit, Movement, SceneUnderEdit
 from ..edits.objectives import Photometric
 from ..gaussians import Gaussians, Offspring
@@ -118,8 +118,8 @@ class ViewsEdit(GaussianEdit):
         """What to do with edited views."""
 
     @property
-    def editable(self) -> EditableGaussians:
-        """The Gaussians that move."""
+    def editable(self) -> Any:
+        """What moves, an ``EditableScene``."""
         return self.scenes[0].editable
 
     def due_views(self, step: int) -> list[tuple[int, Int[Tensor, "b"]]]:
@@ -182,8 +182,7 @@ class ViewsEdit(GaussianEdit):
     def _tint(self, images: Float[Tensor, "b 3 h w"], rows: Int[Tensor, "b"]) -> None:
         """Carry the colours of the selection along with those of edited views, as far as all of them change alike."""
         editing, scene, current = self.editing, self.editable.scene(), self.editable.current()
-        is_moving = torch.arange(len(scene), device=scene.device) >= self.editable.num_fixed
-        is_inside = coverage(scene, is_moving, editing.cameras[rows]) > SOLID
+        is_inside = coverage(scene, self.editable.are_moving(), editing.cameras[rows]) > SOLID
         if not is_inside.any():
             return
         before, after = (each.permute(0, 2, 3, 1)[is_inside] for each in (editing.renders(scene, rows), images))
@@ -217,7 +216,7 @@ class ViewsEdit(GaussianEdit):
                 group["lr"] *= factor
 
     @torch.no_grad()
-    def _keep_in_region(self, editable: EditableGaussians) -> None:
+    def _keep_in_region(self, editable: EditableScene) -> None:
         """Centres stay in the region, sizes within their limits; where there is none, as they are."""
         if self.editing.region is None:
             return

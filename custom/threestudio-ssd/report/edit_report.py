@@ -16,7 +16,6 @@ from threestudio.utils.saving import SaverMixin
 
 from ..cameras import Cameras
 from ..errors import ConfigError
-from ..gaussians import Gaussians
 from ..guidance import EditGuidance
 from ..metrics import (
     ColorReading,
@@ -30,6 +29,7 @@ from ..metrics import (
 )  # fmt: skip
 from ..platforms import peak_memory_of_process
 from ..rendering import coverage, render_each
+from ..scenes import Scene
 from .answers import HALF_DONE, VISIBLE_CHANGE
 from .run_page import VIDEO, save_page, views_of
 
@@ -46,9 +46,9 @@ class EditReport:
     the selection.
     """
 
-    source: Gaussians
-    edited: Gaussians
-    selection_in_view: tuple[Gaussians, Bool[Tensor, "n"]]
+    source: Scene
+    edited: Scene
+    selection_in_view: tuple[Scene, Bool[Tensor, "n"]]
     cameras: Cameras
     background: Float[Tensor, "3"]
     source_prompt: str
@@ -161,7 +161,7 @@ def grid_row(images: Iterable[Float[Tensor, "h w 3"]]) -> list[dict[str, Any]]:
 
 
 def save_before_after(
-    saver: SaverMixin, before: Gaussians, after: Gaussians, cameras: Cameras, background: Float[Tensor, "3"]
+    saver: SaverMixin, before: Scene, after: Scene, cameras: Cameras, background: Float[Tensor, "3"]
 ) -> None:
     """Write the video ``before_after.mp4``, the two scenes side by side; nothing where there are no cameras."""
     if len(cameras) == 0:

@@ -15,8 +15,6 @@ from ..data import SceneViews, ViewPlan
 from ..data.keys import GSViewsConfig
 from ..errors import ConfigError
 from ..files import markdown_table, write_json, write_text
-from ..gaussians import Gaussians
-from ..gaussians.io import load_gaussians
 from ..host import parse_structured
 from ..images import save_rows
 from ..masks import check_mask, find_selection, settle_mask
@@ -37,6 +35,7 @@ from ..metrics import (
     tiny_perceptual_distance,
 )
 from ..rendering import coverage, render_bchw
+from ..scenes import Scene, load_scene
 
 GRID_VIEWS = 6
 SCRIPT_VIEWS = 96
@@ -70,8 +69,8 @@ def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], tuple[Float[Tensor, "c 3 h 
         ConfigError: If a splat is not named, there are too few views, or the protocol needs prompts.
     """
     _check(cfg)
-    before = load_gaussians(cfg.before)
-    after = load_gaussians(cfg.after, beside=before)
+    before = load_scene(cfg.before)
+    after = load_scene(cfg.after, beside=before)
     plan, views = evaluation_views(cfg, before)
     background = torch.tensor(list(cfg.background))
     source, edited = (render_bchw(each, views.train, background) for each in (before, after))
@@ -96,7 +95,7 @@ def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], tuple[Float[Tensor, "c 3 h 
         figures["structure_distance"] = float(structure_distance(edited, source, model).mean())
         figures["structure_model"] = model.label
     if cfg.truth:
-        truth = render_bchw(load_gaussians(cfg.truth, beside=before), cameras, background)
+        truth = render_bchw(load_scene(cfg.truth, beside=before), cameras, background)
         figures |= {
             "psnr_to_truth": mean_psnr(edited, truth), "psnr_to_truth_before": mean_psnr(source, truth),
             "ssim_to_truth": float(ssim(edited, truth).mean()),
@@ -105,7 +104,7 @@ def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], tuple[Float[Tensor, "c 3 h 
     return figures, (source, edited)
 
 
-def evaluation_views(cfg: Any, gaussians: Gaussians) -> tuple[ViewPlan, SceneViews]:
+def evaluation_views(cfg: Any, gaussians: Scene) -> tuple[ViewPlan, SceneViews]:
     """The poses: ``train`` those that figures are means over, ``video`` the path whose neighbours are compared.
 
     The released script draws twice from a whole folder of renders, so for it ``train`` holds every view of the capture,

@@ -77,7 +77,7 @@ def scene_before(result: Result) -> Path:
     places = dict.fromkeys([Path(last["scene"]), (result.splat.parent / last.get("scene_from_here", "")).resolve()])
     looked = []
     for place in places:
-        if place.is_file() or (place / "meta.json").is_file():
+        if place.exists():
             if digest_of(place) == last["scene_sha256"]:
                 return place
             looked.append(f"{place}, another file")

@@ -17,10 +17,14 @@ from torch.optim import Optimizer
 import threestudio
 from threestudio.systems.base import BaseSystem
 
+from ..cameras import Cameras
 from ..edits.edit import CHECK_EVERY, MOST_SKIPPED, Edit
+from ..edits.field_splat import splat_of
 from ..edits.gaussian_edit import GaussianEdit, SceneJob
 from ..edits.keys import CANNOT_CHANGE_EDITS
 from ..errors import ConfigError, StorageError
+from ..fields import RadianceField, field_as_gaussians, save_field
+from ..fields.io import SUFFIX
 from ..gaussians import Gaussians
 from ..gaussians.io import save_gaussians
 from ..host import VERSION, Completed, Outcome, after_export, after_test, get_device
@@ -125,7 +129,8 @@ class EditSystem(Completed, BaseSystem, Outcome):
     def scene_now(self) -> Gaussians | None:
         """The scene as it is, for whoever looks on; None where no scene is edited."""
         job = getattr(self, "job", None)
-        return job.editable.scene().detach() if isinstance(job, SceneJob) else None
+        scene = job.editable.scene().detach() if isinstance(job, SceneJob) else None
+        return field_as_gaussians(scene) if isinstance(scene, RadianceField) else scene
 
     def setup(self, stage: str) -> None:
         """Lightning hook: lay out the edit, once."""
@@ -324,6 +329,22 @@ class EditSystem(Completed, BaseSystem, Outcome):
         """Write Gaussians into the run's folder; returns the path."""
         path = Path(self.get_save_path(name))
         save_gaussians(gaussians.to("cpu"), path)
+        return str(path)
+
+    def save_field(self, name: str, field: RadianceField, cameras: Cameras, background: Float[Tensor, "3"]) -> str:
+        """Write a radiance field into the run's folder, and a splat of it beside; returns the field's path.
+
+        Args:
+            name: Of both, without suffix.
+            field: The field.
+            cameras: Views of one size that the splat is fitted in.
+            background: Behind the field.
+        """
+        path = Path(self.get_save_path(f"{name}{SUFFIX}"))
+        save_field(field, path)
+        if self.cfg.splat_steps:
+            splat = splat_of(field, cameras, background, self.cfg.splat_steps, self.cfg.seed)
+            self.save_splat(f"{name}.ply", splat)
         return str(path)
 
     def save_descent(self, path: str, rows: Int[Tensor, "n"], num_before: int, words: Mapping[str, str]) -> None:

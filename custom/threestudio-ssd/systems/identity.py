@@ -18,8 +18,8 @@ from ..diffusion.lora import Lora
 from ..diffusion.models import MODEL, VAE
 from ..errors import CheckpointError
 from ..files import sampled_sha256
-from ..gaussians import Gaussians
 from ..pretrained import locate
+from ..scenes import Scene
 
 MODEL_FILES = (".safetensors", ".bin", ".json")
 """Suffixes of a model folder's files that decide what it computes."""
@@ -41,9 +41,9 @@ def of_tensors(*tensors: Tensor) -> str:
     return digest.hexdigest()
 
 
-def of_gaussians(gaussians: Gaussians) -> str:
+def of_scene(scene: Scene) -> str:
     """Digest of a scene as its file has it."""
-    return of_tensors(*gaussians.parameters().values())
+    return of_tensors(*scene.parameters().values())
 
 
 def of_cameras(cameras: Cameras | None) -> str:

@@ -14,7 +14,7 @@ from ..rendering import coverage, render_each
 from ..report.edit_report import color_facts, grid_row, measure_change, save_before_after, verdicts_of
 from ..report.run_page import save_page, views_of
 from .edit_base import EditSystem, splat_suffix
-from .identity import Identity, of_cameras, of_gaussians, of_selection, of_words
+from .identity import Identity, of_cameras, of_scene, of_selection, of_words
 
 FILLED_VIEWS = 8
 """Views in the picture of what was filled."""
@@ -40,7 +40,7 @@ class SceneDeleteSystem(EditSystem):
         """Scene, cameras, selection, prompt and inpainter."""
         job, inpainter = self.job, self.job.hole.inpainter
         return {
-            "scene": of_gaussians(job.source), "cameras": of_cameras(data.plan.capture),
+            "scene": of_scene(job.source), "cameras": of_cameras(data.plan.capture),
             "selection": of_selection(job.is_removed), "prompt": of_words(self.cfg.prompt),
             "inpainter": of_words(self.cfg.inpainter, inpainter.model_id, inpainter.revision),
         }  # fmt: skip

@@ -10,6 +10,7 @@ import threestudio
 
 from ..edits.edit import Edit
 from ..edits.scene_edit import SceneEdit, SceneEditConfig
+from ..fields import RadianceField
 from ..masks import named_outlines, save_previews
 from ..rendering import render_each
 from ..report.edit_report import (
@@ -23,7 +24,7 @@ from ..report.edit_report import (
     save_before_after,
 )  # fmt: skip
 from .edit_base import EditSystem, splat_suffix
-from .identity import Identity, of_cameras, of_fields, of_gaussians, of_model, of_selection, of_words
+from .identity import Identity, of_cameras, of_fields, of_model, of_scene, of_selection, of_words
 
 PROGRESS_VIEWS, PROGRESS_SCALE = 4, 0.5
 
@@ -63,7 +64,7 @@ class SceneEditSystem(EditSystem):
         """
         job = self.job
         return {
-            "scene": of_gaussians(job.source), "cameras": of_cameras(data.plan.capture),
+            "scene": of_scene(job.source), "cameras": of_cameras(data.plan.capture),
             "selection": of_selection(job.selection.is_selected),
         }  # fmt: skip
 
@@ -130,7 +131,10 @@ class SceneEditSystem(EditSystem):
     def export(self) -> str:
         """Write the edited splat, in the format of the scene, and the selection."""
         job, result = self.job, self.job.editable.result()
-        path = self.save_splat(f"edited{splat_suffix(self.cfg.scene)}", result)
+        if isinstance(result, RadianceField):
+            path = self.save_field("edited", result, job.views.train, job.background)
+        else:
+            path = self.save_splat(f"edited{splat_suffix(self.cfg.scene)}", result)
         self.save_data("selection", job.selection.is_selected.cpu())
         if job.edit.scenes[0].growth.is_on or len(result) != len(job.scene_before()):
             self.save_data("edited_selection", job.editable.result_selection().cpu())

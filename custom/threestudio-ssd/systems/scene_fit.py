@@ -28,6 +28,9 @@ class SceneFitSystem(EditSystem):
 
     Config = FitConfig
     progress_bar = ("psnr", "gaussians")
+    made, counted = "A splat", "num_gaussians"
+    """What the page calls the result, and what the report calls its size."""
+    job: Any
 
     def make(self) -> None:
         """Check the keys."""
@@ -59,7 +62,7 @@ class SceneFitSystem(EditSystem):
 
     def _judge_renders(self) -> list[Float[Tensor, "_ _ 3"]]:
         job = self.job
-        return [image.cpu() for image in render_each(job.editable.scene(), job.judges.cameras, job.background)]
+        return [image.cpu() for image in render_each(job.scene(), job.judges.cameras, job.background)]
 
     def _rows(self, images: list[Tensor]) -> list[Sequence[Tensor]]:
         """Photographs on top, renders below."""
@@ -76,7 +79,7 @@ class SceneFitSystem(EditSystem):
         is_held_out = job.judges.cameras.names != job.photos.cameras.names
         self.save_image_grid("grid.png", [grid_row(row) for row in self._rows(images[:GRID_VIEWS])])
         report = {
-            "num_gaussians": len(job.editable),
+            self.counted: len(job.scene()),
             "sh_degree": job.sh_degree_reached,
             "photos": len(job.photos.images),
             "held_out": job.judges.cameras.names if is_held_out else [],
@@ -86,7 +89,7 @@ class SceneFitSystem(EditSystem):
         }
         self.save_json("report.json", report)
         views = views_of(job.judges.cameras.names, job.judges.images, images)
-        save_page(self.save_folder, (None, f"A splat of {len(job.photos.images)} photographs"), views, PAIR_NAMES)
+        save_page(self.save_folder, (None, f"{self.made} of {len(job.photos.images)} images"), views, PAIR_NAMES)
         of_what = "held-out photographs" if is_held_out else "the fitted photographs"
         threestudio.info(f"PSNR {report['psnr']:.2f} dB on {of_what}.")
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from ..data import ViewPlan
 from ..data.keys import GSViewsConfig
 from ..data.scene_views import SceneViews
-from ..edits.scene_edit import load_scene
 from ..errors import ConfigError
 from ..gaussians import Gaussians
 from ..host import get_device, parse_structured
 from ..masks import MaskConfig, settle_mask
+from ..scenes import load_splat
 from .server import Server
 
 VIEW_SIZE = 256
@@ -74,12 +74,12 @@ def load_viewed(before: str, after: str, cameras: str, mask: Any, experiment: Di
     plan = ViewPlan(parse_structured(GSViewsConfig, {**data, "cameras": cameras or data.get("cameras", "")}))
     mask = system.get("mask", mask)
     network = next((system[name] for name in ("guidance", "editing") if name in system), {})
-    device, first = get_device(), load_scene(path)
+    device, first = get_device(), load_splat(path)
     model = network.get("model")
     settled = settle_mask(parse_structured(MaskConfig, mask), path, model)
     words = system.get("prompt_processor", system)
     return Viewed(
-        path, first.to(device), load_scene(after).to(device) if after else None, plan,
+        path, first.to(device), load_splat(after).to(device) if after else None, plan,
         plan.views(first, VIEW_SIZE, 2), settled,
         torch.tensor(list(system.get("background", (0.0, 0.0, 0.0))), dtype=torch.float32, device=device),
         {"source": words.get("source_prompt", ""), "target": words.get("target_prompt", "")}, model,

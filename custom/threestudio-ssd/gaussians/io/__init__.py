@@ -77,9 +77,23 @@ def load_gaussians(path: str | Path, *, beside: Gaussians | None = None) -> Gaus
     """
     path = named(path)
     if path.is_dir():
+        _refuse_field(path)
         return read_sog(path)
     reader = _handler(READERS, path, "read")
     return reader(path) if reader is not _read_any_ply or beside is None else _read_any_ply(path, beside.offset)
+
+
+def _refuse_field(path: Path) -> None:
+    """Refuse the folder of a radiance field by its name.
+
+    Raises:
+        SceneFormatError: If it is one.
+    """
+    if (path / "field.json").is_file():
+        raise SceneFormatError(
+            what=f"{path} is a radiance field", expected="a splat file",
+            fix="take the splat that was written beside it, or make one: launch.py --run convert FIELD scene.ply",
+        )  # fmt: skip
 
 
 def save_gaussians(gaussians: Gaussians, path: str | Path, *, spz_version: int | None = None) -> None:

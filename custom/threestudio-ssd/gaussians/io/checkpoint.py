@@ -25,6 +25,7 @@ _SHAPES = (((3,),), ((3,),), ((4,),), ((), (1,)), ((1, 3), (3,)), (*_REST, (0,))
 _FINAL = {
     "means": (3,), "log_scales": (3,), "raw_quats": (4,), "logit_opacities": (), "sh0": (1, 3),
 }  # fmt: skip
+_NERF = ("_model.field.", "_model.proposal_networks.")
 _PREFIXES = ("_model.gauss_params.", "gauss_params.", "_model.", "")
 
 
@@ -38,6 +39,7 @@ def read_checkpoint(path: Path) -> Gaussians:
     loaded = _load(path)
     tensors = _inria(loaded) or _by_name(loaded)
     if tensors is None:
+        _refuse_nerf(loaded, path)
         keys = ", ".join(map(str, list(loaded)[:6])) if isinstance(loaded, Mapping) else type(loaded).__name__
         raise SceneFormatError(
             what=f"{path} holds no Gaussians (it has {keys[:200]})",
@@ -51,6 +53,22 @@ def read_checkpoint(path: Path) -> Gaussians:
         shape = (stored.shape[1] if stored.ndim == 3 else 0, 3) if name == "shN" else _FINAL[name]
         fields[name] = stored.detach().reshape(count, *shape).float().contiguous().clone()
     return finish(fields, path=path, kind="checkpoint", file=None)
+
+
+def _refuse_nerf(loaded: Any, path: Path) -> None:
+    """Refuse a radiance field of nerfstudio by its name.
+
+    Raises:
+        SceneFormatError: If it is one.
+    """
+    pipeline = loaded.get("pipeline") if isinstance(loaded, Mapping) else None
+    names = [name for name in pipeline if isinstance(name, str)] if isinstance(pipeline, Mapping) else []
+    if any(name.startswith(_NERF) for name in names):
+        raise SceneFormatError(
+            what=f"{path} is a radiance field of nerfstudio, such as nerfacto, whose hash grids are not read here",
+            expected="a splat, or the folder of a radiance field that this program wrote",
+            fix="fit its photographs: launch.py --config configs/fit-nerf.yaml cameras=its/transforms.json",
+        )
 
 
 def _load(path: Path) -> Any:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ...early import splat_file
 from ...errors import MissingPackageError, SceneFormatError
-from ..model import ANTIALIASED_MODES, FIELD_NAMES, FileOrigin, Gaussians
+from ..model import ANTIALIASED_MODES, FIELD_NAMES, Gaussians
+from ..placed import FileOrigin
 
 HIDDEN_LOGIT = -30.0
 """Opacity logit of a Gaussian whose stored values cannot be drawn (NaN, infinite): opacity 1e-13, never visible."""
