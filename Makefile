@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .PHONY: setup setup-dev edit shape test test-slow fuzz torture soak lint format models bench-raster bench-edits bench-refits \
-	bench-shapes clean
+	bench-ablations bench-shapes clean
 
 setup: $(VENV)/.installed
 
@@ -88,6 +88,9 @@ bench-edits: setup
 bench-refits: setup
 	$(RUN) launch.py --run evaluate --config configs/bench/refits.yaml
 	$(RUN) launch.py --run evaluate --config configs/bench/refits-masked.yaml
+
+bench-ablations: setup
+	$(RUN) launch.py --run evaluate --config configs/bench/ablations.yaml
 
 bench-shapes: setup
 	$(RUN) launch.py --run evaluate --config configs/bench/shapes.yaml
