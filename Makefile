@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .PHONY: setup setup-dev edit shape test test-slow fuzz torture soak lint format models bench-raster bench-edits bench-refits \
-	bench-pie bench-shapes clean
+	bench-ablations bench-pie bench-shapes clean
 
 setup: $(VENV)/.installed
 
@@ -93,6 +93,9 @@ bench-refits: setup
 bench-pie: setup
 	test -f outputs/toy-pie-bench/mapping_file.json || $(RUN) launch.py --run make-toy-pie-bench
 	$(RUN) launch.py --run reproduce-table2
+
+bench-ablations: setup
+	$(RUN) launch.py --run evaluate --config configs/bench/ablations.yaml
 
 bench-shapes: setup
 	$(RUN) launch.py --run evaluate --config configs/bench/shapes.yaml

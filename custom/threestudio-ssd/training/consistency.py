@@ -30,7 +30,7 @@ TARGETS = (
 )  # fmt: skip
 """Layers that the LoRA changes: all but the first, the last and those of the timestep."""
 ADAPTER = "lcm"
-NUM_TIMESTEPS = 50
+NUM_TIMESTEPS = 10
 """Timesteps that it learns, evenly over all: 19, 39, ..., 999 of 1,000. A step of the teacher goes from one to the
 next."""
 GUIDANCE_SCALE = 5.0
