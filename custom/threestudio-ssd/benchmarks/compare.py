@@ -1,6 +1,7 @@
 """Results side by side: the same views of each, in one picture and on one page that needs nothing else."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,15 @@ def views_of(first: Result, cameras: str, count: int, size: int) -> tuple[Any, T
     }
     plan = ViewPlan(parse_structured(GSViewsConfig, keys))
     background = list(run.system.get("background", [0.0] * 3)) if keys.get("batch_size") else [0.0] * 3
-    return plan.views(load_gaussians(first.splat), size, 2).test, torch.tensor(background, dtype=torch.float32)
+    scene = load_gaussians(first.splat)
+    cameras = replace(plan.views(scene, size, 2).test, offset=scene.offset)
+    return cameras, torch.tensor(background, dtype=torch.float32)
 
 
 def views_by_name(result: Result, cameras: Any, background: Tensor) -> Views:
     """A result in each view, by the view's name."""
-    images = render_each(load_gaussians(result.splat), cameras, background)
+    scene = load_gaussians(result.splat)
+    images = render_each(scene, cameras.counted_from(scene.offset), background)
     return list(zip(cameras.names, images, strict=True))
 
 

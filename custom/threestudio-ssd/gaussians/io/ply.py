@@ -119,13 +119,13 @@ def _count_from(
     is_far = offset is None and _largest_loss(finite) > most
     start = np.rint(np.median(finite, axis=0)) if is_far else np.array(offset or (0.0, 0.0, 0.0))
     fields["means"] = torch.from_numpy((positions - start).astype(np.float32))
+    x, y, z = map(float, start)
     if is_far:
-        x, y, z = start
         loss = _largest_loss(finite - start)
         left = f"; they still lose up to {loss:.2g}, for Gaussians of {most / MOST_LOSS:.2g}" if loss > most else ""
-        warn(f"{path}: positions are counted from {x:.0f}, {y:.0f}, {z:.0f}, too far out for float32; cameras and keys "
-             f"are in the file's world, and so is a .ply that is written{left}")  # fmt: skip
-    return float(start[0]), float(start[1]), float(start[2])
+        warn(f"{path}: positions are counted from {x:.0f}, {y:.0f}, {z:.0f}, since float32 cannot hold them; cameras "
+             f"and keys are in the file's world, and so is a .ply that is written{left}")  # fmt: skip
+    return x, y, z
 
 
 def _largest_loss(positions: np.ndarray) -> float:
