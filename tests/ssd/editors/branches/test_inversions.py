@@ -6,15 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 
+import threestudio
 from tests.ssd.editors.branches.conftest import PROMPTS, TWINS, network_of
+from threestudio_ssd.benchmarks.pie.toy import TOY_ENTRIES, ToyEntry
 from threestudio_ssd.diffusion import load_backbone
 from threestudio_ssd.diffusion.sampling import ddim_step, guided_by, timesteps_down
 from threestudio_ssd.early import named
 from threestudio_ssd.editors import EDITORS, INVERSIONS, BranchedBackbone, EditorPrompts, LoadedEditor, Views
 from threestudio_ssd.editors.branches.picture_inversion import fit_each
+from threestudio_ssd.editors.branches.setting import Setting
 from threestudio_ssd.editors.branches.style_diffusion import StyleDiffusion
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.images import as_tensor, read_rgb, resized
+from threestudio_ssd.metrics import psnr
+from threestudio_ssd.toyworld.views import single_view
 
 FEW = {"num_steps": 6}
 NULL = EditorPrompts("a red ball", "a red ball")
@@ -154,3 +159,29 @@ def test_another_inversion_leaves_the_usual_constants_out():
     assert type(editor.inversion_of()) is INVERSIONS["direct"]
     assert editor.control_of().feature_steps == 0.8
     assert PROMPTS.blended == "red blue"
+
+
+@pytest.mark.slow
+def test_null_text_comes_back_and_its_null_prompt_goes_far():
+    """The figures of docs/findings.md: three toy pictures, the whole 50 steps, on the embedded model."""
+    entries = [ToyEntry(*TOY_ENTRIES[number][1:], 3 + number, single_view(number, 128)) for number in (6, 12, 18)]
+    prompts = [EditorPrompts(each.texts().source, each.texts().target) for each in entries]
+    backbone = load_backbone("data/tiny-ldm", device="cpu")
+    network = BranchedBackbone(backbone, prompts[0]._replace(others=tuple(prompts[1:])))
+    images = resized(torch.stack([each.pictures()[0] for each in entries]), (64, 64))
+    views, found = Views(images, images, seeds=[0, 0, 0], prompts=prompts), {}
+    with torch.no_grad():
+        encoded = backbone.decode(backbone.encode(images))
+        for name in ("ddim-p2p", "null-text-p2p"):
+            source, _ = EDITORS[name]().branches(network, views)
+            found[name] = psnr(backbone.decode(source), encoded)
+        editor = EDITORS["null-text-p2p"]()
+        setting = Setting(
+            network, views, timesteps_down(backbone, 50), 7.5, network.source(views), network.target(views), True
+        )
+        nulls = editor.inversion_of().invert(setting, backbone.encode(images)).nulls
+    moved = (nulls[-1].hidden - network.null.hidden).square().mean().sqrt()
+    size = network.null.hidden.square().mean().sqrt()
+    threestudio.info(f"{found}; null prompt: size {size:.2f}, moved by {moved:.2f}")
+    assert (found["null-text-p2p"] > found["ddim-p2p"] + 10).all()
+    assert moved > size
