@@ -70,8 +70,8 @@ def views_of(first: Result, cameras: str, count: int, size: int) -> tuple[Any, T
     plan = ViewPlan(parse_structured(GSViewsConfig, keys))
     background = list(run.system.get("background", [0.0] * 3)) if keys.get("batch_size") else [0.0] * 3
     scene = load_gaussians(first.splat)
-    cameras = replace(plan.views(scene, size, 2).test, offset=scene.offset)
-    return cameras, torch.tensor(background, dtype=torch.float32)
+    held_out = replace(plan.views(scene, size, 2).test, offset=scene.offset)
+    return held_out, torch.tensor(background, dtype=torch.float32)
 
 
 def views_by_name(result: Result, cameras: Any, background: Tensor) -> Views:
