@@ -319,7 +319,7 @@ def by_editor(entries: Sequence[PieEntry], experiment: DictConfig) -> tuple[Edit
     """Editing by an image editor, whose network is loaded once with the prompts of all entries.
 
     Returns:
-        The editing, and whether images have to come one at a time: where all are told the same.
+        The editing, and whether images have to come one at a time: where all are told the same, or look at each other.
 
     Raises:
         ConfigError: For an editor whose images come from elsewhere, or a value that cannot be used.
@@ -349,7 +349,7 @@ def by_editor(entries: Sequence[PieEntry], experiment: DictConfig) -> tuple[Edit
         views = dataclasses.replace(views, prompts=asked)
         return dataclasses.replace(loaded, network=network.asked(asked[0]))(views).cpu()
 
-    return edit, not isinstance(network, PromptedBackbone)
+    return edit, not isinstance(network, PromptedBackbone) or loaded.consistency.sees_all_views
 
 
 def edit_some(

@@ -1,6 +1,6 @@
 """Editors with two branches: the inverted picture comes back down beside the edit, and holds it to itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -107,11 +107,11 @@ class TwoBranches(ImageEditor):
             views: What to edit.
         """
         inversion, control = self.inversion_of(), self.control_of()
-        has_empty, num_steps = control.has_empty_source, max(1, round(self.num_steps * views.strength))
+        num_steps = max(1, round(self.num_steps * views.strength))
         setting = Setting(
             network, views, timesteps_down(network.backbone, num_steps, views.strength), self.guidance_scale,
-             network.empty.expand(len(views)) if has_empty else network.source(views),
-            network.target(views), control.guides_source or inversion.guides_source,
+            source=network.empty.expand(len(views)) if control.has_empty_source else network.source(views),
+            target=network.target(views), is_source_guided=control.guides_source or inversion.guides_source,
         )  # fmt: skip
         inverted = inversion.invert(setting, network.backbone.encode(views.sources))
         rows = Rows.of(setting.is_source_guided and not inverted.is_followed)
@@ -135,7 +135,9 @@ class _Descent:
     def run(self) -> tuple[Tensor, Tensor]:
         """Source and target at the end of the path."""
         setting, path, inverted = self.setting, self.setting.path, self.inverted
-        source, target, is_free = inverted.latents[0], self._start(), setting.network.is_free(setting.views)
+        views, is_free = setting.views, setting.network.is_free(setting.views)
+        source, target = inverted.latents[0], self._noised(views.images)(0)
+        kept = self._noised(views.surroundings)
         with attention_control(setting.backbone.network, self._attend), self.controlling.hooked():
             for step, (now, then) in enumerate(zip(path[:-1], path[1:], strict=True)):
                 self.controlling.step = step
@@ -144,7 +146,7 @@ class _Descent:
                 source = inverted.latents[step + 1] if inverted.is_followed else source
                 target = self.controlling.blended(source, ddim_step(setting.backbone, target, eps_target, now, then))
                 if is_free is not None:
-                    target = torch.where(is_free, target, self._kept(step + 1))
+                    target = torch.where(is_free, target, kept(step + 1))
         return source, target
 
     def _predict(self, source: Tensor, target: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -178,23 +180,13 @@ class _Descent:
             states[place] = self.inverted.values[step](states[place])
         return torch.cat(states)
 
-    def _start(self) -> Tensor:
-        """Where the target branch starts: with the source, unless the views have been edited already."""
-        views, latents = self.setting.views, self.inverted.latents
-        if torch.equal(views.images, views.sources):
-            return latents[0]
-        return self._noised(views.images, 0)
+    def _noised(self, images: Tensor) -> Callable[[int], Tensor]:
+        """Images at the noise level of any place of the path, with the noise that the inversion led to.
 
-    def _kept(self, place: int) -> Tensor:
-        """What stands outside the masks at a place of the path."""
-        views = self.setting.views
-        if torch.equal(views.surroundings, views.sources):
-            return self.inverted.latents[place]
-        return self._noised(views.surroundings, place)
-
-    def _noised(self, images: Tensor, place: int) -> Tensor:
-        """Images at the noise level of a place of the path, with the noise that the inversion led to."""
+        What was inverted is at the inverted latents themselves.
+        """
         backbone, latents, path = self.setting.backbone, self.inverted.latents, self.setting.path
-        clean = backbone.encode(images)
-        noise = noise_in(backbone, latents[0], latents[-1], path[0])
-        return backbone.add_noise(clean, noise, path[place]) if path[place] > 0 else clean
+        if torch.equal(images, self.setting.views.sources):
+            return latents.__getitem__
+        clean, noise = backbone.encode(images), noise_in(backbone, latents[0], latents[-1], path[0])
+        return lambda place: backbone.add_noise(clean, noise, path[place]) if path[place] > 0 else clean

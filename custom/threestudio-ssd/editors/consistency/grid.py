@@ -35,7 +35,10 @@ class Grid(Consistency):
             name: None if value is None else self.tile(value)
             for name, value in ((name, getattr(spread, name)) for name in PER_VIEW)
         }
-        grids = replace(spread, **tiled, seeds=list(spread.seeds)[::cells], cameras=None, names=None, words=None)
+        prompts = None if spread.prompts is None else list(spread.prompts)[::cells]
+        grids = replace(
+            spread, **tiled, seeds=list(spread.seeds)[::cells], cameras=None, names=None, words=None, prompts=prompts
+        )
         cut = self.cut(editor.edit(network, grids))
         return torch.zeros_like(views.images).index_copy_(0, order.to(cut.device), cut)
 
