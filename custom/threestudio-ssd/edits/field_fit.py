@@ -37,6 +37,8 @@ START_DEPTH = 0.02
 """Optical depth of a cell of the coarsest lattice at the start."""
 PRUNING_VIEWS, PRUNING_SIZE = 48, 48
 """Views, and their shorter side in pixels, that decide which cells are empty."""
+VIEW_SIZE = 128
+"""Shorter side of renders of a splat that are fitted, pixels, where ``data.size`` leaves it open."""
 SMOOTHED_CELLS = 1 << 14
 """Cells whose nodes are held together at a step."""
 
@@ -380,7 +382,3 @@ class FieldFit:
         self.edit = FieldFitting(cfg, self.photos, whole_lattice(center.to(self.device), half, resolution))
         count = len(photos.images)
         threestudio.info(f"{count} images, {len(self.judges.images)} that judge; a cube of half side {half:.3g}.")
-
-
-VIEW_SIZE = 128
-"""Shorter side of renders of a splat that are fitted, pixels, where ``data.size`` leaves it open."""

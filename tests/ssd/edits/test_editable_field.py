@@ -5,12 +5,15 @@ import torch
 from omegaconf import OmegaConf
 
 from tests.field_world import around, ball_field
+from threestudio_ssd.edits import field_splat
 from threestudio_ssd.edits.editable_field import EditableField, for_editing
-from threestudio_ssd.edits.field_splat import splat_of
+from threestudio_ssd.edits.field_splat import convert_field, splat_of
 from threestudio_ssd.edits.gaussian_edit import GaussianEdit, LearningRates, Movement, Objective, SceneUnderEdit
 from threestudio_ssd.edits.growth import Growth, GrowthConfig
 from threestudio_ssd.edits.scene_edit import SceneEditConfig, check_field_edit
 from threestudio_ssd.errors import ConfigError
+from threestudio_ssd.fields import save_field
+from threestudio_ssd.gaussians.io import load_gaussians
 from threestudio_ssd.masks import MaskConfig, find_selection, trace_views
 from threestudio_ssd.metrics import psnr
 from threestudio_ssd.rendering import coverage, render, render_bchw, render_depths
@@ -131,3 +134,17 @@ def test_a_checkpoint_of_an_edit_gives_the_same_field_back():
     again.load_state_dict(editable.state_dict())
     for name, values in editable.result().parameters().items():
         assert torch.equal(values, getattr(again.result(), name)), name
+
+
+def test_a_field_is_converted_to_a_splat_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(field_splat, "STEPS", 2)
+    monkeypatch.setattr(field_splat, "MOST_VIEWS", 3)
+    field = ball_field(resolution=13)
+    save_field(field, tmp_path / "ball.field")
+    written = convert_field(tmp_path / "ball.field", tmp_path / "ball.ply", half_turn=True, spz_version=None)
+    read = load_gaussians(tmp_path / "ball.ply")
+    assert len(read) == len(written) > 50
+    assert torch.equal(read.means, written.means)
+    assert read.means.norm(dim=1).max() < 1
+    turned = read.means * torch.tensor([1.0, -1, -1])
+    torch.testing.assert_close(turned, field.means[field.opacities > 0.1], atol=1e-5, rtol=0)
