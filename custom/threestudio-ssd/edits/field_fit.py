@@ -204,16 +204,16 @@ class FieldFitting(Edit):
     def _seen_nodes(self, field: RadianceField) -> Bool[Tensor, "n"]:
         """The corners of all cells that some photograph shows, and of those around them."""
         lattice, views = field.lattice, self.photos.cameras
-        shown = field.raw_densities.new_zeros(len(lattice.corner_rows))
+        most_seen = field.raw_densities.new_zeros(len(lattice.corner_rows))
         for row in torch.linspace(0, len(views) - 1, min(PRUNING_VIEWS, len(views))).round().long().tolist():
             view = views[row]
             view = view.scaled(min(1.0, PRUNING_SIZE / int(min(view.widths[0], view.heights[0]))))
             rays = rays_of(view, 0)
             samples = march(lattice, rays)
             weights = ray_weights(field.depths_at(samples), samples.rays, samples.num_rays)
-            shown.scatter_reduce_(0, samples.cells, weights, "amax")
+            most_seen.scatter_reduce_(0, samples.cells, weights, "amax")
         is_shown = torch.zeros_like(lattice.cell_of, dtype=torch.float32)
-        is_shown[lattice.cell_of >= 0] = (shown > EMPTY_WEIGHT).float()
+        is_shown[lattice.cell_of >= 0] = (most_seen > EMPTY_WEIGHT).float()
         is_near = max_pool3d(is_shown[None, None], 3, stride=1, padding=1)[0, 0] > 0
         rows = lattice.corner_rows[is_near[lattice.cell_of >= 0]].flatten().long()
         return torch.zeros(len(lattice), dtype=torch.bool, device=rows.device).index_fill_(0, rows, True)

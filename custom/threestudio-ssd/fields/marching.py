@@ -65,7 +65,7 @@ def march(lattice: Lattice, rays: Rays, jitter: Float[Tensor, "r"] | None = None
     shift = 0.5 if jitter is None else jitter.to(origins)
     lengths = NEAR * lattice.half + shift * STEP * lattice.cell_sides(origins)
     cell_of, distances = lattice.cell_of.reshape(-1), lattice.distances.reshape(-1)
-    side, found = lattice.resolution - 1, []
+    side, filled = lattice.resolution - 1, []
     while len(active):
         points = origins + lengths[:, None] * directions
         places = lattice.places(points)
@@ -76,13 +76,13 @@ def march(lattice: Lattice, rays: Rays, jitter: Float[Tensor, "r"] | None = None
         is_filled = distance == 0
         if is_filled.any():
             parts = (places[is_filled] - corner[is_filled]).clamp_(0, 1)
-            found.append((active[is_filled], cell_of[keys[is_filled]], parts, lengths[is_filled]))
+            filled.append((active[is_filled], cell_of[keys[is_filled]], parts, lengths[is_filled]))
         lengths = lengths + step * (SAFE * (distance - 1) / STEP).clamp_min(1)
         goes_on = lengths < FAR * lattice.half
         active, origins, directions, lengths = (each[goes_on] for each in (active, origins, directions, lengths))
-    if not found:
+    if not filled:
         nothing = torch.zeros(0, dtype=torch.int64, device=origins.device)
         return Samples(nothing, nothing, origins.new_zeros(0, 3), origins.new_zeros(0), len(rays.origins))
-    of_ray, cells, parts, along = (torch.cat(each) for each in zip(*found, strict=True))
+    of_ray, cells, parts, along = (torch.cat(each) for each in zip(*filled, strict=True))
     order = of_ray.argsort(stable=True)
     return Samples(of_ray[order], cells[order].long(), parts[order], along[order], len(rays.origins))

@@ -175,14 +175,14 @@ class RadianceField(Placed):
         values = colors if colors is not None else self.sh[:, :count].flatten(1)
         both = self.at(samples, torch.cat([self.raw_densities[:, None], values.to(self.raw_densities)], dim=1))
         weights = ray_weights(STEP * softplus(both[:, 0]), samples.rays, samples.num_rays)
-        shown = both[:, 1:]
+        seen = both[:, 1:]
         if colors is None:
-            shown = 0.5 + _seen(shown.unflatten(1, (count, 3)), rays.directions, samples.rays, degree)
-            shown = shown.clamp_min(0)
+            seen = 0.5 + _seen(seen.unflatten(1, (count, 3)), rays.directions, samples.rays, degree)
+            seen = seen.clamp_min(0)
         ones = torch.ones_like(weights)
-        along = (samples.lengths * rays.cosines.index_select(0, samples.rays)).to(shown)
+        along = (samples.lengths * rays.cosines.index_select(0, samples.rays)).to(seen)
         extra = torch.stack([ones, along], dim=1)
-        pixels = composite(weights, torch.cat([shown, extra], dim=1), samples.rays, samples.num_rays)
+        pixels = composite(weights, torch.cat([seen, extra], dim=1), samples.rays, samples.num_rays)
         images, alphas, depths = pixels[:, :-2], pixels[:, -2], pixels[:, -1]
         images = images + (1 - alphas)[:, None] * background.to(images)
         return images, alphas, depths / alphas.clamp_min(1e-6)
@@ -214,8 +214,8 @@ class RadianceField(Placed):
             parts.append(self.render_rays(rays, samples, background, colors, sh_degree))
         else:
             for start in range(0, len(rays.origins), RAYS_AT_ONCE):
-                some = rays.rows(slice(start, start + RAYS_AT_ONCE))
-                parts.append(self.render_rays(some, march(self.lattice, some), background, colors, sh_degree))
+                few = rays.rows(slice(start, start + RAYS_AT_ONCE))
+                parts.append(self.render_rays(few, march(self.lattice, few), background, colors, sh_degree))
         size = (int(cameras.heights[row]), int(cameras.widths[row]), -1)
         images, alphas, depths = (torch.cat(each) for each in zip(*parts, strict=True))
         return images.view(size), alphas.view(size), depths.view(size)

@@ -55,8 +55,8 @@ class Outline:
     @property
     def text(self) -> str:
         """The key with its value, to be pasted into a command."""
-        shown = (f"{number:g}" if abs(number) < FAR else f"{number:.10g}" for number in self.numbers)
-        return f"{self.key}=[{','.join(shown)}]"
+        texts = (f"{number:g}" if abs(number) < FAR else f"{number:.10g}" for number in self.numbers)
+        return f"{self.key}=[{','.join(texts)}]"
 
     def counted_from(self, offset: Sequence[float]) -> "Outline":
         """The same, drawn where positions are counted from a point of the world."""

@@ -263,32 +263,32 @@ def edit_all(entries: Sequence[PieEntry], dataset: Path, images: Path, experimen
     """
     edit, is_alone = (by_score if experiment.system_type == SCORE else by_editor)(entries, experiment)
     done = 0
-    for some, sources in _batches(entries, dataset, 1 if is_alone else batch):
+    for part, sources in _batches(entries, dataset, 1 if is_alone else batch):
         started = time.process_time()
-        edited = edit(some, sources)
-        seconds = (time.process_time() - started) / len(some)
-        for entry, image in zip(some, resized(edited, sources.shape[-2:]), strict=True):
+        edited = edit(part, sources)
+        seconds = (time.process_time() - started) / len(part)
+        for entry, image in zip(part, resized(edited, sources.shape[-2:]), strict=True):
             save_image(result_path(images, entry), image.permute(1, 2, 0))
         with (images.parent / COSTS).open("a", encoding="utf-8") as lines:
-            lines.writelines(json.dumps({"key": entry.key, "cpu_seconds": seconds}) + "\n" for entry in some)
-        done += len(some)
-        threestudio.info(f"{done} of {len(entries)}: {some[-1].image_path}")
+            lines.writelines(json.dumps({"key": entry.key, "cpu_seconds": seconds}) + "\n" for entry in part)
+        done += len(part)
+        threestudio.info(f"{done} of {len(entries)}: {part[-1].image_path}")
 
 
 def _batches(
     entries: Sequence[PieEntry], dataset: Path, batch: int
 ) -> Iterator[tuple[list[PieEntry], Float[Tensor, "b 3 h w"]]]:
     """Entries whose images are of one size, so many at once at most, and these images; in order."""
-    some: list[PieEntry] = []
+    part: list[PieEntry] = []
     sources: list[Tensor] = []
     for entry in entries:
         source = as_tensor(read_rgb(dataset / IMAGES / entry.image_path, "the benchmark's"))
-        if some and (len(some) == batch or source.shape != sources[0].shape):
-            yield some, torch.cat(sources)
-            some, sources = [], []
-        some.append(entry)
+        if part and (len(part) == batch or source.shape != sources[0].shape):
+            yield part, torch.cat(sources)
+            part, sources = [], []
+        part.append(entry)
         sources.append(source)
-    yield some, torch.cat(sources)
+    yield part, torch.cat(sources)
 
 
 def method_of(experiment: DictConfig) -> str:
@@ -308,9 +308,9 @@ def by_score(entries: Sequence[PieEntry], experiment: DictConfig) -> tuple[EditS
     guidance = guidance_class(experiment.system.guidance_type)(experiment.system.guidance)
     untrained = copy.deepcopy(guidance.state_dict())
 
-    def edit(some: Sequence[PieEntry], sources: Float[Tensor, "b 3 h w"]) -> Tensor:
+    def edit(part: Sequence[PieEntry], sources: Float[Tensor, "b 3 h w"]) -> Tensor:
         guidance.load_state_dict(untrained)
-        return edit_some(guidance, some, sources, experiment)
+        return edit_some(guidance, part, sources, experiment)
 
     return edit, guidance.variational is not None
 
@@ -342,10 +342,10 @@ def by_editor(entries: Sequence[PieEntry], experiment: DictConfig) -> tuple[Edit
     loaded = load_editor(system.editing, get_device(), first._replace(others=tuple(others)))
     network = loaded.network
 
-    def edit(some: Sequence[PieEntry], sources: Float[Tensor, "b 3 h w"]) -> Tensor:
+    def edit(part: Sequence[PieEntry], sources: Float[Tensor, "b 3 h w"]) -> Tensor:
         sides = fitting_size(sources.shape[-2:], experiment.data.size or network.image_size, network.size_multiple)
-        views = image_views(system, resized(sources, sides).to(get_device()), [entry.key for entry in some])
-        asked = [prompts[entry.key] for entry in some]
+        views = image_views(system, resized(sources, sides).to(get_device()), [entry.key for entry in part])
+        asked = [prompts[entry.key] for entry in part]
         views = dataclasses.replace(views, prompts=asked)
         return dataclasses.replace(loaded, network=network.asked(asked[0]))(views).cpu()
 

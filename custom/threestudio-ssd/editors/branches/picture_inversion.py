@@ -143,6 +143,6 @@ def fit_each(
             return
 
 
-def mse(found: Float[Tensor, "b *rest"], wanted: Float[Tensor, "b *rest"]) -> Float[Tensor, "b"]:
+def mse(given: Float[Tensor, "b *rest"], wanted: Float[Tensor, "b *rest"]) -> Float[Tensor, "b"]:
     """Mean squared difference of each view."""
-    return (found - wanted).square().flatten(1).mean(1)
+    return (given - wanted).square().flatten(1).mean(1)

@@ -68,8 +68,8 @@ class StyleDiffusion(FittedInversion):
             def losses(stepped: "_Step" = stepped, mapping: Mapping = mapping, step: int = step) -> Tensor:
                 maps = AttentionMaps()
                 loss = mse(stepped(mapping, maps), pivot[step + 1])
-                for found, wanted in zip(maps.nearest(self.map_cells), held[step], strict=True):
-                    loss = loss + mse(found, wanted)
+                for seen, wanted in zip(maps.nearest(self.map_cells), held[step], strict=True):
+                    loss = loss + mse(seen, wanted)
                 return loss
 
             self.fit(mapping.parameters, losses, step, self.inner_steps_at(step))
