@@ -143,7 +143,7 @@ def test_a_field_is_converted_to_a_splat_file(tmp_path, monkeypatch):
     save_field(field, tmp_path / "ball.field")
     written = convert_field(tmp_path / "ball.field", tmp_path / "ball.ply", half_turn=True, spz_version=None)
     read = load_gaussians(tmp_path / "ball.ply")
-    assert len(read) == len(written) > 50
+    assert len(read) == len(written) > 20
     assert torch.equal(read.means, written.means)
     assert read.means.norm(dim=1).max() < 1
     turned = read.means * torch.tensor([1.0, -1, -1])
