@@ -62,22 +62,6 @@ def make_ip2p(cfg: Any) -> None:
     threestudio.info(f"The embedded InstructPix2Pix is in {cfg.out}.")
 
 
-def make_lcm(cfg: Any) -> None:
-    """Distil the few-step sibling: data, then the LoRA.
-
-    Args:
-        cfg: Keys of ``--run make-tiny-lcm``.
-    """
-    from . import consistency, scenes
-
-    base, work, run = Path(cfg.base), Path(cfg.work), partial(run_workers, cfg.num_processes)
-    recipe = replace(consistency.RECIPE.with_steps(cfg.steps), batch_size=cfg.batch)
-    run(scenes.write_scene_shards, work / "data", cfg.num_shards, cfg.scenes_a_shard)
-    run(consistency.train, work / "data", base, work / "tiny-lcm", recipe)
-    consistency.save(base, work / "tiny-lcm", Path(cfg.out))
-    threestudio.info(f"The LoRA is in {cfg.out}.")
-
-
 def make_judge(name: str, data: Path, output: Path, work: Path, *, steps: int = 0, num_threads: int = 1) -> None:
     """Train one of ``JUDGES`` in this process.
 
