@@ -6,7 +6,6 @@ from pathlib import Path
 import threestudio
 from threestudio.utils.base import Configurable
 
-from ..edits.field_splat import convert_field
 from ..errors import ConfigError
 from ..fields import is_field
 from ..gaussians.io import convert_gaussians
@@ -49,6 +48,8 @@ class Convert(Configurable):
             raise ConfigError(what=what, expected=expected, fix="set spz_version=4, or leave it out")
         keys = {"half_turn": self.cfg.half_turn, "spz_version": self.cfg.spz_version}
         if is_field(self.cfg.src):
+            from ..edits.field_splat import convert_field  # a fit, with all that it needs
+
             gaussians = convert_field(self.cfg.src, self.cfg.dst, **keys)
         else:
             gaussians = convert_gaussians(self.cfg.src, self.cfg.dst, **keys)

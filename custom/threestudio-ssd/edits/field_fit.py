@@ -39,6 +39,8 @@ PRUNING_VIEWS, PRUNING_SIZE = 48, 48
 """Views, and their shorter side in pixels, that decide which cells are empty."""
 VIEW_SIZE = 128
 """Shorter side of renders of a splat that are fitted, pixels, where ``data.size`` leaves it open."""
+PLACES = 20
+"""Binary places to which the middle of the scene and its distance are rounded."""
 SMOOTHED_CELLS = 1 << 14
 """Cells whose nodes are held together at a step."""
 
@@ -272,7 +274,9 @@ def looked_at(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
     centers, forwards = cameras.centers.double(), cameras.forwards.double()
     across = torch.eye(3).to(centers) - forwards[:, :, None] * forwards[:, None, :]
     point = torch.linalg.lstsq(across.sum(0), (across @ centers[:, :, None]).sum(0)).solution[:, 0]
-    return point.float(), float((centers - point).norm(dim=1).median())
+    distance = float((centers - point).norm(dim=1).median())
+    part = 2.0 ** (math.frexp(distance)[1] - PLACES)  # sums in another order end in other last bits
+    return ((point / part).round() * part + 0.0).float(), round(distance / part) * part
 
 
 class FieldFit:
