@@ -51,9 +51,11 @@ test: setup-dev
 test-slow: setup-dev
 	$(RUN) -m pytest -m slow
 
-# Every system killed at random moments: each must end with the bytes of a run that nobody touched. 40 minutes at most.
+# Every system killed at random moments, then on disks that get full: each must end with the bytes of a run that nobody
+# touched.
 torture: setup-dev
 	OMP_NUM_THREADS=1 $(RUN) -m tests.torture.kills --kills 20 --minutes 40
+	OMP_NUM_THREADS=1 $(RUN) -m tests.torture.disks --tries 2
 
 # 10,000 steps in one process: neither memory nor open files may grow after the first thousand.
 soak: setup-dev

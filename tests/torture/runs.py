@@ -39,11 +39,11 @@ class Torment:
         launch = [sys.executable, str(REPOSITORY / "launch.py"), "--config", str(REPOSITORY / self.config)]
         return [*launch, *how, *self.words, f"{self.out}={folder}"]
 
-    def start(self, folder: Path) -> subprocess.Popen:
-        """Start it in a process of its own."""
+    def start(self, folder: Path, here: Path = REPOSITORY) -> subprocess.Popen:
+        """Start it in a process of its own, from a current folder."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         return subprocess.Popen(
-            self.command(folder), cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            self.command(folder), cwd=here, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             text=True,
         )  # fmt: skip
 

@@ -2,11 +2,13 @@
 
 import itertools
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
-from tests.torture import kills, soak
+from tests.torture import disks, kills, soak
 from tests.torture.runs import torments
 
 
@@ -30,6 +32,13 @@ def test_an_image_edit_that_is_killed_ends_with_the_same_bytes(every, tmp_path):
 @pytest.mark.parametrize("system", ["edit", "refit", "delete", "add", "fit", "sweep", "benchmark"])
 def test_every_system_that_is_killed_ends_with_the_same_bytes(every, tmp_path, system):
     survive(every, system, tmp_path, 3, [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL])
+
+
+@pytest.mark.slow
+def test_an_image_edit_survives_a_disk_that_gets_full():
+    if sys.platform != "linux" or subprocess.call([*disks.ALONE, "true"]):
+        pytest.skip("a small disk is made by Linux's unshare, which is not allowed here")
+    assert disks.main(["--systems", "image", "--tries", "1"]) == 0
 
 
 def test_a_short_soak_leaks_no_handles(tmp_path):
