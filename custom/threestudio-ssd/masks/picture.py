@@ -1,5 +1,6 @@
 """Masks drawn by the user: one image per view, or one for the view it is named after."""
 
+import math
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..cameras.lenses import undistort
 from ..cameras.photographs import has_other_aspect, laid_as, views_of
 from ..early import mask_images, named
 from ..errors import SceneFormatError
-from ..reading import open_image
+from ..reading import MAX_PHOTOGRAPH, open_image
 
 
 def load_masks(path: str | Path, cameras: Cameras) -> tuple[Cameras, Float[Tensor, "c h w"], Float[Tensor, "c h w"]]:
@@ -93,7 +94,9 @@ def _read(file: Path, camera: Cameras) -> Float[Tensor, "h w"]:
 
     with open_image(file, refuse) as image:
         has_alpha = image.mode in ("RGBA", "LA") and np.asarray(image.getchannel("A")).min() < 255
-        channel = np.asarray(image.getchannel("A") if has_alpha else image.convert("L"), np.float32)
+        grey = image.getchannel("A") if has_alpha else image.convert("L")
+        factor = math.ceil(math.sqrt(grey.width * grey.height / MAX_PHOTOGRAPH))  # as many pixels as a photograph has
+        channel = np.asarray(grey.reduce(factor) if factor > 1 else grey, np.float32)
     mask, photograph, lens = torch.from_numpy(channel / 255), camera.image_paths[0], camera.lenses[0]
     if photograph is None or lens is None or not has_other_aspect((mask.shape[1], mask.shape[0]), lens.size):
         return mask

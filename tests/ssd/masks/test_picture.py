@@ -9,7 +9,7 @@ from PIL import Image
 from tests.edit_world import toy_cameras
 from threestudio_ssd.cameras import Cameras, Lens, concatenate
 from threestudio_ssd.errors import SceneFormatError
-from threestudio_ssd.masks import load_masks
+from threestudio_ssd.masks import load_masks, picture
 
 
 @pytest.fixture
@@ -44,6 +44,16 @@ def test_a_fully_opaque_picture_with_alpha_is_read_by_its_brightness(tmp_path, c
     assert load_masks(tmp_path, cameras)[1].min() == 1
     Image.new("RGBA", (8, 8), (0, 0, 0, 255)).save(tmp_path / "view_000.png")
     assert load_masks(tmp_path, cameras)[1].max() == 0
+
+
+def test_a_mask_of_more_pixels_than_a_photograph_is_made_smaller(tmp_path, cameras, monkeypatch):
+    monkeypatch.setattr(picture, "MAX_PHOTOGRAPH", 40 * 30 // 3)
+    draw(tmp_path / "view_002.png")
+    views, masks, _ = load_masks(tmp_path / "view_002.png", cameras)
+    assert masks.shape == (1, 15, 20)
+    assert (int(views.widths[0]), int(views.heights[0])) == (20, 15)
+    assert masks[0, :, :10].min() == 1
+    assert masks[0, :, 10:].max() == 0
 
 
 def test_views_are_matched_by_name_and_brought_to_the_masks_size(tmp_path, cameras):
