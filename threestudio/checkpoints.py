@@ -1,6 +1,7 @@
 """How checkpoints are written and found: whole, on the disk, and with the one before beside the newest."""
 
 import os
+import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def resumed_file(path: Path) -> Path:
         older = path.with_name(PREVIOUS)
         if path.name != LAST or not older.is_file():
             raise
-        fix = f"go on from the one before it, --resume {older}"
+        fix = f"go on from the one before it, --resume {shlex.quote(str(older))}"
         raise CheckpointError(what=error.what, expected=error.expected, fix=fix) from error
     return path
 

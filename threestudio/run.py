@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -171,7 +172,7 @@ def _failed(error: Exception, is_verbose: bool) -> int:
 def _interrupted(stop: BaseException) -> int:
     """Say how to go on after Ctrl-C or another signal; returns the exit code."""
     saved = getattr(stop, "checkpoint", None)
-    how = f"go on with --resume {saved}" if saved else None
+    how = f"go on with --resume {shlex.quote(str(saved))}" if saved else None
     how = "the same command goes on from here" if getattr(stop, "is_kept", False) else how
     progress.event("error", kind="interrupted", what="interrupted", fix=how or "start again", checkpoint=saved)
     if log.is_first_process():

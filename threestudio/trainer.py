@@ -1,6 +1,7 @@
 """One experiment, from its config to its exit code: data, system, Lightning's trainer, run folder."""
 
 import logging
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -148,7 +149,7 @@ def _stage_of(trainer: pl.Trainer | None) -> str:
 def _out_of_memory(shortage: str, stage: str, run_dir: Path) -> OutOfMemory:
     """The error of a run that needs more memory than there is, with the way to go on."""
     checkpoint = checkpoint_of(run_dir)
-    then = f", then go on with --resume {checkpoint}" if checkpoint else ""
+    then = f", then go on with --resume {shlex.quote(str(checkpoint))}" if checkpoint else ""
     return OutOfMemory(
         what=f"{stage} ran out of memory ({shortage})", expected="enough memory for this scene, model and size",
         fix=f"close other programs or set smaller values (data.size, data.batch_size, system.guidance.dtype){then}",

@@ -1,6 +1,7 @@
 """What stops a run, and what must not: signals in every stage, a reader that leaves, ``--resume`` without a config."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,14 @@ def _in_own_folder(tmp_path, monkeypatch):
 
 
 SIGNALS = [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129), ("SIGUSR1", 138)]
+
+
+def test_the_way_to_go_on_can_be_pasted_where_a_folder_has_a_space(launch):
+    code, _, err = launch("--config", TOY, "exp_root_dir=a b", "system.interrupt_at=6", "system.signal=SIGTERM")
+    assert code == 143
+    words = shlex.split(err.removeprefix("interrupted; go on with "))
+    assert words == ["--resume", "a b/toy/a_red_cube/ckpts/last.ckpt"]
+    assert launch(*words)[0] == 0
 
 
 @pytest.mark.parametrize(("name", "code"), SIGNALS)

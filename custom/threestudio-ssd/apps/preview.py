@@ -1,5 +1,6 @@
 """Shows what an edit may change and what it will be, before anything is fitted: ``--config X --run preview``."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,4 +126,5 @@ def _tell(folder: _Folder, paths: list[str], outlines: list[Outline], selected: 
     if all(least < most for least, most in zip(low, high, strict=True)):
         box = box_outline("mask.box", selected.local([*low, *high], 1))
         threestudio.info(f"A box around the selection: {box.text}")
-    threestudio.info(f"To use this very selection again: mask.saved={folder.get_save_dir()}/selection.npy")
+    saved = shlex.quote(f"mask.saved={folder.get_save_dir()}/selection.npy")
+    threestudio.info(f"To use this very selection again: {saved}")

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -161,4 +162,4 @@ class Selecting:
     def _save(self) -> None:
         with self.session.server.saying():
             save_selection(self.path.value, self.session.is_selected)
-            self.session.server.notice("Saved", f"mask.saved={self.path.value}")
+            self.session.server.notice("Saved", shlex.quote(f"mask.saved={self.path.value}"))
