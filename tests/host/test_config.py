@@ -407,3 +407,11 @@ def test_texts_can_be_configs_too():
     cfg = load_config("seed: 1\n", "seed: 2\n", from_string=True, n_gpus=2)
     assert (cfg.seed, cfg.n_gpus) == (2, 2)
     assert OmegaConf.get_type(cfg) is ExperimentConfig
+
+
+@pytest.mark.parametrize("key", ["when", "include"])
+def test_a_key_that_says_what_is_read_and_cannot_be_computed_is_one_line(tmp_path, key):
+    file = tmp_path / "a.yaml"
+    file.write_text(f"name: a\n{key}: ${{mul:1,x}}\n")
+    with pytest.raises(ConfigError, match=rf"{key} in .*a.yaml cannot be computed .*; write {key} out"):
+        load_config(file)

@@ -19,6 +19,7 @@ from threestudio.utils.config_files import (
     parse_text,
     read_file,
     steps_of,
+    taken,
     with_blocks,
 )
 from threestudio.utils.config_strict import field_hints, literal, merge, merge_structured, path_of, resolved
@@ -161,7 +162,7 @@ def load_config(*yamls: str | Path, cli_args: Iterable[str] = (), from_string: b
 
 def _read_text(text: str, final: DictConfig | None) -> DictConfig:
     tree = merge(parse_text(text))
-    blocks = tree.pop("when", None)
+    blocks = taken(tree, "when", "the text")
     return with_blocks(tree, blocks, final)
 
 

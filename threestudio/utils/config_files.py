@@ -57,13 +57,26 @@ def read_file(path: str | Path, stack: tuple[Path, ...] = (), final: DictConfig 
         chain = " includes ".join(step.name for step in (*stack, file.resolve()))
         raise ConfigError(what=f"{chain}: a circle", expected="includes that end", fix="remove one include")
     tree = _parse_file(file, stack)
-    included = tree.pop("include", None)
+    included = taken(tree, "include", str(file))
     names = [included] if isinstance(included, str) else [] if included is None else included
     if not isinstance(names, ListConfig | list) or not all(isinstance(name, str) for name in names):
         raise wrong_value(f"include in {file}", included, "a file name or a list of them", "name files to include")
     parents = [read_file(_included(file, name), (*stack, file.resolve()), final) for name in names]
-    blocks = tree.pop("when", None)
+    blocks = taken(tree, "when", str(file))
     return with_blocks(merge(*parents, tree), blocks, final, f"when in {file}")
+
+
+def taken(tree: DictConfig, key: str, where: str) -> Any:
+    """A key's value, taken out; None if it is not there.
+
+    Raises:
+        ConfigError: If it is computed and cannot be.
+    """
+    try:
+        return tree.pop(key, None)
+    except OmegaConfBaseException as cause:
+        why, fix = str(cause).splitlines()[0], f"write {key} out"
+        raise ConfigError(what=f"{key} in {where} cannot be computed ({why})", expected="a value", fix=fix) from cause
 
 
 def _included(file: Path, name: str) -> Path:
