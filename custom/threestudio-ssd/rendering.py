@@ -12,6 +12,21 @@ from .fields import RadianceField
 from .rasterizers import rasterization
 from .scenes import Scene
 
+FIELD_SIZE = 128
+"""Shorter side of views of a field in pixels, beyond which its cells only get blurrier."""
+
+
+def large_enough(scene: Scene, cameras: Cameras) -> Cameras:
+    """Views no larger than shows all that there is: each ray of a field costs, and its cells cover many pixels.
+
+    Args:
+        scene: What is rendered.
+        cameras: Views of one size.
+    """
+    shorter = int(min(cameras.widths[0], cameras.heights[0]))
+    is_larger = isinstance(scene, RadianceField) and shorter > FIELD_SIZE
+    return cameras.scaled(FIELD_SIZE / shorter) if is_larger else cameras
+
 
 def render(
     gaussians: Scene,

@@ -29,12 +29,13 @@ from ..scenes import load_splat
 from ..seeds import Stream, generator
 from .edit import Edit, Facts, value_at
 from .field_splat import CUBE, STEPS
+from .field_start import near_surfaces
 from .keys import EditConfig, check_background, check_not_negative, check_num_steps
 
 EMPTY_WEIGHT = 0.01
 """A cell of which no sample makes up this share of a pixel is empty; a sky that is far away stays haze."""
-START_DEPTH = 0.02
-"""Optical depth of a cell of the coarsest lattice at the start."""
+START_DEPTH, NEAR_SURFACES = 0.02, 0.1
+"""Optical depth of a cell at the start: of a lattice that fills all space, and of one that is around surfaces alone."""
 PRUNING_VIEWS, PRUNING_SIZE = 48, 48
 """Views, and their shorter side in pixels, that decide which cells are empty."""
 VIEW_SIZE = 128
@@ -103,23 +104,26 @@ class FieldFitting(Edit):
     Args:
         cfg: Keys of ``FieldFitConfig``.
         photos: What it should look like.
-        lattice: The coarsest one, whole.
+        lattice: The coarsest one.
+        sh0: Colours of its nodes, which are near surfaces alone; None: it fills all space.
     """
 
     nodes: Int[Tensor, "n 3"]
     resolution: Tensor
 
-    def __init__(self, cfg: Any, photos: Photos, lattice: Lattice) -> None:
+    def __init__(
+        self, cfg: Any, photos: Photos, lattice: Lattice, sh0: Float[Tensor, "n 1 3"] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(cfg.num_steps)
         self.cfg, self.photos, self.lattice = cfg, photos, lattice
         self.background = torch.tensor(list(cfg.background), dtype=torch.float32, device=lattice.center.device)
         self._pixels = PhotoPixels(photos)
         self._refinements = {round(share * cfg.num_steps) for share in cfg.refine_at}
         count, rest = len(lattice), (cfg.sh_degree + 1) ** 2 - 1
-        start = math.log(math.expm1(START_DEPTH))
+        start = math.log(math.expm1(START_DEPTH if sh0 is None else NEAR_SURFACES))
         self._hold(lattice, {
             "raw_densities": torch.full((count,), start, device=lattice.center.device),
-            "sh0": torch.zeros(count, 1, 3, device=lattice.center.device),
+            "sh0": torch.zeros(count, 1, 3, device=lattice.center.device) if sh0 is None else sh0,
             "shN": torch.zeros(count, rest, 3, device=lattice.center.device),
         })  # fmt: skip
 
@@ -383,6 +387,9 @@ class FieldFit:
         center = center if cfg.center is None else torch.tensor(list(cfg.center), dtype=torch.float32)
         half = cfg.cube * distance if cfg.half is None else cfg.half
         resolution = max(first_resolution(cfg.resolution, cfg.doublings), LEAST_RESOLUTION)
-        self.edit = FieldFitting(cfg, self.photos, whole_lattice(center.to(self.device), half, resolution))
+        lattice, colors = whole_lattice(center.to(self.device), half, resolution), None
+        if self.source is not None:
+            lattice, colors = near_surfaces(lattice, self.source.to(self.device), self.photos.cameras)
+        self.edit = FieldFitting(cfg, self.photos, lattice, colors)
         count = len(photos.images)
         threestudio.info(f"{count} images, {len(self.judges.images)} that judge; a cube of half side {half:.3g}.")

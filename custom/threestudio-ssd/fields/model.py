@@ -61,6 +61,7 @@ class RadianceField(Placed):
     """
 
     origin = None
+    parts = "nodes"
     is_antialiased = False
 
     def __init__(

@@ -47,9 +47,11 @@ class Placed:
 
     Attributes:
         origin: The file; None: it stems from none.
+        parts: What it consists of, in the plural.
     """
 
     origin: FileOrigin | None
+    parts = "Gaussians"
 
     @property
     def stated_up(self) -> str | None:

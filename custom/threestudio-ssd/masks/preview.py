@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..cameras import Cameras
-from ..rendering import coverage, render_each
+from ..rendering import coverage, large_enough, render_each
 from ..scenes import Scene
 from .outlines import Outline, core_of, with_lines
 from .selection import Selection
@@ -50,8 +50,9 @@ def preview_images(
         count = min(MAX_UNTRACED, len(cameras)) if evidence is None else len(cameras)
         for row in torch.linspace(0, len(cameras) - 1, count).round().long().tolist():
             camera = cameras[row].scaled(PREVIEW_SIZE / int(min(cameras.widths[row], cameras.heights[row])))
-            image = next(render_each(gaussians, camera, background))
-            image = tinted(image, coverage(gaussians, is_selected, camera)[0])
+            drawn = large_enough(gaussians, camera)
+            image = next(render_each(gaussians, drawn, background))
+            image = _enlarged(tinted(image, coverage(gaussians, is_selected, drawn)[0]), camera)
             if evidence is not None:
                 color = OUTLINE if evidence.is_trusted[row] else LEFT_OUT
                 image = _outlined(image, evidence.masks[row], color)
@@ -90,6 +91,14 @@ def save_previews(
     saver.save_data("selection", selection.is_selected.cpu())
     images = preview_images(gaussians, selection, views, background, outlines)
     return [saver.save_rgb_image(f"mask/{name}.png", image) for name, image in images]
+
+
+def _enlarged(image: Float[Tensor, "h w 3"], camera: Cameras) -> Float[Tensor, "h2 w2 3"]:
+    """An image at the size of a view."""
+    width, height = int(camera.widths[0]), int(camera.heights[0])
+    if image.shape[:2] == (height, width):
+        return image
+    return torch.from_numpy(cv2.resize(image.cpu().numpy(), (width, height), interpolation=cv2.INTER_CUBIC))
 
 
 def _outlined(image: Tensor, mask: Tensor, color: tuple[float, float, float]) -> Tensor:

@@ -13,6 +13,7 @@ import threestudio
 
 from ..cameras import Cameras
 from ..errors import ConfigError, check_values
+from ..fields import RadianceField
 from ..gaussians import rgbs_from_sh0
 from ..host import parse_structured
 from ..pretrained import is_embedded, is_toy_scene
@@ -185,9 +186,10 @@ def find_selection(
     is_selected = _in_part(cfg, cfg, scene, evidence)
     is_selected = grown(gaussians.means, is_selected, cfg.grow)
     if not is_selected.any():
-        what, expected = f"the mask ({describe_mask(cfg)}) selects none of {len(gaussians)} Gaussians", "at least one"
-        raise ConfigError(what=what, expected=expected, fix="lower mask.threshold, or check the box and the pictures")
-    threestudio.info(f"The mask selects {int(is_selected.sum()):,} of {len(gaussians):,} Gaussians.")
+        what = f"the mask ({describe_mask(cfg)}) selects none of {len(gaussians)} {gaussians.parts}"
+        fix = "lower mask.threshold, or check the box and the pictures"
+        raise ConfigError(what=what, expected="at least one", fix=fix)
+    threestudio.info(f"The mask selects {int(is_selected.sum()):,} of {len(gaussians):,} {gaussians.parts}.")
     return Selection(is_selected, evidence)
 
 
@@ -297,6 +299,8 @@ def _traced(
     inside: Tensor | None = None,
 ) -> Bool[Tensor, "n"]:  # fmt: skip
     """The Gaussians under masks in images, cleaned if the config says so."""
+    if isinstance(scene.gaussians, RadianceField):
+        threestudio.info(f"Tracing {len(views)} masks into the field; about half a second each.")
     traced = trace_views(scene.gaussians, views, masks, cfg.threshold, inside)
     evidence.append(Evidence(views, masks, traced.agreements, traced.is_trusted))
     if num_left := int((~traced.is_trusted).sum()):

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ..cameras import Cameras
-from ..rendering import render
+from ..rendering import large_enough, render
 from ..scenes import Scene
 
 MIN_VISIBLE_WEIGHT = 1e-3
@@ -108,6 +109,8 @@ def trace_views(
         inside: Where the masks say something, in [0, 1]; None: everywhere.
     """
     inside = torch.ones_like(masks) if inside is None else inside
+    cameras = large_enough(gaussians, cameras)
+    masks, inside = (_resized(maps, cameras) for maps in (masks, inside))
     by_view = weights_by_view(gaussians, cameras, masks, inside)
     masked, total = (torch.stack(rows) for rows in zip(*by_view, strict=True))
     pixels, pixels_inside = (maps.to(masked).flatten(1).sum(dim=1) for maps in (masks.minimum(inside), inside))
@@ -126,6 +129,12 @@ def trace_views(
         under, whole = masked[is_trusted].sum(dim=0), total[is_trusted].sum(dim=0)
         is_selected = (under > threshold * whole) & (whole > MIN_VISIBLE_WEIGHT)
     return Trace(is_selected, torch.gt(whole, MIN_VISIBLE_WEIGHT), whole, agreements, is_trusted)
+
+
+def _resized(maps: Float[Tensor, "c h w"], cameras: Cameras) -> Float[Tensor, "c h2 w2"]:
+    """Means of masks over the pixels of smaller views."""
+    size = int(cameras.heights[0]), int(cameras.widths[0])
+    return maps if maps.shape[1:] == size else interpolate(maps[:, None].float(), size, mode="area")[:, 0]
 
 
 def _consensus(masked: Float[Tensor, "c n"], total: Float[Tensor, "c n"]) -> Float[Tensor, "c"]:

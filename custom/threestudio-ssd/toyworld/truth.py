@@ -7,9 +7,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..cameras import Cameras
-from ..gaussians import Gaussians
 from ..metrics import edit_regions, psnr
 from ..rendering import coverage, render_bchw
+from ..scenes import Scene
 from .captions import SAME_AFTER_DEG
 from .edits import NULL, ToyEdit
 from .splat import to_gaussians
@@ -47,7 +47,7 @@ class Truth:
     turn_deg: float = 0.0
 
 
-def shots(gaussians: Gaussians, views: Cameras) -> Float[Tensor, "c 3 h w"]:
+def shots(gaussians: Scene, views: Cameras) -> Float[Tensor, "c 3 h w"]:
     """Renders in [0, 1] before black; views of one size."""
     return render_bchw(gaussians, views, torch.zeros(3))
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from tests.edit_world import object_masks, toy_cameras, toy_parts
+from tests.field_world import around, ball_field
 from threestudio_ssd.gaussians import Gaussians
 from threestudio_ssd.masks import trace_views, visible_weights, with_interior, without_floaters
-from threestudio_ssd.rendering import coverage
+from threestudio_ssd.rendering import coverage, large_enough
 
 SIZE = 20
 
@@ -238,3 +239,16 @@ def test_a_view_that_shows_nothing_of_the_object_and_masks_nothing_agrees():
     traced = trace_views(gaussians, views, masks)
     assert traced.agreements[3] == 1
     assert traced.is_trusted.all()
+
+
+def test_a_field_is_traced_in_views_no_larger_than_it_takes():
+    field, large = ball_field(), around(4, size=512)
+    small = large_enough(field, large)
+    assert small.widths.tolist() == [128] * 4
+    assert large_enough(toy_parts(keep_every=2)[0], large) is large
+    wanted = field.means[:, 2] > 0
+    masks = (coverage(field, wanted, small) > 0.5).float()
+    traced = trace_views(field, large, masks.repeat_interleave(4, 1).repeat_interleave(4, 2))
+    assert torch.equal(traced.is_selected, trace_views(field, small, masks).is_selected)
+    agrees = traced.is_selected == wanted
+    assert (traced.weights * agrees).sum() > 0.9 * traced.weights.sum()

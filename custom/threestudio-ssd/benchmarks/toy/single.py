@@ -9,12 +9,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
+
+from ...fields import is_field
 from ...files import write_json, write_text
-from ...gaussians import Gaussians
-from ...gaussians.io import load_gaussians
 from ...images import save_rows
 from ...metrics import edit_regions, mean_psnr
 from ...report.edit_report import clip_model_of
+from ...scenes import Scene, load_scene
 from ...toyworld.capture import write_scene
 from ...toyworld.edits import ToyEdit, toy_edit
 from ...toyworld.judge import judge_fingerprint, judge_images, luminance_slope
@@ -75,28 +78,41 @@ def run_toy_edit(edit: ToyEdit, cfg: DictConfig, folder: Path, seed: int, mask: 
     """Edit one toy scene with the given experiment and judge it; pictures and the row stay in ``folder``."""
     from threestudio.trainer import run_experiment
 
-    part = masked_part(edit, mask)
+    part, is_of_field = masked_part(edit, mask), is_field(str(cfg.system.scene))
     write_scene(folder / "scene", edit.source, seed, PART_OBJECT if part is None else part)
     words = dict(zip(("source_prompt", "target_prompt"), edit.prompts, strict=True))
     cfg.system.prompt_processor.update(words)
-    cfg.system.scene = str(folder / "scene" / "scene.ply")
+    cfg.system.scene = str(_fitted_field(folder / "scene") if is_of_field else folder / "scene" / "scene.ply")
     cfg.data.cameras = str(folder / "scene" / "cameras.json")
     cfg.data.video_frames = 0
     cfg.system.mask.picture = None if part is None else str(folder / "scene" / "masks")
     cfg.trial_dir = str(folder / "run")
     run_experiment(cfg, ["train", "test", "export"])
-    edited = load_gaussians(folder / "run" / "save" / "edited.ply")
+    edited = load_scene(folder / "run" / "save" / ("edited.field" if is_of_field else "edited.ply"))
     row = {"edit": edit.name, "attribute": edit.attribute, **words, **judge(edit, edited, folder, seed, part)}
     report = json.loads((folder / "run" / "save" / "report.json").read_text())
     return row | {key: report[key] for key in ("seconds", "steps", "psnr_outside", "clip_directional_similarity")}
 
 
-def judge(edit: ToyEdit, edited: Gaussians, folder: Path, seed: int, part: int | None = None) -> dict[str, Any]:
+def _fitted_field(folder: Path) -> Path:
+    """A field of a toy scene, made as that of the embedded scene is, where there is none yet; its path."""
+    from threestudio.trainer import run_experiment
+
+    path = folder / "fit" / "save" / "fitted.field"
+    if not path.is_dir():
+        words = [f"scene={folder / 'scene.ply'}", f"cameras={folder / 'cameras.json'}", "system.splat_steps=0"]
+        cfg = complete(load_config("configs/fit-nerf-splat.yaml", cli_args=words))
+        cfg.trial_dir = str(folder / "fit")
+        run_experiment(cfg, ["train", "export"])
+    return path
+
+
+def judge(edit: ToyEdit, edited: Scene, folder: Path, seed: int, part: int | None = None) -> dict[str, Any]:
     """Compare an edited splat with the truth on a held-out orbit, and write ``strip.png`` (source, edited, truth).
 
     Args:
         edit: What was asked for.
-        edited: The result.
+        edited: The result, a splat or a radiance field.
         folder: Where the strip goes.
         seed: Of the toy scene.
         part: What the edit was masked to: the PSNR to the truth stands for it as well.
