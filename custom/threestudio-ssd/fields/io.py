@@ -43,12 +43,13 @@ def save_field(field: RadianceField, folder: str | Path) -> None:
     Raises:
         StorageError: If nothing can be written there.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder, lattice = Path(folder), field.lattice
     tensors = {"nodes": lattice.nodes.to(torch.int16)} | field.parameters()
     with whole_file(folder / TENSORS) as beside:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside)
+        # its own writing of files would leave one that only its owner may read
+        beside.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
     write_json(folder / DOCUMENT, {
         "format": FORMAT, "version": VERSION, "resolution": lattice.resolution,
         "center": [float(value) for value in lattice.center], "half": lattice.half,

@@ -358,17 +358,20 @@ def experiment(dataset, *changes):
 
 
 def test_a_folder_of_edits_belongs_to_one_dataset(dataset, tmp_path):
-    """Its path and its mapping file are among the settings."""
+    """Its pictures and its mapping file are among the settings, and where it lies is not."""
     cfg = experiment(dataset)
     one, other, path = tmp_path / "one", tmp_path / "other", tmp_path / "out" / "settings.json"
     for folder in (one, other):
-        folder.mkdir()
+        shutil.copytree(dataset / "annotation_images", folder / "annotation_images")
         shutil.copy(dataset / "mapping_file.json", folder)
     run.keep_settings(path, cfg, one)
     kept = path.read_bytes()
-    run.keep_settings(path, cfg, one)
-    assert path.read_bytes() == kept
-    with pytest.raises(ConfigError, match=f'was made with dataset "{one}", and now it is "{other}"'):
+    for folder in (one, other):
+        run.keep_settings(path, cfg, folder)
+        assert path.read_bytes() == kept
+    picture = next(each for each in (other / "annotation_images").rglob("*") if each.is_file())
+    picture.write_bytes(picture.read_bytes() + b" ")
+    with pytest.raises(ConfigError, match="was made with pictures "):
         run.keep_settings(path, cfg, other)
     mapping = json.loads((one / "mapping_file.json").read_text())
     next(iter(mapping.values()))["editing_prompt"] = "a photo of a green ball"

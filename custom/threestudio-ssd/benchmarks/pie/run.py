@@ -156,20 +156,28 @@ def keep_settings(path: Path, experiment: DictConfig, dataset: Path) -> None:
     Args:
         path: File of the settings, in the folder of the results.
         experiment: Complete config of the edit.
-        dataset: Folder of the benchmark; its path and its mapping file's checksum count.
+        dataset: Folder of the benchmark, wherever it lies; its mapping file's checksum and its pictures count.
 
     Raises:
         ConfigError: If the folder holds images of other settings.
     """
     now = fingerprint(
-        experiment, without=CANNOT_CHANGE_RESULTS | SUPPLIED, dataset=str(dataset.resolve()),
-        mapping_sha256=sha256(dataset / MAPPING),
+        experiment, without=CANNOT_CHANGE_RESULTS | SUPPLIED, mapping_sha256=sha256(dataset / MAPPING),
+        pictures=_pictures(dataset),
     )  # fmt: skip
     if path.exists():
         earlier = json.loads(path.read_text(encoding="utf-8"))
         check_same(path.parent, earlier, now, "set run.out to another folder")
     else:
         write_json(path, now)
+
+
+def _pictures(dataset: Path) -> str:
+    """The names and sizes of all pictures as one checksum; reading them all would take longer than editing some."""
+    folder, checksum = dataset / IMAGES, hashlib.sha256()
+    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+        checksum.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+    return checksum.hexdigest()
 
 
 def measure(
