@@ -18,7 +18,7 @@ from .models import MODEL, Components, OtherVae, load_components
 from .noise import NoiseLevels, noise_levels
 from .offload import Turns
 from .options import BackboneOptions
-from .precision import place
+from .precision import cpu_autocast, place
 from .prompts import PromptEmbeds, TextEncoders
 from .single_file import read_single_file
 from .textual_inversion import add_embeddings
@@ -65,6 +65,7 @@ class Backbone:
         self.vae_id, self.vae_revision = components.vae_id, components.vae_revision
         self.dtype, self.vae_dtype = chosen.network_dtype(self.family), chosen.autoencoder_dtype
         self.embeddings, self.quantization = tuple(components.embeddings), chosen.quantization
+        self.autocast = cpu_autocast(chosen.dtype, self.device, components.network)
         self._turns = Turns(self.device) if chosen.offload == "model" else None
         put = self._turns.put if self._turns is not None else place
         is_stored = chosen.quantization != "none"  # quantised weights keep their types
@@ -96,6 +97,7 @@ class Backbone:
             "model": self.model_id,
             "revision": self.revision,
             "dtype": str(self.dtype).removeprefix("torch."),
+            "autocast": self.autocast and str(self.autocast).removeprefix("torch."),
             "vae": self.vae_id,
             "vae_revision": self.vae_revision,
             "vae_dtype": str(self.vae_dtype).removeprefix("torch."),
@@ -190,7 +192,7 @@ class Backbone:
 
     def _own_precision(self) -> torch.autocast:
         """Keeps a trainer's autocast (float16, say) from overruling the precision chosen for each network."""
-        return torch.autocast(self.device.type, enabled=False)
+        return torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None)
 
     def _make_room(self) -> None:
         """The VAE works next, and always lies on the device: what takes turns leaves it."""

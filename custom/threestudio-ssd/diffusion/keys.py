@@ -15,7 +15,7 @@ class ModelKeys:
     model: str = "data/tiny-ldm"
     """Hub id or folder of the diffusion model in diffusers layout, or a whole .safetensors checkpoint."""
     dtype: str | None = None
-    """Precision of the network: fp32, bf16, fp16; none chooses for the device."""
+    """Precision of the network: fp32, bf16, fp16; none chooses for the device (docs/performance.md)."""
     vae_dtype: str | None = None
     """Precision of the VAE: fp32 or bf16; none chooses for the device."""
     vae: str | None = None

@@ -10,6 +10,11 @@ from ..errors import ConfigError
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 DTYPES |= {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()}
 
+LARGE = 100_000_000
+"""Parameters from which a network on a CPU gains from bfloat16; below, what casts cost is more than they save."""
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
+"""What torch calls them on x86 and on Arm; without them bfloat16 is slower than float32."""
+
 
 def choose_dtype(
     dtype: torch.dtype | str | None, device: torch.device, half: torch.dtype = torch.float16
@@ -47,6 +52,20 @@ def choose_vae_dtype(dtype: torch.dtype | str | None, device: torch.device) -> t
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.bfloat16
     return torch.float32
+
+
+def cpu_autocast(dtype: torch.dtype | str | None, device: torch.device, network: Any) -> torch.dtype | None:
+    """What products are computed in where weights stay float32: bfloat16 for a large network, if the CPU knows it.
+
+    Args:
+        dtype: The precision that was asked for; any turns this off.
+        device: Where the network runs.
+        network: The denoiser.
+    """
+    capabilities = torch.cpu.get_capabilities()
+    has_bf16 = any(capabilities.get(name, False) for name in BF16_INSTRUCTIONS)
+    is_large = sum(weights.numel() for weights in network.parameters()) >= LARGE
+    return torch.bfloat16 if dtype is None and device.type == "cpu" and has_bf16 and is_large else None
 
 
 def place(network: Any, device: torch.device, dtype: torch.dtype | None, is_channels_last: bool = False) -> Any:

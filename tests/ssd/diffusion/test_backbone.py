@@ -256,3 +256,22 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_random_state_alone(
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(first.network.conv_in.weight, second.network.conv_in.weight)
     assert not torch.equal(first.network.conv_in.weight, other.network.conv_in.weight)
+
+
+def test_a_large_network_on_a_cpu_multiplies_in_bfloat16_and_speaks_float32(monkeypatch, generator):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    plain = random_backbone()
+    monkeypatch.setattr("threestudio_ssd.diffusion.precision.LARGE", 1)
+    mixed, asked = random_backbone(), random_backbone(dtype="fp32")
+    assert (plain.provenance["autocast"], mixed.provenance["autocast"]) == (None, "bfloat16")
+    images = torch.rand(2, 3, 32, 32, generator=generator).requires_grad_()
+    results = []
+    for each in (plain, mixed, asked):
+        latents = each.encode(images)
+        (gradient,) = torch.autograd.grad(latents.square().sum(), images)
+        eps = each.predict_noise(latents.detach(), 500, each.encode_prompts(["a", "b"]))
+        assert {part.dtype for part in (latents, gradient, eps)} == {torch.float32}
+        results.append((latents.detach(), gradient, eps))
+    for exact, rounded, same in zip(*results, strict=True):
+        assert torch.equal(exact, same)
+        assert 0 < (rounded - exact).norm() < 0.05 * exact.norm()

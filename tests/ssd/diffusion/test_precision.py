@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from threestudio_ssd.diffusion.families import FAMILIES
-from threestudio_ssd.diffusion.precision import choose_dtype, choose_vae_dtype, place
+from threestudio_ssd.diffusion.precision import choose_dtype, choose_vae_dtype, cpu_autocast, place
 from threestudio_ssd.errors import ConfigError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -49,3 +49,23 @@ def test_placing_freezes_and_lays_out():
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
     assert not network.training
     assert not network.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "least", "dtype", "device", "expected"),
+    [
+        ({"avx512_bf16": True}, 4, None, CPU, torch.bfloat16),
+        ({"bf16": True}, 4, None, CPU, torch.bfloat16),  # Arm
+        ({"avx512_bf16": False, "amx_bf16": False}, 4, None, CPU, None),
+        ({"avx2": True}, 4, None, CPU, None),
+        ({"avx512_bf16": True}, 7, None, CPU, None),  # small
+        ({"avx512_bf16": True}, 4, "fp32", CPU, None),  # asked
+        ({"avx512_bf16": True}, 4, None, CUDA, None),
+    ],
+)
+def test_large_networks_on_a_cpu_with_the_instructions_multiply_in_bfloat16(
+    monkeypatch, capabilities, least, dtype, device, expected
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr("threestudio_ssd.diffusion.precision.LARGE", least)
+    assert cpu_autocast(dtype, device, torch.nn.Linear(2, 2)) == expected
