@@ -1,6 +1,7 @@
 """Fields of latents and the autoencoders they are seen through: the one place that brings the two together."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,12 @@ def load_visible(path: str | Path, *, beside: Scene | None = None) -> Scene:
     scene = load_scene(path, beside=beside)
     if not isinstance(scene, LatentField):
         return scene
-    made = scene.space.autoencoder
+    return seen_through(scene, _model(scene.space.autoencoder), path)
+
+
+@cache
+def _model(made: AutoencoderName) -> Backbone:
+    """The model that has an autoencoder; the scenes that a command compares share it."""
     model = load_backbone(made.model, revision=made.revision, vae=made.vae, vae_revision=made.vae_revision)
     model.free_text_encoder()
-    return seen_through(scene, model, path)
+    return model
