@@ -75,7 +75,7 @@ def latent_error(job):
 
 
 def test_refined_latents_are_nearer_to_the_autoencoder_s(world):
-    more = {"steps": 40}
+    more = {"steps": 24}
     plain = job_of(world, **{"system.learning_rates.refiner": 0, **more})
     assert torch.equal(plain.edit.space.refiner.conv_out.weight, torch.zeros_like(plain.edit.refiner.conv_out.weight))
     refined = job_of(world, **{"system.learning_rates.refiner": 0.01, **more})
