@@ -22,6 +22,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "gs-delete-system": ("systems.scene_delete:SceneDeleteSystem", "edits.removal:RemovalConfig"),
     "gs-fit-system": ("systems.scene_fit:SceneFitSystem", "edits.fit:FitConfig"),
     "nerf-fit-system": ("systems.field_fit:FieldFitSystem", "edits.field_fit:FieldFitConfig"),
+    "latent-nerf-fit-system": ("systems.latent_fit:LatentFitSystem", "edits.latent_fit:LatentFitConfig"),
     "ssd-image-system": ("systems.image_edit:ImageEditSystem", "edits.image_edit:ImageEditConfig"),
     "editor-image-system": ("systems.editor_image:EditorImageSystem", "editors.image_edit:EditorImageConfig"),
     "ssd-guidance": "guidance.edit_guidance:EditGuidance",

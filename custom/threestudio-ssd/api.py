@@ -36,12 +36,12 @@ from .errors import ConfigError, InputError, first_line
 from .gaussians import Gaussians
 from .gaussians.io import save_gaussians
 from .images import save_image
+from .latents import load_visible
 from .masks import MaskConfig as Mask
 from .masks import check_mask, find_selection
 from .refits.scene_refit import SceneRefit
 from .refits.views_edit import OnViews
 from .rendering import render_each
-from .scenes import load_scene
 
 __all__ = [
     "ImageRun",
@@ -402,7 +402,7 @@ def select_in_scene(
     experiment = _experiment(config, words, changes, "ssd-gs-system")
     system, plan = experiment.system, ViewPlan(experiment.data)
     check_mask(system.mask)
-    gaussians, background = load_scene(system.scene), torch.tensor(list(system.background), dtype=torch.float32)
+    gaussians, background = load_visible(system.scene), torch.tensor(list(system.background), dtype=torch.float32)
     views = plan.views(gaussians, system.mask.view_size, 2).train
     selection = find_selection(SceneEdit.mask_of(system), gaussians, views, plan.capture, background)
     return selection.is_selected.cpu().numpy()
@@ -440,7 +440,7 @@ def views_of_scene(
     chosen = {"data.num_train_views": count_of("count", count, 1, 24), "data.size": count_of("size", size, 2, 512)}
     words = _scene_words(scene, cameras, None) | {"seed": count_of("seed", seed, 0, 0)}
     experiment = _experiment(config, words, {**chosen, **(changes or {})}, "ssd-gs-system")
-    gaussians = load_scene(experiment.system.scene)
+    gaussians = load_visible(experiment.system.scene)
     train = ViewPlan(experiment.data).views(gaussians, size, 2).train
     background = torch.tensor(list(experiment.system.background), dtype=torch.float32)
     return torch.stack(list(render_each(gaussians, train, background))), train

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -59,6 +59,24 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # on a disk that went away, what is left cannot be removed
             beside.unlink(missing_ok=True)
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Any], **metadata: str) -> None:
+    """Write tensors as safetensors; the package's own writing leaves a file that only its owner may read.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        tensors: By name, on any device.
+        **metadata: Words that the file holds as well.
+
+    Raises:
+        StorageError: If nothing can be written there.
+    """
+    from safetensors.torch import save
+
+    with whole_file(path) as beside:
+        parts = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        beside.write_bytes(save(parts, metadata or None))
 
 
 def is_whole(path: str | Path) -> bool:

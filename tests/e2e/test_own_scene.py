@@ -18,7 +18,7 @@ CONFIGS = [
     path
     for folder in ("configs", "configs/baselines", "configs/smoke")
     for path in sorted((REPOSITORY / folder).glob("*.yaml"))
-    if path.stem not in ("fit-gs", "fit-nerf")
+    if path.stem not in ("fit-gs", "fit-nerf", "fit-ed-nerf")
 ]
 CAPTURES = {"banana": "data/banana/banana.spz", "plant": "data/plant/plant.ply",
             "playbot": "data/playbot/playbot_31k.ply"}  # fmt: skip
@@ -26,7 +26,8 @@ CAPTURES = {"banana": "data/banana/banana.spz", "plant": "data/plant/plant.ply",
 PICTURES = ("ssd-image", "editor-image")
 """Configs that edit a picture."""
 PROMPTS = ("source_prompt=a man", "target_prompt=a clown")
-FIELDS = {"idu-nerf", "repaint-nerf", "ssd-nerf"}
+KINDS = dict.fromkeys(("idu-nerf", "repaint-nerf", "ssd-nerf"), "scene.field") | {"ed-nerf": "latent.field"}
+"""Configs of fields, and which."""
 TOY = REPOSITORY / "data" / "toy-scene" / "scene.ply"
 FEW = ("steps=2", "data.num_train_views=4", "data.num_test_views=2", "data.test_size=24", "data.video_frames=0")
 
@@ -73,7 +74,7 @@ def test_the_shipped_scene_still_comes_with_its_own(path):
         assert cfg.system.mask.box or cfg.system.mask.picture == "data/banana/masks"
         assert cfg.data.up == ("-y" if path.stem == "playbot" else None)
     else:
-        assert cfg.system.scene == f"data/toy-scene/scene.{'field' if path.stem in FIELDS else 'ply'}"
+        assert cfg.system.scene == f"data/toy-scene/{KINDS.get(path.stem, 'scene.ply')}"
         assert cfg.data.cameras == ("" if path.stem == "orbit" else "data/toy-scene/cameras.json")
     if "prompt_processor" in cfg.system:
         assert cfg.system.prompt_processor.source_prompt

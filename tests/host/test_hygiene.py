@@ -21,7 +21,7 @@ GROUND = {
 }  # fmt: skip
 SPACE = GROUND | {"gaussians", "cameras", "rasterizers", "fields", "scenes"}
 VIEWS = SPACE | {"rendering", "metrics", "masks"}
-EDITS = VIEWS | {"scores", "diffusion", "guidance", "data", "host"}
+EDITS = VIEWS | {"scores", "diffusion", "guidance", "data", "host", "latents"}
 MAY_IMPORT = {
     "arguments": {"errors"},
     "early": {"errors"},
@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "rasterizers": GROUND,
     "fields": GROUND | {"cameras", "gaussians"},
     "scenes": GROUND | {"fields", "gaussians"},
+    "latents": GROUND | {"diffusion", "fields", "scenes"},
     "diffusion": GROUND,
     "rendering": SPACE,
     "masks": SPACE | {"rendering", "host"},

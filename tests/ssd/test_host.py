@@ -139,8 +139,8 @@ def test_every_name_is_registered_but_those_of_our_launcher(checkout):
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) == {
         "gs-views", "gs-photos", "ssd-picture", "ssd-gs-system", "gs-add-system", "gs-delete-system", "gs-fit-system",
-        "nerf-fit-system", "idu-gs-system", "ssd-image-system", "editor-image-system", "ssd-guidance",
-        "ssd-prompt-processor",
+        "nerf-fit-system", "latent-nerf-fit-system", "idu-gs-system", "ssd-image-system", "editor-image-system",
+        "ssd-guidance", "ssd-prompt-processor",
     }  # fmt: skip
     assert set(done.stdout.split()) < set(threestudio_ssd.PLACES)
 

@@ -22,9 +22,10 @@ from ..edits.scene_edit import SceneEdit
 from ..edits.strength import MOST
 from ..errors import ConfigError, check_values
 from ..files import write_image
+from ..latents import load_visible
 from ..masks import Selection, find_selection, named_outlines, save_previews
 from ..masks.outlines import Outline, box_outline
-from ..scenes import Scene, load_scene
+from ..scenes import Scene
 
 
 class _Folder(SaverMixin):
@@ -77,7 +78,7 @@ class Preview(Configurable):
 
     def _show_selection(self, mask: DictConfig, experiment: DictConfig, folder: _Folder) -> None:
         """No model is loaded."""
-        system, gaussians, plan = experiment.system, load_scene(experiment.system.scene), ViewPlan(experiment.data)
+        system, gaussians, plan = experiment.system, load_visible(experiment.system.scene), ViewPlan(experiment.data)
         views = plan.views(gaussians, system.mask.view_size, 2).train
         background = torch.tensor(list(system.background), dtype=torch.float32)
         if "box" in system:  # an addition: of what is there nothing changes, something is made in the box

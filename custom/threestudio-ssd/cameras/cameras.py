@@ -139,12 +139,12 @@ class Cameras:
 
     def resized(self, width: int, height: int) -> "Cameras":
         """The same views drawn at another size in pixels; what is seen stays, squashed if the aspect is another one."""
-        return self._drawn_at(torch.full_like(self.widths, width), torch.full_like(self.heights, height))
+        return self.drawn_at(torch.full_like(self.widths, width), torch.full_like(self.heights, height))
 
     def scaled(self, factor: int | float) -> "Cameras":
         """The same views at a multiple of their size, rounded to whole pixels, at least 1."""
         widths = (self.widths * factor).round().long().clamp_min(1)
-        return self._drawn_at(widths, (self.heights * factor).round().long().clamp_min(1))
+        return self.drawn_at(widths, (self.heights * factor).round().long().clamp_min(1))
 
     def cropped(
         self, left: int | Int[Tensor, "c"], top: int | Int[Tensor, "c"], width: int | Int[Tensor, "c"],
@@ -214,7 +214,8 @@ class Cameras:
         width0, height0 = photograph_size(path, lens.size)
         return undistort(torch.ones(height0, width0, 1), lens, self.Ks[index].cpu(), size)[..., 0]
 
-    def _drawn_at(self, widths: Tensor, heights: Tensor) -> "Cameras":
+    def drawn_at(self, widths: Int[Tensor, "c"], heights: Int[Tensor, "c"]) -> "Cameras":
+        """The same with a size of its own for each view, pixels."""
         Ks = self.Ks.double()
         Ks[:, 0] *= (widths / self.widths)[:, None]
         Ks[:, 1] *= (heights / self.heights)[:, None]

@@ -27,12 +27,12 @@ class Photos:
 
     Attributes:
         cameras: (c) the views.
-        images: (c) photographs, each (h w 3) in [0, 1].
+        images: (c) photographs, each (h w 3) in [0, 1]; or whatever else stands for their colours, (h w d).
         inside: (c) where they show something, each (h w); an undistorted photograph need not fill its image.
     """
 
     cameras: Cameras
-    images: list[Float[Tensor, "_ _ 3"]]
+    images: list[Float[Tensor, "_ _ d"]]
     inside: list[Bool[Tensor, "_ _"]]
 
     def to(self, device: torch.device | str) -> "Photos":

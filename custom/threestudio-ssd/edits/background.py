@@ -1,4 +1,4 @@
-"""A background that is kept by losses and not by rows that stay: RePaint-NeRF (Zhou et al. 2023, arXiv:2306.05668)."""
+"""A background that losses keep: RePaint-NeRF (Zhou et al. 2023, arXiv:2306.05668), ED-NeRF (Park et al. 2023)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,9 @@ class BackgroundConfig:
     """Weight of the mean squared change of the background's pixels, >= 0; 100 in RePaint-NeRF."""
     lambda_clip: float = 0.0
     """Weight of the background's CLIP cosine with ``prompt``, >= 0; 0.01 in RePaint-NeRF."""
+    lambda_latent: float = 0.0
+    """Weight of the mean squared change of the latent cells where nothing shows of what the mask takes, >= 0; that of
+    ED-NeRF (arXiv:2310.02712) is not published."""
     prompt: str = ""
     """What the background shows."""
     threshold: float = 0.5
@@ -44,6 +47,7 @@ def check_keeping(cfg: Any) -> None:
     check_values("system.keep", keep, BackgroundConfig, {
         "lambda_mse": (0 <= keep.lambda_mse < float("inf"), "at least 0, and finite"),
         "lambda_clip": (0 <= keep.lambda_clip < float("inf"), "at least 0, and finite"),
+        "lambda_latent": (0 <= keep.lambda_latent < float("inf"), "at least 0, and finite"),
         "threshold": (0 < keep.threshold < 1, "between 0 and 1"),
     })  # fmt: skip
     if keep.lambda_clip and not keep.prompt.strip():
@@ -99,3 +103,18 @@ class KeptBackground:
         crop = torch.where(is_background, inward_clamp(images), GREY)
         cosines = (self.clip.embed_prepared(self.clip.prepare(crop)) * self.text).sum(dim=-1)
         return loss - self.cfg.lambda_clip * cosines.sum()
+
+
+def latent_change(
+    latents: Float[Tensor, "b c zh zw"], latents_src: Float[Tensor, "b c zh zw"], masks: Float[Tensor, "b 1 zh zw"]
+) -> Float[Tensor, ""]:
+    """Mean squared change of the latents outside of masks, a sum over views.
+
+    Args:
+        latents: Of the edit.
+        latents_src: Of the same views of the source.
+        masks: 1 where the edit may act.
+    """
+    outside = 1 - masks
+    change = (latents - latents_src).square().mean(dim=1, keepdim=True) * outside
+    return (change.sum(dim=(1, 2, 3)) / outside.sum(dim=(1, 2, 3)).clamp_min(1)).sum()

@@ -83,7 +83,7 @@ class EditableScene(nn.Module, ABC):
             values["shN"] = following_shN(values["shN"], values["sh0"], shN_src, sh0_src)
         return values
 
-    def current_sh0(self) -> Float[Tensor, "m 1 3"]:
+    def current_sh0(self) -> Float[Tensor, "m 1 d"]:
         """The selection's colours of degree 0 as they are shown now, with gradient."""
         sh0 = self.selected["sh0"]
         return bounded_sh0(sh0, self.source.sh0[self.rows]) if self.is_bounded else sh0

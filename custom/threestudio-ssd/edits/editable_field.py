@@ -25,7 +25,7 @@ class EditableField(EditableScene):
 
     def current(self) -> RadianceField:
         """The selected nodes as they are shown now, with gradient."""
-        return RadianceField(self.source.lattice.select(self.rows), **self.current_values())
+        return self.source.like(self.source.lattice.select(self.rows), **self.current_values())
 
     def scene(self) -> RadianceField:
         """All nodes in the order of the source; gradients flow to the selection."""

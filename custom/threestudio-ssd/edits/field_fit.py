@@ -105,6 +105,7 @@ class FieldFitting(Edit):
         cfg: Keys of ``FieldFitConfig``.
         photos: What it should look like.
         lattice: The coarsest one.
+        background: (d) the colour behind it.
         sh0: Colours of its nodes, which are near surfaces alone; None: it fills all space.
     """
 
@@ -112,19 +113,20 @@ class FieldFitting(Edit):
     resolution: Tensor
 
     def __init__(
-        self, cfg: Any, photos: Photos, lattice: Lattice, sh0: Float[Tensor, "n 1 3"] | None = None,
+        self, cfg: Any, photos: Photos, lattice: Lattice, background: Float[Tensor, "d"],
+        sh0: Float[Tensor, "n 1 d"] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(cfg.num_steps)
         self.cfg, self.photos, self.lattice = cfg, photos, lattice
-        self.background = torch.tensor(list(cfg.background), dtype=torch.float32, device=lattice.center.device)
+        self.background, channels = background, len(background)
         self._pixels = PhotoPixels(photos)
         self._refinements = {round(share * cfg.num_steps) for share in cfg.refine_at}
         count, rest = len(lattice), (cfg.sh_degree + 1) ** 2 - 1
         start = math.log(math.expm1(START_DEPTH if sh0 is None else NEAR_SURFACES))
         self._hold(lattice, {
             "raw_densities": torch.full((count,), start, device=lattice.center.device),
-            "sh0": torch.zeros(count, 1, 3, device=lattice.center.device) if sh0 is None else sh0,
-            "shN": torch.zeros(count, rest, 3, device=lattice.center.device),
+            "sh0": torch.zeros(count, 1, channels, device=lattice.center.device) if sh0 is None else sh0,
+            "shN": torch.zeros(count, rest, channels, device=lattice.center.device),
         })  # fmt: skip
 
     def _hold(self, lattice: Lattice, values: Mapping[str, Tensor]) -> None:
@@ -188,7 +190,8 @@ class FieldFitting(Edit):
         self._hold(new.lattice, new.parameters())
         optimizer.state.clear()
         for group in optimizer.param_groups:
-            group["params"] = [self.values[group["name"]]]
+            if group["name"] in self.values:
+                group["params"] = [self.values[group["name"]]]
         threestudio.debug(f"The field has {len(new):,} nodes.")
 
     @torch.no_grad()
@@ -252,7 +255,7 @@ class PhotoPixels:
         )
         self.widths = cameras.widths.to(self.views.device)
 
-    def draw(self, count: int, draws: torch.Generator) -> tuple[Rays, Float[Tensor, "r 3"]]:
+    def draw(self, count: int, draws: torch.Generator) -> tuple[Rays, Float[Tensor, "r d"]]:
         """Rays at random, and the colours that they should show."""
         chosen = torch.randint(len(self.pixels), (count,), generator=draws).to(self.pixels.device)
         views, pixels, cameras = self.views[chosen], self.pixels[chosen], self.photos.cameras
@@ -270,7 +273,7 @@ def refined(field: RadianceField) -> RadianceField:
     values: dict[str, Any] = {name: tensor[rows].mean(dim=1) for name, tensor in field.parameters().items()}
     depths = softplus(values["raw_densities"].double()) / 2
     values["raw_densities"] = (depths + torch.log(-torch.expm1(-depths))).to(values["raw_densities"])
-    return RadianceField(finer, **values)
+    return field.like(finer, **values)
 
 
 def looked_at(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
@@ -294,6 +297,8 @@ class FieldFit:
         SceneFormatError: For a splat that cannot be read.
     """
 
+    rates: type = FieldRates
+    """Keys of the learning rates."""
     edit: FieldFitting
     photos: Photos
     judges: Photos
@@ -302,7 +307,7 @@ class FieldFit:
         self.cfg, self.device = cfg, get_device()
         check_num_steps(cfg, FieldFitConfig)
         check_background(cfg)
-        check_not_negative("system.learning_rates", cfg.learning_rates, FieldRates)
+        check_not_negative("system.learning_rates", cfg.learning_rates, self.rates)
         shares, keys = list(cfg.refine_at), FieldFitConfig()
         check_values("system", cfg, keys, {
             "resolution": (LEAST_RESOLUTION <= cfg.resolution <= MOST_RESOLUTION,
@@ -387,9 +392,17 @@ class FieldFit:
         center = center if cfg.center is None else torch.tensor(list(cfg.center), dtype=torch.float32)
         half = cfg.cube * distance if cfg.half is None else cfg.half
         resolution = max(first_resolution(cfg.resolution, cfg.doublings), LEAST_RESOLUTION)
-        lattice, colors = whole_lattice(center.to(self.device), half, resolution), None
-        if self.source is not None:
-            lattice, colors = near_surfaces(lattice, self.source.to(self.device), self.photos.cameras)
-        self.edit = FieldFitting(cfg, self.photos, lattice, colors)
+        self.edit = self.fitting(whole_lattice(center.to(self.device), half, resolution))
         count = len(photos.images)
         threestudio.info(f"{count} images, {len(self.judges.images)} that judge; a cube of half side {half:.3g}.")
+
+    def fitting(self, lattice: Lattice) -> FieldFitting:
+        """The edit of the fit.
+
+        Args:
+            lattice: The coarsest one, whole.
+        """
+        colors = None
+        if self.source is not None:
+            lattice, colors = near_surfaces(lattice, self.source.to(self.device), self.photos.cameras)
+        return FieldFitting(self.cfg, self.photos, lattice, self.background, colors)

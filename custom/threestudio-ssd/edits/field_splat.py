@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ..cameras import Cameras, orbit_cameras
 from ..data.views import GOLDEN_TURN_DEG
-from ..fields import RadianceField, field_as_gaussians, load_field
+from ..fields import RadianceField, field_as_gaussians
 from ..gaussians import Gaussians, half_turn_x
 from ..gaussians.io import save_gaussians
+from ..latents import load_visible
 from ..rendering import render_each
 from .editable_gaussians import EditableGaussians
 from .gaussian_edit import GaussianEdit, Movement, SceneUnderEdit
@@ -90,7 +91,8 @@ def convert_field(src: str | Path, dst: str | Path, *, half_turn: bool, spz_vers
     Raises:
         SceneFormatError: If the field or the suffix cannot be used.
     """
-    field = load_field(src)
+    field = load_visible(src)
+    assert isinstance(field, RadianceField)
     gaussians = splat_of(field, views_around(field), torch.zeros(3), STEPS)
     gaussians = half_turn_x(gaussians) if half_turn else gaussians
     save_gaussians(gaussians, dst, spz_version=spz_version)

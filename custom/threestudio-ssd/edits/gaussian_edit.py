@@ -22,6 +22,7 @@ from ..masks import settle_mask, visible_weights
 from ..metrics import ColorReading, hidden_ones, read_colors
 from ..ranks import Rank
 from ..rendering import render_with_info
+from ..scenes import Scene
 from .edit import Edit, Facts, refuse_others, value_at, values_of
 from .editable import EditableScene
 from .growth import Growth
@@ -219,13 +220,29 @@ class Objective:
     def prepare(self, scenes: Sequence[SceneUnderEdit], views_per_step: int) -> None:
         """Override to compute what is known before the first step; each will show that many views of each scene."""
 
+    def look(
+        self, scene: Scene, cameras: Cameras, background: Float[Tensor, "3"], **options: Any
+    ) -> tuple[Float[Tensor, "b h w d"], dict[str, Any]]:
+        """What of a scene is held against something, and what the rasteriser knows beside it.
+
+        Override for what else than images a scene shows.
+
+        Args:
+            scene: As it is now.
+            cameras: Views.
+            background: Colour behind it.
+            **options: Of ``render_with_info``.
+        """
+        images, _, info = render_with_info(scene, cameras, background, **options)
+        return images, info
+
     def __call__(
-        self, images: Sequence[Float[Tensor, "b h w 3"]], rows: Sequence[Int[Tensor, "b"]], step: int
+        self, images: Sequence[Float[Tensor, "b h w d"]], rows: Sequence[Int[Tensor, "b"]], step: int
     ) -> tuple[Tensor, Facts]:
         """The loss of a step, summed over scenes so that each has the gradient it would have alone, and what to log.
 
         Args:
-            images: Renders of each scene, not clamped.
+            images: Of ``look``, of each scene; renders are not clamped.
             rows: Which of its cameras they are.
             step: Of the run.
         """
@@ -346,7 +363,7 @@ class GaussianEdit(Edit):
         for scene in self.scenes:
             row = self.rank.part(view_order(len(scene.cameras), step, self.views_per_step, scene.seed))
             row = row.to(self.background.device)
-            image, _, info = render_with_info(
+            image, info = self.objective.look(
                 scene.editable.scene(), scene.cameras[row], self.background, sh_degree=degree,
                 absgrad=scene.growth.cfg.absgrad,
             )  # fmt: skip

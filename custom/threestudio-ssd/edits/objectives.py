@@ -11,9 +11,9 @@ from torch.nn.functional import adaptive_max_pool2d, interpolate
 from ..diffusion import PromptEmbeds
 from ..guidance import EditGuidance
 from ..ranks import Rank
-from ..rendering import coverage, render
+from ..rendering import coverage
 from ..scenes import Scene
-from .background import KeptBackground
+from .background import KeptBackground, latent_change
 from .detail import new_detail
 from .edit import Facts, value_at
 from .gaussian_edit import Objective, SceneUnderEdit
@@ -33,7 +33,7 @@ class Distillation(Objective):
         sources: Each scene before the edit.
         size: Width and height of the images that the diffusion model gets, pixels.
         background: Colour behind the scenes, RGB in [0, 1].
-        cfg: Of the keys of ``SceneEditConfig``: num_steps, lambda_guidance, lambda_detail, mask_latents.
+        cfg: Of the keys of ``SceneEditConfig``: num_steps, lambda_guidance, lambda_detail, mask_latents, keep.
         kept: What changes of the background cost; None: nothing.
     """
 
@@ -75,26 +75,37 @@ class Distillation(Objective):
         self.seeds = [scene.seed for scene in scenes]
         for scene, source in zip(scenes, self.sources, strict=True):
             self._encode_views(scene, source, views_per_step * len(scenes))
-            if self.is_masked or self.keeps_images:
+            if self.is_masked or self.keeps_images or self.cfg.keep.lambda_latent:
                 covered = coverage(scene.editable.source, scene.in_mask, scene.cameras)
                 self.coverages.append(self._as_fed(covered[..., None]))
                 self.latent_masks.append(self._visible_cells(covered))
 
     def _encode_views(self, scene: SceneUnderEdit, source: Scene, count: int) -> None:
-        backbone = self.guidance.backbone
         images, latents, conditions = [], [], []
         last = len(scene.cameras) - 1
         for start in range(0, last + 1, count):
             rows = torch.arange(start, start + count, device=self.background.device).clamp(max=last)
-            image = self._as_fed(render(source, scene.cameras[rows], self.background)[0])
-            latents.append(backbone.encode(image.clamp(0, 1)))
+            image = self._shown(self.look(source, scene.cameras[rows], self.background)[0])
+            latents.append(self._latents(image))
             if self.keeps_images:
                 images.append(image)
             if self.guidance.reads_image:
-                conditions.append(backbone.encode_condition(image.clamp(0, 1)))
+                conditions.append(self.guidance.backbone.encode_condition(self._pictures(image)))
         for parts, views in ((latents, self.latents_src), (images, self.images_src), (conditions, self.conditions)):
             if parts:
                 views.append(torch.cat(parts)[: last + 1])
+
+    def _shown(self, images: Float[Tensor, "b h w d"]) -> Float[Tensor, "b d h2 w2"]:
+        """What ``look`` gives, as it is compared."""
+        return self._as_fed(images)
+
+    def _latents(self, shown: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c zh zw"]:
+        """Latents of that, with gradient."""
+        return self.guidance.backbone.encode(inward_clamp(shown))
+
+    def _pictures(self, shown: Float[Tensor, "b d h w"]) -> Float[Tensor, "b 3 h2 w2"]:
+        """Pictures of that, in [0, 1]."""
+        return shown.clamp(0, 1)
 
     def _as_fed(self, images: Float[Tensor, "b h w d"]) -> Float[Tensor, "b d h2 w2"]:
         """Renders at the size the diffusion model gets."""
@@ -109,21 +120,25 @@ class Distillation(Objective):
         return (adaptive_max_pool2d(covered[:, None], cells) > LATENT_COVERAGE).float()
 
     def __call__(
-        self, images: Sequence[Float[Tensor, "b h w 3"]], rows: Sequence[Int[Tensor, "b"]], step: int
+        self, images: Sequence[Float[Tensor, "b h w d"]], rows: Sequence[Int[Tensor, "b"]], step: int
     ) -> tuple[Tensor, Facts]:
         """One encode with gradient, one batched prediction, for all scenes at once."""
 
         def of_step(views: list[Tensor]) -> Tensor:
             return torch.cat([view[row] for view, row in zip(views, rows, strict=True)])
 
-        fed, views_per_scene = self._as_fed(torch.cat(list(images))), len(rows[0])
+        fed, views_per_scene = self._shown(torch.cat(list(images))), len(rows[0])
+        latents = self._latents(fed)
         output = self.guidance.latent_step(
-            self.guidance.backbone.encode(inward_clamp(fed)), of_step(self.latents_src),
+            latents, of_step(self.latents_src),
             self._prompts_of(views_per_scene), step=step, num_steps=self.cfg.num_steps, seed=self.seeds,
             image_condition=of_step(self.conditions) if self.conditions else None,
             latent_mask=of_step(self.latent_masks) if self.is_masked else None,
         )  # fmt: skip
         loss = value_at(self.cfg.lambda_guidance, step) * output.loss
+        if self.cfg.keep.lambda_latent:
+            change = latent_change(latents, of_step(self.latents_src), of_step(self.latent_masks))
+            loss = loss + self.cfg.keep.lambda_latent * change / views_per_scene
         if self.kept is not None:
             loss = loss + self.kept(fed, of_step(self.images_src), of_step(self.coverages)) / views_per_scene
         if self.cfg.lambda_detail != 0:

@@ -13,8 +13,9 @@ from torch import Tensor
 from ..data.scene_views import SceneViews, ViewPlan
 from ..diffusion import Counters, PromptEmbeds
 from ..errors import ConfigError, check_values
-from ..fields import RadianceField
+from ..fields import LatentField, RadianceField
 from ..guidance import EditGuidance, EditKind, edit_kind
+from ..latents import seen_through
 from ..masks import MaskConfig, Selection, check_mask, find_selection, settle_mask
 from ..masks.region import Region
 from ..scenes import Scene, load_scene
@@ -37,6 +38,7 @@ from .gaussian_edit import (
 )  # fmt: skip
 from .growth import Growth, GrowthConfig, check_growth
 from .keys import DistillationConfig, check_background, check_betas, check_not_negative, check_num_steps, load_guidance
+from .latent_distillation import LatentDistillation, check_latent_edit
 from .objectives import Distillation
 from .seeding import SeedConfig, check_seeds, seeded
 from .strength import at_strength, check_strength
@@ -188,6 +190,8 @@ class SceneEdit(SceneJob):
         self.prompts, self.guidance, self.embeddings = load_guidance(cfg)
         self.device = self.guidance.backbone.device
         words = self.prompts.cfg
+        if isinstance(self.source, LatentField):
+            self.source = seen_through(self.source, self.guidance.backbone, cfg.scene)
         self.kind = kind_of(cfg, words.source_prompt, words.target_prompt, self.guidance.reads_image)
 
     @staticmethod
@@ -201,8 +205,11 @@ class SceneEdit(SceneJob):
         Args:
             plan: Says which views there are.
         """
-        backbone = self.guidance.backbone
-        views = plan.views(self.source, backbone.image_size, backbone.size_multiple)
+        backbone, size = self.guidance.backbone, self.guidance.backbone.image_size
+        if isinstance(self.source, LatentField):
+            check_latent_edit(self.cfg, plan.cfg.crop)
+            size = self.source.space.size
+        views = plan.views(self.source, size, backbone.size_multiple)
         self.scene, self.selection = self.choose(views, plan)
         whole, is_moving = self.scene, self.selection.is_selected
         if self.cfg.seeds.count:
@@ -404,9 +411,8 @@ def distil(
         keep_inside: See ``GaussianEdit``.
     """
     before = [scene.editable.source for scene in scenes] if sources is None else sources
-    objective = Distillation(
-        guidance, prompts, before, size, background, cfg, KeptBackground.of(cfg, background.device)
-    )
+    kind = LatentDistillation if isinstance(before[0], LatentField) else Distillation
+    objective = kind(guidance, prompts, before, size, background, cfg, KeptBackground.of(cfg, background.device))
     return GaussianEdit(
         scenes, objective, movement_of(cfg), num_steps=cfg.num_steps, background=background,
         views_per_step=views_per_step, keep_inside=keep_inside,

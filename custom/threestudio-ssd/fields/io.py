@@ -1,4 +1,4 @@
-"""Files of radiance fields: a folder with ``field.json`` and ``field.safetensors``.
+"""Files of radiance fields: a folder with ``field.json`` and ``field.safetensors``, of latents also their refiner.
 
 The JSON says what the tensors are of and carries their checksum, so that two files of different runs are not taken for
 one field.
@@ -13,8 +13,10 @@ from torch import Tensor
 
 from ..early import named
 from ..errors import SceneFormatError, first_line
-from ..files import sha256, whole_file, write_json
+from ..files import sha256, write_json, write_tensors
 from ..reading import read_json
+from .latent import LatentField
+from .latent_io import ENTRY, problem_of_space, read_space, save_space
 from .lattice import LEAST_RESOLUTION, MOST_RESOLUTION, Lattice
 from .model import PARAMETERS, RadianceField
 
@@ -34,7 +36,7 @@ def is_field(path: str | Path) -> bool:
 
 
 def save_field(field: RadianceField, folder: str | Path) -> None:
-    """Write a field; the tensors first, so that the document never speaks of others.
+    """Write a field; its tensors first, so that the document never speaks of others.
 
     Args:
         field: On any device.
@@ -43,17 +45,13 @@ def save_field(field: RadianceField, folder: str | Path) -> None:
     Raises:
         StorageError: If nothing can be written there.
     """
-    from safetensors.torch import save
-
     folder, lattice = Path(folder), field.lattice
-    tensors = {"nodes": lattice.nodes.to(torch.int16)} | field.parameters()
-    with whole_file(folder / TENSORS) as beside:
-        # its own writing of files would leave one that only its owner may read
-        beside.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+    write_tensors(folder / TENSORS, {"nodes": lattice.nodes.to(torch.int16)} | field.parameters())
+    latent = {ENTRY: save_space(field.space, folder)} if isinstance(field, LatentField) else {}
     write_json(folder / DOCUMENT, {
         "format": FORMAT, "version": VERSION, "resolution": lattice.resolution,
         "center": [float(value) for value in lattice.center], "half": lattice.half,
-        "nodes": len(field), "sh_degree": field.sh_degree, "sha256": sha256(folder / TENSORS),
+        "nodes": len(field), "sh_degree": field.sh_degree, "sha256": sha256(folder / TENSORS), **latent,
     })  # fmt: skip
 
 
@@ -64,7 +62,7 @@ def load_field(path: str | Path) -> RadianceField:
         path: Its folder, or one of the files in it.
 
     Returns:
-        The field on the CPU.
+        The field on the CPU; one of latents without a decoder.
 
     Raises:
         SceneFormatError: If a file is missing, or holds something else.
@@ -81,8 +79,7 @@ def load_field(path: str | Path) -> RadianceField:
     try:
         if sha256(folder / TENSORS) != document["sha256"]:
             raise ValueError(f"it is not the file that {DOCUMENT} was written for")
-        tensors = load_file(folder / TENSORS)
-        return _field(document, tensors)
+        return _field(document, load_file(folder / TENSORS), folder)
     except (OSError, SafetensorError, ValueError) as error:
         what = f"{folder / TENSORS} cannot be read ({first_line(error)})"
         raise SceneFormatError(what=what, expected=EXPECTED, fix=FIX) from error
@@ -101,17 +98,19 @@ def _problem(document: Any) -> str | None:
         return f"has the center {center!r}, not three numbers"
     if not (_is_number(half) and half > 0):  # pyright: ignore[reportOptionalOperand]
         return f"has the half {half!r}, not a length above 0"
-    return None
+    return problem_of_space(document[ENTRY]) if ENTRY in document else None
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _field(document: dict[str, Any], tensors: dict[str, Tensor]) -> RadianceField:
+def _field(document: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> RadianceField:
     """The field of these tensors.
 
     Raises:
+        OSError: If a refiner cannot be read.
+        SafetensorError: The same.
         ValueError: If they are none of a field.
     """
     if set(tensors) != {"nodes", *PARAMETERS}:
@@ -123,16 +122,19 @@ def _field(document: dict[str, Any], tensors: dict[str, Tensor]) -> RadianceFiel
     if nodes.min() < 0 or nodes.max() >= resolution:
         raise ValueError(f"a node is outside the lattice of {resolution} a side")
     count, rest = len(nodes), tensors["shN"].shape[1] if tensors["shN"].ndim == 3 else -1
-    shapes = {"raw_densities": (count,), "sh0": (count, 1, 3), "shN": (count, rest, 3)}
+    channels = document[ENTRY]["channels"] if ENTRY in document else RadianceField.channels
+    shapes = {"raw_densities": (count,), "sh0": (count, 1, channels), "shN": (count, rest, channels)}
     for name, shape in shapes.items():
         if tuple(tensors[name].shape) != shape or tensors[name].dtype != torch.float32:
             raise ValueError(f"{name} is {tuple(tensors[name].shape)} of {tensors[name].dtype}, not {shape} of float32")
         if not tensors[name].isfinite().all():
             raise ValueError(f"{name} holds values that are not finite")
-    if rest not in COEFFICIENTS:
-        raise ValueError(f"shN holds {rest} coefficients a colour, not one of {COEFFICIENTS}")
+    if rest not in (COEFFICIENTS if ENTRY not in document else COEFFICIENTS[:1]):
+        raise ValueError(f"shN holds {rest} coefficients a colour, not one of {COEFFICIENTS}; 0 for latents")
     lattice = Lattice(torch.tensor(document["center"]).float(), document["half"], resolution, nodes)
     if len(lattice.keys.unique()) != count:
         raise ValueError("a node is there twice")
     values: dict[str, Any] = {name: tensors[name] for name in PARAMETERS}
+    if ENTRY in document:
+        return LatentField(lattice, **values, space=read_space(document[ENTRY], folder))
     return RadianceField(lattice, **values)

@@ -63,26 +63,38 @@ class RadianceField(Placed):
     origin = None
     parts = "nodes"
     is_antialiased = False
+    channels = 3
+    """Values of a colour."""
 
     def __init__(
         self,
         lattice: Lattice,
         raw_densities: Float[Tensor, "n"],
-        sh0: Float[Tensor, "n 1 3"],
-        shN: Float[Tensor, "n rest 3"],
+        sh0: Float[Tensor, "n 1 d"],
+        shN: Float[Tensor, "n rest d"],
         *,
         store: SampleStore | None = None,
         opaque: Float[Tensor, "n"] | None = None,
     ) -> None:
         self.lattice, self.raw_densities, self.sh0, self.shN = lattice, raw_densities, sh0, shN
         self.store, self.opaque = store, opaque
-        for name, shape in {"raw_densities": (), "sh0": (1, 3), "shN": (shN.shape[1], 3)}.items():
+        shapes = {"raw_densities": (), "sh0": (1, self.channels), "shN": (shN.shape[1], self.channels)}
+        for name, shape in shapes.items():
             actual = tuple(getattr(self, name).shape)
             if actual != (len(lattice), *shape):
                 raise ValueError(f"{name} has shape {actual}, expected {(len(lattice), *shape)}")
 
     def __len__(self) -> int:
         return len(self.lattice)
+
+    def like(self, lattice: Lattice, **values: Any) -> "RadianceField":
+        """A field of the same kind.
+
+        Args:
+            lattice: Of the other field.
+            **values: Its parameters by name, and ``store`` and ``opaque``.
+        """
+        return RadianceField(lattice, **values)
 
     @property
     def means(self) -> Float[Tensor, "n 3"]:
@@ -100,7 +112,12 @@ class RadianceField(Placed):
         return math.isqrt(self.shN.shape[1] + 1) - 1
 
     @property
-    def sh(self) -> Float[Tensor, "n k 3"]:
+    def sh0_shown(self) -> Float[Tensor, "n 1 3"]:
+        """The colour of each node, from all sides."""
+        return self.sh0
+
+    @property
+    def sh(self) -> Float[Tensor, "n k d"]:
         """All spherical harmonics, degree 0 first."""
         return torch.cat([self.sh0, self.shN], dim=1)
 
@@ -121,7 +138,7 @@ class RadianceField(Placed):
     def replace(self, *, origin_rows: Any = None, **values: Tensor) -> "RadianceField":
         """Other values at the same nodes; samples stay kept."""
         parameters: dict[str, Any] = {**self.parameters(), **values}
-        return RadianceField(self.lattice, **parameters, store=self.store, opaque=self.opaque)
+        return self.like(self.lattice, **parameters, store=self.store, opaque=self.opaque)
 
     def detach(self) -> "RadianceField":
         """The same values, cut from the graph."""
@@ -130,13 +147,13 @@ class RadianceField(Placed):
     def to(self, device: torch.device | str) -> "RadianceField":
         """The same field on another device."""
         moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in self.parameters().items()}
-        return self if self.device == torch.device(device) else RadianceField(self.lattice.to(device), **moved)
+        return self if self.device == torch.device(device) else self.like(self.lattice.to(device), **moved)
 
     def select(self, index: Tensor | Sequence[int] | slice) -> "RadianceField":
         """Some of the nodes; cells that lose a corner become empty."""
         index = index if isinstance(index, slice) else torch.as_tensor(index, device=self.device)
         values: dict[str, Any] = {name: tensor[index] for name, tensor in self.parameters().items()}
-        return RadianceField(self.lattice.select(index), **values)
+        return self.like(self.lattice.select(index), **values)
 
     def keeping_samples(self, opaque: Float[Tensor, "n"] | None) -> "RadianceField":
         """The same field, with a store of its own for the samples of views.
@@ -144,7 +161,7 @@ class RadianceField(Placed):
         Args:
             opaque: See the class.
         """
-        return RadianceField(self.lattice, self.raw_densities, self.sh0, self.shN, store=SampleStore(), opaque=opaque)
+        return self.like(self.lattice, **self.parameters(), store=SampleStore(), opaque=opaque)
 
     def at(self, samples: Samples, values: Float[Tensor, "n d"]) -> Float[Tensor, "s d"]:
         """Values of the nodes, interpolated at samples."""
@@ -239,7 +256,7 @@ class RadianceField(Placed):
     def _map(self, function: Any) -> "RadianceField":
         values: dict[str, Any] = {name: function(tensor) for name, tensor in self.parameters().items()}
         device = values["sh0"].device
-        return self.replace(**values) if device == self.device else RadianceField(self.lattice.to(device), **values)
+        return self.replace(**values) if device == self.device else self.like(self.lattice.to(device), **values)
 
 
 def visible(field: RadianceField, samples: Samples) -> Bool[Tensor, "s"]:

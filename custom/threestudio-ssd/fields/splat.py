@@ -2,6 +2,7 @@
 
 import torch
 
+from ..errors import ConfigError
 from ..gaussians import Gaussians
 from .lattice import REACH, unfold
 from .model import RadianceField
@@ -20,11 +21,15 @@ def field_as_gaussians(field: RadianceField) -> Gaussians:
         field: The field.
 
     Raises:
-        ValueError: If it is empty everywhere.
+        ConfigError: If it is empty everywhere.
     """
     is_there = field.opacities > LEAST_OPACITY
     if not is_there.any():
-        raise ValueError("the field is empty everywhere")
+        raise ConfigError(
+            what="the field is nearly empty everywhere, and no splat can be made of it",
+            expected="a field that was fitted for long enough to hide what is behind it",
+            fix="give the fit more steps, or set system.splat_steps=0",
+        )  # fmt: skip
     seen, lattice = field.select(is_there), field.lattice
     nodes, axes = seen.lattice.nodes.to(seen.means), torch.eye(3, device=seen.device)
     # how far apart the two neighbours along each axis are, a cell's side each
@@ -34,5 +39,5 @@ def field_as_gaussians(field: RadianceField) -> Gaussians:
     return Gaussians(
         means=seen.means.float(), log_scales=(WIDTH * sides).log().float(), raw_quats=quats,
         logit_opacities=torch.logit(seen.opacities.clamp(max=MOST_OPACITY)).float(),
-        sh0=seen.sh0.float(), shN=seen.shN.float(),
+        sh0=seen.sh0_shown.float(), shN=seen.shN.float() if seen.sh_degree else seen.sh0.new_zeros(len(seen), 0, 3),
     )  # fmt: skip

@@ -29,7 +29,7 @@ from ..edits.keys import EditConfig, check_background, check_betas, check_not_ne
 from ..edits.removal import FillKeys, Hole, check_fill
 from ..edits.scene_edit import check_field_edit, editable_of
 from ..errors import ConfigError, check_values
-from ..fields import RadianceField
+from ..fields import LatentField, RadianceField
 from ..gaussians import Gaussians
 from ..guidance.prompts import check_target
 from ..host import get_device
@@ -216,6 +216,10 @@ class SceneRefit(SceneJob):
         self.rounds = at_strength(rounds_from(cfg.rounds), cfg.strength)
         _check(cfg, self.rounds)
         self.source = load_scene(cfg.scene)
+        if isinstance(self.source, LatentField):
+            expected, fix = "a splat, or a radiance field of colours", "edit it with configs/ed-nerf.yaml"
+            what = f"scene {cfg.scene} is a radiance field of latents, which edited views cannot be fitted to"
+            raise ConfigError(what=what, expected=expected, fix=fix)
         if isinstance(self.source, RadianceField):
             _check_field(cfg)
         self.mask = self.mask_of(cfg)

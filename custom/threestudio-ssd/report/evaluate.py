@@ -17,6 +17,7 @@ from ..errors import ConfigError
 from ..files import markdown_table, write_json, write_text
 from ..host import parse_structured
 from ..images import save_rows
+from ..latents import load_visible
 from ..masks import check_mask, find_selection, settle_mask
 from ..masks.selection import describe_mask
 from ..metrics import (
@@ -35,7 +36,7 @@ from ..metrics import (
     tiny_perceptual_distance,
 )
 from ..rendering import coverage, render_bchw
-from ..scenes import Scene, load_scene
+from ..scenes import Scene
 
 GRID_VIEWS = 6
 SCRIPT_VIEWS = 96
@@ -69,8 +70,8 @@ def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], tuple[Float[Tensor, "c 3 h 
         ConfigError: If a splat is not named, there are too few views, or the protocol needs prompts.
     """
     _check(cfg)
-    before = load_scene(cfg.before)
-    after = load_scene(cfg.after, beside=before)
+    before = load_visible(cfg.before)
+    after = load_visible(cfg.after, beside=before)
     plan, views = evaluation_views(cfg, before)
     background = torch.tensor(list(cfg.background))
     source, edited = (render_bchw(each, views.train, background) for each in (before, after))
@@ -95,7 +96,7 @@ def evaluate_edit(cfg: Any) -> tuple[dict[str, Any], tuple[Float[Tensor, "c 3 h 
         figures["structure_distance"] = float(structure_distance(edited, source, model).mean())
         figures["structure_model"] = model.label
     if cfg.truth:
-        truth = render_bchw(load_scene(cfg.truth, beside=before), cameras, background)
+        truth = render_bchw(load_visible(cfg.truth, beside=before), cameras, background)
         figures |= {
             "psnr_to_truth": mean_psnr(edited, truth), "psnr_to_truth_before": mean_psnr(source, truth),
             "ssim_to_truth": float(ssim(edited, truth).mean()),

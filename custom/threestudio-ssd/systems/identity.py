@@ -17,6 +17,7 @@ from ..cameras import Cameras
 from ..diffusion.lora import Lora
 from ..diffusion.models import MODEL, VAE
 from ..errors import CheckpointError
+from ..fields import LatentField
 from ..files import sampled_sha256
 from ..pretrained import locate
 from ..scenes import Scene
@@ -43,7 +44,8 @@ def of_tensors(*tensors: Tensor) -> str:
 
 def of_scene(scene: Scene) -> str:
     """Digest of a scene as its file has it."""
-    return of_tensors(*scene.parameters().values())
+    refiner = scene.space.refiner.state_dict().values() if isinstance(scene, LatentField) else ()
+    return of_tensors(*scene.parameters().values(), *refiner)
 
 
 def of_cameras(cameras: Cameras | None) -> str:

@@ -10,7 +10,7 @@ import threestudio
 
 from ..edits.edit import Edit
 from ..edits.scene_edit import SceneEdit, SceneEditConfig
-from ..fields import RadianceField
+from ..fields import LatentField, RadianceField
 from ..masks import named_outlines, save_previews
 from ..rendering import render_each
 from ..report.edit_report import (
@@ -117,9 +117,11 @@ class SceneEditSystem(EditSystem):
 
     def facts(self) -> tuple[dict[str, Any], str | None]:
         """What a report says of the model and the colours beside its figures, and what to warn of."""
+        keys = {"strength": self.cfg.strength, "preset": self.cfg.preset, "edit_kind": self.job.kind}
+        if isinstance(self.job.source, LatentField):
+            return {**keys, **distillation_facts(self.job.guidance)}, None
         colors = self.job.edit.color_readings(self.job.edit.scenes[0])
-        keys = {"strength": self.cfg.strength, "preset": self.cfg.preset}
-        facts = {**keys, "edit_kind": self.job.kind, **color_facts(*colors), **distillation_facts(self.job.guidance)}
+        facts = {**keys, **color_facts(*colors), **distillation_facts(self.job.guidance)}
         runaway = runaway_colors(*colors)
         if not runaway:
             return facts, None

@@ -85,6 +85,7 @@ class SceneFitSystem(EditSystem):
             "held_out": job.judges.cameras.names if is_held_out else [],
             "psnr": sum(float(psnr(*pair)) for pair in pairs) / len(pairs),
             "ssim": sum(similarities) / len(similarities) if similarities else None,
+            **self.facts(),
             **self.run_facts(),
         }
         self.save_json("report.json", report)
@@ -92,6 +93,10 @@ class SceneFitSystem(EditSystem):
         save_page(self.save_folder, (None, f"{self.made} of {len(job.photos.images)} images"), views, PAIR_NAMES)
         of_what = "held-out photographs" if is_held_out else "the fitted photographs"
         threestudio.info(f"PSNR {report['psnr']:.2f} dB on {of_what}.")
+
+    def facts(self) -> dict[str, Any]:
+        """Override: what the report says beside its figures."""
+        return {}
 
     def export(self) -> str:
         """Write the splat."""

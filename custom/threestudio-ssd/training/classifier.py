@@ -5,11 +5,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..files import markdown_table, whole_file
+from ..files import markdown_table, write_tensors
 from ..toyworld.classifier import WEIGHTS_NAME, AttributeClassifier, load_classifier
 from ..toyworld.vocabulary import ATTRIBUTES
 from .augment import blur, damage, mirror, quantise_blocks, shift
@@ -95,8 +94,7 @@ def train(
     )  # fmt: skip
     state = training.average["network"].state_dict()
     weights = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-    with whole_file(output / WEIGHTS_NAME) as beside:
-        save_file(weights, beside, metadata={"format": "pt"})
+    write_tensors(output / WEIGHTS_NAME, weights, format="pt")
     figures = held_out_figures(load_classifier(output), held_out)
     columns = [*ATTRIBUTES, "all five"]
     rows = [(kind, *(f"{row[name]:.4f}" for name in columns)) for kind, row in figures.items()]

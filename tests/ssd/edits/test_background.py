@@ -4,7 +4,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from threestudio_ssd.edits.background import GREY, BackgroundConfig, KeptBackground, check_keeping
+from threestudio_ssd.edits.background import GREY, BackgroundConfig, KeptBackground, check_keeping, latent_change
 from threestudio_ssd.edits.scene_edit import SceneEditConfig, moving_of
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.metrics import clip_similarity
@@ -43,6 +43,17 @@ def test_the_crop_of_the_background_is_pulled_to_its_prompt(views):
     assert gradient[(covered > 0.5).expand_as(images)].abs().max() == 0
 
 
+def test_latents_outside_the_mask_cost_their_mean_square(generator):
+    latents, change = torch.randn(2, 4, 6, 6, generator=generator), torch.randn(2, 4, 6, 6, generator=generator)
+    masks = torch.zeros(2, 1, 6, 6)
+    masks[0, :, 2:4, 1:5] = 1
+    inside = masks.expand_as(change) > 0
+    by_hand = (change[0][~inside[0]].double() ** 2).mean() + (change[1].double() ** 2).mean()
+    assert float(latent_change(latents + change, latents, masks)) == pytest.approx(float(by_hand), rel=1e-5)
+    assert float(latent_change(latents + change * inside, latents, masks)) == 0
+    assert float(latent_change(latents + change, latents, torch.ones_like(masks))) == 0
+
+
 def test_nothing_is_loaded_where_nothing_is_asked_for():
     assert KeptBackground.of(cfg_of(), torch.device("cpu")) is None
 
@@ -57,6 +68,7 @@ def test_everything_moves_where_it_is_asked_for():
     ("keep", "said"),
     [
         ({"lambda_mse": -1.0}, "system.keep.lambda_mse is -1.0"),
+        ({"lambda_latent": -1.0}, "system.keep.lambda_latent is -1.0"),
         ({"lambda_clip": 0.01}, "system.keep.prompt is empty"),
         ({"threshold": 1.0}, "system.keep.threshold is 1.0"),
     ],
