@@ -1,6 +1,8 @@
 """Published architectures at their full size, with random weights: one real step on a CPU at reduced resolution."""
 
 import gc
+import sys
+import time
 
 import pytest
 import torch
@@ -9,6 +11,8 @@ from threestudio_ssd.diffusion import Backbone, load_backbone
 from threestudio_ssd.diffusion.costs import ARCHITECTURES
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import assembled
+
+RED = "a photo of a red ball on grass"
 
 
 def full_size_components(name, dtype, seed=0):
@@ -68,3 +72,32 @@ def test_the_other_architectures_do_a_step(name, image_size):
     one_step(backbone)
     del backbone
     gc.collect()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiny-ldm", "sd15"])
+def test_what_bfloat16_products_change_of_predictions_and_of_the_score(name, monkeypatch):
+    """``-s`` prints the figures of docs/performance.md."""
+    monkeypatch.setattr("threestudio_ssd.diffusion.precision.LARGE", 1)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"bf16": True})
+    size, components = (256, full_size_components("sd15", torch.float32)) if name == "sd15" else (64, None)
+    found = {}
+    for dtype in ("fp32", None):
+        backbone = Backbone(components, dtype=dtype) if components else load_backbone("data/tiny-ldm", dtype=dtype)
+        draws = torch.Generator().manual_seed(0)
+        latents = backbone.encode(torch.rand(1, 3, size, size, generator=draws)).detach()
+        noise, way = (torch.randn(latents.shape, generator=draws) for _ in range(2))
+        prompts = backbone.encode_prompts([RED, RED.replace("red", "blue"), RED, ""])
+        latents = torch.cat([latents, latents, latents + 0.3 * way, latents])
+        noisy = [(backbone.add_noise(latents, noise.expand_as(latents), t), t) for t in (200, 500, 800)]
+        start = time.perf_counter()
+        eps = [backbone.predict_noise(latent, t, prompts) for latent, t in noisy]
+        seconds = (time.perf_counter() - start) / len(noisy)
+        found[dtype] = (latents, *eps, *((e[1] - e[2]) + 0.2 * (e[1] - e[3]) for e in eps), seconds)
+    *exact, before = found["fp32"]
+    *rounded, after = found[None]
+    errors = [float((a - b).norm() / a.norm()) for a, b in zip(exact, rounded, strict=True)]
+    figures = ", ".join(f"{each:.4f}" for each in errors)
+    sys.stdout.write(f"{name}: {before:.2f} -> {after:.2f} s; latents, predictions, scores: {figures}\n")
+    assert 0 < max(errors[:4]) < 0.03
+    assert max(errors[4:]) < 0.25
