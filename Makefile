@@ -81,6 +81,7 @@ format: setup-dev
 models: setup
 	$(RUN) launch.py --run make-tiny-models
 	$(RUN) launch.py --run make-tiny-ip2p
+	$(RUN) launch.py --run make-tiny-lcm
 
 bench-raster: setup
 	$(RUN) launch.py --run bench-raster

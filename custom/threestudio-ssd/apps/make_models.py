@@ -1,4 +1,4 @@
-"""The commands that train the embedded diffusion models: ``--run make-tiny-models``, ``--run make-tiny-ip2p``."""
+"""The commands that train the embedded diffusion models: ``--run make-tiny-models``, ``-ip2p``, ``-lcm``."""
 
 from dataclasses import dataclass
 
@@ -88,4 +88,45 @@ class MakeTinyIp2p(Configurable):
         from ..training.make import make_ip2p
 
         make_ip2p(self.cfg)
+        return 0
+
+
+@threestudio.register("app-make-tiny-lcm")
+class MakeTinyLcm(Configurable):
+    """Distil the embedded model into one of few steps, a LoRA; goes on where it was interrupted."""
+
+    needs_config = False
+
+    @dataclass
+    class Config:
+        """Keys of the training."""
+
+        base: str = "data/tiny-ldm"
+        """Model that is distilled, and that the LoRA is for."""
+        work: str = "outputs/tiny-models"
+        """Folder of renders and checkpoints."""
+        out: str = "data/tiny-lcm"
+        """Where the LoRA goes."""
+        num_shards: int = 18
+        """Shards of renders, as of make-tiny-models."""
+        scenes_a_shard: int = 1000
+        """Scenes in each, three renders a scene."""
+        num_rounds: int = 24
+        """Of 640 points on paths that the teacher solves; those divisible by 20 are held out."""
+        steps: int = 0
+        """Training steps; 0: the recipe's."""
+        batch: int = 32
+        """Samples a step and process."""
+        num_processes: int = 2
+        """Single-threaded processes that average their gradients."""
+
+    def __call__(self, experiment: object) -> int:
+        """Render, distil, save."""
+        from ..training.make import make_lcm
+
+        least = {
+            "num_shards": 1, "scenes_a_shard": 1, "num_rounds": 2, "steps": 0, "batch": 1, "num_processes": 1,
+        }  # fmt: skip
+        check_least("run", self.cfg, self.Config, least)
+        make_lcm(self.cfg)
         return 0

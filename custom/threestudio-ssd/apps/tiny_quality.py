@@ -12,7 +12,7 @@ from ..errors import check_least
 
 @threestudio.register("app-tiny-quality")
 class TinyQuality(Configurable):
-    """Measure the embedded model on held-out scenes and prompts; writes quality.json and samples.png."""
+    """Measure the embedded model on held-out scenes and prompts; writes quality.json and samples, or few-steps.json."""
 
     needs_config = False
 
@@ -22,6 +22,8 @@ class TinyQuality(Configurable):
 
         model: str = "data/tiny-ldm"
         """Folder of the model."""
+        lora: str = ""
+        """LoRA that makes it a few-step model: both are measured in few steps, and nothing else; empty: none."""
         out: str = "outputs/tiny-quality"
         """Where the report goes."""
         num_prompts: int = 288
@@ -33,18 +35,26 @@ class TinyQuality(Configurable):
         steps: int = 20
         """Steps of the deterministic sampler (DDIM)."""
         guidance_scales: list[float] = field(default_factory=lambda: [1.0, 5.0])
-        """Guidance scales of the samples; 1 is no guidance."""
+        """Guidance scales of the samples; 1 is no guidance; of few steps, the last one."""
 
     def __call__(self, experiment: object) -> int:
         """Measure and write."""
-        from ..training.quality import measure
-
         cfg = self.cfg
         least = {"num_prompts": 1, "num_renders": 1, "num_edges": 0, "steps": 1}
         check_least("run", cfg, self.Config, least)
-        report = measure(
-            cfg.model, Path(cfg.out), num_prompts=cfg.num_prompts, num_renders=cfg.num_renders,
-            num_edges=cfg.num_edges, num_steps=cfg.steps, guidance_scales=list(cfg.guidance_scales),
-        )  # fmt: skip
+        if cfg.lora:
+            from ..training import few_steps
+
+            scale = cfg.guidance_scales[-1]
+            report = few_steps.measure(
+                cfg.model, cfg.lora, Path(cfg.out), num_prompts=cfg.num_prompts, guidance_scale=scale
+            )
+        else:
+            from ..training import quality
+
+            report = quality.measure(
+                cfg.model, Path(cfg.out), num_prompts=cfg.num_prompts, num_renders=cfg.num_renders,
+                num_edges=cfg.num_edges, num_steps=cfg.steps, guidance_scales=list(cfg.guidance_scales),
+            )  # fmt: skip
         threestudio.info(json.dumps(report, indent=1))
         return 0

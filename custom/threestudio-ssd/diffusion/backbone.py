@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..pretrained import locate
 from .freeu import FreeU, install_freeu
-from .lora import merge_loras
+from .lora import Lora, merge_loras
 from .models import MODEL, Components, OtherVae, load_components
 from .noise import NoiseLevels, noise_levels
 from .offload import Turns
@@ -326,12 +326,12 @@ def load_backbone(
         ConfigError: If the model does not exist, cannot be fetched, or an option does not suit it.
         SceneFormatError: If it is broken, or of a kind that is not supported.
     """
-    chosen = BackboneOptions(**options)  # a misspelt precision fails before a download
+    chosen = BackboneOptions(**options)  # a misspelt precision fails before a download, and so does a missing LoRA
+    loras = [Lora.of(each) for each in ([lora] if isinstance(lora, str) else lora)]
     location = locate(model, MODEL, revision=revision, is_offline=offline, variant=variant)
     other_vae = None if vae is None else OtherVae(vae, vae_revision)
     read = read_single_file if Path(location.location).is_file() else load_components
     components = read(location, chosen, vae=other_vae, skip_t5=skip_t5)
-    loras = [lora] if isinstance(lora, str) else lora
     if loras and chosen.quantization != "none":
         what, expected = (
             f"lora with quantization={chosen.quantization}",

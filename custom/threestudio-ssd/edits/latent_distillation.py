@@ -35,11 +35,11 @@ class LatentDistillation(Distillation):
     def _shown(self, images: Float[Tensor, "b zh zw d"]) -> Float[Tensor, "b d zh zw"]:
         return images.permute(0, 3, 1, 2)
 
-    def _latents(self, shown: Float[Tensor, "b d zh zw"]) -> Float[Tensor, "b d zh zw"]:
-        return shown
+    def _latents(self, renders: Float[Tensor, "b d zh zw"]) -> Float[Tensor, "b d zh zw"]:
+        return renders
 
-    def _pictures(self, shown: Float[Tensor, "b d zh zw"]) -> Float[Tensor, "b 3 h w"]:
-        return self.guidance.backbone.decode(shown)
+    def _pictures(self, renders: Float[Tensor, "b d zh zw"]) -> Float[Tensor, "b 3 h w"]:
+        return self.guidance.backbone.decode(renders)
 
 
 def check_latent_edit(cfg: Any, crop: str) -> None:

@@ -74,14 +74,14 @@ class LatentPhotos:
         shorter = size or float(torch.minimum(cameras.widths, cameras.heights).median())
         self.size = max(1, round(shorter / cell)) * cell
         self.pictures, latents, inside, scales = [], [], [], []
-        for image, shown in zip(photos.images, photos.inside, strict=True):
+        for image, is_inside in zip(photos.images, photos.inside, strict=True):
             height, width = (max(1, round(side * self.size / min(image.shape[:2]) / cell)) for side in image.shape[:2])
             picture = interpolate(
                 image.permute(2, 0, 1)[None], (height * cell, width * cell), mode="bilinear", antialias=True
             )
             self.pictures.append(picture[0])
             latents.append(backbone.encode(picture)[0].permute(1, 2, 0))
-            inside.append(adaptive_avg_pool2d(shown[None].float(), (height, width))[0] > WHOLE)
+            inside.append(adaptive_avg_pool2d(is_inside[None].float(), (height, width))[0] > WHOLE)
             scales.append((width, height))
         widths, heights = torch.tensor(scales).to(cameras.widths).unbind(1)
         self.latents = Photos(cameras.drawn_at(widths, heights), latents, inside)

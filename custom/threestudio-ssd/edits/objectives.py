@@ -99,13 +99,13 @@ class Distillation(Objective):
         """What ``look`` gives, as it is compared."""
         return self._as_fed(images)
 
-    def _latents(self, shown: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c zh zw"]:
+    def _latents(self, renders: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c zh zw"]:
         """Latents of that, with gradient."""
-        return self.guidance.backbone.encode(inward_clamp(shown))
+        return self.guidance.backbone.encode(inward_clamp(renders))
 
-    def _pictures(self, shown: Float[Tensor, "b d h w"]) -> Float[Tensor, "b 3 h2 w2"]:
+    def _pictures(self, renders: Float[Tensor, "b d h w"]) -> Float[Tensor, "b 3 h2 w2"]:
         """Pictures of that, in [0, 1]."""
-        return shown.clamp(0, 1)
+        return renders.clamp(0, 1)
 
     def _as_fed(self, images: Float[Tensor, "b h w d"]) -> Float[Tensor, "b d h2 w2"]:
         """Renders at the size the diffusion model gets."""

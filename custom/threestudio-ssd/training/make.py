@@ -62,6 +62,23 @@ def make_ip2p(cfg: Any) -> None:
     threestudio.info(f"The embedded InstructPix2Pix is in {cfg.out}.")
 
 
+def make_lcm(cfg: Any) -> None:
+    """Distil the few-step sibling: renders, the teacher's paths, then the LoRA.
+
+    Args:
+        cfg: Keys of ``--run make-tiny-lcm``.
+    """
+    from . import consistency, scenes
+
+    base, work, run = Path(cfg.base), Path(cfg.work), partial(run_workers, cfg.num_processes)
+    recipe, own = replace(consistency.RECIPE.with_steps(cfg.steps), batch_size=cfg.batch), work / "tiny-lcm"
+    run(scenes.write_scene_shards, work / "data", cfg.num_shards, cfg.scenes_a_shard)
+    run(consistency.write_solutions, work / "data", base, own, cfg.num_rounds)
+    run(consistency.train, base, own, recipe)
+    consistency.save(base, own, Path(cfg.out))
+    threestudio.info(f"The LoRA is in {cfg.out}.")
+
+
 def make_judge(name: str, data: Path, output: Path, work: Path, *, steps: int = 0, num_threads: int = 1) -> None:
     """Train one of ``JUDGES`` in this process.
 

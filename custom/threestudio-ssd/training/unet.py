@@ -167,7 +167,7 @@ def train(
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     vae = load_vae(work / "vae")
     scale = vae.config.scaling_factor
-    batches = LatentBatches(data, _cached_posteriors(worker, vae, data, work), scale, tokenizer)
+    batches = LatentBatches(data, cached_posteriors(worker, vae, data, work), scale, tokenizer)
     held_out = LatentBatches(held_data, encode(vae, held_data.images, worker), scale, tokenizer)
     torch.manual_seed(recipe.seed)
     modules = {"unet": make_unet(), "text_encoder": make_text_encoder(tokenizer)}
@@ -250,7 +250,7 @@ def held_out_words(
     return lambda average: f"held-out {held_out_loss(average, alphas, draw, num_batches, seed):.5f}"
 
 
-def _cached_posteriors(worker: Worker, vae: Any, data: ToyData, work: Path) -> tuple[Tensor, Tensor]:
+def cached_posteriors(worker: Worker, vae: Any, data: ToyData, work: Path) -> tuple[Tensor, Tensor]:
     """Posteriors of the data, kept in ``work/latents.pt`` for these seeds and this autoencoder."""
     cache, weights = work / "latents.pt", next((work / "vae").glob("*.safetensors"))
     stored = torch.load(cache, weights_only=True) if cache.is_file() else {}

@@ -224,6 +224,7 @@ def test_square_frames_of_a_mixed_capture_and_what_else_they_leave_alone(gaussia
     ("config", "frame"),
     [
         ("ssd-gs", "native"), ("ssd-gs-sd15", "square"), ("ssd-gs-sd21", "square"), ("ssd-gs-turbo", "square"),
+        ("ssd-gs-lcm", "square"),
         ("ssd-gs-ip2p", "square"), ("ssd-gs-sdxl", "native"), ("ssd-gs-sd3", "native"), ("plant", "native"),
     ],
 )  # fmt: skip

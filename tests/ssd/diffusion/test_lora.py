@@ -149,6 +149,11 @@ def test_files_that_are_not_there_and_strengths():
     )
 
 
+def test_a_missing_lora_is_told_before_a_model_is_looked_for():
+    with pytest.raises(ConfigError, match=r"lora 'missing.safetensors' is not a file"):
+        load_backbone("nobody/no-such-model", lora="missing.safetensors")
+
+
 def test_a_lora_of_another_architecture(tmp_path, generator):
     path = tmp_path / "lora.safetensors"
     down, up = torch.randn(2, 999, generator=generator), torch.randn(32, 2, generator=generator)

@@ -350,7 +350,7 @@ def test_every_score_is_the_same_whatever_the_network_predicts(name, prediction)
     [
         ("ssd-gs-sd15.yaml", {}, 4), ("ssd-gs-sd15.yaml", {"distilled": "lcm"}, 4),
         ("ssd-gs-sdxl.yaml", {"kind": "sdxl"}, 4), ("ssd-gs-turbo.yaml", {"distilled": "turbo"}, 3),
-        ("ssd-gs-sd3.yaml", {"kind": "sd3"}, 4),
+        ("ssd-gs-sd3.yaml", {"kind": "sd3"}, 4), ("ssd-gs-lcm.yaml", {}, 3),
     ],
 )  # fmt: skip
 def test_the_keys_of_a_config_do_a_step_on_its_kind_of_model(config, options, rows):
