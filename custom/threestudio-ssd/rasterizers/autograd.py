@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from . import tiles
-from .blending import blending_kernels, pair_row_width, sum_pairs
+from .blending import (
+    blending_kernels,
+    drawn_blocks,
+    new_vectors,
+    pair_row_width,
+    record_width,
+    sum_pairs,
+    tile_layout,
+    write_records,
+)
 from .compiling import call, even_bounds, run
 from .projection import CHUNK, NUM_GEOMETRY, Options, gather_visible, project_forward
 from .projection_backward import project_backward
@@ -125,30 +134,28 @@ class TileLists:
 
     def __init__(self, slots, images, geometry, means2d, depths, num_images, tile_size, tiles_wide, tiles_high) -> None:
         num_visible = slots.size
-        self.tile_size, self.tiles_wide, self.tiles_high = tile_size, tiles_wide, tiles_high
-        self.slots = slots
-        self.num_tiles = np.zeros(means2d.shape[0], np.int32)
-        bounds = even_bounds(num_visible, min(_RANGES_PER_CALL, 1 + num_visible // CHUNK))
-        grid = (tile_size, tiles_wide, tiles_high)
-        run(tiles.count_tiles, bounds, slots, geometry, means2d, *grid, self.num_tiles)
-        self.starts = np.zeros(num_visible + 1, np.int64)
-        np.cumsum(self.num_tiles[slots], out=self.starts[1:])
-        num_pairs = int(self.starts[-1])
-        unsorted = np.empty(num_pairs, np.int32)
-        run(tiles.list_tiles, bounds, slots, images, geometry, means2d, *grid, self.starts, unsorted)
+        self.grid, self.slots = tiles.TileGrid(tile_size, tiles_wide, tiles_high), slots
         order = np.empty(num_visible, np.int32)
         call(tiles.sort_by_depth, slots, depths, order)
         parts = even_bounds(num_visible, 2 * torch.get_num_threads())
+        each, limits = list(range(len(parts))), np.array(parts)
+        self.num_tiles = np.zeros(means2d.shape[0], np.int32)
+        footprints, first_tiles = np.empty(num_visible, np.uint64), np.empty(num_visible, np.int64)
         heads = np.empty((len(parts) - 1, num_images * tiles_wide * tiles_high), np.int64)
-        limits, each = np.array(parts), list(range(len(parts)))
-        run(tiles.count_by_tile, each, limits, order, self.starts, unsorted, heads)
+        run(
+            tiles.count_tiles, each, limits, order, slots, images, geometry, means2d, self.grid,
+            self.num_tiles, footprints, first_tiles, heads,
+        )  # fmt: skip
+        self.starts = np.zeros(num_visible + 1, np.int64)
+        np.cumsum(self.num_tiles[slots], out=self.starts[1:])
         self.offsets = np.empty(heads.shape[1] + 1, np.int64)
         call(tiles.offset_tiles, heads, self.offsets)
+        num_pairs = int(self.starts[-1])
         self.pairs, self.sources = np.empty(num_pairs, np.int32), np.empty(num_pairs, np.int32)
         self.keys = np.empty(num_pairs, np.int64)
         run(
-            tiles.sort_by_tile, each, limits, order, slots, self.starts, unsorted, depths, tiles_wide * tiles_high,
-            (tiles_wide * tiles_high).bit_length(), heads, self.pairs, self.sources, self.keys,
+            tiles.sort_by_tile, each, limits, order, slots, images, self.starts, geometry, means2d, depths, self.grid,
+            footprints, first_tiles, heads, self.pairs, self.sources, self.keys,
         )  # fmt: skip
 
     def bounds(self) -> list[int]:
@@ -171,32 +178,39 @@ class Blend(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         num_channels = colors.shape[1]
         images, alphas = torch.empty(num_images, height, width, num_channels), torch.empty(num_images, height, width, 1)
-        transmittances, stops = np.empty((2, num_images, height, width), np.float32)
-        ends = np.empty(lists.offsets.size - 1, np.int64)
-        forward, _ = blending_kernels(num_channels, lists.tile_size)
+        num_tiles, grid = lists.offsets.size - 1, lists.grid
+        records = new_vectors(means2d.shape[0], record_width(num_channels))
         run(
-            forward, lists.bounds(), lists.tiles_wide, lists.tiles_high, lists.offsets, lists.pairs, _array(geometry),
-            _array(means2d), _array(colors), _array(backgrounds, 0, num_channels), images.numpy(), alphas.numpy(),
-            transmittances, stops, ends,
+            write_records, even_bounds(lists.slots.size, _RANGES_PER_CALL), lists.slots, _array(geometry),
+            _array(means2d), _array(colors), records,
+        )  # fmt: skip
+        transmittances, stops = new_vectors(2, num_tiles, tile_layout(grid.size).plane)
+        ends, drawn = np.empty(num_tiles, np.int64), drawn_blocks(lists.pairs.size, grid.size)
+        forward, _ = blending_kernels(num_channels, grid.size)
+        run(
+            forward, lists.bounds(), grid.wide, grid.high, lists.offsets, lists.pairs, records,
+            _array(backgrounds, 0, num_channels), images.numpy(), alphas.numpy(),
+            transmittances, stops, ends, drawn,
         )  # fmt: skip
         ctx.save_for_backward(means2d, geometry, opacities, colors, backgrounds)
-        ctx.lists, ctx.rest, ctx.absgrad_of = lists, (transmittances, stops, ends), absgrad_of
+        ctx.lists, ctx.rest, ctx.absgrad_of = lists, (records, transmittances, stops, ends, drawn), absgrad_of
+        ctx.image_shape = tuple(images.shape)
         return images, alphas
 
     @staticmethod
     def backward(ctx, v_images, v_alphas):
         """Gradients of means2d, of the geometry as whitened moments, of opacities, colors and backgrounds."""
         means2d, geometry, opacities, colors, backgrounds = ctx.saved_tensors
-        lists, (transmittances, stops, ends), has_absgrad = ctx.lists, ctx.rest, ctx.absgrad_of is not None
-        num_channels, shape = colors.shape[1], transmittances.shape
-        v_images = np.zeros((*shape, num_channels), np.float32) if v_images is None else _array(v_images)
-        v_alphas = np.zeros((*shape, 1), np.float32) if v_alphas is None else _array(v_alphas)
+        lists, (records, *seen), has_absgrad = ctx.lists, ctx.rest, ctx.absgrad_of is not None
+        num_channels, num_tiles, grid = colors.shape[1], lists.offsets.size - 1, lists.grid
+        v_images = np.zeros(ctx.image_shape, np.float32) if v_images is None else _array(v_images)
         pair_gradients = np.empty((lists.pairs.size, pair_row_width(num_channels, has_absgrad)), np.float32)
-        _, backward = blending_kernels(num_channels, lists.tile_size)
+        v_backgrounds = np.empty((num_tiles if ctx.needs_input_grad[4] else 0, num_channels))
+        _, backward = blending_kernels(num_channels, grid.size)
         run(
-            backward, lists.bounds(), lists.tiles_wide, lists.tiles_high, lists.offsets, lists.pairs, lists.sources,
-            _array(geometry), _array(means2d), _array(colors), _array(backgrounds, 0, num_channels), transmittances,
-            stops, ends, v_images, v_alphas, has_absgrad, pair_gradients,
+            backward, lists.bounds(), grid.wide, grid.high, lists.offsets, lists.pairs, lists.sources, records,
+            _array(backgrounds, 0, num_channels), *seen, v_images,
+            _array(v_alphas, 0, 0, 0, 0), has_absgrad, pair_gradients, v_backgrounds,
         )  # fmt: skip
         new = torch.empty if lists.slots.size == means2d.shape[0] else torch.zeros
         results = [new(t.shape) for t in (means2d, geometry, opacities, colors)]
@@ -208,11 +222,10 @@ class Blend(torch.autograd.Function):
         )  # fmt: skip
         if has_absgrad:
             ctx.absgrad_of.absgrad = v_abs.view(ctx.absgrad_of.shape)
-        v_backgrounds = None
-        if ctx.needs_input_grad[4]:
-            sums = (v_images * transmittances[..., None]).sum(axis=(1, 2), dtype=np.float64)
-            v_backgrounds = torch.from_numpy(sums.astype(np.float32))
-        return *results, v_backgrounds, None, None, None, None, None
+        if not ctx.needs_input_grad[4]:
+            return *results, *[None] * 6
+        sums = v_backgrounds.reshape(ctx.image_shape[0], -1, num_channels).sum(axis=1)
+        return *results, torch.from_numpy(sums.astype(np.float32)), *[None] * 5
 
 
 def tile_grid(width: int, height: int, tile_size: int) -> tuple[int, int]:
