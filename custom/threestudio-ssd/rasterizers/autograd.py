@@ -4,6 +4,7 @@ They are two so that ``meta["means2d"]`` is a tensor in between, whose gradient 
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ from .projection import CHUNK, NUM_GEOMETRY, Options, gather_visible, project_fo
 from .projection_backward import project_backward
 
 _RANGES_PER_CALL = 16
+_SORTED_TOGETHER = 1 << 15
+"""Visible Gaussians of several images that are sorted in one go, lest the calls cost more than the sorting."""
 
 
 def _array(tensor: Tensor | None, *shape: int) -> np.ndarray:
@@ -121,52 +124,88 @@ class Project(torch.autograd.Function):
         return *gradients, v_viewmats, None, v_camera, None, None, None
 
 
+class TileGroup(NamedTuple):
+    """Consecutive images whose Gaussians are sorted together."""
+
+    first_image: int
+    visible: slice
+    """Of all visible Gaussians, its own."""
+    tiles: slice
+    pairs: slice
+    starts: np.ndarray
+    """(its visible + 1) each Gaussian's range among the group's unsorted pairs."""
+
+
 class TileLists:
     """Each tile's Gaussians from front to back, over all images of a call.
 
+    Images are sorted one by one, small ones together: what several need does not fit into a cache.
+
     Attributes:
         num_tiles: (slots) tiles each Gaussian touches.
-        starts: (visible + 1) each visible Gaussian's range among the unsorted pairs.
+        groups: What was sorted together.
         offsets: (i * tiles + 1) each tile's range among the sorted pairs.
-        pairs: Slots, sorted by tile and depth; sources: their index among the unsorted pairs.
+        pairs: Slots, sorted by tile and depth; sources: their index among the group's unsorted pairs.
         keys: (pairs) gsplat's ``isect_ids``.
     """
 
     def __init__(self, slots, images, geometry, means2d, depths, num_images, tile_size, tiles_wide, tiles_high) -> None:
-        num_visible = slots.size
         self.grid, self.slots = tiles.TileGrid(tile_size, tiles_wide, tiles_high), slots
-        order = np.empty(num_visible, np.int32)
-        call(tiles.sort_by_depth, slots, depths, order)
-        parts = even_bounds(num_visible, 2 * torch.get_num_threads())
-        each, limits = list(range(len(parts))), np.array(parts)
-        self.num_tiles = np.zeros(means2d.shape[0], np.int32)
-        footprints, first_tiles = np.empty(num_visible, np.uint64), np.empty(num_visible, np.int64)
-        heads = np.empty((len(parts) - 1, num_images * tiles_wide * tiles_high), np.int64)
-        run(
-            tiles.count_tiles, each, limits, order, slots, images, geometry, means2d, self.grid,
-            self.num_tiles, footprints, first_tiles, heads,
-        )  # fmt: skip
-        self.starts = np.zeros(num_visible + 1, np.int64)
-        np.cumsum(self.num_tiles[slots], out=self.starts[1:])
-        self.offsets = np.empty(heads.shape[1] + 1, np.int64)
-        call(tiles.offset_tiles, heads, self.offsets)
-        num_pairs = int(self.starts[-1])
+        self.num_tiles, self.groups, counted = np.zeros(means2d.shape[0], np.int32), [], []
+        limits = np.searchsorted(images, np.arange(num_images + 1))
+        num_pairs, per_image = 0, tiles_wide * tiles_high
+        for first, last in _image_groups(limits):
+            visible = slice(limits[first], limits[last])
+            bounds, *found = self._count(slots[visible], images[visible], first, last, geometry, means2d, depths)
+            starts = np.zeros(visible.stop - visible.start + 1, np.int64)
+            np.cumsum(self.num_tiles[slots[visible]], out=starts[1:])
+            pairs = slice(num_pairs, num_pairs + int(starts[-1]))
+            num_pairs = pairs.stop
+            group_tiles = slice(first * per_image, last * per_image)
+            self.groups.append(TileGroup(first, visible, group_tiles, pairs, starts))
+            counted.append((bounds, found))
+        self.offsets = np.zeros(num_images * per_image + 1, np.int64)
         self.pairs, self.sources = np.empty(num_pairs, np.int32), np.empty(num_pairs, np.int32)
         self.keys = np.empty(num_pairs, np.int64)
-        run(
-            tiles.sort_by_tile, each, limits, order, slots, images, self.starts, geometry, means2d, depths, self.grid,
-            footprints, first_tiles, heads, self.pairs, self.sources, self.keys,
-        )  # fmt: skip
+        for group, (bounds, (order, footprints, first_tiles, heads)) in zip(self.groups, counted, strict=True):
+            call(tiles.offset_tiles, heads, self.offsets[group.tiles.start : group.tiles.stop + 1], group.pairs.start)
+            run(
+                tiles.sort_by_tile, list(range(len(bounds))), bounds, order, slots[group.visible],
+                images[group.visible], group.first_image, group.starts, geometry, means2d, depths, self.grid,
+                footprints, first_tiles, heads, self.pairs, self.sources, self.keys,
+            )  # fmt: skip
 
-    def bounds(self) -> list[int]:
-        """Ranges of tiles that hold about as many pairs each."""
-        num_tiles = self.offsets.size - 1
+    def _count(self, slots, images, first, last, geometry, means2d, depths) -> tuple[np.ndarray, ...]:
+        """Limits of the parts of a group's depth order, the order, and what ``count_tiles`` finds."""
+        order = np.empty(slots.size, np.int32)
+        call(tiles.sort_by_depth, slots, depths, order)
+        bounds = np.array(even_bounds(slots.size, 2 * torch.get_num_threads()))
+        footprints, first_tiles = np.empty(slots.size, np.uint64), np.empty(slots.size, np.int64)
+        heads = np.empty((len(bounds) - 1, (last - first) * self.grid.wide * self.grid.high), np.int64)
+        run(
+            tiles.count_tiles, list(range(len(bounds))), bounds, order, slots, images, first, geometry, means2d,
+            self.grid, self.num_tiles, footprints, first_tiles, heads,
+        )  # fmt: skip
+        return bounds, order, footprints, first_tiles, heads
+
+    def bounds(self, first: int, last: int) -> list[int]:
+        """Ranges of tiles from ``first`` to ``last`` that hold about as many pairs each."""
         if torch.get_num_threads() == 1:
-            return [0, num_tiles]
-        num_ranges = min(_RANGES_PER_CALL, num_tiles)
-        targets = np.linspace(0, self.offsets[-1] + num_tiles, num_ranges + 1)
-        inner = np.searchsorted(self.offsets + np.arange(num_tiles + 1), targets[1:-1])
-        return [0, *inner.tolist(), num_tiles]
+            return [first, last]
+        num_ranges = min(_RANGES_PER_CALL, last - first)
+        weights = self.offsets[first : last + 1] + np.arange(last - first + 1)
+        inner = np.searchsorted(weights, np.linspace(weights[0], weights[-1], num_ranges + 1)[1:-1])
+        return [first, *(first + inner).tolist(), last]
+
+
+def _image_groups(limits: np.ndarray) -> list[tuple[int, int]]:
+    """Ranges of images with about ``_SORTED_TOGETHER`` visible Gaussians each, at least one image."""
+    groups, first = [], 0
+    for image in range(1, len(limits)):
+        if image == len(limits) - 1 or limits[image + 1] - limits[first] > _SORTED_TOGETHER:
+            groups.append((first, image))
+            first = image
+    return groups
 
 
 class Blend(torch.autograd.Function):
@@ -188,7 +227,7 @@ class Blend(torch.autograd.Function):
         ends, drawn = np.empty(num_tiles, np.int64), drawn_blocks(lists.pairs.size, grid.size)
         forward, _ = blending_kernels(num_channels, grid.size)
         run(
-            forward, lists.bounds(), grid.wide, grid.high, lists.offsets, lists.pairs, records,
+            forward, lists.bounds(0, num_tiles), grid.wide, grid.high, lists.offsets, lists.pairs, records,
             _array(backgrounds, 0, num_channels), images.numpy(), alphas.numpy(),
             transmittances, stops, ends, drawn,
         )  # fmt: skip
@@ -204,22 +243,25 @@ class Blend(torch.autograd.Function):
         lists, (records, *seen), has_absgrad = ctx.lists, ctx.rest, ctx.absgrad_of is not None
         num_channels, num_tiles, grid = colors.shape[1], lists.offsets.size - 1, lists.grid
         v_images = np.zeros(ctx.image_shape, np.float32) if v_images is None else _array(v_images)
-        pair_gradients = np.empty((lists.pairs.size, pair_row_width(num_channels, has_absgrad)), np.float32)
         v_backgrounds = np.empty((num_tiles if ctx.needs_input_grad[4] else 0, num_channels))
-        _, backward = blending_kernels(num_channels, grid.size)
-        run(
-            backward, lists.bounds(), grid.wide, grid.high, lists.offsets, lists.pairs, lists.sources, records,
-            _array(backgrounds, 0, num_channels), *seen, v_images,
-            _array(v_alphas, 0, 0, 0, 0), has_absgrad, pair_gradients, v_backgrounds,
-        )  # fmt: skip
         new = torch.empty if lists.slots.size == means2d.shape[0] else torch.zeros
         results = [new(t.shape) for t in (means2d, geometry, opacities, colors)]
         v_abs = new(means2d.shape if has_absgrad else (0, 2))
-        bounds = even_bounds(lists.slots.size, min(_RANGES_PER_CALL, 1 + lists.slots.size // CHUNK))
-        run(
-            sum_pairs, bounds, lists.slots, lists.starts, pair_gradients, _array(geometry), _array(opacities),
-            *(r.numpy() for r in results), v_abs.numpy(),
-        )  # fmt: skip
+        _, backward = blending_kernels(num_channels, grid.size)
+        most = max((group.pairs.stop - group.pairs.start for group in lists.groups), default=0)
+        pair_gradients = np.empty((most, pair_row_width(num_channels, has_absgrad)), np.float32)
+        for group in lists.groups:
+            run(
+                backward, lists.bounds(group.tiles.start, group.tiles.stop), grid.wide, grid.high, lists.offsets,
+                lists.pairs, lists.sources, records, _array(backgrounds, 0, num_channels), *seen, v_images,
+                _array(v_alphas, 0, 0, 0, 0), has_absgrad, pair_gradients, v_backgrounds,
+            )  # fmt: skip
+            slots = lists.slots[group.visible]
+            bounds = even_bounds(slots.size, min(_RANGES_PER_CALL, 1 + slots.size // CHUNK))
+            run(
+                sum_pairs, bounds, slots, group.starts, pair_gradients, _array(geometry), _array(opacities),
+                *(r.numpy() for r in results), v_abs.numpy(),
+            )  # fmt: skip
         if has_absgrad:
             ctx.absgrad_of.absgrad = v_abs.view(ctx.absgrad_of.shape)
         if not ctx.needs_input_grad[4]:

@@ -111,8 +111,8 @@ def rasterization_cpu(
 
     means2d_out = shaped(means2d)
     meta = {
-        "batch_ids": images.long() // c if packed else None,
-        "camera_ids": images.long() % c if packed else None,
+        "batch_ids": (images // c if c > 1 else images).long() if packed else None,
+        "camera_ids": (images % c if c > 1 else torch.zeros_like(images)).long() if packed else None,
         "gaussian_ids": gaussian_ids if packed else None,
         "radii": shaped(radii),
         "means2d": means2d_out,

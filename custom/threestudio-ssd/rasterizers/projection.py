@@ -21,7 +21,7 @@ import numpy as np
 from .camera_models import NUM_SPILLED, project_points
 from .compiling import inline, kernel
 from .simd import DOUBLES, gather, larger, lesser, log2, round_up, splat_double, square_root, store_doubles
-from .spherical_harmonics import sh_color
+from .spherical_harmonics import new_basis, sh_basis, sh_color
 
 CHUNK = 1024
 """Gaussians in one unit of work. Fixed: sums over chunks must not depend on the number of threads."""
@@ -153,24 +153,18 @@ def _times_covariance(a, b, c, s00, s01, s02, s11, s12, s22):
 
 @inline
 def viewing_direction(means, g, centers, image):
-    """From the camera to a Gaussian, not normalised."""
-    return (
-        np.float64(means[g, 0]) - centers[image, 0], np.float64(means[g, 1]) - centers[image, 1],
-        np.float64(means[g, 2]) - centers[image, 2],
-    )  # fmt: skip
+    """Unit vector from the camera to a Gaussian, and the inverse of its length."""
+    dx, dy = np.float64(means[g, 0]) - centers[image, 0], np.float64(means[g, 1]) - centers[image, 1]
+    dz = np.float64(means[g, 2]) - centers[image, 2]
+    length = math.sqrt(dx * dx + dy * dy + dz * dz)
+    inverse = 1.0 / length if length > 0.0 else 0.0
+    return dx * inverse, dy * inverse, dz * inverse, inverse
 
 
 @inline
-def _evaluate_color(options, coefficients, direction, basis, out):
-    """max(SH(direction) + 0.5, 0) into ``out[:3]``."""
-    dx, dy, dz = direction
-    length = math.sqrt(dx * dx + dy * dy + dz * dz)
-    inverse = 1.0 / length if length > 0.0 else 0.0
-    red, green, blue = sh_color(options.sh_degree, coefficients, dx * inverse, dy * inverse, dz * inverse, basis)
-    # a NaN must survive the clamp, to be seen and skipped
-    out[0] = 0.0 if red < 0.0 else red
-    out[1] = 0.0 if green < 0.0 else green
-    out[2] = 0.0 if blue < 0.0 else blue
+def _clamped(value):
+    """Not below 0; a NaN must survive the clamp, to be seen and skipped."""
+    return 0.0 if value < 0.0 else value
 
 
 @inline
@@ -236,7 +230,7 @@ def project_forward(
     num_gaussians = means.shape[0] * options.num_cameras // max(viewmats.shape[0], 1)
     num_chunks = counts.shape[1]
     num_channels = rows.shape[1] - NUM_GEOMETRY
-    basis, view, spilled = np.empty(25, np.float64), np.empty((4, 4), np.float64), np.empty(NUM_SPILLED, np.float64)
+    basis, view, spilled = new_basis(), np.empty((4, 4), np.float64), np.empty(NUM_SPILLED, np.float64)
     is_bad, members = np.empty(CHUNK, np.bool_), np.empty(CHUNK + DOUBLES, np.int64)
     found = np.empty((_NUM_FOUND, DOUBLES), np.float64)
     for unit in range(first, last):
@@ -277,27 +271,26 @@ def project_forward(
                         continue
                     if u + rx <= 0.0 or u - rx >= options.width or v + ry <= 0.0 or v - ry >= options.height:
                         continue
-                    row = rows[at]
                     color = image * num_gaussians + n if options.is_color_per_view else g
                     if options.sh_degree < 0:
                         for k in range(num_channels):
-                            row[NUM_GEOMETRY + k] = colors[color, k, 0]
+                            rows[at, NUM_GEOMETRY + k] = colors[color, k, 0]
                     else:
-                        _evaluate_color(
-                            options,
-                            colors[color],
-                            viewing_direction(means, g, centers, image),
-                            basis,
-                            row[NUM_GEOMETRY:],
-                        )
+                        if options.sh_degree > 0:
+                            x, y, z, _ = viewing_direction(means, g, centers, image)
+                            sh_basis(options.sh_degree, x, y, z, basis)
+                        red, green, blue = sh_color(options.sh_degree, colors, color, basis)
+                        rows[at, NUM_GEOMETRY] = _clamped(red)
+                        rows[at, NUM_GEOMETRY + 1] = _clamped(green)
+                        rows[at, NUM_GEOMETRY + 2] = _clamped(blue)
                     total = np.float32(0.0)
                     for k in range(num_channels):
-                        total += row[NUM_GEOMETRY + k]
+                        total += rows[at, NUM_GEOMETRY + k]
                     if not math.isfinite(total):
                         is_bad[n - start] = True
                         continue
                     for k in range(NUM_GEOMETRY):
-                        row[k] = found[k, i]
+                        rows[at, k] = found[k, i]
                     radii[at, 0], radii[at, 1] = int(rx), int(ry)
                     ids[at] = n
                     at += 1

@@ -1,7 +1,5 @@
 """The way back from 2D Gaussians to 3D parameters and cameras: the transpose of ``project_forward``."""
 
-import math
-
 import numpy as np
 
 from .camera_models import NUM_SPILLED, project_points, project_points_vjp
@@ -21,7 +19,7 @@ from .projection import (
     world_to_camera,
 )
 from .simd import DOUBLES, gather, larger, splat_double, square_root, store_doubles
-from .spherical_harmonics import sh_color, sh_direction_vjp
+from .spherical_harmonics import new_basis, sh_basis, sh_color, sh_direction_vjp
 
 _NUM_FOUND = 23
 
@@ -77,22 +75,28 @@ def _image_covariance_vjp(slots, at, s00, s01, s11, det, v_whitener, v_conics):
 
 
 @inline
-def _color_vjp(options, slot, direction, coefficients, v_colors_in, basis, dots, v_coefficients):
-    """Add the gradient of SH coefficients; return that of the viewing direction (not normalised)."""
-    dx, dy, dz = direction
-    length = math.sqrt(dx * dx + dy * dy + dz * dz)
-    inverse = 1.0 / length if length > 0.0 else 0.0
-    x, y, z = dx * inverse, dy * inverse, dz * inverse
-    red, green, blue = sh_color(options.sh_degree, coefficients, x, y, z, basis)
+def _coefficients_vjp(degree, slot, color, colors, v_colors_in, basis, v_colors):
+    """Add the gradient of SH coefficients; return that of the colour before its clamp."""
+    red, green, blue = sh_color(degree, colors, color, basis)
     red = v_colors_in[slot, 0] if red >= 0.0 else np.float32(0.0)  # as torch.clamp_min: the border itself passes
     green = v_colors_in[slot, 1] if green >= 0.0 else np.float32(0.0)
     blue = v_colors_in[slot, 2] if blue >= 0.0 else np.float32(0.0)
-    for k in range((options.sh_degree + 1) ** 2):
-        v_coefficients[k, 0] += basis[k] * red
-        v_coefficients[k, 1] += basis[k] * green
-        v_coefficients[k, 2] += basis[k] * blue
-        dots[k] = coefficients[k, 0] * red + coefficients[k, 1] * green + coefficients[k, 2] * blue
-    vx, vy, vz = sh_direction_vjp(options.sh_degree, x, y, z, dots)
+    for k in range((degree + 1) ** 2):
+        v_colors[color, k, 0] += basis[k] * red
+        v_colors[color, k, 1] += basis[k] * green
+        v_colors[color, k, 2] += basis[k] * blue
+    return red, green, blue
+
+
+@inline
+def _color_vjp(degree, slot, color, colors, direction, v_colors_in, basis, dots, v_colors):
+    """Add the gradient of SH coefficients; return that of the viewing direction (not normalised)."""
+    x, y, z, inverse = direction
+    sh_basis(degree, x, y, z, basis)
+    red, green, blue = _coefficients_vjp(degree, slot, color, colors, v_colors_in, basis, v_colors)
+    for k in range((degree + 1) ** 2):
+        dots[k] = colors[color, k, 0] * red + colors[color, k, 1] * green + colors[color, k, 2] * blue
+    vx, vy, vz = sh_direction_vjp(degree, x, y, z, dots)
     along = vx * x + vy * y + vz * z
     return inverse * (vx - along * x), inverse * (vy - along * y), inverse * (vz - along * z)
 
@@ -219,7 +223,7 @@ def project_backward(
     """
     num_gaussians = means.shape[0] * options.num_cameras // max(viewmats.shape[0], 1)
     num_chunks = v_views.shape[1]
-    basis, dots = np.empty(25, np.float64), np.empty(25, np.float64)
+    basis, dots = new_basis(), np.empty(25, np.float64)
     view, spilled = np.empty((4, 4), np.float64), np.empty(NUM_SPILLED, np.float64)
     members, member_slots = np.empty(CHUNK + DOUBLES, np.int64), np.empty(CHUNK + DOUBLES, np.int64)
     found = np.zeros((_NUM_FOUND, DOUBLES), np.float64)
@@ -251,11 +255,13 @@ def project_backward(
                     if options.sh_degree < 0:
                         for k in range(v_colors_in.shape[1]):
                             v_colors[color, k, 0] += v_colors_in[slot, k]
+                    elif options.sh_degree == 0:  # one colour from everywhere
+                        _coefficients_vjp(0, slot, color, colors, v_colors_in, basis, v_colors)
                     else:
-                        direction = viewing_direction(means, g, centers, image)
                         ox, oy, oz = _color_vjp(
-                            options, slot, direction, colors[color], v_colors_in, basis, dots, v_colors[color]
-                        )
+                            options.sh_degree, slot, color, colors, viewing_direction(means, g, centers, image),
+                            v_colors_in, basis, dots, v_colors,
+                        )  # fmt: skip
                     v_means[g, 0] += found[0, i] + ox
                     v_means[g, 1] += found[1, i] + oy
                     v_means[g, 2] += found[2, i] + oz

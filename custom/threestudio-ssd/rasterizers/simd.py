@@ -26,6 +26,11 @@ LANES_VARIABLE = "THREESTUDIO_SSD_LANES"
 _WIDE = ("avx512f", "avx512vl", "avx512dq", "avx512bw")
 
 
+def has_wide_vectors(features: Mapping[str, bool]) -> bool:
+    """Whether a CPU with these features has AVX-512 as servers and desktops have it."""
+    return all(features.get(name) for name in _WIDE)
+
+
 def choose_lanes(wanted: str | None, features: Mapping[str, bool]) -> int:
     """Float32 lanes of a vector.
 
@@ -37,7 +42,7 @@ def choose_lanes(wanted: str | None, features: Mapping[str, bool]) -> int:
         ConfigError: If something other than 8 or 16 is asked for.
     """
     if not wanted:
-        return 16 if all(features.get(name) for name in _WIDE) else 8
+        return 16 if has_wide_vectors(features) else 8
     if wanted not in ("8", "16"):
         raise ConfigError(what=f"{LANES_VARIABLE} is {wanted!r}", expected="8 or 16", fix=f"unset {LANES_VARIABLE}")
     return int(wanted)
@@ -51,7 +56,8 @@ def _cpu_features() -> Mapping[str, bool]:
     return {} if numba_config.CPU_NAME else dict(binding.get_host_cpu_features())
 
 
-LANES = choose_lanes(os.environ.get(LANES_VARIABLE), _cpu_features())
+_FEATURES = _cpu_features()
+LANES = choose_lanes(os.environ.get(LANES_VARIABLE), _FEATURES)
 _FLOAT = ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 _INTS = ir.VectorType(ir.IntType(32), LANES)
@@ -572,7 +578,7 @@ def reciprocal(typingctx, a):
 
     def codegen(context, builder, sig, args):
         one = _constant(1.0)
-        if LANES < 16:
+        if LANES < 16 or not has_wide_vectors(_FEATURES):
             return builder.fdiv(one, args[0])
         # a first guess of 14 bits and one step of Newton's method: a quarter of a division's time
         every_lane = ir.Constant(ir.IntType(16), 0xFFFF)
@@ -585,7 +591,7 @@ def reciprocal(typingctx, a):
 
 @_helper
 def exp2(typingctx, a):
-    """2**a by a degree-5 polynomial on the fractional part; relative error 2e-7 for a in [-126, 127]."""
+    """2**a by a degree-5 polynomial on the fractional part; relative error 2.5e-7 for a in [-126, 127]."""
 
     def codegen(context, builder, sig, args):
         whole = _call(builder, f"llvm.rint.{_SUFFIX}", _VECTOR, args[0])

@@ -156,7 +156,7 @@ def _footprint(ellipse, row_first, row_last, sides, grid):
 
 @kernel
 def count_tiles(
-    first, last, bounds, order, slots, images, geometry, means2d, grid,
+    first, last, bounds, order, slots, images, first_image, geometry, means2d, grid,
     num_tiles, footprints, first_tiles, heads,
 ):  # fmt: skip
     """Find the tiles that each visible Gaussian touches, and count them by Gaussian and by tile.
@@ -167,7 +167,7 @@ def count_tiles(
         order: Positions of visible Gaussians by depth.
         num_tiles: Out, by slot.
         footprints: Out, by place in the order: bits of ``SIDE`` x ``SIDE`` tiles, row by row; 0 if that is too few.
-        first_tiles: Out, by place in the order: the tile of the footprint's first bit, numbered over all images.
+        first_tiles: Out, by place in the order: tile of the footprint's first bit, numbered from ``first_image`` on.
         heads: Out (parts, tiles): pairs of each tile in each part.
     """
     for part in range(first, last):
@@ -181,7 +181,7 @@ def count_tiles(
             ellipse = _ellipse(geometry, means2d, slot)
             row_first, row_last = _rows(ellipse, grid)
             sides = _sides(ellipse, grid)
-            base = (np.int64(images[at]) * grid.high + row_first) * grid.wide + sides[0]
+            base = (np.int64(images[at] - first_image) * grid.high + row_first) * grid.wide + sides[0]
             footprint, count = _NONE, 0
             if row_last - row_first <= SIDE and sides[1] - sides[0] <= SIDE:
                 footprint = _footprint(ellipse, row_first, row_last, sides, grid)
@@ -237,9 +237,8 @@ def sort_by_depth(slots, depths, order):
 
 
 @kernel
-def offset_tiles(heads, offsets):
-    """Turn counts into places: where each tile's list begins, and each part's share of it."""
-    total = 0
+def offset_tiles(heads, offsets, total):
+    """Turn counts into places, from ``total`` on: where each tile's list begins, and each part's share of it."""
     for tile in range(heads.shape[1]):
         offsets[tile] = total
         for part in range(heads.shape[0]):
@@ -258,8 +257,8 @@ def _put(tile, slot, source, key, heads, part, pairs, sources, pair_keys):
 
 @kernel
 def sort_by_tile(
-    first, last, bounds, order, slots, images, starts, geometry, means2d, depths, grid, footprints, first_tiles, heads,
-    pairs, sources, pair_keys,
+    first, last, bounds, order, slots, images, first_image, starts, geometry, means2d, depths, grid,
+    footprints, first_tiles, heads, pairs, sources, pair_keys,
 ):  # fmt: skip
     """Stable counting sort of (tile, Gaussian) pairs, visited front to back; parts of the order are independent.
 
@@ -280,8 +279,9 @@ def sort_by_tile(
         for i in range(bounds[part], bounds[part + 1]):
             at = order[i]
             slot, source, image = slots[at], starts[at], np.int64(images[at])
-            # a tile's number over all images, less that of its image's first, beside the image's own
-            image_key = ((image << num_bits) - image * tiles_per_image) << 32 | np.int64(depth_bits[slot])
+            # a tile's number over several images, less that of its image's first, beside the image's own
+            first_tile = (image - first_image) * tiles_per_image
+            image_key = ((image << num_bits) - first_tile) << 32 | np.int64(depth_bits[slot])
             footprint, base = footprints[i], np.int64(first_tiles[i])
             if footprint != _NONE:
                 while footprint != _NONE:
@@ -295,7 +295,7 @@ def sort_by_tile(
                 sides = _sides(ellipse, grid)
                 for row in range(row_first, row_last):
                     low, high = _columns(ellipse, row, grid, sides)
-                    start = (image * grid.high + row) * grid.wide
+                    start = first_tile + row * grid.wide
                     for tile in range(start + low, start + high):
                         _put(tile, slot, source, image_key + (tile << 32), heads, part, pairs, sources, pair_keys)
                         source += 1
