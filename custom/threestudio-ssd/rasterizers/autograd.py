@@ -71,19 +71,20 @@ class Project(torch.autograd.Function):
         starts = np.zeros(counts.size + 1, np.int64)
         np.cumsum(counts.reshape(-1), out=starts[1:])
         num_visible = int(starts[-1])
-        num_slots, new = (num_visible, torch.empty) if is_packed else (capacity, torch.zeros)
+        num_slots, new = (num_visible, np.empty) if is_packed else (capacity, np.zeros)
         slots, images = np.empty(num_visible, np.int32), np.empty(num_visible, np.int32)
-        visible_ids, out_radii = torch.empty(num_visible, dtype=torch.int64), new(num_slots, 2, dtype=torch.int32)
-        results = [new(num_slots, *shape) for shape in ((2,), (), (3,), (4,), (), (num_channels,))]
+        visible_ids, out_radii = np.empty(num_visible, np.int64), new((num_slots, 2), np.int32)
+        results = [new((num_slots, *shape), np.float32) for shape in ((2,), (), (3,), (4,), (), (num_channels,))]
         run(
             gather_visible, even_bounds(counts.size, _RANGES_PER_CALL), num_gaussians, is_packed, starts, counts, rows,
-            ids, radii, slots, images, visible_ids.numpy(), out_radii.numpy(), *(r.numpy() for r in results),
+            ids, radii, slots, images, visible_ids, out_radii, *results,
         )  # fmt: skip
-        integers = (out_radii, torch.from_numpy(slots), torch.from_numpy(images), visible_ids)
+        results = [torch.from_numpy(array) for array in results]
+        integers = [torch.from_numpy(array) for array in (out_radii, slots, images, visible_ids)]
         ctx.mark_non_differentiable(*integers)
         ctx.save_for_backward(means, quats, scales, covars, opacities, colors, viewmats, Ks, centers)
         ctx.options, ctx.segments, ctx.num_chunks = options, starts, num_chunks
-        ctx.visible, ctx.has_sparse_grad = (slots, visible_ids.numpy()), has_sparse_grad
+        ctx.visible, ctx.has_sparse_grad = (slots, visible_ids), has_sparse_grad
         return *results, *integers, int(num_skipped.sum())
 
     @staticmethod
@@ -244,9 +245,9 @@ class Blend(torch.autograd.Function):
         num_channels, num_tiles, grid = colors.shape[1], lists.offsets.size - 1, lists.grid
         v_images = np.zeros(ctx.image_shape, np.float32) if v_images is None else _array(v_images)
         v_backgrounds = np.empty((num_tiles if ctx.needs_input_grad[4] else 0, num_channels))
-        new = torch.empty if lists.slots.size == means2d.shape[0] else torch.zeros
-        results = [new(t.shape) for t in (means2d, geometry, opacities, colors)]
-        v_abs = new(means2d.shape if has_absgrad else (0, 2))
+        new = np.empty if lists.slots.size == means2d.shape[0] else np.zeros
+        results = [new(tuple(t.shape), np.float32) for t in (means2d, geometry, opacities, colors)]
+        v_abs = new(tuple(means2d.shape) if has_absgrad else (0, 2), np.float32)
         _, backward = blending_kernels(num_channels, grid.size)
         most = max((group.pairs.stop - group.pairs.start for group in lists.groups), default=0)
         pair_gradients = np.empty((most, pair_row_width(num_channels, has_absgrad)), np.float32)
@@ -260,14 +261,14 @@ class Blend(torch.autograd.Function):
             bounds = even_bounds(slots.size, min(_RANGES_PER_CALL, 1 + slots.size // CHUNK))
             run(
                 sum_pairs, bounds, slots, group.starts, pair_gradients, _array(geometry), _array(opacities),
-                *(r.numpy() for r in results), v_abs.numpy(),
+                *results, v_abs,
             )  # fmt: skip
         if has_absgrad:
-            ctx.absgrad_of.absgrad = v_abs.view(ctx.absgrad_of.shape)
+            ctx.absgrad_of.absgrad = torch.from_numpy(v_abs).view(ctx.absgrad_of.shape)
         if not ctx.needs_input_grad[4]:
-            return *results, *[None] * 6
+            return *map(torch.from_numpy, results), *[None] * 6
         sums = v_backgrounds.reshape(ctx.image_shape[0], -1, num_channels).sum(axis=1)
-        return *results, torch.from_numpy(sums.astype(np.float32)), *[None] * 5
+        return *map(torch.from_numpy, (*results, sums.astype(np.float32))), *[None] * 5
 
 
 def tile_grid(width: int, height: int, tile_size: int) -> tuple[int, int]:
