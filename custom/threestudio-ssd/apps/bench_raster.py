@@ -26,6 +26,8 @@ class BenchRaster(Configurable):
         """Runs of each case; the fastest counts."""
         max_gaussians: int = 1_000_000
         """Leaves out the larger cases."""
+        many: bool = False
+        """Also render ten million Gaussians at 1080p, which takes 4 GB."""
         memory: bool = False
         """Also measure peak memory at a million Gaussians, SH degree 3, 1080p."""
 

@@ -9,6 +9,7 @@ import platform
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..files import markdown_table
 from ..platforms import memory_of_process
 from ..rasterizers import rasterization
 from ..rasterizers.stages import record_stages
+from .roofline import count_work, measure_machine, roofline
 
 COUNTS = (20_000, 100_000, 300_000, 1_000_000)
 SIZES = ((128, 128), (512, 512), (1920, 1080))
@@ -50,6 +52,8 @@ def bench_raster(cfg: Any) -> dict[str, Any]:
             case = bench_case(count, width, height, cfg.repeats)
             report["cases"].append(case)
             threestudio.info(f"{count:>9} Gaussians at {width}x{height}: {_in_words(case)}")
+    report["roofline"] = bench_roofline(max(cfg.repeats, 5))
+    report["cameras"] = bench_cameras(cfg.repeats)
     report["growth"] = bench_growth(cfg.repeats, cfg.max_gaussians)
     threestudio.info(f"fastest of {cfg.repeats} runs, {report['threads']} threads:\n{as_tables(report)}")
     if Path(cfg.yardstick).is_file():
@@ -57,6 +61,9 @@ def bench_raster(cfg: Any) -> dict[str, Any]:
         threestudio.info("yardstick at {} Gaussians, {}x{}: {:.0f} ms; ours {:.1f} ms; {:.1f} times as fast".format(
             *REFERENCE, *(report["yardstick"][key] for key in ("yardstick_ms", "ours_ms", "ratio"))
         ))  # fmt: skip
+    if cfg.many:
+        report["many"] = bench_many()
+        threestudio.info("{gaussians:,} Gaussians: {seconds:.1f} s, at most {peak_gb:.1f} GB".format(**report["many"]))
     if cfg.memory:
         report["memory"] = measure_memory()
         threestudio.info("peak memory beyond inputs and gradients: {:.2f} GB".format(report["memory"]["beyond_gb"]))
@@ -77,11 +84,37 @@ def as_tables(report: dict) -> str:
         if (case["gaussians"], case["width"], case["height"]) == REFERENCE:
             stages.append(markdown_table(case["stages_ms"], [[f"{ms:.1f}" for ms in case["stages_ms"].values()]]))
     heads = ("Gaussians", "image", "forward ms", "backward ms", "tile-Gaussian pairs")
-    tables = [markdown_table(heads, rows), *stages]
+    tables = [
+        markdown_table(heads, rows),
+        *stages,
+        _roofline_table(report["roofline"]),
+        _camera_table(report["cameras"]),
+    ]
     for name, cases in report["growth"].items():
         times = ["forward + backward ms", *(f"{case['ms']:.1f}" for case in cases)]
         tables.append(markdown_table([name, *(f"x {case['times']:g}" for case in cases)], [times]))
     return "\n\n".join(tables)
+
+
+def _roofline_table(found: dict) -> str:
+    heads = ("stage", "million operations", "MB", "bound by", "least ms", "ms", "share")
+    rows = [
+        (
+            row["stage"], f"{row['operations'] / 1e6:.1f}", f"{row['bytes'] / 1e6:.1f}", row["bound"],
+            f"{row['least_ms']:.2f}", f"{row['ms']:.2f}", f"{row['share']:.0%}",
+        )
+        for row in found["stages"]
+    ]  # fmt: skip
+    machine = "float32 {single:.0f} Gflop/s, float64 {double:.0f} Gflop/s, memory {bandwidth:.1f} GB/s".format(
+        **{name: value / 1e9 for name, value in found["machine"].items()}
+    )
+    return f"{machine}:\n\n{markdown_table(heads, rows)}"
+
+
+def _camera_table(found: dict) -> str:
+    return markdown_table(("cameras", "in one call, ms", "one by one, ms"), [[
+        found["cameras"], f"{found['together_ms']:.1f}", f"{found['one_by_one_ms']:.1f}",
+    ]])  # fmt: skip
 
 
 def lift(scene2d: tuple[np.ndarray, ...], width: int, height: int, focal: float = 600.0) -> dict:
@@ -134,7 +167,7 @@ def random_scene2d(count: int, width: int, height: int, sigma_px=SIGMA_PX, seed:
 def time_passes(scene: dict, width: int, height: int, repeats: int, **options) -> dict:
     """Fastest forward and backward pass, milliseconds, in all and by stage."""
     parameters = [tensor for tensor in scene.values() if tensor.requires_grad]
-    passes = []
+    passes, gradient = [], torch.ones(1, height, width, 3)
     for _ in range(repeats + 1):
         for tensor in parameters:
             tensor.grad = None
@@ -142,7 +175,7 @@ def time_passes(scene: dict, width: int, height: int, repeats: int, **options) -
             start = time.perf_counter()
             images, _, meta = rasterization(**scene, width=width, height=height, **options)
             middle = time.perf_counter()
-            images.backward(torch.ones_like(images))
+            images.backward(gradient)
             end = time.perf_counter()
         passes.append((middle - start, end - middle, dict(stages), meta["flatten_ids"].numel()))
     forward, backward, stages, num_pairs = min(passes, key=lambda each: each[0] + each[1])
@@ -177,6 +210,63 @@ def _milliseconds(count: int, side: int, sigma_px: tuple[float, ...], repeats: i
     scene = lift(random_scene2d(count, side, side, sigma_px), side, side)
     passes = time_passes(scene, side, side, repeats)
     return passes["forward_ms"] + passes["backward_ms"]
+
+
+def bench_roofline(repeats: int) -> dict:
+    """The reference by stage, beside what this machine could do."""
+    count, width, height = REFERENCE
+    machine = measure_machine(repeats)
+    scene = lift(random_scene2d(count, width, height), width, height)
+    passes = [time_passes(scene, width, height, 1)["stages_ms"] for _ in range(repeats)]
+    stages_ms = {stage: min(each[stage] for each in passes) for stage in passes[0]}
+    work = count_work(rasterization(**scene, width=width, height=height)[0], count)
+    return {"machine": machine._asdict(), "stages": roofline(work, stages_ms, machine)}
+
+
+def bench_cameras(repeats: int, num_cameras: int = 4) -> dict:
+    """Forward and backward of several cameras in one call, and of one after the other; fastest, taking turns."""
+    count, width, height = REFERENCE[0], REFERENCE[1] // 2, REFERENCE[2] // 2
+    scene = lift(random_scene2d(count, width, height), width, height)
+    viewmats, Ks = scene.pop("viewmats").repeat(num_cameras, 1, 1), scene.pop("Ks").repeat(num_cameras, 1, 1)
+    viewmats[:, 0, 3] = torch.linspace(0.0, 0.2, num_cameras)
+    times: dict[str, list[float]] = {"together_ms": [], "one_by_one_ms": []}
+    for _ in range(repeats + 1):
+        for name, size in (("together_ms", num_cameras), ("one_by_one_ms", 1)):
+            for tensor in scene.values():
+                tensor.grad = None
+            start = time.perf_counter()
+            for views in zip(viewmats.split(size), Ks.split(size), strict=True):
+                images, _, _ = rasterization(**scene, viewmats=views[0], Ks=views[1], width=width, height=height)
+                images.backward(torch.ones_like(images))
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {"cameras": num_cameras, **{name: min(each[1:]) for name, each in times.items()}}
+
+
+def bench_many(count: int = 10_000_000) -> dict:
+    """Forward of very many Gaussians at 1080p, and the peak memory of this process, inputs included."""
+    width, height = SIZES[-1]
+    scene = lift(random_scene2d(count, width, height), width, height)
+    with torch.no_grad():
+        (images, _, _), seconds, peak = _watched(lambda: rasterization(**scene, width=width, height=height))
+    return {"gaussians": count, "seconds": seconds, "peak_gb": peak / 1e9, "mean": float(images.mean())}
+
+
+def _watched(work: Callable[[], Any]) -> tuple[Any, float, int]:
+    """What some work returns, its seconds, and the most memory that this process had meanwhile, bytes."""
+    peak, is_done = [0], threading.Event()
+
+    def watch() -> None:
+        while not is_done.wait(0.005):
+            peak[0] = max(peak[0], memory_of_process())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    result = work()
+    seconds = time.perf_counter() - start
+    is_done.set()
+    watcher.join()
+    return result, seconds, peak[0]
 
 
 def bench_edit(repeats: int) -> dict:
@@ -224,21 +314,13 @@ def _memory_case(results: multiprocessing.queues.Queue) -> None:
     rasterization(**small, width=64, height=64, sh_degree=3)[0].sum().backward()
     held = sum(tensor.numel() * 4 for tensor in scene.values() if tensor.requires_grad)
     ctypes.CDLL(None).malloc_trim(0)  # what the set-up freed would be reused unseen
-    before, peak, is_done = memory_of_process(), [0], threading.Event()
+    before = memory_of_process()
 
-    def watch() -> None:
-        while not is_done.wait(0.005):
-            peak[0] = max(peak[0], memory_of_process())
+    def both_passes() -> None:
+        rasterization(**scene, width=width, height=height, sh_degree=3)[0].sum().backward()
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    start = time.perf_counter()
-    images, _, _ = rasterization(**scene, width=width, height=height, sh_degree=3)
-    images.sum().backward()
-    seconds = time.perf_counter() - start
-    is_done.set()
-    watcher.join()
-    results.put({"seconds": seconds, "gradients_gb": held / 1e9, "beyond_gb": (peak[0] - before - held) / 1e9})
+    _, seconds, peak = _watched(both_passes)
+    results.put({"seconds": seconds, "gradients_gb": held / 1e9, "beyond_gb": (peak - before - held) / 1e9})
 
 
 def measure_memory() -> dict:

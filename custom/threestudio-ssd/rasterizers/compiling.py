@@ -25,6 +25,7 @@ import torch
 from numba.core import config
 
 from ..platforms import after_fork_in_child, user_number
+from .simd import LANES
 from .stages import stage
 
 logger = logging.getLogger("threestudio_ssd.rasterizers")
@@ -40,6 +41,7 @@ _KERNEL_MODULES = (
     "spherical_harmonics",
     "tiles",
 )
+_numba_config: Any = config
 _ready: set[Callable] = set()
 _state: dict = {"pool": None, "pool_size": 0, "announced": False}
 
@@ -56,7 +58,10 @@ def _cache_folder() -> str:
     digest = hashlib.sha256()
     for module in _KERNEL_MODULES:
         digest.update((_FOLDER / f"{module}.py").read_bytes())
+    digest.update(bytes([LANES]))
     name = f"numba-{digest.hexdigest()[:16]}"
+    if _numba_config.CACHE_DIR:
+        return str(Path(_numba_config.CACHE_DIR) / name)
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "threestudio-ssd"
     for parent in (_FOLDER / "__pycache__", user_cache):
         try:
@@ -89,8 +94,7 @@ def own_folder(shared: Path, name: str) -> Path:
     return folder
 
 
-_numba_config: Any = config
-_CACHE = _numba_config.CACHE_DIR or _cache_folder()
+_CACHE = _cache_folder()
 
 
 def kernel(function: Callable) -> Callable:
@@ -106,8 +110,8 @@ def kernel(function: Callable) -> Callable:
 
 
 def inline(function: Callable) -> Callable:
-    """Compile a helper that kernels call; it is compiled into them."""
-    return numba.njit(inspect.unwrap(function), error_model="numpy")
+    """Compile a helper that kernels call; it is compiled into them, so that no arrays are handed over."""
+    return numba.njit(inspect.unwrap(function), error_model="numpy", forceinline=True)
 
 
 def is_compiled() -> bool:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,9 +111,12 @@ def rasterization_cpu(
         return tensor if packed else tensor.reshape(*dims, *tensor.shape[1:])
 
     means2d_out = shaped(means2d)
+    batch_ids = camera_ids = None
+    if packed:  # by numpy: after each of its own loops torch's threads wait busily, in the way of the kernels'
+        batch_ids, camera_ids = (torch.from_numpy(part) for part in np.divmod(images.numpy().astype(np.int64), c))
     meta = {
-        "batch_ids": images.long() // c if packed else None,
-        "camera_ids": images.long() % c if packed else None,
+        "batch_ids": batch_ids,
+        "camera_ids": camera_ids,
         "gaussian_ids": gaussian_ids if packed else None,
         "radii": shaped(radii),
         "means2d": means2d_out,

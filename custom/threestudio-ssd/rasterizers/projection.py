@@ -2,7 +2,8 @@
 
 Kerbl et al. 2023, "3D Gaussian Splatting", section 4; Zwicker et al. 2001 for the covariance; Radl et al. 2024,
 "StopThePop", appendix B.2, for the opacity-aware extent. Arithmetic is float64, storage float32: a long thin Gaussian
-has a covariance whose determinant cancels in float32.
+has a covariance whose determinant cancels in float32. As many Gaussians as a vector has float64 lanes are projected at
+once; what differs from one to the next (is it visible, where does it go) follows one by one.
 
 The blending stage does not get the conic (inverse covariance), whose quadratic form cancels for the same reason, but
 its *whitener*: the upper-triangular M with ``MtM = conic * log2(e) / 2``, as alpha, beta, gamma in
@@ -17,13 +18,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .camera_models import project_point
+from .camera_models import NUM_SPILLED, project_points
 from .compiling import inline, kernel
-from .spherical_harmonics import sh_color
+from .simd import DOUBLES, gather, larger, lesser, log2, round_up, splat_double, square_root, store_doubles
+from .spherical_harmonics import new_basis, sh_basis, sh_color
 
 CHUNK = 1024
 """Gaussians in one unit of work. Fixed: sums over chunks must not depend on the number of threads."""
 MIN_ALPHA = 1.0 / 255.0
+LOG2_MIN_ALPHA = math.log2(MIN_ALPHA)
 LN2 = math.log(2.0)
 WHITENER_SCALE = math.sqrt(0.5 / LN2)
 MAX_EXTENT = 3.33
@@ -33,6 +36,8 @@ MIN_WHITENER = 1.0e-12
 """Keeps 1 / alpha and 1 / gamma finite for Gaussians of more than a billion pixels."""
 NUM_GEOMETRY = 11
 """Columns before the colours: u v depth | conic (3) | alpha beta gamma log2_opacity | opacity."""
+
+_NUM_FOUND = NUM_GEOMETRY + 5
 
 
 class Options(NamedTuple):
@@ -54,16 +59,16 @@ class Options(NamedTuple):
 
 
 @inline
-def _covariance(has_covars, g, quats, scales, covars):
+def _covariance(has_covars, rows, at, quats, scales, covars):
     """World covariance, upper triangle."""
     if has_covars:
-        c = covars[g]
         return (
-            np.float64(c[0, 0]), np.float64(c[0, 1]), np.float64(c[0, 2]),
-            np.float64(c[1, 1]), np.float64(c[1, 2]), np.float64(c[2, 2]),
+            gather(covars, rows, at, 9, 0), gather(covars, rows, at, 9, 1), gather(covars, rows, at, 9, 2),
+            gather(covars, rows, at, 9, 4), gather(covars, rows, at, 9, 5), gather(covars, rows, at, 9, 8),
         )  # fmt: skip
-    r00, r01, r02, r10, r11, r12, r20, r21, r22 = _rotation(quats[g])
-    a, b, c = np.float64(scales[g, 0]), np.float64(scales[g, 1]), np.float64(scales[g, 2])
+    w, x, y, z, _ = _unit_quaternions(quats, rows, at)
+    r00, r01, r02, r10, r11, r12, r20, r21, r22 = _rotation(w, x, y, z)
+    a, b, c = gather(scales, rows, at, 3, 0), gather(scales, rows, at, 3, 1), gather(scales, rows, at, 3, 2)
     a, b, c = a * a, b * b, c * c
     return (
         a * r00 * r00 + b * r01 * r01 + c * r02 * r02,
@@ -76,16 +81,18 @@ def _covariance(has_covars, g, quats, scales, covars):
 
 
 @inline
-def _unit_quaternion(quat):
-    w, x, y, z = np.float64(quat[0]), np.float64(quat[1]), np.float64(quat[2]), np.float64(quat[3])
-    inverse = 1.0 / math.sqrt(w * w + x * x + y * y + z * z)
+def _unit_quaternions(quats, rows, at):
+    w, x, y, z = (
+        gather(quats, rows, at, 4, 0), gather(quats, rows, at, 4, 1), gather(quats, rows, at, 4, 2),
+        gather(quats, rows, at, 4, 3),
+    )  # fmt: skip
+    inverse = 1.0 / square_root(w * w + x * x + y * y + z * z)
     return w * inverse, x * inverse, y * inverse, z * inverse, inverse
 
 
 @inline
-def _rotation(quat):
-    """Rotation matrix of a wxyz quaternion of any length, row by row."""
-    w, x, y, z, _ = _unit_quaternion(quat)
+def _rotation(w, x, y, z):
+    """Rotation matrix of a unit quaternion, row by row."""
     return (
         1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - w * z), 2.0 * (x * z + w * y),
         2.0 * (x * y + w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - w * x),
@@ -96,7 +103,7 @@ def _rotation(quat):
 @inline
 def _whitener(s00, s01, s11, det):
     """alpha, beta, gamma of the module docstring, from the image covariance."""
-    alpha, beta, gamma = math.sqrt(s11 / det), -s01 / math.sqrt(s11 * det), 1.0 / math.sqrt(s11)
+    alpha, beta, gamma = square_root(s11 / det), -s01 / square_root(s11 * det), 1.0 / square_root(s11)
     return WHITENER_SCALE * alpha, WHITENER_SCALE * beta, WHITENER_SCALE * gamma
 
 
@@ -109,7 +116,15 @@ def copy_view(viewmats, image, view):
 
 
 @inline
-def _world_to_camera(view, x, y, z):
+def pad_rows(rows, count):
+    """Repeat the last of some row numbers until they fill their last vector."""
+    for i in range(count, -(-count // DOUBLES) * DOUBLES):
+        rows[i] = rows[count - 1]
+
+
+@inline
+def world_to_camera(view, x, y, z):
+    """Camera space from world space; numbers or vectors of them."""
     return (
         view[0, 0] * x + view[0, 1] * y + view[0, 2] * z + view[0, 3],
         view[1, 0] * x + view[1, 1] * y + view[1, 2] * z + view[1, 3],
@@ -137,15 +152,62 @@ def _times_covariance(a, b, c, s00, s01, s02, s11, s12, s22):
 
 
 @inline
-def _evaluate_color(options, coefficients, dx, dy, dz, basis, out):
-    """max(SH(direction) + 0.5, 0) into ``out[:3]``."""
+def viewing_direction(means, g, centers, image):
+    """Unit vector from the camera to a Gaussian, and the inverse of its length."""
+    dx, dy = np.float64(means[g, 0]) - centers[image, 0], np.float64(means[g, 1]) - centers[image, 1]
+    dz = np.float64(means[g, 2]) - centers[image, 2]
     length = math.sqrt(dx * dx + dy * dy + dz * dz)
     inverse = 1.0 / length if length > 0.0 else 0.0
-    red, green, blue = sh_color(options.sh_degree, coefficients, dx * inverse, dy * inverse, dz * inverse, basis)
-    # a NaN must survive the clamp, to be seen and skipped
-    out[0] = 0.0 if red < 0.0 else red
-    out[1] = 0.0 if green < 0.0 else green
-    out[2] = 0.0 if blue < 0.0 else blue
+    return dx * inverse, dy * inverse, dz * inverse, inverse
+
+
+@inline
+def _clamped(value):
+    """Not below 0; a NaN must survive the clamp, to be seen and skipped."""
+    return 0.0 if value < 0.0 else value
+
+
+@inline
+def _project(options, camera, view, members, member, means, quats, scales, covars, opacities, spilled, found):
+    """A vector of Gaussians into one camera.
+
+    Args:
+        camera: fx, fy, cx, cy, pixels.
+        members, member: The Gaussians are ``members[member:]``.
+        found: Out (_NUM_FOUND, lanes): the columns of ``NUM_GEOMETRY``, then the radii, determinant and diagonal of the
+            image covariance.
+    """
+    fx, fy, cx, cy = camera
+    x, y, z = world_to_camera(
+        view, gather(means, members, member, 3, 0), gather(means, members, member, 3, 1),
+        gather(means, members, member, 3, 2),
+    )  # fmt: skip
+    u, v, j00, j01, j02, j10, j11, j12 = project_points(
+        options.camera_model, x, y, z, fx, fy, cx, cy, options.width, options.height, spilled
+    )
+    s00, s01, s02, s11, s12, s22 = _covariance(options.has_covars, members, member, quats, scales, covars)
+    a0, a1, a2, b0, b1, b2 = _image_axes(view, j00, j01, j02, j10, j11, j12)
+    p0, p1, p2 = _times_covariance(a0, a1, a2, s00, s01, s02, s11, s12, s22)
+    q0, q1, q2 = _times_covariance(b0, b1, b2, s00, s01, s02, s11, s12, s22)
+    c00, c01, c11 = p0 * a0 + p1 * a1 + p2 * a2, p0 * b0 + p1 * b1 + p2 * b2, q0 * b0 + q1 * b1 + q2 * b2
+    det_sharp = c00 * c11 - c01 * c01
+    c00, c11 = c00 + options.eps2d, c11 + options.eps2d
+    det = c00 * c11 - c01 * c01
+    opacity = gather(opacities, members, member, 1, 0)
+    if options.is_antialiased:
+        opacity *= square_root(larger(det_sharp / det, splat_double(0.0)))
+    log2_opacity = log2(opacity)
+    extent = lesser(square_root((log2_opacity - LOG2_MIN_ALPHA) * (2.0 * LN2)), splat_double(MAX_EXTENT))
+    largest = splat_double(MAX_RADIUS)
+    alpha, beta, gamma = _whitener(c00, c01, c11, det)
+    smallest = splat_double(MIN_WHITENER)
+    results = (
+        u, v, z, c11 / det, -c01 / det, c00 / det, larger(alpha, smallest), beta, larger(gamma, smallest),
+        log2_opacity, opacity, lesser(round_up(extent * square_root(c00)), largest),
+        lesser(round_up(extent * square_root(c11)), largest), det, c00, c11,
+    )  # fmt: skip
+    for k in range(_NUM_FOUND):
+        store_doubles(found, k * DOUBLES, results[k])
 
 
 @kernel
@@ -168,9 +230,9 @@ def project_forward(
     num_gaussians = means.shape[0] * options.num_cameras // max(viewmats.shape[0], 1)
     num_chunks = counts.shape[1]
     num_channels = rows.shape[1] - NUM_GEOMETRY
-    basis = np.empty(25, np.float64)
-    view = np.empty((4, 4), np.float64)
-    is_bad = np.empty(CHUNK, np.bool_)
+    basis, view, spilled = new_basis(), np.empty((4, 4), np.float64), np.empty(NUM_SPILLED, np.float64)
+    is_bad, members = np.empty(CHUNK, np.bool_), np.empty(CHUNK + DOUBLES, np.int64)
+    found = np.empty((_NUM_FOUND, DOUBLES), np.float64)
     for unit in range(first, last):
         batch, chunk = unit // num_chunks, unit % num_chunks
         start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, num_gaussians)
@@ -178,66 +240,60 @@ def project_forward(
             is_bad[k] = False
         for image in range(batch * options.num_cameras, (batch + 1) * options.num_cameras):
             copy_view(viewmats, image, view)
-            fx, fy = np.float64(Ks[image, 0, 0]), np.float64(Ks[image, 1, 1])
-            cx, cy = np.float64(Ks[image, 0, 2]), np.float64(Ks[image, 1, 2])
-            at = image * num_gaussians + start
+            camera = (np.float64(Ks[image, 0, 0]), np.float64(Ks[image, 1, 1]),
+                      np.float64(Ks[image, 0, 2]), np.float64(Ks[image, 1, 2]))  # fmt: skip
+            count = 0
             for n in range(start, stop):
                 g = batch * num_gaussians + n
-                wx, wy, wz = np.float64(means[g, 0]), np.float64(means[g, 1]), np.float64(means[g, 2])
-                x, y, z = _world_to_camera(view, wx, wy, wz)
+                x, y, z = world_to_camera(view, means[g, 0], means[g, 1], means[g, 2])
                 if not math.isfinite(x + y + z):
                     is_bad[n - start] = True
-                    continue
-                if z < options.near_plane or z > options.far_plane:
-                    continue
-                opacity = np.float64(opacities[g])
-                u, v, j00, j01, j02, j10, j11, j12 = project_point(
-                    options.camera_model, x, y, z, fx, fy, cx, cy, options.width, options.height
+                elif options.near_plane <= z <= options.far_plane:
+                    members[count] = g
+                    count += 1
+            pad_rows(members, count)
+            at = image * num_gaussians + start
+            for member in range(0, count, DOUBLES):
+                _project(
+                    options, camera, view, members, member, means, quats, scales, covars, opacities, spilled, found
                 )
-                s00, s01, s02, s11, s12, s22 = _covariance(options.has_covars, g, quats, scales, covars)
-                a0, a1, a2, b0, b1, b2 = _image_axes(view, j00, j01, j02, j10, j11, j12)
-                p0, p1, p2 = _times_covariance(a0, a1, a2, s00, s01, s02, s11, s12, s22)
-                q0, q1, q2 = _times_covariance(b0, b1, b2, s00, s01, s02, s11, s12, s22)
-                c00, c01, c11 = p0 * a0 + p1 * a1 + p2 * a2, p0 * b0 + p1 * b1 + p2 * b2, q0 * b0 + q1 * b1 + q2 * b2
-                det_sharp = c00 * c11 - c01 * c01
-                c00, c11 = c00 + options.eps2d, c11 + options.eps2d
-                det = c00 * c11 - c01 * c01
-                if options.is_antialiased:
-                    opacity *= math.sqrt(max(det_sharp / det, 0.0))
-                if not math.isfinite(u + v + z + det + opacity):
-                    is_bad[n - start] = True
-                    continue
-                if det <= 0.0 or c00 <= 0.0 or c11 <= 0.0 or opacity < MIN_ALPHA:
-                    continue
-                extent = min(MAX_EXTENT, math.sqrt(2.0 * math.log(opacity / MIN_ALPHA)))
-                rx = min(math.ceil(extent * math.sqrt(c00)), MAX_RADIUS)
-                ry = min(math.ceil(extent * math.sqrt(c11)), MAX_RADIUS)
-                if rx <= options.radius_clip and ry <= options.radius_clip:
-                    continue
-                if u + rx <= 0.0 or u - rx >= options.width or v + ry <= 0.0 or v - ry >= options.height:
-                    continue
-                row = rows[at]
-                color = image * num_gaussians + n if options.is_color_per_view else g
-                if options.sh_degree < 0:
+                for i in range(min(DOUBLES, count - member)):
+                    g = members[member + i]
+                    n = g - batch * num_gaussians
+                    u, v, opacity, rx, ry = found[0, i], found[1, i], found[10, i], found[11, i], found[12, i]
+                    det, c00, c11 = found[13, i], found[14, i], found[15, i]
+                    if not math.isfinite(u + v + found[2, i] + det + opacity):
+                        is_bad[n - start] = True
+                        continue
+                    if det <= 0.0 or c00 <= 0.0 or c11 <= 0.0 or opacity < MIN_ALPHA:
+                        continue
+                    if rx <= options.radius_clip and ry <= options.radius_clip:
+                        continue
+                    if u + rx <= 0.0 or u - rx >= options.width or v + ry <= 0.0 or v - ry >= options.height:
+                        continue
+                    color = image * num_gaussians + n if options.is_color_per_view else g
+                    if options.sh_degree < 0:
+                        for k in range(num_channels):
+                            rows[at, NUM_GEOMETRY + k] = colors[color, k, 0]
+                    else:
+                        if options.sh_degree > 0:
+                            x, y, z, _ = viewing_direction(means, g, centers, image)
+                            sh_basis(options.sh_degree, x, y, z, basis)
+                        red, green, blue = sh_color(options.sh_degree, colors, color, basis)
+                        rows[at, NUM_GEOMETRY] = _clamped(red)
+                        rows[at, NUM_GEOMETRY + 1] = _clamped(green)
+                        rows[at, NUM_GEOMETRY + 2] = _clamped(blue)
+                    total = np.float32(0.0)
                     for k in range(num_channels):
-                        row[NUM_GEOMETRY + k] = colors[color, k, 0]
-                else:
-                    dx, dy, dz = wx - centers[image, 0], wy - centers[image, 1], wz - centers[image, 2]
-                    _evaluate_color(options, colors[color], dx, dy, dz, basis, row[NUM_GEOMETRY:])
-                total = np.float32(0.0)
-                for k in range(num_channels):
-                    total += row[NUM_GEOMETRY + k]
-                if not math.isfinite(total):
-                    is_bad[n - start] = True
-                    continue
-                alpha, beta, gamma = _whitener(c00, c01, c11, det)
-                row[0], row[1], row[2] = u, v, z
-                row[3], row[4], row[5] = c11 / det, -c01 / det, c00 / det
-                row[6], row[7], row[8] = max(alpha, MIN_WHITENER), beta, max(gamma, MIN_WHITENER)
-                row[9], row[10] = math.log(opacity) / LN2, opacity
-                radii[at, 0], radii[at, 1] = int(rx), int(ry)
-                ids[at] = n
-                at += 1
+                        total += rows[at, NUM_GEOMETRY + k]
+                    if not math.isfinite(total):
+                        is_bad[n - start] = True
+                        continue
+                    for k in range(NUM_GEOMETRY):
+                        rows[at, k] = found[k, i]
+                    radii[at, 0], radii[at, 1] = int(rx), int(ry)
+                    ids[at] = n
+                    at += 1
             counts[image, chunk] = at - (image * num_gaussians + start)
         num_skipped[unit] = 0
         for k in range(CHUNK):

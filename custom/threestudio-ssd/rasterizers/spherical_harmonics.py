@@ -4,6 +4,8 @@ The basis, its order and its signs are those of gsplat and of Sloan, "Efficient 
 (JCGT 2013), written out as polynomials in x, y, z.
 """
 
+import numpy as np
+
 from .compiling import inline
 
 C0 = 0.2820947917738781
@@ -56,14 +58,21 @@ def sh_basis(degree, x, y, z, basis):
 
 
 @inline
-def sh_color(degree, coefficients, x, y, z, basis):
-    """Red, green, blue of coefficients (k, 3) seen along the unit direction (x, y, z), plus 1/2, not clamped."""
-    sh_basis(degree, x, y, z, basis)
+def new_basis():
+    """Memory for ``sh_basis``; what does not depend on the direction is filled in."""
+    basis = np.empty(25, np.float64)
+    basis[0] = C0
+    return basis
+
+
+@inline
+def sh_color(degree, coefficients, row, basis):
+    """Red, green, blue of the coefficients in a row of (n, k, 3), plus 1/2, not clamped; of degree 0: ``new_basis``."""
     red, green, blue = 0.5, 0.5, 0.5
     for k in range((degree + 1) ** 2):
-        red += basis[k] * coefficients[k, 0]
-        green += basis[k] * coefficients[k, 1]
-        blue += basis[k] * coefficients[k, 2]
+        red += basis[k] * coefficients[row, k, 0]
+        green += basis[k] * coefficients[row, k, 1]
+        blue += basis[k] * coefficients[row, k, 2]
     return red, green, blue
 
 

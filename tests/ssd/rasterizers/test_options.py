@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from threestudio_ssd.rasterizers import rasterization
+from threestudio_ssd.rasterizers import autograd, rasterization
 from threestudio_ssd.rasterizers.cpu import rasterization_cpu
 
 from .dense_reference import render_dense
@@ -264,3 +264,28 @@ def test_shapes_and_choices_that_do_not_fit_are_named():
         bad = {**good, name: value}
         with pytest.raises((ValueError, IndexError), match=name if name != "viewmats" else None):
             rasterization_cpu(**bad)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_images_sorted_apart_equal_images_sorted_together(packed, monkeypatch):
+    def drawn():
+        scene = two_cameras(random_scene(60, 37, 29))
+        given = {k: v.clone().requires_grad_() for k, v in scene.parameters().items()}
+        images, _, meta = rasterization(**given, Ks=scene.Ks, width=37, height=29, packed=packed, absgrad=True)
+        meta["means2d"].retain_grad()
+        images.square().sum().backward()
+        lists = [meta[name] for name in ("flatten_ids", "isect_ids", "isect_offsets", "tiles_per_gauss")]
+        return [images, meta["means2d"].absgrad, *lists, *(tensor.grad for tensor in given.values())]
+
+    together = drawn()
+    monkeypatch.setattr(autograd, "_SORTED_TOGETHER", 1)
+    for one, other in zip(together, drawn(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_gaussians_over_more_tiles_than_a_footprint_holds_match_the_dense_reference():
+    scene = random_scene(num_gaussians=30, width=70, height=52)
+    scene.scales = scene.scales * 6
+    _, _, meta = render(scene, tile_size=4)
+    assert meta["tiles_per_gauss"].max() > 64
+    compare(scene, tile_size=4)
