@@ -96,24 +96,24 @@ def as_tables(report: dict) -> str:
     return "\n\n".join(tables)
 
 
-def _roofline_table(found: dict) -> str:
+def _roofline_table(figures: dict) -> str:
     heads = ("stage", "million operations", "MB", "bound by", "least ms", "ms", "share")
     rows = [
         (
             row["stage"], f"{row['operations'] / 1e6:.1f}", f"{row['bytes'] / 1e6:.1f}", row["bound"],
             f"{row['least_ms']:.2f}", f"{row['ms']:.2f}", f"{row['share']:.0%}",
         )
-        for row in found["stages"]
+        for row in figures["stages"]
     ]  # fmt: skip
     machine = "float32 {single:.0f} Gflop/s, float64 {double:.0f} Gflop/s, memory {bandwidth:.1f} GB/s".format(
-        **{name: value / 1e9 for name, value in found["machine"].items()}
+        **{name: value / 1e9 for name, value in figures["machine"].items()}
     )
     return f"{machine}:\n\n{markdown_table(heads, rows)}"
 
 
-def _camera_table(found: dict) -> str:
+def _camera_table(figures: dict) -> str:
     return markdown_table(("cameras", "in one call, ms", "one by one, ms"), [[
-        found["cameras"], f"{found['together_ms']:.1f}", f"{found['one_by_one_ms']:.1f}",
+        figures["cameras"], f"{figures['together_ms']:.1f}", f"{figures['one_by_one_ms']:.1f}",
     ]])  # fmt: skip
 
 

@@ -30,7 +30,8 @@ def photometric_loss(
     l1 = (images - targets).abs().mean(dim=-1).sum() / count
     if lambda_ssim == 0 or min(images.shape[1:3]) < WINDOW:
         return l1
-    similarity = (ssim_map(images.permute(0, 3, 1, 2), targets.permute(0, 3, 1, 2)) * inside).sum() / count
+    pictures = images.permute(0, 3, 1, 2), targets.permute(0, 3, 1, 2)
+    similarity = (ssim_map(*pictures, images.dtype) * inside).sum() / count
     return (1 - lambda_ssim) * l1 + lambda_ssim * (1 - similarity)
 
 

@@ -157,14 +157,14 @@ class TileLists:
         num_pairs, per_image = 0, tiles_wide * tiles_high
         for first, last in _image_groups(limits):
             visible = slice(limits[first], limits[last])
-            bounds, *found = self._count(slots[visible], images[visible], first, last, geometry, means2d, depths)
+            bounds, *parts = self._count(slots[visible], images[visible], first, last, geometry, means2d, depths)
             starts = np.zeros(visible.stop - visible.start + 1, np.int64)
             np.cumsum(self.num_tiles[slots[visible]], out=starts[1:])
             pairs = slice(num_pairs, num_pairs + int(starts[-1]))
             num_pairs = pairs.stop
             group_tiles = slice(first * per_image, last * per_image)
             self.groups.append(TileGroup(first, visible, group_tiles, pairs, starts))
-            counted.append((bounds, found))
+            counted.append((bounds, parts))
         self.offsets = np.zeros(num_images * per_image + 1, np.int64)
         self.pairs, self.sources = np.empty(num_pairs, np.int32), np.empty(num_pairs, np.int32)
         self.keys = np.empty(num_pairs, np.int64)

@@ -37,7 +37,7 @@ MIN_WHITENER = 1.0e-12
 NUM_GEOMETRY = 11
 """Columns before the colours: u v depth | conic (3) | alpha beta gamma log2_opacity | opacity."""
 
-_NUM_FOUND = NUM_GEOMETRY + 5
+_NUM_COLUMNS = NUM_GEOMETRY + 5
 
 
 class Options(NamedTuple):
@@ -168,13 +168,13 @@ def _clamped(value):
 
 
 @inline
-def _project(options, camera, view, members, member, means, quats, scales, covars, opacities, spilled, found):
+def _project(options, camera, view, members, member, means, quats, scales, covars, opacities, spilled, columns):
     """A vector of Gaussians into one camera.
 
     Args:
         camera: fx, fy, cx, cy, pixels.
         members, member: The Gaussians are ``members[member:]``.
-        found: Out (_NUM_FOUND, lanes): the columns of ``NUM_GEOMETRY``, then the radii, determinant and diagonal of the
+        columns: Out (_NUM_COLUMNS, lanes): those of ``NUM_GEOMETRY``, then the radii, determinant and diagonal of the
             image covariance.
     """
     fx, fy, cx, cy = camera
@@ -206,8 +206,8 @@ def _project(options, camera, view, members, member, means, quats, scales, covar
         log2_opacity, opacity, lesser(round_up(extent * square_root(c00)), largest),
         lesser(round_up(extent * square_root(c11)), largest), det, c00, c11,
     )  # fmt: skip
-    for k in range(_NUM_FOUND):
-        store_doubles(found, k * DOUBLES, results[k])
+    for k in range(_NUM_COLUMNS):
+        store_doubles(columns, k * DOUBLES, results[k])
 
 
 @kernel
@@ -232,7 +232,7 @@ def project_forward(
     num_channels = rows.shape[1] - NUM_GEOMETRY
     basis, view, spilled = new_basis(), np.empty((4, 4), np.float64), np.empty(NUM_SPILLED, np.float64)
     is_bad, members = np.empty(CHUNK, np.bool_), np.empty(CHUNK + DOUBLES, np.int64)
-    found = np.empty((_NUM_FOUND, DOUBLES), np.float64)
+    columns = np.empty((_NUM_COLUMNS, DOUBLES), np.float64)
     for unit in range(first, last):
         batch, chunk = unit // num_chunks, unit % num_chunks
         start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, num_gaussians)
@@ -255,14 +255,14 @@ def project_forward(
             at = image * num_gaussians + start
             for member in range(0, count, DOUBLES):
                 _project(
-                    options, camera, view, members, member, means, quats, scales, covars, opacities, spilled, found
+                    options, camera, view, members, member, means, quats, scales, covars, opacities, spilled, columns
                 )
                 for i in range(min(DOUBLES, count - member)):
                     g = members[member + i]
                     n = g - batch * num_gaussians
-                    u, v, opacity, rx, ry = found[0, i], found[1, i], found[10, i], found[11, i], found[12, i]
-                    det, c00, c11 = found[13, i], found[14, i], found[15, i]
-                    if not math.isfinite(u + v + found[2, i] + det + opacity):
+                    u, v, opacity, rx, ry = columns[0, i], columns[1, i], columns[10, i], columns[11, i], columns[12, i]
+                    det, c00, c11 = columns[13, i], columns[14, i], columns[15, i]
+                    if not math.isfinite(u + v + columns[2, i] + det + opacity):
                         is_bad[n - start] = True
                         continue
                     if det <= 0.0 or c00 <= 0.0 or c11 <= 0.0 or opacity < MIN_ALPHA:
@@ -290,7 +290,7 @@ def project_forward(
                         is_bad[n - start] = True
                         continue
                     for k in range(NUM_GEOMETRY):
-                        rows[at, k] = found[k, i]
+                        rows[at, k] = columns[k, i]
                     radii[at, 0], radii[at, 1] = int(rx), int(ry)
                     ids[at] = n
                     at += 1

@@ -21,7 +21,7 @@ from .projection import (
 from .simd import DOUBLES, gather, larger, splat_double, square_root, store_doubles
 from .spherical_harmonics import new_basis, sh_basis, sh_color, sh_direction_vjp
 
-_NUM_FOUND = 23
+_NUM_COLUMNS = 23
 
 
 @inline
@@ -122,14 +122,14 @@ def _has_gradient(slot, v_means2d, v_depths, v_conics, v_whitener, v_opacities, 
 @inline
 def _project_back(
     options, camera, view, members, slots, member, means, quats, scales, covars, opacities,
-    v_means2d, v_depths, v_conics, v_whitener, v_opacities_in, has_view_gradient, spilled, found,
+    v_means2d, v_depths, v_conics, v_whitener, v_opacities_in, has_view_gradient, spilled, columns,
 ):  # fmt: skip
     """Gradients of a vector of Gaussians, from one camera.
 
     Args:
         members, slots, member: The Gaussians are ``members[member:]``; their gradients in 2D at ``slots[member:]``.
-        found: Out (_NUM_FOUND, lanes): of the mean, opacity, then quaternion and scales or the world covariance (upper
-            triangle of a symmetric matrix), then of the upper 3x4 of the view matrix.
+        columns: Out (_NUM_COLUMNS, lanes): of the mean, opacity, then quaternion and scales or the world covariance
+            (upper triangle of a symmetric matrix), then of the upper 3x4 of the view matrix.
     """
     fx, fy, cx, cy = camera
     wx, wy, wz = (
@@ -160,7 +160,7 @@ def _project_back(
         v01 -= v_ratio * c01 * (1.0 - ratio)
         v11 += v_ratio * (c00 - ratio * d00)
         v_opacity *= compensation
-    store_doubles(found, 3 * DOUBLES, v_opacity)
+    store_doubles(columns, 3 * DOUBLES, v_opacity)
 
     # T = J W: V_world = Tt V T, V_T = 2 V T S
     ta0, ta1, ta2 = v00 * a0 + v01 * b0, v00 * a1 + v01 * b1, v00 * a2 + v01 * b2
@@ -170,11 +170,11 @@ def _project_back(
     if options.has_covars:
         v_world = (w00, w01, w02, w11, w12, w22)
         for k in range(6):
-            store_doubles(found, (4 + k) * DOUBLES, v_world[k])
+            store_doubles(columns, (4 + k) * DOUBLES, v_world[k])
     else:
         v_shape = _quaternion_scale_vjp(members, member, quats, scales, w00, w01, w02, w11, w12, w22)
         for k in range(7):
-            store_doubles(found, (4 + k) * DOUBLES, v_shape[k])
+            store_doubles(columns, (4 + k) * DOUBLES, v_shape[k])
     ta0, ta1, ta2 = 2.0 * (v00 * p0 + v01 * q0), 2.0 * (v00 * p1 + v01 * q1), 2.0 * (v00 * p2 + v01 * q2)
     tb0, tb1, tb2 = 2.0 * (v01 * p0 + v11 * q0), 2.0 * (v01 * p1 + v11 * q1), 2.0 * (v01 * p2 + v11 * q2)
 
@@ -190,9 +190,9 @@ def _project_back(
     )  # fmt: skip
     if v_depths.shape[0] > 0:
         vz += gather(v_depths, slots, member, 1, 0)
-    store_doubles(found, 0, view[0, 0] * vx + view[1, 0] * vy + view[2, 0] * vz)
-    store_doubles(found, DOUBLES, view[0, 1] * vx + view[1, 1] * vy + view[2, 1] * vz)
-    store_doubles(found, 2 * DOUBLES, view[0, 2] * vx + view[1, 2] * vy + view[2, 2] * vz)
+    store_doubles(columns, 0, view[0, 0] * vx + view[1, 0] * vy + view[2, 0] * vz)
+    store_doubles(columns, DOUBLES, view[0, 1] * vx + view[1, 1] * vy + view[2, 1] * vz)
+    store_doubles(columns, 2 * DOUBLES, view[0, 2] * vx + view[1, 2] * vy + view[2, 2] * vz)
     if has_view_gradient:
         v_view = (
             vx * wx + j00 * ta0 + j10 * tb0, vx * wy + j00 * ta1 + j10 * tb1, vx * wz + j00 * ta2 + j10 * tb2, vx,
@@ -200,7 +200,7 @@ def _project_back(
             vz * wx + j02 * ta0 + j12 * tb0, vz * wy + j02 * ta1 + j12 * tb1, vz * wz + j02 * ta2 + j12 * tb2, vz,
         )  # fmt: skip
         for k in range(12):
-            store_doubles(found, (11 + k) * DOUBLES, v_view[k])
+            store_doubles(columns, (11 + k) * DOUBLES, v_view[k])
 
 
 @kernel
@@ -226,7 +226,7 @@ def project_backward(
     basis, dots = new_basis(), np.empty(25, np.float64)
     view, spilled = np.empty((4, 4), np.float64), np.empty(NUM_SPILLED, np.float64)
     members, member_slots = np.empty(CHUNK + DOUBLES, np.int64), np.empty(CHUNK + DOUBLES, np.int64)
-    found = np.zeros((_NUM_FOUND, DOUBLES), np.float64)
+    columns = np.zeros((_NUM_COLUMNS, DOUBLES), np.float64)
     for unit in range(first, last):
         batch, chunk = unit // num_chunks, unit % num_chunks
         for image in range(batch * options.num_cameras, (batch + 1) * options.num_cameras):
@@ -246,7 +246,7 @@ def project_backward(
             for member in range(0, count, DOUBLES):
                 _project_back(
                     options, camera, view, members, member_slots, member, means, quats, scales, covars, opacities,
-                    v_means2d, v_depths, v_conics, v_whitener, v_opacities_in, has_view_gradient, spilled, found,
+                    v_means2d, v_depths, v_conics, v_whitener, v_opacities_in, has_view_gradient, spilled, columns,
                 )  # fmt: skip
                 for i in range(min(DOUBLES, count - member)):
                     g, slot = members[member + i], member_slots[member + i]
@@ -262,25 +262,25 @@ def project_backward(
                             options.sh_degree, slot, color, colors, viewing_direction(means, g, centers, image),
                             v_colors_in, basis, dots, v_colors,
                         )  # fmt: skip
-                    v_means[g, 0] += found[0, i] + ox
-                    v_means[g, 1] += found[1, i] + oy
-                    v_means[g, 2] += found[2, i] + oz
+                    v_means[g, 0] += columns[0, i] + ox
+                    v_means[g, 1] += columns[1, i] + oy
+                    v_means[g, 2] += columns[2, i] + oz
                     part_center[0] -= ox
                     part_center[1] -= oy
                     part_center[2] -= oz
-                    v_opacities[g] += found[3, i]
+                    v_opacities[g] += columns[3, i]
                     if options.has_covars:
-                        v_covars[g, 0, 0] += found[4, i]
-                        v_covars[g, 0, 1] += 2.0 * found[5, i]
-                        v_covars[g, 0, 2] += 2.0 * found[6, i]
-                        v_covars[g, 1, 1] += found[7, i]
-                        v_covars[g, 1, 2] += 2.0 * found[8, i]
-                        v_covars[g, 2, 2] += found[9, i]
+                        v_covars[g, 0, 0] += columns[4, i]
+                        v_covars[g, 0, 1] += 2.0 * columns[5, i]
+                        v_covars[g, 0, 2] += 2.0 * columns[6, i]
+                        v_covars[g, 1, 1] += columns[7, i]
+                        v_covars[g, 1, 2] += 2.0 * columns[8, i]
+                        v_covars[g, 2, 2] += columns[9, i]
                     else:
                         for k in range(4):
-                            v_quats[g, k] += found[4 + k, i]
+                            v_quats[g, k] += columns[4 + k, i]
                         for k in range(3):
-                            v_scales[g, k] += found[8 + k, i]
+                            v_scales[g, k] += columns[8 + k, i]
                     if has_view_gradient:
                         for k in range(12):
-                            part[k] += found[11 + k, i]
+                            part[k] += columns[11 + k, i]

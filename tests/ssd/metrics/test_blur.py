@@ -18,3 +18,9 @@ def test_it_is_the_usual_filter_with_mirrored_edges(sigma, generator):
     usual = gaussian_filter(images.numpy(), (0, 0, sigma, sigma), mode="mirror", radius=round(3 * sigma))
     assert torch.allclose(gaussian_blur(images, sigma), torch.from_numpy(usual), atol=1e-12)
     assert torch.allclose(gaussian_blur(images, sigma, 2 * round(3 * sigma) + 1), torch.from_numpy(usual), atol=1e-12)
+
+
+@pytest.mark.parametrize(("sigma", "window"), [(1.5, 11), (0.8, None)])
+def test_its_gradient_is_the_way_back(sigma, window):
+    images = torch.rand(1, 2, 12, 13, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda each: gaussian_blur(each, sigma, window), images)
