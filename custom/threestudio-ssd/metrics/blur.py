@@ -21,8 +21,8 @@ def gaussian_blur(
     """
     half = round(3 * sigma) if window is None else window // 2
     weights = [math.exp(-(offset**2) / (2 * sigma**2)) for offset in range(-half, half + 1)]
-    kernel = [weight / sum(weights) for weight in weights]
-    return _Blur.apply(images, kernel)
+    total = sum(weights)
+    return _Blur.apply(images, [weight / total for weight in weights])
 
 
 class _Blur(torch.autograd.Function):

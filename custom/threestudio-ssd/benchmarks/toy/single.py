@@ -13,7 +13,8 @@ from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 
 from ...fields import is_field
-from ...files import write_json, write_text
+from ...fields.io import DOCUMENT
+from ...files import is_whole, write_json, write_text
 from ...images import save_rows
 from ...metrics import edit_regions, mean_psnr
 from ...report.edit_report import clip_model_of
@@ -99,7 +100,7 @@ def _fitted_field(folder: Path) -> Path:
     from threestudio.trainer import run_experiment
 
     path = folder / "fit" / "save" / "fitted.field"
-    if not path.is_dir():
+    if not is_whole(path / DOCUMENT):  # written last
         words = [f"scene={folder / 'scene.ply'}", f"cameras={folder / 'cameras.json'}", "system.splat_steps=0"]
         cfg = complete(load_config("configs/fit-nerf-splat.yaml", cli_args=words))
         cfg.trial_dir = str(folder / "fit")
