@@ -39,7 +39,7 @@ FIGURES: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 """Key of ``report.json`` -> what the page calls it, and how it writes it."""
 
-Views = list[tuple[str, Float[Tensor, "h w 3"]]]
+Views = list[tuple[str, Float[Tensor, "_ _ 3"]]]
 
 
 def views_of(first: Result, cameras: str, count: int, size: int) -> tuple[Any, Tensor]:

@@ -52,7 +52,7 @@ def labelled_grid(
 
 
 def labelled_rows(
-    rows: Sequence[Sequence[tuple[str, Float[Tensor, "h w 3"]]]], height: int | None = None
+    rows: Sequence[Sequence[tuple[str, Float[Tensor, "_ _ 3"]]]], height: int | None = None
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Images with a line of text above each, on white, row below row.
 

@@ -49,7 +49,7 @@ class Outline:
 
     key: str
     numbers: list[float]
-    lines: list[Float[Tensor, "k 3"]]
+    lines: list[Float[Tensor, "_ 3"]]
     color: Color
 
     @property

@@ -155,7 +155,7 @@ def runaway_colors(before: ColorReading, after: ColorReading) -> str | None:
     return None
 
 
-def grid_row(images: Iterable[Float[Tensor, "h w 3"]]) -> list[dict[str, Any]]:
+def grid_row(images: Iterable[Float[Tensor, "_ _ 3"]]) -> list[dict[str, Any]]:
     """Pictures in [0, 1] as one row of the saver's grid."""
     return [{"type": "rgb", "img": image.cpu(), "kwargs": {}} for image in images]
 

@@ -122,7 +122,7 @@ class EditSystem(Completed, BaseSystem, Outcome):
     def export(self) -> str:
         """Write the result; returns its path."""
 
-    def progress_images(self) -> list[Sequence[Float[Tensor, "h w 3"]]]:
+    def progress_images(self) -> list[Sequence[Float[Tensor, "_ _ 3"]]]:
         """Override: rows of images of where the edit stands."""
         return []
 

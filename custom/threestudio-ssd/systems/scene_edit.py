@@ -91,7 +91,7 @@ class SceneEditSystem(EditSystem):
         """One picture of where the run stands."""
         self.save_progress()
 
-    def progress_images(self) -> list[Sequence[Float[Tensor, "h w 3"]]]:
+    def progress_images(self) -> list[Sequence[Float[Tensor, "_ _ 3"]]]:
         """Some held-out views."""
         cameras = self.job.views.test[slice(0, PROGRESS_VIEWS)].scaled(PROGRESS_SCALE)
         return [list(render_each(self.job.editable.scene(), cameras, self.job.background))]

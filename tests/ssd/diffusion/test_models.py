@@ -142,8 +142,8 @@ def test_taesd_is_the_one_that_fits_the_model_and_its_commit_is_kept(tmp_path, h
     vae_commit = hub_cache(repository, tmp_path / "vae")
     loaded = load_backbone("owner/tiny", vae="taesd", offline=True, vae_dtype="bf16")
     assert loaded.provenance == {
-        "model": "owner/tiny", "revision": model_commit, "dtype": "float32", "lora": [], "embeddings": [],
-        "quantization": "none",
+        "model": "owner/tiny", "revision": model_commit, "dtype": "float32", "autocast": None, "lora": [],
+        "embeddings": [], "quantization": "none",
         "vae": repository, "vae_revision": vae_commit, "vae_dtype": "bfloat16",
     }  # fmt: skip
     assert model_commit != vae_commit
@@ -157,8 +157,8 @@ def test_a_vae_that_is_not_in_the_cache_is_named_offline(model_folder, hub_cache
 
 def test_provenance_of_a_folder_with_its_own_vae(model_folder):
     assert load_backbone(model_folder).provenance == {
-        "model": str(model_folder), "revision": None, "dtype": "float32", "lora": [], "embeddings": [],
-        "quantization": "none", "vae": None, "vae_revision": None, "vae_dtype": "float32",
+        "model": str(model_folder), "revision": None, "dtype": "float32", "autocast": None, "lora": [],
+        "embeddings": [], "quantization": "none", "vae": None, "vae_revision": None, "vae_dtype": "float32",
     }  # fmt: skip
 
 
