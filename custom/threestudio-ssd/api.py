@@ -27,7 +27,7 @@ from .arguments import checked, config_value, count_of, number_of, path_of, show
 from .cameras import Cameras
 from .data.image import load_image
 from .data.scene_views import ViewPlan
-from .edits.edit import CHECK_EVERY, Edit, Facts
+from .edits.edit import CHECK_EVERY, Edit
 from .edits.full_size import at_full_size
 from .edits.image_edit import ImageEdit
 from .edits.removal import IMAGE_SIZE, SceneRemoval
@@ -76,14 +76,14 @@ class Progress:
         num_steps: Of the whole run.
         seconds: Spent on the steps of this process.
         remaining_seconds: What is left at this pace.
-        facts: What the step says of itself: timestep, size of the score.
+        facts: What the step says of itself, as numbers: timestep, size of the score.
     """
 
     step: int
     num_steps: int
     seconds: float
     remaining_seconds: float
-    facts: Facts
+    facts: dict[str, float]
 
 
 class NotFiniteError(InputError):
@@ -138,11 +138,12 @@ class Run:
             self._step += 1
             self._steps_here += 1
             self._seconds += time.monotonic() - begin
-            if self._edit.is_stuck or self._step % CHECK_EVERY == 0 or self._step == last:
+            if self._step % CHECK_EVERY == 0 or self._step == last:
                 self._check_finite()
             if on_step is not None:
                 left = self._seconds / self._steps_here * (self.num_steps - self._step)
-                answer = on_step(Progress(self._step, self.num_steps, self._seconds, left, facts))
+                numbers = {name: float(value) for name, value in facts.items()}
+                answer = on_step(Progress(self._step, self.num_steps, self._seconds, left, numbers))
                 if isinstance(answer, bool | np.bool_) and not answer:
                     return
 

@@ -336,7 +336,7 @@ def freeu_of(guidance):
 def guidance_facts(preset: str, guidance, prompts, steps: int) -> dict[str, object]:
     """Timesteps over the run and coefficients at some of its steps."""
     nothing, count = torch.zeros(1, 1, 1, 1), steps if preset not in DRAWN else 12_000
-    timesteps = [int(guidance._draw(nothing, step, max(steps, count), (0,))[0][0]) for step in range(count)]
+    timesteps = [guidance._draw(nothing, step, max(steps, count), (0,))[0][0] for step in range(count)]
     at = (0, steps // 2, steps - 1)
     facts: dict[str, object] = {"all t": timesteps, "t that are drawn": sorted(set(timesteps))}
     if preset in AT_STEPS:

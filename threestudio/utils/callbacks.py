@@ -200,7 +200,7 @@ class CustomProgressBar(ProgressBar):
     def __init__(self) -> None:
         super().__init__()
         self._bar: tqdm | None = None
-        self._is_enabled = True
+        self._is_enabled, self._read = True, 0.0
         self._process = psutil.Process()
 
     def disable(self) -> None:
@@ -232,11 +232,15 @@ class CustomProgressBar(ProgressBar):
         )
 
     def _advance(self, to: int) -> None:
-        if self._bar is not None and not self._bar.disable:
+        if self._bar is None or self._bar.disable:
+            return
+        now = time.monotonic()
+        if now - self._read >= self._bar.mininterval or to == self._bar.total:  # a GPU waits where numbers are read
             metrics = self.get_metrics(self.trainer, self.trainer.lightning_module)
             metrics.pop("v_num", None)
             self._bar.set_postfix({**metrics, "memory": self.memory()}, refresh=False)
-            self._bar.update(to - self._bar.n)
+            self._read = now
+        self._bar.update(to - self._bar.n)
 
     def _close(self) -> None:
         if self._bar is not None:

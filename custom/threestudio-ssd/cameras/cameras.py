@@ -16,7 +16,7 @@ from .photographs import photograph_size
 
 FAR = 1e5
 """Distance from the origin, world units, from which on cameras are counted from their midst."""
-_TENSORS, _LISTS = ("viewmats", "Ks", "widths", "heights"), ("names", "image_paths", "lenses")
+_TENSORS, _SIZES, _LISTS = ("viewmats", "Ks"), ("widths", "heights"), ("names", "image_paths", "lenses")
 
 
 @dataclass(eq=False)
@@ -62,10 +62,9 @@ class Cameras:
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> "Cameras":
         """Some of the cameras; an integer gives a set of one."""
-        rows = torch.arange(len(self))[index].reshape(-1).tolist()
-        on_device = torch.as_tensor(rows, dtype=torch.int64, device=self.viewmats.device)
-        fields: dict[str, Any] = {name: getattr(self, name)[on_device] for name in _TENSORS}
-        fields |= {name: [getattr(self, name)[row] for row in rows] for name in _LISTS}
+        rows = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index].reshape(-1)
+        fields: dict[str, Any] = {name: getattr(self, name)[rows] for name in (*_TENSORS, *_SIZES)}
+        fields |= {name: [getattr(self, name)[row] for row in rows.tolist()] for name in _LISTS}
         return Cameras(**fields, offset=self.offset)
 
     @classmethod
@@ -134,7 +133,7 @@ class Cameras:
         return (seen @ K.T)[:, :2] / seen[:, 2:], seen[:, 2]
 
     def to(self, device: torch.device | str) -> "Cameras":
-        """The same cameras on another device."""
+        """The same cameras on another device; widths and heights stay on the CPU, where everyone asks for them."""
         return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
 
     def resized(self, width: int, height: int) -> "Cameras":
@@ -165,8 +164,8 @@ class Cameras:
         if len(self) and (widths.min() < 1 or heights.min() < 1):
             raise ValueError(f"a crop needs at least 1 pixel, got {widths.min()} x {heights.min()}")
         Ks = self.Ks.double()
-        Ks[:, 0, 2] -= lefts
-        Ks[:, 1, 2] -= tops
+        Ks[:, 0, 2] -= lefts.to(Ks)
+        Ks[:, 1, 2] -= tops.to(Ks)
         return replace(self, Ks=Ks, widths=widths, heights=heights)
 
     def filling(self, width: int, height: int) -> "Cameras":
@@ -176,9 +175,9 @@ class Cameras:
         """
         scales = torch.maximum(width / self.widths.double(), height / self.heights.double())
         Ks = self.Ks.double()
-        Ks[:, 0, 2] -= self.widths / 2
-        Ks[:, 1, 2] -= self.heights / 2
-        Ks[:, :2] *= scales[:, None, None]
+        Ks[:, 0, 2] -= (self.widths / 2).to(Ks)
+        Ks[:, 1, 2] -= (self.heights / 2).to(Ks)
+        Ks[:, :2] *= scales.to(Ks)[:, None, None]
         Ks[:, 0, 2] += width / 2
         Ks[:, 1, 2] += height / 2
         sizes = {"widths": torch.full_like(self.widths, width), "heights": torch.full_like(self.heights, height)}
@@ -217,14 +216,16 @@ class Cameras:
     def drawn_at(self, widths: Int[Tensor, "c"], heights: Int[Tensor, "c"]) -> "Cameras":
         """The same with a size of its own for each view, pixels."""
         Ks = self.Ks.double()
-        Ks[:, 0] *= (widths / self.widths)[:, None]
-        Ks[:, 1] *= (heights / self.heights)[:, None]
+        Ks[:, 0] *= (widths / self.widths).to(Ks)[:, None]
+        Ks[:, 1] *= (heights / self.heights).to(Ks)[:, None]
         return replace(self, Ks=Ks, widths=widths, heights=heights)
 
 
 def concatenate(sets: Sequence[Cameras]) -> Cameras:
     """All cameras of several sets, one after the other; positions are counted as in the first."""
     sets = [cameras.counted_from(sets[0].offset) for cameras in sets]
-    fields: dict[str, Any] = {name: torch.cat([getattr(cameras, name) for cameras in sets]) for name in _TENSORS}
+    fields: dict[str, Any] = {
+        name: torch.cat([getattr(cameras, name) for cameras in sets]) for name in (*_TENSORS, *_SIZES)
+    }
     fields |= {name: [each for cameras in sets for each in getattr(cameras, name)] for name in _LISTS}
     return Cameras(**fields, offset=sets[0].offset)

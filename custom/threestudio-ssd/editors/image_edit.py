@@ -65,7 +65,7 @@ class EditorEdit(Edit):
         """Half the squared distance to the edited images, whose gradient is what the editor changes."""
         self.edited = self.editor(self.views)
         loss = 0.5 * (self.images - self.edited).pow(2).sum()
-        return loss, {"change": float((self.edited - self.views.images).abs().mean())}
+        return loss, {"change": (self.edited - self.views.images).abs().mean()}
 
     def set_rates(self, optimizers: Sequence[Optimizer], step: int) -> None:
         """It stays 1."""

@@ -9,6 +9,7 @@ from operator import methodcaller
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -19,12 +20,12 @@ from ..errors import ConfigError
 from ..host import allocation_failure, scheduled
 from ..ranks import ALONE, Rank
 
-Facts = dict[str, float]
-"""What a step says of itself by name, for logs: timestep, size of the score, loss, ..."""
+Facts = dict[str, float | Tensor]
+"""What a step says of itself by name, for logs: timestep, size of the score, loss, ... Tensors of one value are read by
+whoever shows them: a GPU that is asked at every step waits at every step."""
 
 CHECK_EVERY = 50
-"""Steps between looks at whether the parameters are still finite."""
-
+"""Steps between looks at whether the parameters are still finite, and whether steps are still made."""
 
 MOST_SKIPPED = 50
 """Steps in a row without a finite loss and gradient after which an edit goes no further."""
@@ -40,7 +41,8 @@ class Edit(nn.Module, ABC):
         num_steps: Length of the run; schedules refer to it.
 
     Attributes:
-        skipped: (2) steps whose loss or gradient was not finite: all of them, and how many were the last in a row.
+        skipped: (2) steps whose loss or gradient was not finite, counted where the loss is: all of them, and how many
+            were the last in a row.
     """
 
     skipped: Tensor
@@ -73,8 +75,13 @@ class Edit(nn.Module, ABC):
     def loss(self, step: int) -> tuple[Tensor, Facts]:
         """The loss of a step, with gradient, and what to log of it."""
 
-    def after_backward(self, loss_scale: float) -> None:
-        """Override to read gradients; ``loss_scale`` is what the loss was multiplied with."""
+    def after_backward(self, is_good: Bool[Tensor, ""], loss_scale: float) -> None:
+        """Override to read gradients.
+
+        Args:
+            is_good: Whether loss and gradients are finite, on their device.
+            loss_scale: What the loss was multiplied with.
+        """
 
     @abstractmethod
     def set_rates(self, optimizers: Sequence[Optimizer], step: int) -> None:
@@ -98,7 +105,8 @@ class Edit(nn.Module, ABC):
     ) -> Facts:
         """Make one step. One whose loss or gradient is not finite moves nothing and is counted in ``skipped``.
 
-        Where memory runs out, the step is made again with what ``shrink`` sets.
+        Nothing is read from the device, so that a GPU has work queued ahead of it; see ``leaves_out``. Where memory
+        runs out, the step is made again with what ``shrink`` sets.
 
         Args:
             step: Which one, 0 .. num_steps - 1.
@@ -114,17 +122,16 @@ class Edit(nn.Module, ABC):
         loss, facts = self._loss_and_gradients(step, optimizers, backward)
         self.rank.average(_parameters_of(optimizers))
         is_good = self._count(loss, optimizers)
-        if is_good or loss_scale != 1:  # a gradient scaler leaves such steps out itself, and lowers its scale
-            self.after_backward(loss_scale)
-            self.set_rates(optimizers, step)
-        else:
-            for optimizer in optimizers:
-                optimizer.zero_grad(set_to_none=True)
+        self.after_backward(is_good, loss_scale)
+        self.set_rates(optimizers, step)
         for optimizer in optimizers:
-            apply(optimizer)  # without gradients it moves nothing, but a trainer counts it
+            if leaves_out(optimizer):
+                optimizer.found_inf = (~is_good).float()  # pyright: ignore[reportAttributeAccessIssue]
+            elif loss_scale == 1 and not is_good:  # a gradient scaler leaves it out itself, and lowers its scale
+                optimizer.zero_grad(set_to_none=True)
+            apply(optimizer)  # also where it moves nothing: a trainer counts it
             optimizer.zero_grad(set_to_none=True)
-        if is_good:
-            self.after_step()
+        self.after_step()
         self.rank.agree(_parameters_of(optimizers))
         return facts
 
@@ -150,15 +157,13 @@ class Edit(nn.Module, ABC):
         return loss, facts
 
     @torch.no_grad()
-    def _count(self, loss: Tensor, optimizers: Sequence[Optimizer]) -> bool:
+    def _count(self, loss: Tensor, optimizers: Sequence[Optimizer]) -> Bool[Tensor, ""]:
         """Whether loss and gradients are finite; if not, the step is counted."""
         gradients = [each.grad for each in _parameters_of(optimizers) if each.grad is not None]
         finite = [torch.isfinite(values).all() for values in (loss, *gradients)]
-        is_good = bool(torch.stack([each.to(loss.device) for each in finite]).all())
-        if not is_good:
-            self.skipped += 1
-        elif self.skipped[1] != 0:
-            self.skipped[1] = 0
+        is_good = torch.stack([each.to(loss.device) for each in finite]).all()
+        all_of_them, in_a_row = (self.skipped.to(loss.device) + ~is_good).unbind()
+        self.skipped = torch.stack([all_of_them, in_a_row * ~is_good])
         return is_good
 
     @property
@@ -171,7 +176,7 @@ class Edit(nn.Module, ABC):
         optimizers = self.make_optimizers()
         for step in range(self.num_steps):
             self.step(step, optimizers)
-            if self.is_stuck:
+            if (step + 1) % CHECK_EVERY == 0 and self.is_stuck:
                 return
 
     def is_finite(self) -> bool:
@@ -190,6 +195,14 @@ def refuse_others(rank: Rank) -> None:
             what=f"{rank.count} devices were asked for, and a step of this edit cannot be split among them",
             expected="one device", fix="leave out trainer.devices, or name one GPU",
         )  # fmt: skip
+
+
+def leaves_out(optimizer: Optimizer) -> bool:
+    """Whether an optimiser moves nothing where its ``found_inf`` is 1, as torch's fused ones do.
+
+    Others have to step without gradients, and for that somebody reads whether the step was good.
+    """
+    return hasattr(optimizer, "found_inf") or bool(optimizer.defaults.get("fused"))
 
 
 def _parameters_of(optimizers: Sequence[Optimizer]) -> list[Tensor]:

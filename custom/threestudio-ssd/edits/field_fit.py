@@ -164,7 +164,7 @@ class FieldFitting(Edit):
             loss = loss + cfg.lambda_smooth * self._roughness(field, draws)
         if cfg.lambda_sparse:
             loss = loss + cfg.lambda_sparse * field.depths_at(samples).square().log1p().sum() / count
-        facts = {"loss": float(loss.detach()), "psnr": float(-10 * torch.log10(error.detach().clamp_min(1e-10)))}
+        facts = {"loss": loss.detach(), "psnr": -10 * torch.log10(error.detach().clamp_min(1e-10))}
         return loss, facts | {"nodes": float(len(field))}
 
     def _num_rays(self, step: int) -> int:

@@ -243,7 +243,7 @@ class Objective:
 
         Args:
             images: Of ``look``, of each scene; renders are not clamped.
-            rows: Which of its cameras they are.
+            rows: Which of its cameras they are, on the CPU.
             step: Of the run.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what renders are held against")
@@ -362,7 +362,6 @@ class GaussianEdit(Edit):
         images, rows = [], []
         for scene in self.scenes:
             row = self.rank.part(view_order(len(scene.cameras), step, self.views_per_step, scene.seed))
-            row = row.to(self.background.device)
             image, info = self.objective.look(
                 scene.editable.scene(), scene.cameras[row], self.background, sh_degree=degree,
                 absgrad=scene.growth.cfg.absgrad,
@@ -388,10 +387,10 @@ class GaussianEdit(Edit):
             if self.movement.anchors.get(name, 0.0) > 0 and parameter.numel()
         )
 
-    def after_backward(self, loss_scale: float) -> None:
+    def after_backward(self, is_good: Bool[Tensor, ""], loss_scale: float) -> None:
         """Gradients on the screen decide what grows."""
         for scene in self.scenes:
-            scene.growth.record(loss_scale)
+            scene.growth.record(is_good, loss_scale)
 
     def set_rates(self, optimizers: Sequence[Optimizer], step: int) -> None:
         """The learning rates of this step; that of means is times the scene's extent, that of sh0 times its reach."""

@@ -157,10 +157,11 @@ class Growth:
             self._info = info
 
     @torch.no_grad()
-    def record(self, loss_scale: float = 1.0) -> None:
+    def record(self, is_good: Bool[Tensor, ""], loss_scale: float = 1.0) -> None:
         """Add the gradients of the backward pass to the statistics.
 
         Args:
+            is_good: Whether the step is made; one that is not says nothing.
             loss_scale: What a gradient scaler multiplied the loss with; taken out, so that thresholds mean the same.
         """
         info, self._info = self._info, None
@@ -173,10 +174,10 @@ class Growth:
             sides = grads.new_tensor([info["width"], info["height"]])
             norms = (grads * (sides / 2 * info["n_cameras"])).norm(dim=-1)
             rows = info["gaussian_ids"] - self.editable.num_fixed
-            is_ours = (rows >= 0) & torch.isfinite(norms)
-            rows, norms = rows[is_ours].to(sums.device), norms[is_ours].to(sums.device)  # left on the CPU by one there
-            sums.index_add_(0, rows, norms)
-            counts.index_add_(0, rows, torch.ones_like(norms))
+            is_ours = (rows >= 0) & torch.isfinite(norms)  # left on the CPU by a rasteriser there
+            rows, is_ours = rows.clamp_min(0).to(sums.device), is_ours.to(sums.device) & is_good.to(sums.device)
+            sums.index_add_(0, rows, torch.where(is_ours, norms.to(sums.device), 0.0))
+            counts.index_add_(0, rows, is_ours.to(counts))
         self.editable.grad_sums += self.rank.total(sums)
         self.editable.grad_counts += self.rank.total(counts)
 

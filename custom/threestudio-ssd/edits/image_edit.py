@@ -69,8 +69,8 @@ class ImageBatchEdit(Edit):
     def make_optimizers(self) -> list[Optimizer]:
         """For latents as ``latent_steps`` says (their gradient is the score itself), Adam for pixels."""
         if self.cfg.parametrisation == "latent" and self.cfg.latent_steps == "sgd":
-            return [torch.optim.SGD(self.parameters(), lr=0.0)]
-        return [torch.optim.Adam(self.parameters(), lr=0.0)]
+            return [torch.optim.SGD(self.parameters(), lr=0.0, fused=True)]
+        return [torch.optim.Adam(self.parameters(), lr=0.0, fused=True)]
 
     def loss(self, step: int) -> tuple[Tensor, Facts]:
         """One batched prediction; for pixels, one encode with gradient before it and the detail term after it."""

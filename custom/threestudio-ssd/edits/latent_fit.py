@@ -121,9 +121,9 @@ class LatentFitting(FieldFitting):
         order = torch.randperm(len(self.pictures), generator=generator(self.cfg.seed, step, Stream.VIEW_ORDER))
         errors = torch.stack([self._view_errors(row) for row in order[:count].tolist()]).mean(dim=0)
         loss = loss + (errors * errors.new_tensor([self.cfg.lambda_refined, self.cfg.lambda_rgb])).sum()
-        refined, decoded = errors.tolist()
-        decibels = {"psnr": -10 * math.log10(max(decoded, 1e-10))} if self.cfg.lambda_rgb else {}
-        return loss, {"loss": float(loss.detach()), "nodes": facts["nodes"], "refined": refined, **decibels}
+        refined, decoded = errors.detach().unbind()
+        decibels = {"psnr": -10 * torch.log10(decoded.clamp_min(1e-10))} if self.cfg.lambda_rgb else {}
+        return loss, {"loss": loss.detach(), "nodes": facts["nodes"], "refined": refined, **decibels}
 
     def _view_errors(self, row: int) -> Float[Tensor, "2"]:
         """Mean squared errors of a whole view: of its refined latents, and of what they decode to."""

@@ -84,7 +84,7 @@ class Distillation(Objective):
         images, latents, conditions = [], [], []
         last = len(scene.cameras) - 1
         for start in range(0, last + 1, count):
-            rows = torch.arange(start, start + count, device=self.background.device).clamp(max=last)
+            rows = torch.arange(start, start + count).clamp(max=last)
             image = self._shown(self.look(source, scene.cameras[rows], self.background)[0])
             latents.append(self._latents(image))
             if self.keeps_images:
@@ -194,5 +194,6 @@ class Photometric(Objective):
         if self.inside is not None:
             inside = torch.stack([self.inside[place] for place in places])
         loss = photometric_loss(image, target, self.lambda_ssim, inside)
-        error = (image.detach() - target)[inside].pow(2).mean()
-        return loss, {"loss": float(loss.detach()), "psnr": float(-10 * torch.log10(error))}
+        squares = torch.where(inside, (image.detach() - target).pow(2).mean(dim=-1), 0.0)
+        error = squares.sum() / inside.sum().clamp_min(1)
+        return loss, {"loss": loss.detach(), "psnr": -10 * torch.log10(error)}

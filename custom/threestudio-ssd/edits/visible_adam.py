@@ -47,7 +47,12 @@ class VisibleAdam(torch.optim.Optimizer):
             second moment, the others plain Adam.
         betas: Decay of the first and second moments.
         eps: Added to the root of the second moment.
+
+    Attributes:
+        found_inf: 1 where the next step has to move nothing, 0 otherwise, as torch's fused optimisers have it; None: 0.
     """
+
+    found_inf: Float[Tensor, ""] | None = None
 
     def __init__(
         self, groups: Iterable[dict[str, Any]], betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-15
@@ -70,19 +75,22 @@ class VisibleAdam(torch.optim.Optimizer):
 
     def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state, (beta1, beta2), weights = self.state[parameter], group["betas"], group["visible_weights"]
+        is_off = gradient.new_zeros(()) if self.found_inf is None else self.found_inf.to(gradient)
+        gradient = torch.where(is_off > 0, 0.0, gradient)
         if weights is not None:
             gradient = _per_visible_pixel(gradient.flatten(1), group).view_as(gradient)
         square = gradient.pow(2) if weights is None else gradient.pow(2).mean()
         if not state:
-            state["step"] = torch.zeros(())
+            state["step"] = torch.zeros((), device=parameter.device)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(square)
-        state["step"] += 1
-        state["exp_avg"].lerp_(gradient, 1 - beta1)
-        state["exp_avg_sq"].lerp_(square, 1 - beta2)
-        count = float(state["step"])
+        state["step"] = state["step"].to(is_off.device) + (1 - is_off)
+        state["exp_avg"].lerp_(gradient, (1 - beta1) * (1 - is_off))
+        state["exp_avg_sq"].lerp_(square, (1 - beta2) * (1 - is_off))
+        count = state["step"] if parameter.device.type == "mps" else state["step"].double()  # Metal has no doubles
         first = state["exp_avg"] / (1 - beta1**count)
         second = state["exp_avg_sq"] / (1 - beta2**count)
-        parameter.sub_(group["lr"] * first / (second.sqrt() + group["eps"]))
+        change = group["lr"] * first / (second.sqrt() + group["eps"])
+        parameter.sub_(torch.where(is_off > 0, 0.0, change))
 
 
 def _per_visible_pixel(gradient: Float[Tensor, "n c"], group: dict[str, Any]) -> Float[Tensor, "n c"]:

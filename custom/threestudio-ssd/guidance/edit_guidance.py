@@ -39,13 +39,13 @@ class GuidanceOutput:
     loss: Tensor
     score: Tensor
     timestep: int
-    change: float | None = None
+    change: float | Float[Tensor, ""] | None = None
 
     @property
-    def facts(self) -> dict[str, float]:
+    def facts(self) -> dict[str, float | Tensor]:
         """What to log of the step: its timestep, the root mean square of the score, how far the edit has come."""
         change = {} if self.change is None else {"change": self.change}
-        return {"timestep": self.timestep, "score": float(self.score.pow(2).mean().sqrt()), **change}
+        return {"timestep": self.timestep, "score": self.score.pow(2).mean().sqrt(), **change}
 
 
 @threestudio.register("ssd-guidance")
@@ -196,8 +196,9 @@ class EditGuidance(Completed, BaseObject):
         if not seeds or len(latents) % len(seeds):
             raise ValueError(f"{len(latents)} latents cannot be shared out evenly among {len(seeds)} seeds")
         timesteps, noise = self._draw(latents, step, num_steps, seeds)
+        on_device = torch.tensor(timesteps, device=latents.device)
         score = self.compute_score(
-            latents.detach(), latents_src, prompts, timesteps, noise, image_condition, step=step, num_steps=num_steps,
+            latents.detach(), latents_src, prompts, on_device, noise, image_condition, step=step, num_steps=num_steps,
             seeds=seeds,
         )  # fmt: skip
         if latent_mask is not None:
@@ -206,12 +207,12 @@ class EditGuidance(Completed, BaseObject):
             score = score.clamp(-self.cfg.grad_clip, self.cfg.grad_clip)
         views_per_edit = len(latents) // len(seeds)
         loss = 0.5 * (latents - (latents.detach() - score)).pow(2).sum() / views_per_edit
-        change = float((latents.detach() - latents_src).abs().mean())
-        return GuidanceOutput(loss, score, int(timesteps[0]), change)
+        change = (latents.detach() - latents_src).abs().mean()
+        return GuidanceOutput(loss, score, timesteps[0], change)
 
     def _draw(
         self, latents: Float[Tensor, "b c zh zw"], step: int, num_steps: int, seeds: Sequence[int]
-    ) -> tuple[Int[Tensor, "b"], Float[Tensor, "b c zh zw"]]:
+    ) -> tuple[list[int], Float[Tensor, "b c zh zw"]]:
         """Timesteps and noise of a step; an edit's views share a timestep."""
         num_views = len(latents) // len(seeds)
         timesteps, noise = [], []
@@ -224,7 +225,7 @@ class EditGuidance(Completed, BaseObject):
             )  # fmt: skip
             timesteps += [nearest(timestep, self.cfg.only_timesteps)] * num_views
             noise.append(self.rank.randn((num_views, *latents.shape[1:]), draws))
-        return torch.tensor(timesteps, device=latents.device), torch.cat(noise).to(latents)
+        return timesteps, torch.cat(noise).to(latents)
 
     @torch.no_grad()
     def compute_score(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -43,7 +44,7 @@ class Region:
     half: Float[Tensor, "3"]
     is_round: bool = True
 
-    @property
+    @cached_property
     def size(self) -> float:
         """Half its longest side, world units."""
         return float(self.half.max())

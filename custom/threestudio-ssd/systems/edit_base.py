@@ -18,7 +18,7 @@ import threestudio
 from threestudio.systems.base import BaseSystem
 
 from ..cameras import Cameras
-from ..edits.edit import CHECK_EVERY, MOST_SKIPPED, Edit
+from ..edits.edit import CHECK_EVERY, Edit
 from ..edits.field_splat import splat_of
 from ..edits.gaussian_edit import GaussianEdit, SceneJob
 from ..edits.keys import CANNOT_CHANGE_EDITS
@@ -183,7 +183,7 @@ class EditSystem(Completed, BaseSystem, Outcome):
         every = self.cfg.get("preview_every", 0)
         if every and self.global_step % every == 0:
             self.save_progress()
-        if self.edit.is_stuck or (self.global_step % CHECK_EVERY == 0 and not self._keep_good()):
+        if self.global_step % CHECK_EVERY == 0 and (self.edit.is_stuck or not self._keep_good()):
             self.trainer.should_stop = True
 
     def _keep_good(self) -> bool:
@@ -273,7 +273,7 @@ class EditSystem(Completed, BaseSystem, Outcome):
         if self.edit.is_stuck and self.exit_code != UNUSABLE:
             self.exit_code = UNUSABLE
             threestudio.warn(
-                f"Step {self.true_global_step}: {min(MOST_SKIPPED, self.edit.num_steps)} steps in a row had no finite "
+                f"Step {self.true_global_step}: the last {int(self.edit.skipped[1])} steps in a row had no finite "
                 "loss or gradient; the run ends, and what it was before them is written. Lower the learning rates, or "
                 "set system.guidance.dtype=fp32."
             )

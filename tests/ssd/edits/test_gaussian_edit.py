@@ -121,7 +121,7 @@ def test_a_step_keeps_its_order():
             told.append("loss")
             return torch.ones((), requires_grad=True), {}
 
-        def after_backward(self, loss_scale):
+        def after_backward(self, is_good, loss_scale):
             told.append(f"gradients {loss_scale}")
 
         def set_rates(self, optimizers, step):

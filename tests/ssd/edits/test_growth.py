@@ -38,11 +38,11 @@ def growing(kind, num_steps=1500, **keys):
     return editable, growth, optimizer
 
 
-def observe(growth, factor=1.0, loss_scale=1.0):
+def observe(growth, factor=1.0, loss_scale=1.0, is_good=True):
     images, _, info = render_with_info(growth.editable.scene(), toy_cameras(2, 24), torch.zeros(3))
     growth.watch(info, step=1)
     (factor * images.pow(2).mean()).backward()
-    growth.record(loss_scale)
+    growth.record(torch.tensor(is_good), loss_scale)
     return info
 
 
@@ -134,6 +134,10 @@ def test_a_gradient_scaler_is_taken_out_and_what_is_not_finite_does_not_count():
     observe(growth, factor=float("inf"))
     assert torch.isfinite(editable.grad_sums).all()
     assert (editable.grad_counts <= counts + 2).all()
+    sums, counts = editable.grad_sums.clone(), editable.grad_counts.clone()
+    observe(growth, is_good=False)
+    assert torch.equal(editable.grad_sums, sums)
+    assert torch.equal(editable.grad_counts, counts)
 
 
 @pytest.mark.parametrize(
