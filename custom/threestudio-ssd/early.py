@@ -77,7 +77,7 @@ def splat_file(path: str | Path, looked_in: Sequence[str] = ()) -> Path:
     Raises:
         SceneFormatError: If it does not exist.
     """
-    return _existing(path, "a splat file", "check the path given as scene", looked_in)
+    return _existing(path, "a splat file, or the folder of a field", "check the path given as scene", looked_in)
 
 
 def views_capture(path: str, looked_in: Sequence[str] = ()) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .diffusion import Backbone, load_backbone
-from .errors import ConfigError
+from .errors import ConfigError, SceneFormatError
 from .fields import AutoencoderName, LatentField
 from .scenes import Scene, load_scene
 
@@ -38,6 +38,7 @@ def seen_through(field: LatentField, backbone: Backbone, path: str | Path) -> La
 
     Raises:
         ConfigError: If the latents are of another autoencoder.
+        SceneFormatError: If the field's file says something else of it.
     """
     made = field.space.autoencoder
     if checksum_of(backbone.vae) != made.checksum:
@@ -46,6 +47,11 @@ def seen_through(field: LatentField, backbone: Backbone, path: str | Path) -> La
             what=f"scene {path} holds latents of the autoencoder of {made.model}{vae and f' with{vae}'}, and model "
             f"{backbone.model_id} has another", expected="the model that the field was fitted with",
             fix=f"set model={made.model}{vae}, or fit a field anew: configs/fit-ed-nerf.yaml",
+        )  # fmt: skip
+    if field.space.downscale != backbone.downscale:
+        raise SceneFormatError(
+            what=f"scene {path} has the latent.downscale {field.space.downscale}, and its autoencoder "
+            f"{backbone.downscale}", expected="a field as it was written", fix="copy the whole folder again",
         )  # fmt: skip
     return field.decoded_by(lambda latents: backbone.decode(latents.to(backbone.device)).to(latents.device))
 

@@ -47,7 +47,9 @@ def read_json(path: Path, expected: str, fix: str) -> Any:
         if len(data) > MAX_DOCUMENT:
             raise ValueError(f"more than {MAX_DOCUMENT >> 20} MB")
         return json.loads(data)  # which finds out which Unicode it is, byte-order mark or not
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise SceneFormatError(what=f"{path} cannot be read ({error.strerror})", expected=expected, fix=fix) from error
+    except (ValueError, RecursionError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else first_line(error)
         raise SceneFormatError(what=f"{path} is not valid JSON ({why})", expected=expected, fix=fix) from error
 

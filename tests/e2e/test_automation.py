@@ -76,7 +76,9 @@ def test_mistakes_and_apps_in_lines(capsys):
     assert error["what"] == "no/such.ply does not exist"
     assert error["fix"].startswith("check the path given as scene; it was looked for in ")
     assert events[-1]["exit_code"] == 2
-    assert err == f"error: no/such.ply does not exist; expected a splat file; {error['fix']}\n"
+    assert (
+        err == f"error: no/such.ply does not exist; expected a splat file, or the folder of a field; {error['fix']}\n"
+    )
     assert main(["--progress", "json", "--run", "convert", "--help"]) == 0
     out, err = capsys.readouterr()
     assert [event["event"] for event in events_of(out)] == ["start", "end"]

@@ -10,7 +10,7 @@ from ..cameras import Cameras, orbit_cameras
 from ..data.views import GOLDEN_TURN_DEG
 from ..fields import RadianceField, field_as_gaussians
 from ..gaussians import Gaussians, half_turn_x
-from ..gaussians.io import save_gaussians
+from ..gaussians.io import check_writable, save_gaussians
 from ..latents import load_visible
 from ..rendering import render_each
 from .editable_gaussians import EditableGaussians
@@ -91,6 +91,7 @@ def convert_field(src: str | Path, dst: str | Path, *, half_turn: bool, spz_vers
     Raises:
         SceneFormatError: If the field or the suffix cannot be used.
     """
+    check_writable(dst)
     field = load_visible(src)
     assert isinstance(field, RadianceField)
     gaussians = splat_of(field, views_around(field), torch.zeros(3), STEPS)

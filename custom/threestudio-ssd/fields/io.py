@@ -4,7 +4,6 @@ The JSON says what the tensors are of and carries their checksum, so that two fi
 one field.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ..errors import SceneFormatError, first_line
 from ..files import sha256, write_json, write_tensors
 from ..reading import read_json
 from .latent import LatentField
-from .latent_io import ENTRY, problem_of_space, read_space, save_space
+from .latent_io import ENTRY, is_whole, problem_of_space, read_space, save_space
 from .lattice import LEAST_RESOLUTION, MOST_RESOLUTION, Lattice
 from .model import PARAMETERS, RadianceField
 
@@ -27,6 +26,8 @@ EXPECTED = f"the folder of a radiance field, with {DOCUMENT} and {TENSORS}"
 FIX = "copy the whole folder again, or fit the field anew: configs/fit-nerf.yaml"
 COEFFICIENTS = (0, 3, 8, 15, 24)
 """Higher spherical harmonics of degrees 0 to 4."""
+FARTHEST, SMALLEST = 1e9, 1e-9
+"""Places and values beyond the one, and a lattice smaller than the other, are those of no scene: world units."""
 
 
 def is_field(path: str | Path) -> bool:
@@ -89,20 +90,25 @@ def _problem(document: Any) -> str | None:
     """What is wrong with the document, if anything is."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         return "is not the document of a radiance field"
-    if document.get("version") != VERSION:
+    if document.get("version") is not VERSION:
         return f"is of version {document.get('version')!r}, and this program reads version {VERSION}"
     resolution, center, half = (document.get(key) for key in ("resolution", "center", "half"))
-    if not isinstance(resolution, int) or not LEAST_RESOLUTION <= resolution <= MOST_RESOLUTION:
+    if not is_whole(resolution) or not LEAST_RESOLUTION <= resolution <= MOST_RESOLUTION:
         return f"has the resolution {resolution!r}, not {LEAST_RESOLUTION} to {MOST_RESOLUTION}"
     if not isinstance(center, list) or len(center) != 3 or not all(map(_is_number, center)):
-        return f"has the center {center!r}, not three numbers"
-    if not (_is_number(half) and half > 0):  # pyright: ignore[reportOptionalOperand]
-        return f"has the half {half!r}, not a length above 0"
+        return f"has the center {center!r}, not three numbers up to {FARTHEST:g}"
+    if not (_is_number(half) and half >= SMALLEST):  # pyright: ignore[reportOptionalOperand]
+        return f"has the half {half!r}, not a length from {SMALLEST:g} to {FARTHEST:g}"
+    for key in ("nodes", "sh_degree"):
+        if not is_whole(document.get(key)):
+            return f"has the {key} {document.get(key)!r}, not a whole number"
+    if not isinstance(document.get("sha256"), str):
+        return f"has the sha256 {document.get('sha256')!r}, not a checksum"
     return problem_of_space(document[ENTRY]) if ENTRY in document else None
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FARTHEST
 
 
 def _field(document: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> RadianceField:
@@ -127,10 +133,14 @@ def _field(document: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -
     for name, shape in shapes.items():
         if tuple(tensors[name].shape) != shape or tensors[name].dtype != torch.float32:
             raise ValueError(f"{name} is {tuple(tensors[name].shape)} of {tensors[name].dtype}, not {shape} of float32")
-        if not tensors[name].isfinite().all():
-            raise ValueError(f"{name} holds values that are not finite")
+        if not (tensors[name].abs() <= FARTHEST).all():
+            raise ValueError(f"{name} holds values that are not finite, or beyond {FARTHEST:g}")
     if rest not in (COEFFICIENTS if ENTRY not in document else COEFFICIENTS[:1]):
         raise ValueError(f"shN holds {rest} coefficients a colour, not one of {COEFFICIENTS}; 0 for latents")
+    said = {"nodes": (document["nodes"], count), "sh_degree": (document["sh_degree"], COEFFICIENTS.index(rest))}
+    for name, (written, actual) in said.items():
+        if written != actual:
+            raise ValueError(f"{DOCUMENT} says {name} {written}, and it holds {actual}")
     lattice = Lattice(torch.tensor(document["center"]).float(), document["half"], resolution, nodes)
     if len(lattice.keys.unique()) != count:
         raise ValueError("a node is there twice")

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..early import named
 from ..errors import SceneFormatError
+from ..fields import is_field
 from ..reading import read_json
 
 NAMES = ("edited.*", "fitted.ply")
@@ -48,6 +49,9 @@ def find_result(path: str | Path) -> Result:
             for splat in sorted(folder.glob(pattern)):
                 return Result(place.name if place.name != "save" else place.parent.name, splat, _report(folder))
     expected = "a run folder with save/edited.ply, its save folder, or a splat file"
+    if is_field(place):
+        fix = f"make a splat of it: launch.py --run convert {path} scene.ply"
+        raise SceneFormatError(what=f"{path} is a radiance field", expected=expected, fix=fix)
     raise SceneFormatError(what=f"{path} holds no result", expected=expected, fix="name the splat file itself")
 
 

@@ -14,6 +14,7 @@ from ..cameras.cameras import FAR
 from ..cameras.orbit import up_of_scene, weighted_quantiles
 from ..data.agreement import agreement
 from ..early import named
+from ..fields import LatentField, RadianceField, field_as_gaussians, is_field, load_field
 from ..gaussians import Gaussians, rgbs_from_sh0
 from ..gaussians.io import load_gaussians
 from ..gaussians.io.losses import unknown_columns
@@ -26,6 +27,7 @@ LEAST_OPACITY = 1 / 255
 """Gaussians below it draw nothing, and do not count for the extents."""
 MOST_LOOKED_THROUGH = 100
 """Cameras that are asked what they see, at most, evenly spread."""
+FIELD = "radiance field"
 
 
 @dataclass
@@ -33,7 +35,7 @@ class InfoConfig:
     """Keys of a look at a file."""
 
     path: str = ""
-    """The splat: .ply .compressed.ply .splat .spz .sog .ksplat .pt .pth .ckpt."""
+    """The splat: .ply .compressed.ply .splat .spz .sog .ksplat .pt .pth .ckpt; or the folder of a radiance field."""
     cameras: str = ""
     """File or folder of its capture, to see whether it fits; empty: none."""
     world: World = "auto"
@@ -56,12 +58,24 @@ def read_info(cfg: Any) -> dict[str, Any]:
     capture = None
     if cfg.cameras:
         capture = load_cameras(cfg.cameras, world=cfg.world, dataparser=cfg.dataparser or None)
-    gaussians = load_gaussians(cfg.path)
+    scene = load_field(cfg.path) if is_field(cfg.path) else load_gaussians(cfg.path)
+    gaussians = field_as_gaussians(scene) if isinstance(scene, RadianceField) else scene
     capture = capture and capture.counted_from(gaussians.offset)
     facts = {"file": cfg.path, "bytes": num_bytes(named(cfg.path)), **scene_facts(gaussians, capture)}
+    if isinstance(scene, RadianceField):
+        facts |= _field_facts(scene)
     if capture is not None:
         facts["cameras"] = capture_facts(gaussians, capture, cfg.cameras)
     return facts
+
+
+def _field_facts(field: RadianceField) -> dict[str, Any]:
+    """What only a radiance field says of itself; its nodes are counted as Gaussians are."""
+    says: dict[str, Any] = {"resolution": field.lattice.resolution, "half": number(field.lattice.half)}
+    if isinstance(field, LatentField):
+        says |= {"autoencoder": field.space.autoencoder.model, "size": field.space.size}
+    kind = f"{FIELD} of latents" if isinstance(field, LatentField) else FIELD
+    return {"format": kind, "gaussians": len(field), "says": says}
 
 
 def num_bytes(path: Path) -> int:
@@ -186,9 +200,10 @@ def seen_share(gaussians: Gaussians, cameras: Cameras) -> float:
 def as_text(facts: Mapping[str, Any]) -> str:
     """The facts for people, with the keys to paste last."""
     says = [f"{key} {value}" for key, value in facts["says"].items()] + [f'"{text}"' for text in facts["comments"]]
+    parts = "nodes" if str(facts["format"]).startswith(FIELD) else "Gaussians"
     lines = [
         f"{facts['file']}: {facts['format']}, {facts['bytes'] / 1e6:.2f} MB",
-        f"{facts['gaussians']:,} Gaussians, {facts['drawn']:,} of them drawn; SH degree {facts['sh_degree']}",
+        f"{facts['gaussians']:,} {parts}, {facts['drawn']:,} of them drawn; SH degree {facts['sh_degree']}",
     ]
     if facts["not_finite_or_unturned"]:
         lines.append(f"{facts['not_finite_or_unturned']:,} rows hold NaN, infinity or no rotation")

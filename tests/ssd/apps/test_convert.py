@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 import threestudio
 from threestudio.apps import start
 from threestudio_ssd.apps.convert import Convert
-from threestudio_ssd.errors import ConfigError
+from threestudio_ssd.errors import ConfigError, SceneFormatError
 from threestudio_ssd.gaussians.io import SceneFormatWarning, convert_gaussians, load_gaussians
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "formats"
@@ -48,6 +48,18 @@ def test_the_app(tmp_path):
     assert load_gaussians(out).sh_degree == 2
     assert start("convert", None, [f"src={out}", f"dst={tmp_path / 'back.ply'}"]) == 0
     assert len(load_gaussians(tmp_path / "back.ply")) == 40
+
+
+def test_a_suffix_that_cannot_be_written_is_refused_before_a_field_is_fitted(tmp_path, monkeypatch):
+    from threestudio_ssd.edits import field_splat
+
+    monkeypatch.setattr(field_splat, "load_visible", lambda path: pytest.fail("it was read"))
+    for name, said in {
+        "a.xyz": "choose another suffix",
+        "a.field": "launch.py --config configs/fit-nerf-splat",
+    }.items():
+        with pytest.raises(SceneFormatError, match=f"unknown suffix .*{said}"):
+            field_splat.convert_field("any.field", tmp_path / name, half_turn=False, spz_version=None)
 
 
 def test_messages():

@@ -513,6 +513,10 @@ def test_wrong_input_is_named(dataset, tmp_path, capsys):
     assert "expected the folder of PIE-Bench, with mapping_file.json and annotation_images/" in capsys.readouterr().err
     assert main(words(dataset, tmp_path, "run.groups=[11]")) == 2
     assert "run.groups=[11] leaves no image; expected groups from 0 to 9" in capsys.readouterr().err
+    assert main(words(dataset, tmp_path, "run.limit=-1")) == 2
+    assert "run.limit is -1; expected at least 0; set run.limit=0" in capsys.readouterr().err
+    assert main(words(dataset, tmp_path, "data.size=-5")) == 2
+    assert "data.size is -5; expected pixels, or 0" in capsys.readouterr().err
     mapping = json.loads((dataset / "mapping_file.json").read_text())
     first = next(iter(mapping))
     del mapping[first]["mask"]

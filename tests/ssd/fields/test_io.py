@@ -54,6 +54,16 @@ def broken(folder, **changes):
         ({"center": [0, 1]}, r"has the center \[0, 1\]"),
         ({"half": -1}, "has the half -1"),
         ({"half": None}, "has the half None"),
+        ({"half": 10**400}, "has the half 1000"),
+        ({"half": 1e300}, r"has the half 1e\+300, not a length from 1e-09 to 1e\+09"),
+        ({"half": 1e-300}, "has the half 1e-300"),
+        ({"center": [10**400, 0, 0]}, "not three numbers up to"),
+        ({"version": True}, "is of version True"),
+        ({"resolution": True}, "has the resolution True"),
+        ({"nodes": 5}, "field.json says nodes 5, and it holds"),
+        ({"nodes": None}, "has the nodes None"),
+        ({"sh_degree": 3}, "field.json says sh_degree 3, and it holds 2"),
+        ({"sha256": None}, "has the sha256 None, not a checksum"),
         ({"sha256": "0"}, "is not the file that field.json was written for"),
         ({"resolution": 5}, "a node is outside the lattice of 5 a side"),
     ],
@@ -73,6 +83,7 @@ def test_a_wrong_document_is_refused(saved, changes, said):
         (lambda t: t | {"sh0": t["sh0"][1:]}, "sh0 is"),
         (lambda t: t | {"shN": t["shN"][:, :2].contiguous()}, "shN holds 2 coefficients"),
         (lambda t: t | {"raw_densities": t["raw_densities"] * torch.nan}, "not finite"),
+        (lambda t: t | {"sh0": t["sh0"] * 0 + 1e38}, "sh0 holds values that are not finite, or beyond"),
     ],
 )
 def test_wrong_tensors_are_refused(saved, change, said):
@@ -89,7 +100,7 @@ def test_a_file_that_is_cut_short_or_missing_is_refused(saved):
     (saved / "field.safetensors").unlink()
     with pytest.raises(SceneFormatError, match=r"field.safetensors cannot be read"):
         load_field(saved)
-    with pytest.raises(SceneFormatError, match="is not valid JSON"):
+    with pytest.raises(SceneFormatError, match="field.json cannot be read .No such file"):
         load_field(saved.parent / "none.field")
 
 

@@ -140,6 +140,10 @@ def test_it_comes_back_to_the_bit_and_is_written_to_the_byte(saved, tmp_path):
         ({"width": 16}, "refiner.safetensors holds other weights"),
         ({"autoencoder": {"model": "x"}}, "has the latent.autoencoder"),
         ({"refiner": "0"}, "refiner.safetensors is not the file"),
+        ({"refiner": None}, "has the latent.refiner None, not a checksum"),
+        ({"groups": True}, "has the latent.groups True"),
+        ({"size": 3}, "has the latent.size 3, not a multiple of its downscale"),
+        ({"behind": [10**400, 0, 0, 0]}, "has the latent.behind"),
     ],
 )
 def test_a_wrong_entry_is_refused(saved, changes, said):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.edit_world import run, vertex_rows
+from tests.edit_world import REPOSITORY, run, vertex_rows
 from threestudio.run import main
 from threestudio_ssd.errors import ConfigError, SceneFormatError
 from threestudio_ssd.files import sha256
@@ -128,11 +128,13 @@ def test_a_blend_of_a_result_that_grew_reads_which_row_is_which(chain, tmp_path,
         (["blend", "a.ply", "b.ply"], "error: a.ply does not exist"),
         (["undo"], "error: --run undo was given no result"),
         (["undo", "."], "error: . holds no result"),
+        (["blend", "FIELD", "SCENE"], "error: FIELD is a radiance field; expected a run folder"),
         (["blend", "SCENE", "SCENE", "amount=1.2"], "error: amount is 1.2; expected from 0 to 1; set amount=0.5"),
     ],
 )
 def test_mistakes_cost_a_line(words, message, world, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["--run", *(word.replace("SCENE", str(world / "scene.ply")) for word in words)]) == 2
-    assert capsys.readouterr().err.startswith(message)
+    places = {"SCENE": str(world / "scene.ply"), "FIELD": str(REPOSITORY / "data" / "toy-scene" / "scene.field")}
+    assert main(["--run", *(places.get(word, word) for word in words)]) == 2
+    assert capsys.readouterr().err.startswith(message.replace("FIELD", places["FIELD"]))
     assert not list(tmp_path.iterdir())

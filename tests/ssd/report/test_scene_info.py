@@ -85,6 +85,18 @@ def test_the_text_has_what_a_file_says_of_itself_and_what_to_paste(scene, tmp_pa
     assert "\n  mask.box=[" in text
 
 
+def test_a_field_says_its_nodes_and_its_lattice(tmp_path, capsys):
+    from tests.field_world import ball_field
+    from threestudio_ssd.fields import save_field
+
+    field = ball_field()
+    save_field(field, tmp_path / "ball.field")
+    facts = facts_of(capsys, tmp_path / "ball.field")
+    assert (facts["format"], facts["gaussians"]) == ("radiance field", len(field))
+    assert facts["says"] == {"resolution": 21, "half": "1"}
+    assert f"{len(field):,} nodes" in info(capsys, tmp_path / "ball.field")
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [

@@ -183,6 +183,8 @@ def test_sizes_follow_the_model_and_the_aspect(world):
 
     assert size() == (SIZE, 48)
     assert size(size=30) == (32, 44)
+    with pytest.raises(ConfigError, match="data.size is -5; expected pixels, or 0"):
+        size(size=-5)
 
 
 def test_wrong_pictures_are_named(world):

@@ -20,6 +20,7 @@ import threestudio
 from threestudio.utils.folders import sole_use
 from threestudio.utils.saving import remove_left_behind
 
+from ...data.image import check_size
 from ...editors import EditorPrompts, PromptedBackbone, build_editor, load_editor
 from ...editors.image_edit import check_strength, image_views
 from ...edits.image_edit import ImageBatchEdit
@@ -134,18 +135,29 @@ def judge_names(cfg: Any, diffusion_model: str) -> dict[str, str]:
     return {key: usual[key] if name == "auto" else name for key, name in named.items()}
 
 
-def chosen_entries(entries: Sequence[PieEntry], groups: Sequence[int], limit: int) -> list[PieEntry]:
+def chosen_entries(
+    entries: Sequence[PieEntry], groups: Sequence[int], limit: int, prefix: str = "run."
+) -> list[PieEntry]:
     """The entries of some groups, of each the first ``limit``; 0 for all of them.
 
+    Args:
+        entries: All of a benchmark.
+        groups: Numbers from 0 to 9.
+        limit: At least 0.
+        prefix: What stands before the names of the keys, for messages.
+
     Raises:
-        ConfigError: If there are none.
+        ConfigError: If there are none, or the limit is below 0.
     """
+    if limit < 0:
+        fix = f"set {prefix}limit=0 for all of them"
+        raise ConfigError(what=f"{prefix}limit is {limit}", expected="at least 0", fix=fix)
     by_group = [[entry for entry in entries if entry.group == group] for group in groups]
     chosen = [entry for members in by_group for entry in members[: limit or len(members)]]
     if not chosen:
         raise ConfigError(
-            what=f"run.groups={list(groups)} leaves no image", expected="groups from 0 to 9",
-            fix="leave run.groups out for all of them",
+            what=f"{prefix}groups={list(groups)} leaves no image", expected="groups from 0 to 9",
+            fix=f"leave {prefix}groups out for all of them",
         )  # fmt: skip
     return chosen
 
@@ -159,8 +171,9 @@ def keep_settings(path: Path, experiment: DictConfig, dataset: Path) -> None:
         dataset: Folder of the benchmark, wherever it lies; its mapping file's checksum and its pictures count.
 
     Raises:
-        ConfigError: If the folder holds images of other settings.
+        ConfigError: If the folder holds images of other settings, or the size is none.
     """
+    check_size(experiment.data.size or 0)
     now = fingerprint(
         experiment, without=CANNOT_CHANGE_RESULTS | SUPPLIED, mapping_sha256=sha256(dataset / MAPPING),
         pictures=_pictures(dataset),

@@ -241,7 +241,7 @@ def run_picture_table(out: Path, experiment: DictConfig) -> str:
     names = chosen("system.chosen", cfg.chosen, [str(name) for name in cfg.methods])
     methods = methods_from({name: cfg.methods[name] for name in names})
     experiments = {method.name: experiment_of(method, cfg.overrides) for method in methods}
-    entries = chosen_entries(load_pie_bench(data.dataset), data.groups, data.limit)
+    entries = chosen_entries(load_pie_bench(data.dataset), data.groups, data.limit, "data.")
     models = [model_of(each.system) for each in experiments.values()]
     judges = [judge_names(cfg, model) for model in models]
     real = next((each for each in judges if "tiny" not in each["lpips_net"]), judges[0])

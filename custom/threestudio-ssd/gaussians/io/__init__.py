@@ -141,6 +141,7 @@ def convert_gaussians(
     Raises:
         SceneFormatError: If a file or suffix cannot be used.
     """
+    check_writable(dst)
     gaussians = load_gaussians(src)
     if half_turn:
         gaussians = half_turn_x(gaussians)
@@ -151,19 +152,29 @@ def convert_gaussians(
     return gaussians
 
 
+def check_writable(path: str | Path) -> None:
+    """Refuse a suffix that ``save_gaussians`` cannot write, before any work.
+
+    Raises:
+        SceneFormatError: If it is one.
+    """
+    _handler(WRITERS, Path(path), "write")
+
+
 def _handler(table: Mapping[str, Callable], path: Path, verb: str) -> Callable:
     name = path.name.lower()
     suffix = next((suffix for suffix in sorted(table, key=len, reverse=True) if name.endswith(suffix)), None)
     if suffix is None:
+        fix = "rename the file to its real format" if verb == "read" else "choose another suffix"
+        if name.endswith(".field") and verb == "write":
+            fix = f"fit a field to it: launch.py --config configs/fit-nerf-splat.yaml scene={path.stem}.ply"
         raise SceneFormatError(
-            what=f"cannot {verb} {path}: unknown suffix {path.suffix!r}",
-            expected=f"one of {', '.join(table)}",
-            fix="rename the file to its real format" if verb == "read" else "choose another suffix",
+            what=f"cannot {verb} {path}: unknown suffix {path.suffix!r}", expected=f"one of {', '.join(table)}", fix=fix
         )
     return table[suffix]
 
 
 __all__ = [
-    "SceneFormatError", "SceneFormatWarning", "convert_gaussians", "load_gaussians", "read_points_ply",
-    "save_gaussians",
+    "SceneFormatError", "SceneFormatWarning", "check_writable", "convert_gaussians", "load_gaussians",
+    "read_points_ply", "save_gaussians",
 ]  # fmt: skip
