@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..pretrained import locate
+from .compiled import compiled
 from .freeu import FreeU, install_freeu
 from .lora import Lora, merge_loras
 from .models import MODEL, Components, OtherVae, load_components
@@ -87,7 +88,8 @@ class Backbone:
         self._has_checkpointing = chosen.vae_checkpointing
         if chosen.vae_checkpointing:
             self.vae.enable_gradient_checkpointing()
-        self._network_call: Any = torch.compile(self.network) if chosen.compile else self.network
+        is_compiled = chosen.compile or chosen.cuda_graphs
+        self._network_call: Any = compiled(self.network, chosen.cuda_graphs) if is_compiled else self.network
 
     # -- what the model is -----------------------------------------------------------------------------------
     @property
@@ -320,7 +322,7 @@ def load_backbone(
         offline: Whether to use the local hub cache only.
         skip_t5: Whether to leave out SD 3's third text encoder (9.5 GB in float16).
         options: Keyword arguments of `BackboneOptions`: device, dtype, vae_dtype, freeu, channels_last, compile,
-            vae_tiling, vae_checkpointing, quantization, offload.
+            cuda_graphs, vae_tiling, vae_checkpointing, quantization, offload.
 
     Raises:
         ConfigError: If the model does not exist, cannot be fetched, or an option does not suit it.

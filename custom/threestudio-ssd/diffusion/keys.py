@@ -42,6 +42,8 @@ class ModelKeys:
     """Convolution weights channels-last: faster on recent GPUs, and on CPUs."""
     compile: bool = False
     """Put the U-Net through torch.compile: minutes at the first step, faster after it."""
+    cuda_graphs: bool = False
+    """The same, replayed as CUDA graphs: less time between small kernels, more memory."""
     vae_tiling: bool = False
     """Encode and decode in tiles: less memory for decoding images beyond a tile (512 px for SD, 1024 for SDXL and
     SD 3); none in a step of an edit, whose gradient keeps the activations of all tiles."""
@@ -63,6 +65,6 @@ def backbone_of(cfg: Any, device: torch.device) -> Backbone:
         vae_revision=cfg.vae_revision,
         embeddings=list(cfg.embeddings), quantization=cfg.quantization, offload=cfg.offload, lora=list(cfg.lora),
         revision=cfg.revision, variant=cfg.variant, skip_t5=cfg.skip_t5, offline=cfg.offline, freeu=dict(cfg.freeu),
-        channels_last=cfg.channels_last, compile=cfg.compile, vae_tiling=cfg.vae_tiling,
+        channels_last=cfg.channels_last, compile=cfg.compile, cuda_graphs=cfg.cuda_graphs, vae_tiling=cfg.vae_tiling,
         vae_checkpointing=cfg.vae_checkpointing,
     )  # fmt: skip

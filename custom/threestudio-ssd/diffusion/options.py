@@ -36,6 +36,8 @@ class BackboneOptions:
     """Whether convolution weights are laid out channels-last (faster on recent GPUs)."""
     compile: bool = False
     """Whether the network goes through torch.compile (minutes at the first step)."""
+    cuda_graphs: bool = False
+    """The same, with its kernels replayed as CUDA graphs: less time between small kernels, more memory."""
     vae_tiling: bool = False
     """Whether large images are encoded and decoded in tiles: less memory without gradient, more with, faint seams."""
     vae_checkpointing: bool = False
@@ -56,6 +58,9 @@ class BackboneOptions:
         if self.offload != "none" and torch.device(self.device).type == "cpu":
             what, fix = f"offload is {self.offload}, and there is no GPU to offload from", "set offload=none"
             raise ConfigError(what=what, expected="none on a CPU", fix=fix)
+        if self.cuda_graphs and torch.device(self.device).type != "cuda":
+            what, fix = "cuda_graphs is true, and there is no CUDA GPU to replay them", "set cuda_graphs=false"
+            raise ConfigError(what=what, expected="false here", fix=fix)
         choose_dtype(self.dtype, torch.device(self.device))
         choose_vae_dtype(self.vae_dtype, torch.device(self.device))
 

@@ -251,8 +251,8 @@ def load_pipeline(
     }  # fmt: skip
     network = PipelineNetwork(pipeline, location, prompts, words, facts)
     place(pipeline, device, offload)
-    if keys.compile:
-        network_of(pipeline).compile()
+    if keys.compile or keys.cuda_graphs:
+        network_of(pipeline).compile(mode="reduce-overhead" if keys.cuda_graphs else None)
     return network
 
 

@@ -118,9 +118,11 @@ class EditGuidance(Completed, BaseObject):
             )
 
     def _refuse_compiling(self, part: str, is_used: bool, why: str) -> None:
-        if is_used and self.cfg.compile:
-            what = f"system.guidance.compile is true, and system.guidance.{part} {why}"
-            expected, fix = "a network that is not compiled", "set system.guidance.compile=false"
+        for key in ("compile", "cuda_graphs") if is_used else ():
+            if not getattr(self.cfg, key):
+                continue
+            what = f"system.guidance.{key} is true, and system.guidance.{part} {why}"
+            expected, fix = "a network that is not compiled", f"set system.guidance.{key}=false"
             raise ConfigError(what=what, expected=expected, fix=fix)
 
     def join(self, rank: Rank) -> None:

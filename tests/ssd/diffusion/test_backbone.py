@@ -6,9 +6,13 @@ import weakref
 import pytest
 import torch
 
-from threestudio_ssd.diffusion import Backbone, PromptEmbeds, random_backbone
+from tests.edit_world import REPOSITORY
+from threestudio_ssd.diffusion import Backbone, PromptEmbeds, load_backbone, random_backbone
+from threestudio_ssd.diffusion.compiled import compiled
 from threestudio_ssd.diffusion.noise import NoiseLevels
 from threestudio_ssd.errors import ConfigError
+
+TINY = REPOSITORY / "data" / "tiny-ldm"
 
 
 def noisy_batch(backbone, rows, generator, height=32, width=32):
@@ -236,6 +240,37 @@ def test_compile_compiles_the_network_and_nothing_else(monkeypatch, generator):
     assert compiled == []
     backbone = random_backbone(compile=True)
     assert compiled == [backbone.network]
+
+
+def test_what_cuda_graphs_give_outlives_the_next_replay(monkeypatch):
+    page, told = torch.zeros(2), []
+
+    def replayed(value, return_dict):
+        return (page.fill_(value),)
+
+    monkeypatch.setattr(torch, "compile", lambda network, mode: told.append(mode) or replayed)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: told.append("step"))
+    call = compiled(torch.nn.Identity(), cuda_graphs=True)
+    (first,), (second,) = call(1.0, return_dict=False), call(2.0, return_dict=False)
+    assert (first.tolist(), second.tolist()) == ([1, 1], [2, 2])
+    assert told == ["reduce-overhead", "step", "step"]
+
+
+def test_cuda_graphs_want_a_cuda_gpu():
+    with pytest.raises(ConfigError, match="cuda_graphs is true, and there is no CUDA GPU"):
+        random_backbone(cuda_graphs=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+def test_a_compiled_network_predicts_the_same(cuda_graphs, generator):
+    plain, other = load_backbone(TINY), load_backbone(TINY)
+    other._network_call = compiled(other.network, cuda_graphs)  # on a CPU both are compiled, and nothing is recorded
+    latents = torch.randn(4, plain.latent_channels, 16, 16, generator=generator)
+    prompts = plain.encode_prompts(["a photo of a red ball on grass"] * 2 + [""] * 2)
+    for timestep in (100, 800):
+        expected = plain.predict_noise(latents, timestep, prompts)
+        torch.testing.assert_close(other.predict_noise(latents, timestep, prompts), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_half_precision_networks_speak_float32(generator):
