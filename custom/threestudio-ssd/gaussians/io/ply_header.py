@@ -101,8 +101,13 @@ def columns_of(table: np.ndarray | np.void) -> tuple[str, ...]:
     return table.dtype.names or ()
 
 
-def parse_header(data: bytes, path: Path) -> Header:
+def parse_header(data: bytes, path: Path, num_bytes: int | None = None) -> Header:
     """Read the header at the start of a PLY file.
+
+    Args:
+        data: The file, or its beginning.
+        path: For messages.
+        num_bytes: Of the whole file, where the data are its beginning.
 
     Raises:
         SceneFormatError: If this is not a PLY file or its header is broken.
@@ -125,7 +130,7 @@ def parse_header(data: bytes, path: Path) -> Header:
     lines = tuple(line.rstrip("\r") for line in data[:stop].decode("latin-1").split("\n")[:-1])
     file_format, elements = _parse_lines(lines, path)
     for element in elements:
-        _check_element(element, path, len(data) - stop)
+        _check_element(element, path, (len(data) if num_bytes is None else num_bytes) - stop)
     return Header(lines, file_format, elements, stop, newline)
 
 
