@@ -28,6 +28,8 @@ class BenchRaster(Configurable):
         """Leaves out the larger cases."""
         many: bool = False
         """Also render ten million Gaussians at 1080p, which takes 4 GB."""
+        grid: bool = False
+        """Also time 10,000 to ten million Gaussians at 64 x 64 to 4K, with memory: minutes, and up to 16 GB."""
         memory: bool = False
         """Also measure peak memory at a million Gaussians, SH degree 3, 1080p."""
 

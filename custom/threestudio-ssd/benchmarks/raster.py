@@ -9,7 +9,7 @@ import platform
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from .roofline import count_work, measure_machine, roofline
 COUNTS = (20_000, 100_000, 300_000, 1_000_000)
 SIZES = ((128, 128), (512, 512), (1920, 1080))
 EDIT_COUNT, EDIT_SIZE = 6_400, 64
+GRID_COUNTS = (10_000, 100_000, 1_000_000, 10_000_000)
+GRID_SIZES = ((64, 64), (256, 256), (512, 512), (1920, 1080), (3840, 2160))
 PASSES = ("forward", "backward")
 REFERENCE = (100_000, 512, 512)
 """Gaussians and size at which the yardstick runs too."""
@@ -64,6 +66,9 @@ def bench_raster(cfg: Any) -> dict[str, Any]:
     if cfg.many:
         report["many"] = bench_many()
         threestudio.info("{gaussians:,} Gaussians: {seconds:.1f} s, at most {peak_gb:.1f} GB".format(**report["many"]))
+    if cfg.grid:
+        report["grid"] = bench_grid(GRID_COUNTS, GRID_SIZES)
+        threestudio.info("One forward and backward pass:\n{}".format(grid_table(report["grid"])))
     if cfg.memory:
         report["memory"] = measure_memory()
         threestudio.info("peak memory beyond inputs and gradients: {:.2f} GB".format(report["memory"]["beyond_gb"]))
@@ -204,6 +209,32 @@ def bench_growth(repeats: int, max_gaussians: int) -> dict[str, list[dict]]:
         sigmas = tuple(sigma * side / width for sigma in SIGMA_PX)
         series["pixels"].append({"times": times, "ms": _milliseconds(count, side, sigmas, repeats)})
     return series
+
+
+def bench_grid(counts: Sequence[int], sizes: Sequence[tuple[int, int]]) -> list[dict]:
+    """One scene in more and finer Gaussians, at more pixels: one pass of each, and memory with all inputs, bytes."""
+    cases = []
+    for count in counts:
+        for width, height in sizes:
+            share = (width * height / REFERENCE[1] / REFERENCE[2]) / (count / REFERENCE[0])
+            sigmas = tuple(sigma * share**0.5 for sigma in SIGMA_PX)
+            scene = lift(random_scene2d(count, width, height, sigmas), width, height)
+            times, _, peak = _watched(lambda scene=scene, w=width, h=height: time_passes(scene, w, h, 1))
+            milliseconds = times["forward_ms"] + times["backward_ms"]
+            case = {"gaussians": count, "width": width, "height": height, "ms": milliseconds, "peak_bytes": peak}
+            cases.append(case)
+            threestudio.info("{gaussians:,} at {width} x {height}: {ms:.0f} ms".format(**case))
+    return cases
+
+
+def grid_table(cases: Sequence[dict]) -> str:
+    """The grid as Markdown: seconds of a pass and GB of the process, Gaussians down, pixels across."""
+    sizes = list(dict.fromkeys((case["width"], case["height"]) for case in cases))
+    rows = []
+    for count in dict.fromkeys(case["gaussians"] for case in cases):
+        row = [case for case in cases if case["gaussians"] == count]
+        rows.append([f"{count:,}", *(f"{each['ms'] / 1e3:.3g} s, {each['peak_bytes'] / 1e9:.1f} GB" for each in row)])
+    return markdown_table(["Gaussians", *(f"{width} x {height}" for width, height in sizes)], rows)
 
 
 def _milliseconds(count: int, side: int, sigma_px: tuple[float, ...], repeats: int) -> float:
