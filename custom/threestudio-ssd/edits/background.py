@@ -22,7 +22,8 @@ class BackgroundConfig:
     moves: bool = False
     """Whether what the mask leaves out moves as well, and only the losses below hold it; false: it keeps its bytes."""
     lambda_mse: float = 0.0
-    """Weight of the mean squared change of the background's pixels, >= 0; 100 in RePaint-NeRF."""
+    """Weight of the squared change of the background's pixels, a sum over them as the score is one over latent cells,
+    >= 0; 100 in RePaint-NeRF."""
     lambda_clip: float = 0.0
     """Weight of the background's CLIP cosine with ``prompt``, >= 0; 0.01 in RePaint-NeRF."""
     lambda_latent: float = 0.0
@@ -97,7 +98,7 @@ class KeptBackground:
         """
         is_background = coverages < self.cfg.threshold
         change = (images - sources).square().mean(dim=1, keepdim=True) * is_background
-        loss = self.cfg.lambda_mse * (change.sum(dim=(1, 2, 3)) / is_background.sum(dim=(1, 2, 3)).clamp_min(1)).sum()
+        loss = self.cfg.lambda_mse * change.sum()  # a mean would count the less the larger the pictures are
         if self.clip is None:
             return loss
         crop = torch.where(is_background, inward_clamp(images), GREY)

@@ -29,13 +29,15 @@ from ..scenes import load_splat
 from ..seeds import Stream, generator
 from .edit import Edit, Facts, value_at
 from .field_splat import CUBE, STEPS
-from .field_start import near_surfaces
+from .field_start import around_points, beyond_open_space, near_surfaces
 from .keys import EditConfig, check_background, check_not_negative, check_num_steps
 
 EMPTY_WEIGHT = 0.01
 """A cell of which no sample makes up this share of a pixel is empty; a sky that is far away stays haze."""
 START_DEPTH, NEAR_SURFACES = 0.02, 0.1
 """Optical depth of a cell at the start: of a lattice that fills all space, and of one that is around surfaces alone."""
+NEAR_POINTS, FAR_FROM_POINTS = 1.0, 0.002
+"""The same where a capture has sparse points: of cells with points, and of all others."""
 PRUNING_VIEWS, PRUNING_SIZE = 48, 48
 """Views, and their shorter side in pixels, that decide which cells are empty."""
 VIEW_SIZE = 128
@@ -106,7 +108,8 @@ class FieldFitting(Edit):
         photos: What it should look like.
         lattice: The coarsest one.
         background: (d) the colour behind it.
-        sh0: Colours of its nodes, which are near surfaces alone; None: it fills all space.
+        sh0: Colours of its nodes; None: grey.
+        depths: Optical depths of a cell at its nodes; None: ``START_DEPTH``.
     """
 
     nodes: Int[Tensor, "n 3"]
@@ -114,7 +117,7 @@ class FieldFitting(Edit):
 
     def __init__(
         self, cfg: Any, photos: Photos, lattice: Lattice, background: Float[Tensor, "d"],
-        sh0: Float[Tensor, "n 1 d"] | None = None,
+        sh0: Float[Tensor, "n 1 d"] | None = None, depths: Float[Tensor, "n"] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(cfg.num_steps)
         self.cfg, self.photos, self.lattice = cfg, photos, lattice
@@ -122,9 +125,10 @@ class FieldFitting(Edit):
         self._pixels = PhotoPixels(photos)
         self._refinements = {round(share * cfg.num_steps) for share in cfg.refine_at}
         count, rest = len(lattice), (cfg.sh_degree + 1) ** 2 - 1
-        start = math.log(math.expm1(START_DEPTH if sh0 is None else NEAR_SURFACES))
+        if depths is None:
+            depths = torch.full((count,), START_DEPTH, dtype=torch.float64, device=lattice.center.device)
         self._hold(lattice, {
-            "raw_densities": torch.full((count,), start, device=lattice.center.device),
+            "raw_densities": depths.double().expm1().log().float(),
             "sh0": torch.zeros(count, 1, channels, device=lattice.center.device) if sh0 is None else sh0,
             "shN": torch.zeros(count, rest, channels, device=lattice.center.device),
         })  # fmt: skip
@@ -302,6 +306,8 @@ class FieldFit:
     edit: FieldFitting
     photos: Photos
     judges: Photos
+    cloud: tuple[Float[Tensor, "p 3"], Float[Tensor, "p 3"]] | None = None
+    """Sparse points of the photographs, and their colours."""
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg, self.device = cfg, get_device()
@@ -362,6 +368,8 @@ class FieldFit:
                 fix="leave out scene, or set data_type=gs-views",
             )  # fmt: skip
         photos, self.judges = capture.split(self.cfg.background)
+        cloud = capture.points()
+        self.cloud = cloud and (cloud[0].to(self.device), cloud[1].to(self.device))
         self._lay_out(photos)
 
     def open_views(self, plan: ViewPlan) -> None:
@@ -392,7 +400,10 @@ class FieldFit:
         center = center if cfg.center is None else torch.tensor(list(cfg.center), dtype=torch.float32)
         half = cfg.cube * distance if cfg.half is None else cfg.half
         resolution = max(first_resolution(cfg.resolution, cfg.doublings), LEAST_RESOLUTION)
-        self.edit = self.fitting(whole_lattice(center.to(self.device), half, resolution))
+        lattice = whole_lattice(center.to(self.device), half, resolution)
+        if self.source is None:
+            lattice = beyond_open_space(lattice, self.photos.cameras, self.cloud and self.cloud[0])
+        self.edit = self.fitting(lattice)
         count = len(photos.images)
         threestudio.info(f"{count} images, {len(self.judges.images)} that judge; a cube of half side {half:.3g}.")
 
@@ -400,9 +411,13 @@ class FieldFit:
         """The edit of the fit.
 
         Args:
-            lattice: The coarsest one, whole.
+            lattice: The coarsest one: whole, or of photographs what lies beyond the open space before them.
         """
-        colors = None
+        depths, colors = None, None
         if self.source is not None:
             lattice, colors = near_surfaces(lattice, self.source.to(self.device), self.photos.cameras)
-        return FieldFitting(self.cfg, self.photos, lattice, self.background, colors)
+            depths = torch.full((len(lattice),), NEAR_SURFACES, dtype=torch.float64, device=self.device)
+        elif self.cloud is not None:
+            is_near, colors = around_points(lattice, *self.cloud)
+            depths = torch.where(is_near, NEAR_POINTS, FAR_FROM_POINTS)
+        return FieldFitting(self.cfg, self.photos, lattice, self.background, colors, depths)

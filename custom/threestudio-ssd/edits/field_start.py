@@ -1,9 +1,9 @@
-"""Where a field that is fitted to a splat begins: nodes around the splat's surfaces, in its colours."""
+"""Where a field begins: around the surfaces of a splat, in its colours, or beyond the open space before photographs."""
 
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..cameras import Cameras
@@ -18,6 +18,68 @@ LEAST_ALPHA = 0.5
 """A pixel or a Gaussian that shows less shows no surface."""
 UNSEEN = 0.01
 """What the colour of a Gaussian counts, where that of a pixel counts 1: it stands where no view shows anything."""
+
+NEAREST, OUTLIERS = 0.9, 0.01
+"""What is before this share of the depth of a view's nearest sparse points is open, as in LLFF; so many of them err."""
+UNMEASURED = 0.25
+"""Where there are no points: the share of a camera's distance from the middle of the scene that is open before it."""
+
+
+@torch.no_grad()
+def beyond_open_space(lattice: Lattice, cameras: Cameras, points: Float[Tensor, "p 3"] | None = None) -> Lattice:
+    """The part of a lattice that may hold something: photographs are taken through air.
+
+    A haze right in front of a camera, where no other looks, explains its photograph as well as the scene does.
+
+    Args:
+        lattice: Any.
+        cameras: Of the photographs.
+        points: Sparse points of the capture; None: it has none.
+    """
+    is_open = torch.zeros(len(lattice), dtype=torch.bool, device=lattice.nodes.device)
+    margins = lattice.cell_sides(lattice.means)
+    for row in range(len(cameras)):
+        near = UNMEASURED * float((cameras.centers[row].to(lattice.center) - lattice.center).norm())
+        if points is not None:
+            depths = _seen_depths(cameras, row, points)
+            depths = depths[depths > 0]
+            near = NEAREST * float(depths.quantile(OUTLIERS)) if len(depths) else near
+        depths = _seen_depths(cameras, row, lattice.means)
+        is_open |= (depths > 0) & (depths + margins < near)
+    return lattice.select(~is_open)
+
+
+@torch.no_grad()
+def around_points(
+    lattice: Lattice, points: Float[Tensor, "p 3"], rgbs: Float[Tensor, "p 3"]
+) -> tuple[Bool[Tensor, "n"], Float[Tensor, "n 1 3"]]:
+    """What sparse points say of a lattice.
+
+    Args:
+        lattice: Any.
+        points: Points on surfaces.
+        rgbs: Their colours in [0, 1].
+
+    Returns:
+        Which nodes are corners of cells with points, and spherical harmonics of degree 0: the mean colour of the points
+        around each of these, and of all points elsewhere.
+    """
+    x, y, z = _cells_at(lattice, points)
+    cells = lattice.cell_of[x, y, z].long()
+    rows = lattice.corner_rows[cells[cells >= 0]].long()
+    values = torch.cat([rgbs, torch.ones_like(rgbs[:, :1])], dim=1)[cells >= 0]
+    sums = torch.zeros(len(lattice), 4, device=points.device)
+    sums.index_add_(0, rows.flatten(), values.repeat_interleave(rows.shape[1], dim=0))
+    is_near = sums[:, 3] > 0
+    colors = torch.where(is_near[:, None], sums[:, :3] / sums[:, 3:].clamp_min(1), rgbs.mean(dim=0))
+    return is_near, sh0_from_rgbs(colors)[:, None]
+
+
+def _seen_depths(cameras: Cameras, row: int, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
+    """Depths along the viewing axis of what is in the picture, 0 for all else."""
+    pixels, depths = cameras.pixels(row, points)
+    is_inside = (pixels > 0).all(dim=1) & (pixels[:, 0] < cameras.widths[row]) & (pixels[:, 1] < cameras.heights[row])
+    return torch.where(is_inside & (depths > 0), depths, 0.0)
 
 
 @torch.no_grad()

@@ -22,12 +22,25 @@ def views(generator):
     return images, covered
 
 
-def test_a_change_of_the_background_costs_its_mean_square_and_one_of_the_object_nothing(views):
+def test_a_change_of_the_background_costs_its_squares_and_one_of_the_object_nothing(views):
     images, covered = views
     kept = KeptBackground.of(cfg_of(lambda_mse=100.0), torch.device("cpu"))
-    moved = images + 0.1 * (covered < 0.5)
-    assert float(kept(moved, images, covered)) == pytest.approx(2 * 100 * 0.01, rel=1e-4)
+    is_background = covered < 0.5
+    moved = images + 0.1 * is_background
+    assert float(kept(moved, images, covered)) == pytest.approx(100 * 0.01 * int(is_background.sum()), rel=1e-4)
     assert float(kept(images + 0.3 * (covered > 0.5), images, covered)) == 0
+
+
+def test_a_pixel_is_held_as_firmly_in_a_large_picture_as_in_a_small_one(views):
+    images, covered = views
+    kept = KeptBackground.of(cfg_of(lambda_mse=100.0), torch.device("cpu"))
+
+    def pull(times):
+        sources, masks = images.repeat(1, 1, times, times), covered.repeat(1, 1, times, times)
+        leaf = (sources + 0.1).requires_grad_()
+        return torch.autograd.grad(kept(leaf, sources, masks), leaf)[0][:, :, :16, :16]
+
+    torch.testing.assert_close(pull(1), pull(3))
 
 
 def test_the_crop_of_the_background_is_pulled_to_its_prompt(views):

@@ -11,6 +11,8 @@ from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
 from threestudio_ssd.data.modules import PhotosData
+from threestudio_ssd.diffusion.models import save_components
+from threestudio_ssd.diffusion.random import random_components
 from threestudio_ssd.edits.field_fit import FieldFit, refined
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.fields import load_field
@@ -118,7 +120,11 @@ def test_an_edit_by_words_changes_the_selection_alone_and_resumes_to_the_same_by
 
 
 def test_a_field_follows_edited_views(fitted, world, tmp_path):
-    more = {"system.edit_rate": 2, "system.editing.batch_size": 2, "data.batch_size": 1}
+    save_components(random_components(image_size=32, in_channels=8), tmp_path / "ip2p")
+    more = {
+        "system.edit_rate": 2, "system.editing.batch_size": 2, "data.batch_size": 1, "model": tmp_path / "ip2p",
+        "system.editing.editor.num_steps": 2, "system.editing.editor.min_steps": 2,
+    }  # fmt: skip
     folder = edit("idu-nerf", fitted, world, tmp_path, "train", "test", "export", **more)
     before, after = load_field(fitted / "save" / "fitted.field"), load_field(folder / "save" / "edited.field")
     assert not torch.equal(before.sh0, after.sh0)
