@@ -93,10 +93,10 @@ def test_all_degrees_are_fitted_in_a_run_of_any_length(steps):
     assert job.sh_degree_reached == 2
 
 
-def test_at_its_own_length_the_config_raises_the_degree_every_800_steps():
+def test_at_its_own_length_the_config_raises_the_degree_every_1333_steps():
     cfg = complete(load_config(REPOSITORY / "configs" / "fit-gs.yaml", cli_args=[]))
     job = SceneFit(cfg.system)
-    assert [job.sh_degree_at(step) for step in (0, 799, 800, 1599, 1600, 2999)] == [0, 0, 1, 1, 2, 2]
+    assert [job.sh_degree_at(step) for step in (0, 1333, 1334, 2666, 2667, 4999)] == [0, 0, 1, 1, 2, 2]
 
 
 def test_a_short_fit_has_colours_of_the_second_degree(capture, tmp_path):
