@@ -260,7 +260,8 @@ def test_paths(tmp_path):
     with pytest.raises(SceneFormatError) as error:
         load_gaussians(tmp_path / "none.ply")
     assert str(error.value) == (
-        f"{tmp_path / 'none.ply'} does not exist; expected a splat file, or the folder of a field; check the path given as scene"
+        f"{tmp_path / 'none.ply'} does not exist; expected a splat file, or the folder of a field; "
+        "check the path given as scene"
     )
     gaussians = load_gaussians(GOLDEN / "sh0_40.ply")
     save_gaussians(gaussians, tmp_path / "new" / "folder" / "scene.PLY")
