@@ -21,6 +21,8 @@ UNSEEN = 0.01
 
 NEAREST, OUTLIERS = 0.9, 0.01
 """What is before this share of the depth of a view's nearest sparse points is open, as in LLFF; so many of them err."""
+AROUND = 0.25
+"""Share of that depth within which nothing is around a camera either: at its tip a view is narrower than a cell."""
 UNMEASURED = 0.25
 """Where there are no points: the share of a camera's distance from the middle of the scene that is open before it."""
 
@@ -46,6 +48,7 @@ def beyond_open_space(lattice: Lattice, cameras: Cameras, points: Float[Tensor, 
             near = NEAREST * float(depths.quantile(OUTLIERS)) if len(depths) else near
         depths = _seen_depths(cameras, row, lattice.means)
         is_open |= (depths > 0) & (depths + margins < near)
+        is_open |= (lattice.means - cameras.centers[row].to(lattice.means)).norm(dim=1) < AROUND * near
     return lattice.select(~is_open)
 
 
