@@ -201,5 +201,5 @@ class DenoisingEditor(ImageEditor):
 
 
 def with_words(text: str, words: str) -> str:
-    """A prompt with what a view adds to it."""
-    return f"{text}, {words}" if text and words else text or words
+    """A prompt with what a view adds to it: after a space, unless that begins with a comma of its own."""
+    return f"{text}{'' if words.startswith(',') else ' '}{words}" if text and words else text or words

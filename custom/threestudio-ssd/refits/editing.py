@@ -33,6 +33,7 @@ class ViewEditing:
         background: Behind the scenes, RGB in [0, 1].
         snap: What of an edit counts, ``SnapConfig``.
         seeds: One for each view.
+        words: What is added to the prompt of each view; None: nothing.
     """
 
     editor: LoadedEditor
@@ -43,6 +44,7 @@ class ViewEditing:
     background: Float[Tensor, "3"]
     snap: Any
     seeds: Sequence[int]
+    words: Sequence[str] | None = None
 
     @cached_property
     def sources(self) -> Float[Tensor, "c 3 h w"]:
@@ -98,6 +100,7 @@ class ViewEditing:
             strength=strength, round=number, masks=None if is_whole else self.masks[rows], kept=kept,
             cameras=self.cameras[rows],
             depths=None if depths is None else depths[:, None], names=[self.cameras.names[r] for r in rows.tolist()],
+            words=None if self.words is None else [self.words[row] for row in rows.tolist()],
         )  # fmt: skip
         edited = self.editor(views)
         if kept is None or views.masks is None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import threestudio
 
+from ..cameras import Cameras
 from ..data import SceneViews, ViewPlan
 from ..diffusion import Counters
 from ..editors import EditorKeys, EditorPrompts, load_editor
@@ -40,6 +41,7 @@ from ..scenes import Scene, load_scene
 from .carver import Carver
 from .editing import ViewEditing
 from .rounds import Round, Schedule, at_strength, rounds_from
+from .view_words import ViewWordsConfig, all_view_words, check_view_words, phrases_of, view_words
 from .views_edit import EditedViews, ViewsEdit
 
 ROUNDS = (
@@ -133,6 +135,8 @@ class SceneRefitConfig(EditConfig):
     """What is replaced; it must leave something."""
     editing: EditorKeys = field(default_factory=EditorKeys)
     """The image editor and its model."""
+    view_words: ViewWordsConfig = field(default_factory=ViewWordsConfig)
+    """What the prompt of a view says of the side that it shows."""
     rounds: list[Any] = field(default_factory=lambda: [dict(each) for each in ROUNDS])
     """[{strength: 0.9, steps: 100}, ...]: all views are edited at the start of each, so strongly. Steps are in units of
     their sum: the run has ``num_steps``. More keys of a round: ``Round``."""
@@ -225,7 +229,7 @@ class SceneRefit(SceneJob):
         self.mask = self.mask_of(cfg)
         self.device = get_device()
         words = EditorPrompts(cfg.source_prompt, cfg.target_prompt, cfg.negative_prompt)
-        self.editor = load_editor(cfg.editing, self.device, words)
+        self.editor = load_editor(cfg.editing, self.device, words, all_view_words(cfg.view_words, cfg.target_prompt))
         self.lpips = load_lpips(device=str(self.device)) if cfg.lambda_lpips else None
 
     @staticmethod
@@ -272,6 +276,7 @@ class SceneRefit(SceneJob):
             self.background,
             cfg.snap,
             seeds,
+            self._view_words(cameras, is_replaced, views.orbit.up),
         )
         editable = editable_of(whole, is_replaced)
         extent = self.views.extent if region is None else region.size
@@ -296,6 +301,13 @@ class SceneRefit(SceneJob):
         if cfg.region is not None:
             return region_of_box(self.scene.local(cfg.region)).to(self.device)
         return region_around(self.scene.means[is_replaced], up, tuple(cfg.room)).to(self.device)
+
+    def _view_words(self, cameras: Cameras, is_replaced: Bool[Tensor, "n"], up: Float[Tensor, "3"]) -> list[str] | None:
+        """What is added to the prompt of each view."""
+        if not phrases_of(self.cfg.view_words, self.cfg.target_prompt):
+            return None
+        center = self.scene.means[is_replaced[: len(self.scene)]].mean(dim=0)
+        return view_words(self.cfg.view_words, self.cfg.target_prompt, cameras, center, up)
 
     def _patch(self, is_replaced: Bool[Tensor, "n"]) -> Gaussians:
         """New Gaussians where the selection touched something, fitted to filled views; none where nothing is open."""
@@ -364,6 +376,7 @@ def _check(cfg: DictConfig, rounds: list[Round]) -> None:
         expected, fix = f"at least one a round, of which there are {len(rounds)}", f"set steps={keys.num_steps}"
         raise ConfigError(what=f"steps is {cfg.num_steps}", expected=expected, fix=fix)
     check_target(cfg.target_prompt)
+    check_view_words(cfg.view_words)
     if not cfg.replaces:
         key = next((f"system.rounds[{i}].{word}" for i, each in enumerate(rounds) for word in ("carve", "relight")
                     if getattr(each, word) not in ("none", False)), None)  # fmt: skip

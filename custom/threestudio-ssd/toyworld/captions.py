@@ -23,7 +23,7 @@ ABOVE_DEG = 35.0
 """Cameras of at least this elevation look from above."""
 TIME_PHRASES = {"day": ("by day", "in daylight"), "night": ("at night",), "sunset": ("at sunset",)}
 MAX_TOKENS = 20
-VIEW_SHARE = 0.5
+VIEW_SHARE = 0.7
 """Share of the captions of views that say where the view is from, if there is something to say."""
 
 

@@ -1,5 +1,6 @@
 """The embedded text-to-image model as the start of another training: its autoencoder stays, the rest is trained on."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ EMBEDDING = "embeddings.token_embedding.weight"
 """What the name of the only weight ends with that depends on the words."""
 CHECKSUM_LENGTH = 12
 END_OF_WORD = "</w>"
+ENDS_OF_BRANCHES = ("conv2.weight", "conv2.bias", "proj_out.weight", "proj_out.bias")
+"""What the names of the last weights of a residual branch end with."""
 
 
 def checksum(folder: Path) -> str:
@@ -44,6 +47,8 @@ def copy_autoencoder(folder: Path, work: Path) -> None:
 def load_weights(folder: Path, modules: Mapping[str, nn.Module], tokenizer: CLIPTokenizer) -> None:
     """Load a model's U-Net and text encoder into new ones, whose tokenizer may have other words.
 
+    The new U-Net may have more layers a level; it computes what the old one does, see ``deepened``.
+
     Args:
         folder: Of the model.
         modules: ``unet`` and ``text_encoder``, as built for training.
@@ -60,7 +65,7 @@ def load_weights(folder: Path, modules: Mapping[str, nn.Module], tokenizer: CLIP
         if name.endswith(EMBEDDING):
             state[name] = moved_rows(state[name], words, rows, tokenizer.get_vocab())
     try:
-        modules["unet"].load_state_dict(unet.state_dict())
+        modules["unet"].load_state_dict(deepened(unet, modules["unet"]))
         modules["text_encoder"].load_state_dict(state)
     except RuntimeError as error:
         raise ConfigError(
@@ -68,6 +73,54 @@ def load_weights(folder: Path, modules: Mapping[str, nn.Module], tokenizer: CLIP
             expected="a model whose networks have the shapes of training/unet.py",
             fix="name such a folder, or set run.start= to train from random weights",
         ) from error
+
+
+def deepened(old: Any, new: Any) -> dict[str, Tensor]:
+    """Weights with which a U-Net of more layers a level computes what another one does.
+
+    New layers pass on what comes in: the last layer of their residual branch starts at zero. Down levels grow at their
+    end, up levels after their first layer, so that each old layer keeps its skip connection.
+
+    Args:
+        old: ``UNet2DConditionModel``.
+        new: The same with as many layers or more at each level, of random weights.
+    """
+    depths, given, state = _depths(old), old.state_dict(), {}
+    added = [after - before for before, after in zip(depths, _depths(new), strict=True)]
+    for name, value in new.state_dict().items():
+        source = _place_before(name, depths, added)
+        if source in given:
+            state[name] = given[source]
+        elif source is None:
+            state[name] = _passing_on(name, value)
+    return state
+
+
+def _place_before(name: str, depths: list[int], added: list[int]) -> str | None:
+    """What a weight of the deeper network was called before it got deeper; None: it belongs to a new layer."""
+    match = re.fullmatch(r"(down|up)_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.(.*)", name)
+    if match is None:
+        return name
+    side, level, kind, place, rest = match[1], int(match[2]), match[3], int(match[4]), match[5]
+    index = level if side == "down" else len(depths) - 1 - level
+    first = depths[index] if side == "down" else 1
+    if first <= place < first + added[index]:
+        return None
+    before = place if place < first else place - added[index]
+    return f"{side}_blocks.{level}.{kind}.{before}.{rest}"
+
+
+def _passing_on(name: str, value: Tensor) -> Tensor:
+    """A weight of a new layer that gives what it gets, and nothing of a skip connection."""
+    if name.endswith(ENDS_OF_BRANCHES) or name.endswith("conv_shortcut.bias"):
+        return torch.zeros_like(value)
+    return torch.eye(*value.shape[:2])[..., None, None] if name.endswith("conv_shortcut.weight") else value
+
+
+def _depths(unet: Any) -> list[int]:
+    """Layers at each level of a ``UNet2DConditionModel``."""
+    depth, levels = unet.config.layers_per_block, len(unet.config.block_out_channels)
+    return [depth] * levels if isinstance(depth, int) else list(depth)
 
 
 def moved_rows(old: Tensor, old_ids: Mapping[str, int], new: Tensor, new_ids: Mapping[str, int]) -> Tensor:

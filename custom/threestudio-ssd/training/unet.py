@@ -34,17 +34,16 @@ EMPTY_CAPTIONS = 0.1
 NUM_HELD_OUT, HELD_OUT_BATCHES, HELD_OUT_BATCH_SIZE = 512, 8, 64
 MAX_WEIGHT = 6.0
 """The v-loss is weighted by min(snr + 1, this) / (snr + 1): full weight where the image is decided."""
-DETAIL_SHARE, DETAIL_RANGE = 0.5, (0.1, 0.65)
-"""Share of the samples whose timestep is drawn from this part of the range, where patterns are decided."""
-NOISE_SHARE, NOISE_RANGE = 0.125, (0.85, 1.0)
-"""The same for the part where the colours of sky and ground are decided."""
+TIMES = ((0.3, (0.1, 0.65)), (0.25, (0.55, 0.9)), (0.125, (0.85, 1.0)))
+"""Shares of the samples whose timestep is drawn from a part of the range: where patterns are decided, where outlines
+and the side that is seen are, and where the colours of sky and ground are."""
 CENTER_WEIGHT, CENTER_SIGMA = 3.0, 0.22
 """The loss counts this much more in the middle, where the object is; a bell over the image, width in its sides."""
 UNET_CONFIG = {
     "sample_size": 16, "in_channels": VAE_CONFIG["latent_channels"], "out_channels": VAE_CONFIG["latent_channels"],
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "block_out_channels": (48, 96, 128),
-    "layers_per_block": 1, "cross_attention_dim": WIDTH, "attention_head_dim": 4, "norm_num_groups": 8,
+    "layers_per_block": (2, 1, 1), "cross_attention_dim": WIDTH, "attention_head_dim": 4, "norm_num_groups": 8,
 }  # fmt: skip
 
 
@@ -210,9 +209,9 @@ def stratified_timesteps(rng: np.random.Generator, size: int, num_timesteps: int
 
 
 def training_timesteps(rng: np.random.Generator, size: int, num_timesteps: int) -> Int[Tensor, " b"]:
-    """Stratified timesteps: of the whole range, and shares of the ranges of details and of the most noise."""
+    """Stratified timesteps: of the parts of the range that ``TIMES`` lists, the rest of the whole range."""
     parts, left = [], size
-    for share, ends in ((DETAIL_SHARE, DETAIL_RANGE), (NOISE_SHARE, NOISE_RANGE)):
+    for share, ends in TIMES:
         count, (low, high) = round(share * size), (round(end * num_timesteps) for end in ends)
         parts.append(low + stratified_timesteps(rng, count, high - low))
         left -= count

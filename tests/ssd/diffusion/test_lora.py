@@ -126,6 +126,20 @@ def test_original_sdxl_names_are_translated(original, diffusers):
     assert diffusers_name(original, per_level=2) == diffusers
 
 
+def test_levels_may_have_layers_of_their_own():
+    depths = [2, 1, 1]
+    originals = {
+        "input_blocks_2_0_in_layers_2": "down_blocks_0_resnets_1_conv1",
+        "input_blocks_3_0_op": "down_blocks_0_downsamplers_0_conv",
+        "input_blocks_5_0_op": "down_blocks_1_downsamplers_0_conv",
+        "input_blocks_6_1_norm": "down_blocks_2_attentions_0_norm",
+        "output_blocks_1_2_conv": "up_blocks_0_upsamplers_0_conv",
+        "output_blocks_3_1_norm": "up_blocks_1_attentions_1_norm",
+        "output_blocks_6_0_skip_connection": "up_blocks_2_resnets_2_conv_shortcut",
+    }
+    assert {name: diffusers_name(name, per_level=depths) for name in originals} == originals
+
+
 def test_translated_names_exist_in_sdxl():
     from diffusers import UNet2DConditionModel
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from transformers import CLIPTokenizer
 
 from threestudio.plugins import REPOSITORY
@@ -47,6 +48,29 @@ def test_the_start_says_what_its_model_says(tokenizer):
     latents = torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(0))
     outputs = [net(latents, 500, embeds[1]).sample for net in (modules["unet"], pipeline.unet)]
     torch.testing.assert_close(outputs[0], outputs[1], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("depths", [(2, 1, 1), (1, 2, 1), (3, 1, 2)])
+def test_a_deeper_network_computes_what_the_shallower_one_does(depths):
+    torch.manual_seed(0)
+    tiny = {"block_out_channels": (8, 16, 16), "cross_attention_dim": 8, "norm_num_groups": 4, "attention_head_dim": 2}
+    shallow = UNet2DConditionModel(**{**unet.UNET_CONFIG, **tiny, "layers_per_block": 1})
+    deep = UNet2DConditionModel(**{**unet.UNET_CONFIG, **tiny, "layers_per_block": depths})
+    deep.load_state_dict(start.deepened(shallow, deep))
+    latents, embeds = torch.randn(2, 8, 16, 16), torch.randn(2, 3, 8)
+    outputs = [net(latents, 500, embeds).sample for net in (deep, shallow)]
+    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=1e-5)
+
+
+def test_new_layers_learn():
+    torch.manual_seed(0)
+    small = {**unet.UNET_CONFIG, "block_out_channels": (8, 16, 16), "cross_attention_dim": 8, "norm_num_groups": 4}
+    shallow = UNet2DConditionModel(**{**small, "layers_per_block": 1})
+    deep = UNet2DConditionModel(**small)
+    deep.load_state_dict(start.deepened(shallow, deep))
+    deep(torch.randn(1, 8, 16, 16), 500, torch.randn(1, 3, 8)).sample.square().sum().backward()
+    for layer in (deep.down_blocks[0].resnets[1], deep.up_blocks[2].resnets[1]):
+        assert layer.conv2.weight.grad.abs().max() > 0
 
 
 def test_a_training_starts_from_a_model_and_its_checkpoint_knows_which(toy_shards, tmp_path, monkeypatch):

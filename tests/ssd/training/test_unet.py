@@ -9,10 +9,7 @@ from threestudio_ssd.diffusion.random import random_components
 from threestudio_ssd.training import decoder, unet, vae
 from threestudio_ssd.training.loop import Worker
 from threestudio_ssd.training.unet import (
-    DETAIL_RANGE,
-    DETAIL_SHARE,
-    NOISE_RANGE,
-    NOISE_SHARE,
+    TIMES,
     Sample,
     center_weights,
     held_out_loss,
@@ -27,12 +24,13 @@ def test_timesteps_of_training_cover_the_range_and_are_denser_where_patterns_are
     assert drawn.max() < 1000
     assert (drawn < 50).any()
     assert (drawn >= 950).any()
-    low, high = (1000 * share for share in DETAIL_RANGE)
-    share = ((drawn >= low) & (drawn < high)).float().mean().item()
-    everywhere = 1 - DETAIL_SHARE - NOISE_SHARE
-    assert abs(share - DETAIL_SHARE - everywhere * (high - low) / 1000) < 0.02
-    share = (drawn >= 1000 * NOISE_RANGE[0]).float().mean().item()
-    assert abs(share - NOISE_SHARE - everywhere * (NOISE_RANGE[1] - NOISE_RANGE[0])) < 0.02
+    for low, high in ((0.1, 0.55), (0.55, 0.65), (0.65, 0.85), (0.9, 1.0)):
+        everywhere = 1 - sum(share for share, _ in TIMES)
+        expected = everywhere * (high - low) + sum(
+            share * max(0.0, min(high, end) - max(low, start)) / (end - start) for share, (start, end) in TIMES
+        )
+        share = ((drawn >= 1000 * low) & (drawn < 1000 * high)).float().mean().item()
+        assert abs(share - expected) < 0.03, (low, high)
     assert len(training_timesteps(np.random.default_rng(0), 5, 1000)) == 5
 
 

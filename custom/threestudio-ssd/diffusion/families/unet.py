@@ -1,7 +1,7 @@
 """What the families with a U-Net share: the call of the network, its tiny twin, the layer names of LoRA files."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,11 +70,12 @@ def _no_guidance(latents: Float[Tensor, "b c zh zw"], width: int) -> Float[Tenso
     return embedding
 
 
-def diffusers_name(name: str, per_level: int) -> str:
+def diffusers_name(name: str, per_level: int | Sequence[int]) -> str:
     """The flat diffusers name of a U-Net layer that is named as in the original Stability code (SDXL files).
 
-    The original counts all down (``input_blocks``) and up blocks (``output_blocks``) in one row, `per_level` residual
-    blocks and a down-sampler at each level (up: one more block and the up-sampler inside the last).
+    The original counts all down (``input_blocks``) and up blocks (``output_blocks``) in one row, ``per_level`` residual
+    blocks and a down-sampler at each level (up: one more block and the up-sampler inside the last). Where levels
+    differ, ``per_level`` lists them from the finest on.
     """
     match = re.fullmatch(r"(input_blocks|output_blocks|middle_block)_(\d+)_(.*)", name)
     if match is None:
@@ -84,7 +85,7 @@ def diffusers_name(name: str, per_level: int) -> str:
         return f"mid_block_attentions_0_{rest}" if number == 1 else f"mid_block_resnets_{number // 2}_{_resnet(rest)}"
     if side == "input_blocks" and number == 0:
         return "conv_in"
-    level, index = divmod(number - (side == "input_blocks"), per_level + 1)
+    level, index = _level_and_index(number - (side == "input_blocks"), per_level, is_up=side == "output_blocks")
     block = f"{'down' if side == 'input_blocks' else 'up'}_blocks_{level}"
     slot, _, rest = rest.partition("_")
     if rest == "op":
@@ -92,6 +93,17 @@ def diffusers_name(name: str, per_level: int) -> str:
     if rest == "conv":
         return f"{block}_upsamplers_0_conv"
     return f"{block}_attentions_{index}_{rest}" if slot == "1" else f"{block}_resnets_{index}_{_resnet(rest)}"
+
+
+def _level_and_index(row: int, per_level: int | Sequence[int], *, is_up: bool) -> tuple[int, int]:
+    if isinstance(per_level, int):
+        return divmod(row, per_level + 1)
+    level = 0
+    for count in reversed(per_level) if is_up else per_level:
+        if row <= count:
+            break
+        row, level = row - count - 1, level + 1
+    return level, row
 
 
 def _resnet(name: str) -> str:

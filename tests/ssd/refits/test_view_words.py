@@ -1,0 +1,73 @@
+"""What the prompt of a view says of the side that it shows."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from threestudio_ssd.cameras import orbit_cameras
+from threestudio_ssd.errors import ConfigError
+from threestudio_ssd.refits.view_words import (
+    ViewWordsConfig,
+    all_view_words,
+    check_view_words,
+    phrases_of,
+    view_words,
+)
+from threestudio_ssd.toyworld.captions import ABOVE_DEG, OBJECTS_WITH_FRONT, SIDES
+from threestudio_ssd.toyworld.views import words_of_views
+
+OF_EMBEDDED = [
+    {"of": list(OBJECTS_WITH_FRONT), "say": [f"seen from the {side}" for side in SIDES]},
+    {"of": ["cube"], "say": ["seen from a side", "seen from a corner"] * 4},
+]
+UP, CENTER = torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 0.0, 0.9])
+
+
+def keys(**values):
+    return OmegaConf.merge(OmegaConf.structured(ViewWordsConfig), values)
+
+
+def ring(elevation_deg, up="+z", center=CENTER):
+    azimuths = torch.arange(16) * 22.5 + 3
+    return orbit_cameras(center, 5.0, elevation_deg, azimuths, 40.0, 64, 64, up=up)
+
+
+@pytest.mark.parametrize("thing", ["car", "house", "snowman", "cube"])
+@pytest.mark.parametrize("elevation_deg", [10.0, 40.0])
+def test_the_words_that_the_embedded_model_was_trained_with_can_be_said(thing, elevation_deg):
+    cfg = keys(sides=OF_EMBEDDED, above=" and above", above_deg=ABOVE_DEG)
+    cameras, target = ring(elevation_deg), f"a photo of a red {thing} on grass"
+    words = view_words(cfg, target, cameras, CENTER, UP)
+    assert words == words_of_views(cameras, thing, 0.0)
+    assert set(words) <= set(all_view_words(cfg, target))
+
+
+def test_objects_that_no_entry_names_have_none():
+    assert phrases_of(keys(sides=OF_EMBEDDED), "a photo of a red ball on grass") == []
+    assert phrases_of(keys(), "a photo of a red car on grass") == []
+
+
+def test_any_object_may_have_four_sides_and_its_front_may_look_anywhere():
+    sides = [", front view", ", side view", ", back view", ", side view"]
+    cfg = keys(sides=[{"say": sides}], above=", from above", front_deg=90.0)
+    cameras = orbit_cameras(CENTER, 5.0, [10.0, 10.0, 10.0, 70.0], [0.0, 90.0, 180.0, 270.0], 40.0, 64, 64, up="+z")
+    azimuths = torch.atan2(cameras.centers[:, 1], cameras.centers[:, 0]).rad2deg().round() % 360
+    words = dict(zip(azimuths.int().tolist(), view_words(cfg, "a teapot", cameras, CENTER, UP), strict=True))
+    ends = {angle: ", from above" * (angle == azimuths[3].int()) for angle in words}
+    assert words == {
+        90: f", front view{ends[90]}", 180: f", side view{ends[180]}", 270: f", back view{ends[270]}",
+        0: f", side view{ends[0]}",
+    }  # fmt: skip
+
+
+def test_what_is_no_list_of_phrases_is_refused():
+    for wrong in (
+        ", front view",
+        {"say": []},
+        {"say": [1, 2]},
+        {"say": ", front view"},
+        {"of": "car", "say": ["a"]},
+        {},
+    ):
+        with pytest.raises(ConfigError, match=r"system\.view_words\.sides\[0\] is"):
+            check_view_words(keys(sides=[wrong]))
