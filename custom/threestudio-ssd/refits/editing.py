@@ -100,7 +100,7 @@ class ViewEditing:
             strength=strength, round=number, masks=None if is_whole else self.masks[rows], kept=kept,
             cameras=self.cameras[rows],
             depths=None if depths is None else depths[:, None], names=[self.cameras.names[r] for r in rows.tolist()],
-            words=None if self.words is None else [self.words[row] for row in rows.tolist()],
+            words=None if self.words is None else [self.words[int(row)] for row in rows.tolist()],
         )  # fmt: skip
         edited = self.editor(views)
         if kept is None or views.masks is None:
