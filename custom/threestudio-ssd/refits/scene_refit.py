@@ -276,7 +276,7 @@ class SceneRefit(SceneJob):
             self.background,
             cfg.snap,
             seeds,
-            self._view_words(cameras, is_replaced, views.orbit.up),
+            self._view_words(cameras, views.orbit.up),
         )
         editable = editable_of(whole, is_replaced)
         extent = self.views.extent if region is None else region.size
@@ -302,11 +302,11 @@ class SceneRefit(SceneJob):
             return region_of_box(self.scene.local(cfg.region)).to(self.device)
         return region_around(self.scene.means[is_replaced], up, tuple(cfg.room)).to(self.device)
 
-    def _view_words(self, cameras: Cameras, is_replaced: Bool[Tensor, "n"], up: Float[Tensor, "3"]) -> list[str] | None:
+    def _view_words(self, cameras: Cameras, up: Float[Tensor, "3"]) -> list[str] | None:
         """What is added to the prompt of each view."""
         if not phrases_of(self.cfg.view_words, self.cfg.target_prompt):
             return None
-        center = self.scene.means[is_replaced[: len(self.scene)]].mean(dim=0)
+        center = self.scene.means[self.selection.is_selected].mean(dim=0)
         return view_words(self.cfg.view_words, self.cfg.target_prompt, cameras, center, up)
 
     def _patch(self, is_replaced: Bool[Tensor, "n"]) -> Gaussians:

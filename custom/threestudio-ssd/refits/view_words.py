@@ -48,9 +48,10 @@ def check_view_words(cfg: Any) -> None:
 
 
 def _are_texts(values: Any) -> bool:
-    return isinstance(values, Sequence) and bool(values) and all(isinstance(each, str) for each in values) and (
-        not isinstance(values, str)
-    )  # fmt: skip
+    """Whether it is a list of texts, and not an empty one."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        return False
+    return len(values) > 0 and all(isinstance(each, str) for each in values)
 
 
 def phrases_of(cfg: Any, target: str) -> list[str]:

@@ -27,9 +27,8 @@ def keys(**values):
     return OmegaConf.merge(OmegaConf.structured(ViewWordsConfig), values)
 
 
-def ring(elevation_deg, up="+z", center=CENTER):
-    azimuths = torch.arange(16) * 22.5 + 3
-    return orbit_cameras(center, 5.0, elevation_deg, azimuths, 40.0, 64, 64, up=up)
+def ring(elevation_deg):
+    return orbit_cameras(CENTER, 5.0, elevation_deg, torch.arange(16) * 22.5 + 3, 40.0, 64, 64, up="+z")
 
 
 @pytest.mark.parametrize("thing", ["car", "house", "snowman", "cube"])

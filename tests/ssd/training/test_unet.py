@@ -30,7 +30,7 @@ def test_timesteps_of_training_cover_the_range_and_are_denser_where_patterns_are
             share * max(0.0, min(high, end) - max(low, start)) / (end - start) for share, (start, end) in TIMES
         )
         share = ((drawn >= 1000 * low) & (drawn < 1000 * high)).float().mean().item()
-        assert abs(share - expected) < 0.03, (low, high)
+        assert abs(share - expected) < 0.02, (low, high)
     assert len(training_timesteps(np.random.default_rng(0), 5, 1000)) == 5
 
 

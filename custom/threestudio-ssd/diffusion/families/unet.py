@@ -1,8 +1,10 @@
 """What the families with a U-Net share: the call of the network, its tiny twin, the layer names of LoRA files."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from jaxtyping import Float
@@ -96,14 +98,12 @@ def diffusers_name(name: str, per_level: int | Sequence[int]) -> str:
 
 
 def _level_and_index(row: int, per_level: int | Sequence[int], *, is_up: bool) -> tuple[int, int]:
+    """The level that counts a row of blocks, and the block's place in it; up blocks count from the coarsest level."""
     if isinstance(per_level, int):
         return divmod(row, per_level + 1)
-    level = 0
-    for count in reversed(per_level) if is_up else per_level:
-        if row <= count:
-            break
-        row, level = row - count - 1, level + 1
-    return level, row
+    ends = list(accumulate(count + 1 for count in (reversed(per_level) if is_up else per_level)))
+    level = bisect_right(ends, row)
+    return level, row - (ends[level - 1] if level else 0)
 
 
 def _resnet(name: str) -> str:
