@@ -1,5 +1,6 @@
 """What is added to the prompt of a view: which side of the new object it shows (Poole et al. 2022, section 3.1)."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,8 +62,11 @@ def phrases_of(cfg: Any, target: str) -> list[str]:
         cfg: ``ViewWordsConfig``.
         target: The target prompt.
     """
-    words = set(target.lower().split())
-    return next((list(each["say"]) for each in cfg.sides if "of" not in each or words & {*each["of"]}), [])
+    words = set(re.findall(r"[\w-]+", target.lower()))
+    return next(
+        (list(each["say"]) for each in cfg.sides if "of" not in each or words & {word.lower() for word in each["of"]}),
+        [],
+    )
 
 
 def all_view_words(cfg: Any, target: str) -> list[str]:

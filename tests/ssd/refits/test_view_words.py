@@ -46,6 +46,13 @@ def test_objects_that_no_entry_names_have_none():
     assert phrases_of(keys(), "a photo of a red car on grass") == []
 
 
+@pytest.mark.parametrize("target", ["A photo of a Car.", "a car, red, on grass", "(car)"])
+def test_a_word_is_read_whatever_stands_beside_it(target):
+    cfg = keys(sides=[{"of": ["Car"], "say": [", front view", ", back view"]}])
+    assert phrases_of(cfg, target) == [", front view", ", back view"]
+    assert phrases_of(cfg, target.replace("ar", "art")) == []
+
+
 def test_any_object_may_have_four_sides_and_its_front_may_look_anywhere():
     sides = [", front view", ", side view", ", back view", ", side view"]
     cfg = keys(sides=[{"say": sides}], above=", from above", front_deg=90.0)
