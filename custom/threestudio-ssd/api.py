@@ -305,7 +305,7 @@ def refit_scene(
     cameras: str | Path | None = None,
     mask: Mask | None = None,
     model: str | Path = "data/tiny-ldm",
-    steps: int = 480,
+    steps: int = 280,
     strength: float | None = None,
     seed: int = 0,
     config: str | Path = REFIT_CONFIG,

@@ -3,51 +3,38 @@
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import avg_pool3d, conv3d, grid_sample, normalize
+from torch.nn.functional import avg_pool3d, conv3d, normalize
 
 from ..cameras import Cameras
 from ..gaussians import Gaussians
-from ..masks.region import Region
 from ..rendering import render
+from .hull import Hull
 
-INSIDE = 0.5
-"""Share of a pixel from which on it belongs to the object."""
-LEAST_SIGHT = 0.5
-"""Share of the views that must see a point."""
-COVER, INSET = 0.65, 1.0
+COVER, INSET = 0.65, 0.75
 """Width of a disc, and how far it lies within the surface, in units of the distance of neighbours: discs on the surface
 itself made objects a tenth larger."""
 LEAST_WEIGHT = 1e-3
 """Pixels' worth of weight below which a Gaussian is seen by no view."""
 
 
-def carved(
-    region: Region, cameras: Cameras, shares: Float[Tensor, "c 1 h w"], spacing: float, agreement: float
-) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
-    """The surface of the visual hull (Laurentini 1994): points that nearly all views take for the object.
+def carved(hull: Hull, agreement: float) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
+    """The surface of what enough views take for the object.
 
     Args:
-        region: Where it may be.
-        cameras: The views, of one size.
-        shares: How far each pixel belongs to the object, in [0, 1].
-        spacing: Distance of neighbouring points, world units.
+        hull: What the views say.
         agreement: Share of the views that see a point and take it for the object, in (0, 1].
 
     Returns:
         Points, each inside and with a neighbour outside, and the directions in which outside lies, unit length.
     """
-    steps = [max(1, int(float(half) / spacing)) + 1 for half in region.half]
-    sides = [torch.arange(-n, n + 1) * (spacing / float(half)) for half, n in zip(region.half, steps, strict=True)]
-    shape = [len(side) for side in sides]
-    points = region.world(torch.cartesian_prod(*sides).to(region.half))
-    is_inside = (region.contains(points) & _is_agreed(points, cameras, shares, agreement)).view(1, 1, *shape)
+    is_inside = hull.is_inside(agreement)[None, None]
     solid = is_inside.float()
     full = avg_pool3d(solid, 3, stride=1, padding=1, count_include_pad=True)
     is_border = is_inside & (_neighbors(solid) < 6)
     soft = avg_pool3d(full, 3, stride=1, padding=1)
     slopes = torch.stack(torch.gradient(soft[0, 0]), dim=-1).view(-1, 3)
     rows = is_border.flatten().nonzero()[:, 0]
-    return points[rows], normalize(-slopes[rows] @ region.axes, dim=1, eps=1e-6)
+    return hull.points[rows], normalize(-slopes[rows] @ hull.region.axes, dim=1, eps=1e-6)
 
 
 def _neighbors(solid: Float[Tensor, "1 1 x y z"]) -> Float[Tensor, "1 1 x y z"]:
@@ -56,24 +43,6 @@ def _neighbors(solid: Float[Tensor, "1 1 x y z"]) -> Float[Tensor, "1 1 x y z"]:
     for place in ((0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2)):
         kernel[0, 0, *place] = 1
     return conv3d(solid, kernel, padding=1)
-
-
-def _is_agreed(
-    points: Float[Tensor, "n 3"], cameras: Cameras, shares: Float[Tensor, "c 1 h w"], agreement: float
-) -> Bool[Tensor, "n"]:
-    """Whether enough of the views that see a point take it for the object; a point that few see is not."""
-    height, width = shares.shape[-2:]
-    size = points.new_tensor([width, height])
-    hits, seen = points.new_zeros(2, len(points))
-    for viewmat, K, share in zip(cameras.viewmats.to(points), cameras.Ks.to(points), shares, strict=True):
-        local = points @ viewmat[:3, :3].T + viewmat[:3, 3]
-        pixels = (local @ K.T)[:, :2] / local[:, 2:].clamp_min(1e-6)
-        is_seen = (local[:, 2] > 0) & (pixels >= 0).all(dim=1) & (pixels < size).all(dim=1)
-        places = (2 * pixels / size - 1)[None, None]
-        value = grid_sample(share[None], places, mode="bilinear", padding_mode="border", align_corners=False)
-        hits += is_seen & (value[0, 0, 0] > INSIDE)
-        seen += is_seen
-    return (hits >= agreement * seen) & (seen >= LEAST_SIGHT * len(shares))
 
 
 def surface_gaussians(

@@ -16,6 +16,7 @@ from ..rendering import coverage, render
 from ..scenes import Scene
 from .carve import carved, seen_colors, surface_gaussians
 from .editing import ViewEditing
+from .hull import Hull
 from .light import Light, light_on
 
 SOLID = 0.9
@@ -106,9 +107,10 @@ class Carver:
         assert region is not None  # rounds that carve are refused where nothing is replaced
         return region
 
-    def _surface(self, shares: Tensor, spacing: float, agreement: float) -> tuple[Tensor, Tensor]:
+    def _surface(self, shares: Tensor, spacing: float, agreement: float | None) -> tuple[Tensor, Tensor]:
         region = self._region
-        points, normals = carved(region, self.editing.cameras, shares, spacing * region.size, agreement)
+        hull = Hull(region, self.editing.cameras, shares, spacing * region.size)
+        points, normals = carved(hull, hull.best_agreement() if agreement is None else agreement)
         if len(points) == 0:
             raise ConfigError(
                 what="no shape can be carved: the views agree on no point of it",

@@ -45,14 +45,12 @@ from .view_words import ViewWordsConfig, all_view_words, check_view_words, phras
 from .views_edit import EditedViews, ViewsEdit
 
 ROUNDS = (
-    {"strength": 0.98, "steps": 100, "carve": "views"},
-    {"strength": 0.9, "steps": 60},
-    {"strength": 0.8, "steps": 60},
-    {"strength": 0.7, "steps": 60, "lambda_opaque": 0.02},
-    {"strength": 0.45, "steps": 200, "rates": 0.3, "lambda_opacity": 0, "carve": "renders", "relight": True},
+    {"strength": 0.98, "steps": 40, "lambda_opacity": 0, "carve": "views"},
+    {"strength": 0.9, "steps": 40, "lambda_opacity": 0, "carve": "views"},
+    {"strength": 0.45, "steps": 200, "rates": 0.3, "lambda_opacity": 0, "carve": "views", "relight": True},
 )
-"""The rounds of a change of shape: from nearly nothing left of the old views down to touching up. The last one starts
-from a surface of one piece and puts it into the light of the source."""
+"""The rounds of a change of shape: from nearly nothing left of the old views down to touching up. Each begins with the
+shape that its views agree on; the last one puts it into the light of the source."""
 
 
 LEAST_OPEN = 0.01
@@ -75,16 +73,17 @@ class SnapConfig:
 class CarveConfig:
     """Keys of the first shape."""
 
-    agreement: float = 0.6
-    """Share of the views that must take a point for the object, in (0, 1]."""
+    agreement: float | None = None
+    """Share of the views that must take a point for the object, in (0, 1]; none: so many that the outlines of the
+    object are those of the views."""
     spacing: float = 0.045
     """Distance of neighbouring Gaussians on its surface, in units of the region's size, > 0."""
     opacity: float = 0.6
     """Of all, in (0, 1)."""
     fine_spacing: float = 0.035
     """The same where a round carves the object from its own renders, > 0."""
-    fine_agreement: float = 0.85
-    """Share of these views, which agree with one another, that must take a point for the object, in (0, 1]."""
+    fine_agreement: float | None = None
+    """Share of these views then, in (0, 1]; none: see above."""
     fine_opacity: float = 0.9
     """Opacity then, in (0, 1)."""
     flatness: float = 0.5
@@ -119,7 +118,7 @@ class SceneRefitConfig(EditConfig):
 
     scene: str = ""
     """Splat file to edit."""
-    num_steps: int = 480
+    num_steps: int = 280
     """Optimisation steps, at least one a round; the rounds share them."""
     strength: float = 1.0
     """How strong the edit is, from 0 to 2: how strongly rounds edit views; 1: as they say (``strength_of_round``)."""
@@ -406,11 +405,13 @@ def _check(cfg: DictConfig, rounds: list[Round]) -> None:
         "weak": (0 < snap.weak <= snap.sure, f"above 0, at most system.snap.sure, which is {snap.sure}"),
     })  # fmt: skip
     check_values("system.carve", carve, CarveConfig, {
-        "agreement": (0 < carve.agreement <= 1, "above 0, at most 1"),
+        **{
+            name: (carve[name] is None or 0 < carve[name] <= 1, "above 0, at most 1, or null")
+            for name in ("agreement", "fine_agreement")
+        },
         "spacing": (0.01 <= carve.spacing <= 1, "0.01 to 1"),
         "opacity": (0 < carve.opacity < 1, "between 0 and 1"),
         "fine_spacing": (0.01 <= carve.fine_spacing <= 1, "0.01 to 1"),
-        "fine_agreement": (0 < carve.fine_agreement <= 1, "above 0, at most 1"),
         "fine_opacity": (0 < carve.fine_opacity < 1, "between 0 and 1"),
         "flatness": (0 < carve.flatness <= 1, "above 0, at most 1"),
     })  # fmt: skip

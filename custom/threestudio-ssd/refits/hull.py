@@ -1,0 +1,119 @@
+"""Which points views take for the object, and how many of the views must, so that their outlines are met best."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from ..cameras import Cameras
+from ..masks.region import Region
+
+INSIDE = 0.5
+"""Share of a pixel from which on it belongs to the object."""
+LEAST_SIGHT = 0.5
+"""Share of the views that must see a point."""
+AGREEMENTS = (0.3, 0.98, 0.02)
+"""Shares of the views that are tried: first, end, step."""
+MAX_SIDE = 128
+"""Of larger views, every so manieth pixel is looked at."""
+NEAREST = 1e-3
+"""Where the ray of a pixel begins at the earliest, in units of the region's size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hull:
+    """A grid about a region, and how far views agree that its points belong to an object.
+
+    The visual hull (Laurentini 1994) holds the points that all views take for the object. Views that an editor made one
+    by one do not agree, and the hull of some of them is larger than what any of them shows, that of all of them
+    smaller.
+
+    Attributes:
+        region: Where the object may be.
+        cameras: The views, of one size.
+        shares: How far each pixel belongs to the object, in [0, 1].
+        spacing: Distance of neighbouring points, world units.
+    """
+
+    region: Region
+    cameras: Cameras
+    shares: Float[Tensor, "c 1 h w"]
+    spacing: float
+
+    @cached_property
+    def sides(self) -> list[Float[Tensor, " s"]]:
+        """Places of the grid along each axis of the region, in its units."""
+        steps = [max(1, int(float(half) / self.spacing)) + 1 for half in self.region.half]
+        pairs = zip(self.region.half, steps, strict=True)
+        return [(torch.arange(-n, n + 1) * (self.spacing / float(half))).to(self.region.half) for half, n in pairs]
+
+    @cached_property
+    def points(self) -> Float[Tensor, "n 3"]:
+        """Of the grid, world units."""
+        return self.region.world(torch.cartesian_prod(*self.sides))
+
+    @cached_property
+    def support(self) -> Float[Tensor, "x y z"]:
+        """Of the views that see a point, the share that takes it for the object; 0 outside the region, and of a point
+        that few see.
+        """
+        points = self.points
+        size = points.new_tensor([self.shares.shape[-1], self.shares.shape[-2]])
+        hits, seen = points.new_zeros(2, len(points))
+        for viewmat, K, share in zip(self._viewmats, self._Ks, self.shares, strict=True):
+            local = points @ viewmat[:3, :3].T + viewmat[:3, 3]
+            pixels = (local @ K.T)[:, :2] / local[:, 2:].clamp_min(1e-6)
+            is_seen = (local[:, 2] > 0) & (pixels >= 0).all(dim=1) & (pixels < size).all(dim=1)
+            places = (2 * pixels / size - 1)[None, None]
+            value = grid_sample(share[None], places, mode="bilinear", padding_mode="border", align_corners=False)
+            hits += is_seen & (value[0, 0, 0] > INSIDE)
+            seen += is_seen
+        counts = self.region.contains(points) & (seen >= LEAST_SIGHT * len(self.shares))
+        return torch.where(counts, hits / seen.clamp_min(1), 0.0).view([len(side) for side in self.sides])
+
+    def is_inside(self, agreement: float) -> Bool[Tensor, "x y z"]:
+        """The points that at least this share of the views take for the object, in (0, 1]."""
+        return self.support >= agreement - 1e-6
+
+    def best_agreement(self) -> float:
+        """The share of the views whose hull has the outlines of the views: the highest mean IoU."""
+        step = -(-max(self.shares.shape[-2:]) // MAX_SIDE)
+        outlines = self.shares[:, 0, ::step, ::step] > INSIDE
+        reached = torch.stack([self._along_rays(row, step) for row in range(len(self.cameras))])
+        tried = torch.arange(*AGREEMENTS, dtype=torch.float64).tolist()
+        return max(tried, key=lambda agreement: _mean_iou(reached >= agreement, outlines))
+
+    def _along_rays(self, row: int, step: int) -> Float[Tensor, "h w"]:
+        """The largest support on the way of each pixel through the region."""
+        viewmat, K = self._viewmats[row], self._Ks[row]
+        height, width = self.shares.shape[-2:]
+        y, x = torch.meshgrid(
+            torch.arange(0, height, step).to(K) + 0.5, torch.arange(0, width, step).to(K) + 0.5, indexing="ij"
+        )
+        rays = torch.stack([x, y, torch.ones_like(x)], dim=-1) @ K.inverse().T
+        depths = self.region.corners() @ viewmat[2, :3] + viewmat[2, 3]
+        near = max(float(depths.min()), NEAREST * self.region.size)
+        far = max(float(depths.max()), near)
+        count = int((far - near) / self.spacing) + 2
+        places = rays * torch.linspace(near, far, count).to(K)[:, None, None, None]
+        world = (places - viewmat[:3, 3]) @ viewmat[:3, :3]
+        ends = torch.stack([side[-1] for side in self.sides])
+        units = (self.region.unit(world.view(-1, 3)) / ends).flip(-1).view(1, *places.shape)
+        return grid_sample(self.support[None, None], units, align_corners=True)[0, 0].amax(dim=0)
+
+    @property
+    def _viewmats(self) -> Float[Tensor, "c 4 4"]:
+        return self.cameras.viewmats.to(self.region.half)
+
+    @property
+    def _Ks(self) -> Float[Tensor, "c 3 3"]:
+        return self.cameras.Ks.to(self.region.half)
+
+
+def _mean_iou(a: Bool[Tensor, "c h w"], b: Bool[Tensor, "c h w"]) -> float:
+    """Mean over views of intersection over union; that of nothing with nothing is 0."""
+    both, either = (a & b).sum(dim=(1, 2)), (a | b).sum(dim=(1, 2))
+    return float((both / either.clamp_min(1)).mean())
