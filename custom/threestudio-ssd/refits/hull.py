@@ -93,16 +93,16 @@ class Hull:
         y, x = torch.meshgrid(
             torch.arange(0, height, step).to(K) + 0.5, torch.arange(0, width, step).to(K) + 0.5, indexing="ij"
         )
-        rays = torch.stack([x, y, torch.ones_like(x)], dim=-1) @ K.inverse().T
+        rays = torch.stack([x, y, torch.ones_like(x)], dim=-1) @ K.inverse().T @ viewmat[:3, :3]
         depths = self.region.corners() @ viewmat[2, :3] + viewmat[2, 3]
         near = max(float(depths.min()), NEAREST * self.region.size)
         far = max(float(depths.max()), near)
-        count = int((far - near) / self.spacing) + 2
-        places = rays * torch.linspace(near, far, count).to(K)[:, None, None, None]
-        world = (places - viewmat[:3, 3]) @ viewmat[:3, :3]
-        ends = torch.stack([side[-1] for side in self.sides])
-        units = (self.region.unit(world.view(-1, 3)) / ends).flip(-1).view(1, *places.shape)
-        return grid_sample(self.support[None, None], units, align_corners=True)[0, 0].amax(dim=0)
+        steps = torch.linspace(near, far, int((far - near) / self.spacing) + 2).to(K)
+        center = -viewmat[None, :3, 3] @ viewmat[:3, :3]
+        ends = torch.stack([side[-1] for side in self.sides])  # of the grid, which reaches a little beyond the region
+        begin, way = self.region.unit(center) / ends, (rays @ self.region.axes.T) / self.region.half / ends
+        places = begin.flip(-1) + way.flip(-1) * steps[:, None, None, None]
+        return grid_sample(self.support[None, None], places[None], align_corners=True)[0, 0].amax(dim=0)
 
     @property
     def _viewmats(self) -> Float[Tensor, "c 4 4"]:

@@ -82,8 +82,8 @@ class CarveConfig:
     """Of all, in (0, 1)."""
     fine_spacing: float = 0.035
     """The same where a round carves the object from its own renders, > 0."""
-    fine_agreement: float | None = None
-    """Share of these views then, in (0, 1]; none: see above."""
+    fine_agreement: float = 0.9
+    """Share of these views, which agree with one another, that must take a point for the object, in (0, 1]."""
     fine_opacity: float = 0.9
     """Opacity then, in (0, 1)."""
     flatness: float = 0.5
@@ -405,13 +405,11 @@ def _check(cfg: DictConfig, rounds: list[Round]) -> None:
         "weak": (0 < snap.weak <= snap.sure, f"above 0, at most system.snap.sure, which is {snap.sure}"),
     })  # fmt: skip
     check_values("system.carve", carve, CarveConfig, {
-        **{
-            name: (carve[name] is None or 0 < carve[name] <= 1, "above 0, at most 1, or null")
-            for name in ("agreement", "fine_agreement")
-        },
+        "agreement": (carve.agreement is None or 0 < carve.agreement <= 1, "above 0, at most 1, or null"),
         "spacing": (0.01 <= carve.spacing <= 1, "0.01 to 1"),
         "opacity": (0 < carve.opacity < 1, "between 0 and 1"),
         "fine_spacing": (0.01 <= carve.fine_spacing <= 1, "0.01 to 1"),
+        "fine_agreement": (0 < carve.fine_agreement <= 1, "above 0, at most 1"),
         "fine_opacity": (0 < carve.fine_opacity < 1, "between 0 and 1"),
         "flatness": (0 < carve.flatness <= 1, "above 0, at most 1"),
     })  # fmt: skip
