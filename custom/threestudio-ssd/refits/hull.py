@@ -63,10 +63,9 @@ class Hull:
         points = self.points
         size = points.new_tensor([self.shares.shape[-1], self.shares.shape[-2]])
         hits, seen = points.new_zeros(2, len(points))
-        for viewmat, K, share in zip(self._viewmats, self._Ks, self.shares, strict=True):
-            local = points @ viewmat[:3, :3].T + viewmat[:3, 3]
-            pixels = (local @ K.T)[:, :2] / local[:, 2:].clamp_min(1e-6)
-            is_seen = (local[:, 2] > 0) & (pixels >= 0).all(dim=1) & (pixels < size).all(dim=1)
+        for row, share in enumerate(self.shares):
+            pixels, depths = self.cameras.pixels(row, points)
+            is_seen = (depths > 0) & (pixels >= 0).all(dim=1) & (pixels < size).all(dim=1)
             places = (2 * pixels / size - 1)[None, None]
             value = grid_sample(share[None], places, mode="bilinear", padding_mode="border", align_corners=False)
             hits += is_seen & (value[0, 0, 0] > INSIDE)
@@ -88,7 +87,7 @@ class Hull:
 
     def _along_rays(self, row: int, step: int) -> Float[Tensor, "h w"]:
         """The largest support on the way of each pixel through the region."""
-        viewmat, K = self._viewmats[row], self._Ks[row]
+        viewmat, K = self.cameras.viewmats[row].to(self.points), self.cameras.Ks[row].to(self.points)
         height, width = self.shares.shape[-2:]
         y, x = torch.meshgrid(
             torch.arange(0, height, step).to(K) + 0.5, torch.arange(0, width, step).to(K) + 0.5, indexing="ij"
@@ -98,19 +97,11 @@ class Hull:
         near = max(float(depths.min()), NEAREST * self.region.size)
         far = max(float(depths.max()), near)
         steps = torch.linspace(near, far, int((far - near) / self.spacing) + 2).to(K)
-        center = -viewmat[None, :3, 3] @ viewmat[:3, :3]
+        center = self.cameras[row].centers.to(self.points)
         ends = torch.stack([side[-1] for side in self.sides])  # of the grid, which reaches a little beyond the region
         begin, way = self.region.unit(center) / ends, (rays @ self.region.axes.T) / self.region.half / ends
         places = begin.flip(-1) + way.flip(-1) * steps[:, None, None, None]
         return grid_sample(self.support[None, None], places[None], align_corners=True)[0, 0].amax(dim=0)
-
-    @property
-    def _viewmats(self) -> Float[Tensor, "c 4 4"]:
-        return self.cameras.viewmats.to(self.region.half)
-
-    @property
-    def _Ks(self) -> Float[Tensor, "c 3 3"]:
-        return self.cameras.Ks.to(self.region.half)
 
 
 def _mean_iou(a: Bool[Tensor, "c h w"], b: Bool[Tensor, "c h w"]) -> float:
