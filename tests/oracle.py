@@ -28,8 +28,8 @@ class NoNetwork(EditorNetwork):
 
     image_size, size_multiple = SIZE, 8
 
-    def __init__(self):
-        self.counters = Counters()
+    def __init__(self, prompts):
+        self.prompts, self.counters = prompts, Counters()
 
     @property
     def provenance(self):
@@ -49,6 +49,8 @@ class Oracle(ImageEditor):
     needs: ClassVar = frozenset({"cameras", "depths", "names"})
     asked: ClassVar = []
     """The target prompts that it was loaded with."""
+    shown: ClassVar = []
+    """The target prompts of its calls."""
 
     @property
     def reads_instruction(self):
@@ -56,11 +58,12 @@ class Oracle(ImageEditor):
 
     def load(self, keys, device, prompts, words=()):
         self.asked.append(prompts.target)
-        return NoNetwork()
+        return NoNetwork(prompts)
 
     def edit(self, network, views):
         assert views.masks is None or views.depths.shape == views.masks.shape
         assert views.names == views.cameras.names
+        self.shown.append(network.prompts.target)
         images = render_bchw(toy_truth(self.words, self.scene_seed)[0], views.cameras, torch.zeros(3))
         images[::2] -= self.flicker
         return (images + 0.01 * views.round + 0.01 * views.images.mean()).clamp(0, 1)

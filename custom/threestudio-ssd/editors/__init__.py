@@ -23,7 +23,7 @@ from .inversion import Inversion
 from .load import EditorKeys, build_editor, load_editor
 from .loaded import LoadedEditor
 from .pipeline import Pipeline
-from .prompted import DenoisingEditor, PromptedBackbone
+from .prompted import DenoisingEditor, PromptedBackbone, with_words
 from .sdedit import SDEdit
 
 EDITORS |= {

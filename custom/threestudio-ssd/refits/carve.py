@@ -10,9 +10,9 @@ from ..gaussians import Gaussians
 from ..rendering import render
 from .hull import Hull
 
-COVER, INSET = 0.65, 0.75
-"""Width of a disc, and how far it lies within the surface, in units of the distance of neighbours: discs on the surface
-itself made objects a tenth larger."""
+COVER, INSET = 0.8, 1.0
+"""Width of a disc, and how far it lies within the surface, in units of the distance of neighbours: narrower ones leave
+gaps once they are fitted, and on the surface itself they made objects a tenth larger."""
 LEAST_WEIGHT = 1e-3
 """Pixels' worth of weight below which a Gaussian is seen by no view."""
 

@@ -91,25 +91,39 @@ class Carver:
     @cached_property
     def light(self) -> Light:
         """The light that the old object stands in."""
-        cfg, editing = self.cfg, self.editing
-        covered = coverage(self.source, self.is_replaced, editing.cameras)[:, None]
+        cfg, editing, covered = self.cfg, self.editing, self.covered_before
         points, normals = self._surface(covered, cfg.fine_spacing, cfg.fine_agreement)
         discs = self._discs(points, normals, cfg.fine_spacing, cfg.fine_opacity)
         return light_on(normals, self._seen(discs, editing.sources, (covered > SOLID).to(covered)))
+
+    @cached_property
+    def covered_before(self) -> Float[Tensor, "c 1 h w"]:
+        """How much of each pixel of the views the old object makes up."""
+        return coverage(self.source, self.is_replaced, self.editing.cameras)[:, None]
 
     def covered(self, new: Gaussians) -> Float[Tensor, "c 1 h w"]:
         """How much of each pixel of the views the object makes up."""
         return coverage(*self._whole(new), self.editing.cameras)[:, None]
 
+    def hull(self, shares: Float[Tensor, "c 1 h w"], spacing: float | None = None) -> Hull:
+        """How far views agree on which points belong to an object.
+
+        Args:
+            shares: How far each of their pixels does.
+            spacing: Of the points, in units of the region's size; None: as for a first shape.
+        """
+        between = (self.cfg.spacing if spacing is None else spacing) * self.region.size
+        return Hull(self.region, self.editing.cameras, shares, between)
+
     @property
-    def _region(self) -> Region:
+    def region(self) -> Region:
+        """Where the object may be."""
         region = self.editing.region
         assert region is not None  # rounds that carve are refused where nothing is replaced
         return region
 
     def _surface(self, shares: Tensor, spacing: float, agreement: float | None) -> tuple[Tensor, Tensor]:
-        region = self._region
-        hull = Hull(region, self.editing.cameras, shares, spacing * region.size)
+        hull = self.hull(shares, spacing)
         points, normals = carved(hull, hull.best_agreement() if agreement is None else agreement)
         if len(points) == 0:
             raise ConfigError(
@@ -120,7 +134,7 @@ class Carver:
         return points, normals
 
     def _discs(self, points: Tensor, normals: Tensor, spacing: float, opacity: float) -> Gaussians:
-        size = self._region.size
+        size = self.region.size
         discs = surface_gaussians(points, normals, spacing * size, opacity, self.cfg.flatness)
         return discs.with_sh_degree(self.source.sh_degree)
 

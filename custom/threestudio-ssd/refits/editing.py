@@ -1,7 +1,7 @@
 """The training views of a scene as an image editor gets them and gives them back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..cameras import Cameras
-from ..editors import LoadedEditor, Views
+from ..editors import EditorPrompts, LoadedEditor, Views
 from ..masks.region import Region
 from ..rendering import render, render_depths
 from ..scenes import Scene
@@ -77,7 +77,13 @@ class ViewEditing:
         return torch.stack(images).permute(0, 3, 1, 2)
 
     def edit(
-        self, current: Scene | None, rows: Int[Tensor, "b"], strength: float, number: int
+        self,
+        current: Scene | None,
+        rows: Int[Tensor, "b"],
+        strength: float,
+        number: int,
+        *,
+        prompts: EditorPrompts | None = None,
     ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 1 h w"]]:
         """Edit some views and put back what is not the new object.
 
@@ -86,11 +92,15 @@ class ViewEditing:
             rows: Which views.
             strength: See ``Views``.
             number: Which edit of these views it is, from 0.
+            prompts: Of another edit, which the editor was loaded with as well; the views then have no words.
 
         Returns:
             The edited views, and how far each of their pixels belongs to the new object.
         """
-        needs, is_whole = self.editor.needs, self.region is None
+        editor, words = self.editor, self.words
+        if prompts is not None:
+            editor, words = replace(editor, network=editor.network.asked(prompts)), None
+        needs, is_whole = editor.needs, self.region is None
         kept = None if is_whole else self.kept[rows]
         images = self.sources[rows] if current is None else self.renders(current, rows)
         seen = self.source if current is None else current
@@ -100,9 +110,9 @@ class ViewEditing:
             strength=strength, round=number, masks=None if is_whole else self.masks[rows], kept=kept,
             cameras=self.cameras[rows],
             depths=None if depths is None else depths[:, None], names=[self.cameras.names[r] for r in rows.tolist()],
-            words=None if self.words is None else [self.words[int(row)] for row in rows.tolist()],
+            words=None if words is None else [words[int(row)] for row in rows.tolist()],
         )  # fmt: skip
-        edited = self.editor(views)
+        edited = editor(views)
         if kept is None or views.masks is None:
             return edited, torch.ones_like(edited[:, :1])
         snap = self.snap

@@ -10,6 +10,7 @@ from torch.nn.functional import grid_sample
 
 from ..cameras import Cameras
 from ..masks.region import Region
+from ..metrics import mask_iou
 
 INSIDE = 0.5
 """Share of a pixel from which on it belongs to the object."""
@@ -79,14 +80,28 @@ class Hull:
 
     def best_agreement(self) -> float:
         """The share of the views whose hull has the outlines of the views: the highest mean IoU."""
-        step = -(-max(self.shares.shape[-2:]) // MAX_SIDE)
-        outlines = self.shares[:, 0, ::step, ::step] > INSIDE
-        reached = torch.stack([self._along_rays(row, step) for row in range(len(self.cameras))])
+        shown = self.seen_in(self.shares)
         tried = torch.arange(*AGREEMENTS, dtype=torch.float64).tolist()
-        return max(tried, key=lambda agreement: _mean_iou(reached >= agreement, outlines))
+        return max(tried, key=lambda agreement: float(mask_iou(self.outlines(agreement), shown).mean()))
 
-    def _along_rays(self, row: int, step: int) -> Float[Tensor, "h w"]:
+    def outlines(self, agreement: float) -> Bool[Tensor, "c i j"]:
+        """Where each view would show these points, in the pixels of ``seen_in``."""
+        return self._reached >= agreement
+
+    def seen_in(self, shares: Float[Tensor, "c 1 h w"]) -> Bool[Tensor, "c i j"]:
+        """Where shares of the views show something; of large views, some of the pixels."""
+        return shares[:, 0, :: self._step, :: self._step] > INSIDE
+
+    @property
+    def _step(self) -> int:
+        return -(-max(self.shares.shape[-2:]) // MAX_SIDE)
+
+    @cached_property
+    def _reached(self) -> Float[Tensor, "c i j"]:
         """The largest support on the way of each pixel through the region."""
+        return torch.stack([self._along_rays(row, self._step) for row in range(len(self.cameras))])
+
+    def _along_rays(self, row: int, step: int) -> Float[Tensor, "i j"]:
         viewmat, K = self.cameras.viewmats[row].to(self.points), self.cameras.Ks[row].to(self.points)
         height, width = self.shares.shape[-2:]
         y, x = torch.meshgrid(
@@ -102,9 +117,3 @@ class Hull:
         begin, way = self.region.unit(center) / ends, (rays @ self.region.axes.T) / self.region.half / ends
         places = begin.flip(-1) + way.flip(-1) * steps[:, None, None, None]
         return grid_sample(self.support[None, None], places[None], align_corners=True)[0, 0].amax(dim=0)
-
-
-def _mean_iou(a: Bool[Tensor, "c h w"], b: Bool[Tensor, "c h w"]) -> float:
-    """Mean over views of intersection over union; that of nothing with nothing is 0."""
-    both, either = (a & b).sum(dim=(1, 2)), (a | b).sum(dim=(1, 2))
-    return float((both / either.clamp_min(1)).mean())

@@ -23,6 +23,7 @@ class Round:
         lambda_opaque: Weight of the mean of 4 o (1 - o) over the new object's opacities o, >= 0: they go to 0 or 1.
         carve: What the new object is carved from at the start of the round: the edited ``views``, its own ``renders``
             before them, or ``none``: it goes on as it is.
+        resize: Whether the object is first resized by half of what the editor gets wrong when it draws the old one.
         relight: Whether the edited views are put into the light of the source.
         tint: Whether the colours of the selection first go through the one affine map that explains the edited views
             best.
@@ -35,6 +36,7 @@ class Round:
     lambda_opacity: float = 0.01
     lambda_opaque: float = 0.0
     carve: Literal["none", "views", "renders"] = "none"
+    resize: bool = False
     relight: bool = False
     tint: bool = False
     max_strength: float = 0.0

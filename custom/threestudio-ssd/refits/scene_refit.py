@@ -1,6 +1,6 @@
 """A change of shape by words: what its keys mean, from the splat file to the Gaussians that come out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -13,7 +13,7 @@ import threestudio
 from ..cameras import Cameras
 from ..data import SceneViews, ViewPlan
 from ..diffusion import Counters
-from ..editors import EditorKeys, EditorPrompts, load_editor
+from ..editors import EditorKeys, EditorPrompts, build_editor, load_editor
 from ..edits.editable_field import for_editing
 from ..edits.editable_gaussians import with_moved
 from ..edits.field_splat import STEPS
@@ -41,16 +41,19 @@ from ..scenes import Scene, load_scene
 from .carver import Carver
 from .editing import ViewEditing
 from .rounds import Round, Schedule, at_strength, rounds_from
+from .sizing import redrawing
 from .view_words import ViewWordsConfig, all_view_words, check_view_words, phrases_of, view_words
 from .views_edit import EditedViews, ViewsEdit
 
+_CARVED = {"lambda_opacity": 0, "carve": "views"}
 ROUNDS = (
-    {"strength": 0.98, "steps": 40, "lambda_opacity": 0, "carve": "views"},
-    {"strength": 0.9, "steps": 40, "lambda_opacity": 0, "carve": "views"},
-    {"strength": 0.45, "steps": 200, "rates": 0.3, "lambda_opacity": 0, "carve": "views", "relight": True},
+    {"strength": 0.98, "steps": 40, **_CARVED},
+    {"strength": 0.9, "steps": 40, **_CARVED},
+    {"strength": 0.45, "steps": 200, "rates": 0.3, **_CARVED, "resize": True, "relight": True},
 )
 """The rounds of a change of shape: from nearly nothing left of the old views down to touching up. Each begins with the
-shape that its views agree on; the last one puts it into the light of the source."""
+shape that its views agree on; the last one makes it as large as things are here, and puts it into the light of the
+source."""
 
 
 LEAST_OPEN = 0.01
@@ -76,9 +79,9 @@ class CarveConfig:
     agreement: float | None = None
     """Share of the views that must take a point for the object, in (0, 1]; none: so many that the outlines of the
     object are those of the views."""
-    spacing: float = 0.045
+    spacing: float = 0.035
     """Distance of neighbouring Gaussians on its surface, in units of the region's size, > 0."""
-    opacity: float = 0.6
+    opacity: float = 0.95
     """Of all, in (0, 1)."""
     fine_spacing: float = 0.035
     """The same where a round carves the object from its own renders, > 0."""
@@ -228,6 +231,10 @@ class SceneRefit(SceneJob):
         self.mask = self.mask_of(cfg)
         self.device = get_device()
         words = EditorPrompts(cfg.source_prompt, cfg.target_prompt, cfg.negative_prompt)
+        if not _can_redraw(cfg):
+            self.rounds = [replace(each, resize=False) for each in self.rounds]
+        elif any(each.resize for each in self.rounds):
+            words = words._replace(others=(redrawing(words),))
         self.editor = load_editor(cfg.editing, self.device, words, all_view_words(cfg.view_words, cfg.target_prompt))
         self.lpips = load_lpips(device=str(self.device)) if cfg.lambda_lpips else None
 
@@ -343,6 +350,12 @@ class SceneRefit(SceneJob):
         return with_moved(self.scene, self.selection.is_selected, self.editable)
 
 
+def _can_redraw(cfg: DictConfig) -> bool:
+    """Whether the editor can be asked for the old object: it takes descriptions, and there is one."""
+    editor = build_editor(cfg.editing.editor)
+    return bool(cfg.source_prompt) and editor.has_network and not editor.reads_instruction_of(cfg.editing)
+
+
 def _check_field(cfg: DictConfig) -> None:
     """Refuse what the nodes of a radiance field cannot do.
 
@@ -377,7 +390,8 @@ def _check(cfg: DictConfig, rounds: list[Round]) -> None:
     check_target(cfg.target_prompt)
     check_view_words(cfg.view_words)
     if not cfg.replaces:
-        key = next((f"system.rounds[{i}].{word}" for i, each in enumerate(rounds) for word in ("carve", "relight")
+        of_new = ("carve", "resize", "relight")
+        key = next((f"system.rounds[{i}].{word}" for i, each in enumerate(rounds) for word in of_new
                     if getattr(each, word) not in ("none", False)), None)  # fmt: skip
         key = "system.region" if cfg.region is not None else key
         if key is not None:
@@ -413,10 +427,16 @@ def _check(cfg: DictConfig, rounds: list[Round]) -> None:
         "fine_opacity": (0 < carve.fine_opacity < 1, "between 0 and 1"),
         "flatness": (0 < carve.flatness <= 1, "above 0, at most 1"),
     })  # fmt: skip
-    if cfg.edit_rate and any(each.carve != "none" for each in rounds):
+    if rounds[0].resize:
         raise ConfigError(
-            what=f"a round is carved and system.edit_rate is {cfg.edit_rate}",
-            expected="all views edited at once, from which a shape is carved", fix="set carve: none in system.rounds",
+            what="system.rounds[0].resize is true", expected="a later round: there is nothing new yet to be resized",
+            fix="take it out, or set it in another round",
+        )  # fmt: skip
+    if cfg.edit_rate and any(each.carve != "none" or each.resize for each in rounds):
+        raise ConfigError(
+            what=f"a round is carved or resized and system.edit_rate is {cfg.edit_rate}",
+            expected="all views edited at once, from which a shape is carved",
+            fix="set carve: none and resize: false in system.rounds",
         )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..cameras.orbit import orbit_frame
+from ..editors import with_words
 from ..errors import ConfigError
 
 EXAMPLE = '{say: [", front view", ", side view", ", back view", ", side view"]}'
@@ -25,7 +26,7 @@ class ViewWordsConfig:
     these words, or without ``of`` for any, the phrases of the sides, evenly spread around, the front first, then
     counter-clockwise as seen from above. The first entry that fits counts; where none does nothing is added."""
     above: str = ""
-    """Follows the phrase where the camera looks down by ``above_deg`` or more."""
+    """Follows the phrase, after a space or its own comma, where the camera looks down by ``above_deg`` or more."""
     above_deg: float = 60.0
     """Elevation of the camera, degrees."""
     front_deg: float = 0.0
@@ -72,7 +73,7 @@ def phrases_of(cfg: Any, target: str) -> list[str]:
 def all_view_words(cfg: Any, target: str) -> list[str]:
     """Everything that ``view_words`` may give for a target prompt."""
     phrases = phrases_of(cfg, target)
-    return list(dict.fromkeys(f"{each}{end}" for each in phrases for end in ("", cfg.above)))
+    return list(dict.fromkeys(with_words(each, end) for each in phrases for end in ("", cfg.above)))
 
 
 def view_words(
@@ -93,4 +94,5 @@ def view_words(
     sectors = (torch.atan2(north, east).rad2deg() - cfg.front_deg) / 360 * len(phrases)
     places = sectors.round().long() % len(phrases)
     is_above = torch.atan2(high, torch.hypot(east, north)).rad2deg() >= cfg.above_deg
-    return [phrases[place] + cfg.above * above for place, above in zip(places.tolist(), is_above.tolist(), strict=True)]
+    ends = [cfg.above if above else "" for above in is_above.tolist()]
+    return [with_words(phrases[place], end) for place, end in zip(places.tolist(), ends, strict=True)]

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.optim import Optimizer
 
+import threestudio
+
 from ..data import view_order
 from ..edits.edit import Facts
 from ..edits.editable import EditableScene
@@ -21,6 +23,7 @@ from ..seeds import Stream, generator
 from .carver import SOLID, Carver
 from .color_transform import color_transform, with_colors_transformed
 from .rounds import Schedule
+from .sizing import drawn_size, resize_factor, resized
 
 OnViews = Callable[[int, Sequence[str], Float[Tensor, "b 3 h w"]], Any]
 """Called with the number of an edit, the names of the views and what they were edited to."""
@@ -156,6 +159,8 @@ class ViewsEdit(GaussianEdit):
         if one.max_strength:
             draws = generator(self.scenes[0].seed, step, Stream.EDITOR)
             strength += (one.max_strength - strength) * float(torch.rand((), generator=draws))
+        if one.resize:
+            self._resize(optimizer)
         images, shares = editing.edit(None if step == 0 else self.editable.scene(), rows, strength, number)
         names = [editing.cameras.names[row] for row in rows.tolist()]
         self._show(number, names, images)  # also where nothing can be carved from them
@@ -189,6 +194,14 @@ class ViewsEdit(GaussianEdit):
         tinted = with_colors_transformed(current, *color_transform(before, after))
         for name in ("sh0", "shN"):
             self.editable.selected[name].copy_(getattr(tinted, name))
+
+    def _resize(self, optimizer: Optimizer) -> None:
+        """Make the object as large as the scene's things are, as far as the old one tells."""
+        size = drawn_size(self.carver, self.schedule.rounds[0].strength)
+        factor = resize_factor(size)
+        told = f"The editor draws the old object {size:.2f} times as large as it is"
+        threestudio.info(f"{told}, so the new one is scaled by {factor:.2f}.")
+        self._replace(resized(self.editable.current().detach(), self.carver.region, factor), optimizer)
 
     def _replace(self, new: Gaussians, optimizer: Optimizer) -> None:
         """Put new Gaussians in the place of the selection."""

@@ -21,6 +21,7 @@ from ..images import luminance, resized
 from ..metrics import (
     IDENTICAL_PSNR,
     gaussian_blur,
+    mask_iou,
     psnr,
     saturation_drift,
     ssim,
@@ -267,18 +268,16 @@ def silhouette_ious(
     A pixel belongs to the object if its colour is nearer to one of the true object's than to the backdrop's there.
     Both silhouettes are found so, because an object can look like its backdrop: white stripes before snow.
     """
-    values = []
+    ours, theirs = [], []
     for image, true, behind, mask in zip(result, target, backdrop, is_object, strict=True):
         colors = true[:, mask]
         palette = colors[:, :: max(1, colors.shape[1] // NUM_PALETTE)]
         around = pad(behind[None], (1,) * 4, mode="replicate")[0].unfold(1, 3, 1).unfold(2, 3, 1).flatten(3)
-        silhouettes = []
-        for picture in (image, true):
+        for picture, silhouettes in ((image, ours), (true, theirs)):
             pixels = picture[..., None]
             to_object = (pixels - palette[:, None, None]).square().sum(0).amin(-1)
             silhouettes.append(to_object < (pixels - around).square().sum(0).amin(-1))
-        values.append((silhouettes[0] & silhouettes[1]).sum() / (silhouettes[0] | silhouettes[1]).sum())
-    return torch.stack(values)
+    return mask_iou(torch.stack(ours), torch.stack(theirs))
 
 
 def color_distances(

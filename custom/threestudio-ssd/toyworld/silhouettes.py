@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..gaussians import Gaussians
+from ..metrics import mask_iou
 from ..metrics.boundary import boundary_f_score
 from .edits import ToyEdit
 from .splat import to_gaussians
@@ -44,8 +45,7 @@ def shape_figures(
     target = to_gaussians(scene)
     behind = shots(target.select(torch.from_numpy(scene.parts != PART_OBJECT)), views)
     ours, theirs = (silhouettes(shots(each, views), behind) for each in (result, target))
-    shared, either = (ours & theirs).sum((1, 2)), (ours | theirs).sum((1, 2))
     return {
-        "shape_iou": float((shared / either.clamp_min(1)).mean()),
+        "shape_iou": float(mask_iou(ours, theirs).mean()),
         "boundary_f": float(boundary_f_score(ours, theirs, TOLERANCE).mean()),
     }

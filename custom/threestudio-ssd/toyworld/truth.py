@@ -1,5 +1,6 @@
 """What a toy edit should look like: its scene before and after, and which pixels it is about."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +19,8 @@ from .world import PART_GROUND, PART_OBJECT, PART_SKY, ToyScene, build_scene
 PARTS = {"object": PART_OBJECT, "color": PART_OBJECT, "pattern": PART_OBJECT, "ground": PART_GROUND}
 """Which part of the scene an edit of an attribute is about; light is about everything, a null edit about nothing."""
 
-TURN_DEG = 15
-"""Between the directions that are tried for a new object."""
+TURN_DEG, FINE_TURN_DEG = 15, 5
+"""Between the directions that are tried for a new object, and about the best of them."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,16 @@ def turned_truth(images: Float[Tensor, "c 3 h w"], edit: ToyEdit, scene_seed: in
         scene_seed: Of the toy scene.
         views: Of one size.
     """
-    is_new = edit.attribute == "object"
-    period = SAME_AFTER_DEG.get(edit.target.object, TURN_DEG) if is_new else TURN_DEG
-    truths = [make_truth(edit, scene_seed, views, turn) for turn in range(0, period, TURN_DEG)]
-    return max(truths, key=lambda truth: float(psnr(images, truth.target, truth.inside).mean()))
+
+    def best(turns: Iterable[float]) -> Truth:
+        truths = [make_truth(edit, scene_seed, views, turn) for turn in turns]
+        return max(truths, key=lambda truth: float(psnr(images, truth.target, truth.inside).mean()))
+
+    period = SAME_AFTER_DEG.get(edit.target.object) if edit.attribute == "object" else None
+    if period is None:
+        return make_truth(edit, scene_seed, views)
+    middle = best(range(0, period, TURN_DEG)).turn_deg
+    return best((middle + step) % period for step in (0, -FINE_TURN_DEG, FINE_TURN_DEG))
 
 
 def part_coverage(scene: ToyScene, part: int, views: Cameras) -> Float[Tensor, "c h w"]:

@@ -6,8 +6,10 @@ import torch
 from tests.edit_world import toy_cameras, toy_parts
 from threestudio_ssd.gaussians import Gaussians
 from threestudio_ssd.masks.region import Region
-from threestudio_ssd.refits.carve import carved, seen_colors, surface_gaussians
+from threestudio_ssd.metrics import mask_iou
+from threestudio_ssd.refits.carve import INSET, carved, seen_colors, surface_gaussians
 from threestudio_ssd.refits.hull import Hull
+from threestudio_ssd.refits.scene_refit import CarveConfig
 from threestudio_ssd.rendering import coverage, render_bchw
 
 REGION = Region(torch.eye(3), torch.tensor([0.0, 0, 1.4]), torch.tensor([1.4, 1.4, 1.4]))
@@ -99,11 +101,22 @@ def test_what_few_views_see_is_not_carved():
     assert (((pixels >= 0) & (pixels < 16)).all(dim=2).sum(dim=0) >= 12).all()
 
 
+def test_carved_discs_have_the_outlines_that_they_were_carved_from():
+    cameras = toy_cameras(24, 128)
+    masks = ball_masks(cameras)
+    spacing = CarveConfig.spacing * REGION.size
+    points, normals = carved(Hull(REGION, cameras, masks, spacing), 1.0)
+    discs = surface_gaussians(points, normals, spacing, CarveConfig.opacity, CarveConfig.flatness)
+    shown = coverage(discs, torch.ones(len(discs), dtype=torch.bool), cameras) > 0.5
+    assert float(mask_iou(shown, masks[:, 0] > 0.5).mean()) > 0.95
+    assert float(shown.sum() / masks.sum()) == pytest.approx(1.0, abs=0.04)
+
+
 def test_discs_lie_just_within_the_surface():
     normals = torch.nn.functional.normalize(torch.randn(50, 3), dim=1)
     normals[0] = torch.tensor([0.0, 0, -1])
     discs = surface_gaussians(torch.zeros(50, 3), normals, 0.1, 0.9, 0.2)
-    assert torch.allclose(discs.means, -0.075 * normals)
+    assert torch.allclose(discs.means, -INSET * 0.1 * normals)
     from threestudio_ssd.gaussians import rotation_matrices
 
     thin = rotation_matrices(discs.quats)[:, :, 2]

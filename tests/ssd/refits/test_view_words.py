@@ -34,7 +34,7 @@ def ring(elevation_deg):
 @pytest.mark.parametrize("thing", ["car", "house", "snowman", "cube"])
 @pytest.mark.parametrize("elevation_deg", [10.0, 40.0])
 def test_the_words_that_the_embedded_model_was_trained_with_can_be_said(thing, elevation_deg):
-    cfg = keys(sides=OF_EMBEDDED, above=" and above", above_deg=ABOVE_DEG)
+    cfg = keys(sides=OF_EMBEDDED, above="and above", above_deg=ABOVE_DEG)
     cameras, target = ring(elevation_deg), f"a photo of a red {thing} on grass"
     words = view_words(cfg, target, cameras, CENTER, UP)
     assert words == words_of_views(cameras, thing, 0.0)

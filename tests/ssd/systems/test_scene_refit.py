@@ -26,7 +26,9 @@ from threestudio_ssd.toyworld.silhouettes import silhouettes
 from threestudio_ssd.toyworld.splat import save_cameras_json
 
 STEPS = 12
-ROUNDS = "[{strength: 0.9, steps: 4, carve: views}, {strength: 0.3, steps: 8, carve: renders, relight: true}]"
+ROUNDS = (
+    "[{strength: 0.9, steps: 4, carve: views}, {strength: 0.3, steps: 8, carve: renders, resize: true, relight: true}]"
+)
 
 
 def truth():
@@ -157,7 +159,8 @@ def test_a_hole_where_the_object_stood_is_closed_with_new_gaussians_alone(place,
         ({"system.closing.inpainter": "tela"}, "system.inpainter folder 'tela' does not exist"),
         ({"system.closing.num_steps": -1}, "system.closing.num_steps is -1"),
         ({"system.replaces": "false"}, "system.rounds[0].carve is set, and system.replaces is false"),
-        ({"system.edit_rate": 10}, "a round is carved and system.edit_rate is 10"),
+        ({"system.edit_rate": 10}, "a round is carved or resized and system.edit_rate is 10"),
+        ({"system.rounds": "[{strength: 0.9, steps: 1, resize: true}]"}, "system.rounds[0].resize is true"),
         ({"system.editing.editor.name": "orakel"}, "system.editing.editor.name is 'orakel'"),
         ({"system.learning_rates.means": -1}, "system.learning_rates.means is -1"),
     ],
@@ -246,6 +249,22 @@ def test_words_say_what_is_replaced(place, tmp_path):
     told, traced = load_selection(run / "save" / "selection.npy", count), toy_parts(keep_every=1)[1]
     assert (told & traced).sum() / (told | traced).sum() > 0.8
     assert len(load_gaussians(run / "save" / "edited.ply")) != count
+
+
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        ({}, ["a red ball"]),
+        ({"source_prompt": ""}, []),
+        ({"system.editing.editor.takes_orders": "true"}, []),
+        ({"system.rounds": "[{strength: 0.9, steps: 1, carve: views}, {strength: 0.5, steps: 1}]"}, []),
+    ],
+)
+def test_the_old_object_is_drawn_to_tell_the_size_where_the_editor_can_be_asked_for_it(place, tmp_path, more, asked):
+    Oracle.shown.clear()
+    refit(place, tmp_path, "train", steps=2, **more)
+    batches = len(Oracle.shown) // (2 + len(asked))
+    assert Oracle.shown == ["a red cone"] * batches + asked * batches + ["a red cone"] * batches
 
 
 def test_everything_cannot_be_replaced(place, tmp_path):

@@ -36,7 +36,9 @@ def test_changes_of_shape_change_the_object_alone_and_are_none_of_the_others():
     assert {toy_edit(name).attribute for name in SHAPE_EDITS} == {"object"}
 
 
-@pytest.mark.parametrize(("name", "turn_deg"), [("ball-cube", 30.0), ("ball-car", 285.0), ("donut-cone", 0.0)])
+@pytest.mark.parametrize(
+    ("name", "turn_deg"), [("ball-cube", 85.0), ("ball-car", 290.0), ("car-house", 210.0), ("donut-cone", 0.0)]
+)
 def test_a_new_object_may_face_any_way(name, turn_deg):
     edit = toy_edit(name)
     result = to_gaussians(build_scene(edit.target, 3, turn_deg=turn_deg))

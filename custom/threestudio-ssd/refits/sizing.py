@@ -1,0 +1,62 @@
+"""How large an editor draws things: it draws the old object anew, whose size is known."""
+
+import torch
+
+from ..editors import EditorPrompts
+from ..gaussians import Gaussians
+from ..masks.region import Region
+from .carver import Carver
+
+SHARE = 0.5
+"""The new object is resized by this power of the old one's error. Part of an error is of the scene, whose things are
+smaller or larger than the editor has them as a rule, and the new object shares it; part is of the old thing alone."""
+FIRST = 1.04
+"""How much larger a first shape is than what later rounds leave of it, as a length; the new object has been through
+them, and the old one that is drawn to compare with has not."""
+RANGE = (0.8, 1.25)
+"""Factors stay between these."""
+
+
+@torch.no_grad()
+def drawn_size(carver: Carver, strength: float) -> float:
+    """How large the editor draws the old object, in units of its true size, as a length.
+
+    It gets the views as they were and the source prompt. What it draws is carved as the new object is, and its outlines
+    are held against those of the old one.
+
+    Args:
+        carver: Of views of a scene, with an editor that was loaded with ``redrawing``.
+        strength: Of the edit, see ``Views``.
+
+    Returns:
+        ``FIRST``, which changes nothing, where nothing of it can be carved.
+    """
+    editing, prompts = carver.editing, redrawing(carver.editing.editor.network.prompts)
+    rows = torch.arange(len(editing.cameras))
+    hull = carver.hull(editing.edit(None, rows, strength, 0, prompts=prompts)[1])
+    drawn = hull.outlines(hull.best_agreement()).sum()
+    true = hull.seen_in(carver.covered_before).sum()
+    return float((drawn / true).sqrt()) if drawn and true else FIRST
+
+
+def redrawing(prompts: EditorPrompts) -> EditorPrompts:
+    """The prompts of an edit that leaves everything as it is."""
+    return EditorPrompts(prompts.source, prompts.source, prompts.negative)
+
+
+def resize_factor(size: float) -> float:
+    """What to multiply the new object's size with, where the old one is drawn in that size; see ``drawn_size``."""
+    return min(max((size / FIRST) ** -SHARE, RANGE[0]), RANGE[1])
+
+
+def resized(gaussians: Gaussians, region: Region, factor: float) -> Gaussians:
+    """An object, larger by a factor about the middle of the region's foot.
+
+    Args:
+        gaussians: The object.
+        region: Where it stands.
+        factor: Of all lengths, > 0.
+    """
+    foot = region.world(region.center.new_tensor([[0.0, 0.0, -1.0]]))
+    scales = gaussians.log_scales + torch.tensor(factor).log()
+    return gaussians.replace(means=foot + factor * (gaussians.means - foot), log_scales=scales)

@@ -1,0 +1,93 @@
+"""How large an editor draws the old object, and what that makes of the new one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+from tests.edit_world import toy_cameras, toy_parts
+from tests.oracle import NoNetwork
+from threestudio_ssd.editors import EditorPrompts, ImageEditor
+from threestudio_ssd.editors.loaded import LoadedEditor
+from threestudio_ssd.masks.region import region_around
+from threestudio_ssd.refits.carver import Carver
+from threestudio_ssd.refits.editing import ViewEditing
+from threestudio_ssd.refits.scene_refit import CarveConfig, SnapConfig
+from threestudio_ssd.refits.sizing import FIRST, RANGE, drawn_size, redrawing, resize_factor, resized
+from threestudio_ssd.rendering import render_bchw
+
+UP = torch.tensor([0.0, 0.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Painter(ImageEditor):
+    """Shows the scene with its ball in another size, if it is asked for the ball; else nothing but the ground."""
+
+    scenes: Any = None
+
+    def load(self, keys, device, prompts, words):
+        raise NotImplementedError
+
+    def edit(self, network, views):
+        assert views.words is None
+        return render_bchw(self.scenes[network.prompts.target == "a ball"], views.cameras, torch.zeros(3))
+
+
+@pytest.fixture(scope="module")
+def place():
+    scene, is_object = toy_parts(keep_every=1)
+    return scene, is_object, region_around(scene.means[is_object], UP)
+
+
+def carver_of(place, factor):
+    scene, is_object, region = place
+    cameras, empty = toy_cameras(12, 64), scene.select(~is_object)
+    painted = scene.select(is_object)
+    painted = resized(painted, region, factor)
+    fields = {name: torch.cat([getattr(empty, name), value]) for name, value in painted.parameters().items()}
+    network = NoNetwork(EditorPrompts("a ball", "a cone", "ugly"))
+    editor = LoadedEditor(Painter((empty, empty.replace(**fields))), network)
+    words = ["seen from afar"] * len(cameras)
+    editing = ViewEditing(
+        editor, cameras, region, scene, empty, torch.zeros(3), SnapConfig(), list(range(len(cameras))), words
+    )
+    return Carver(editing, scene, is_object, CarveConfig())
+
+
+@pytest.mark.parametrize("factor", [0.85, 1.0, 1.15])
+def test_the_old_object_is_drawn_as_large_as_the_editor_makes_it(place, factor):
+    assert drawn_size(carver_of(place, factor), 0.98) == pytest.approx(factor, rel=0.03)
+
+
+def test_an_editor_that_draws_nothing_says_nothing_of_sizes(place):
+    carver = carver_of(place, 1.0)
+    carver.editing.editor.network.prompts = EditorPrompts("", "a cone")
+    assert resize_factor(drawn_size(carver, 0.98)) == 1.0
+
+
+def test_the_old_object_is_asked_for_with_the_words_of_the_edit():
+    assert redrawing(EditorPrompts("a ball", "a cone", "ugly")) == EditorPrompts("a ball", "a ball", "ugly")
+
+
+def test_the_new_object_gets_part_of_the_error_and_never_much():
+    factors = [resize_factor(size * FIRST) for size in (0.5, 0.9, 1.0, 1.1, 2.0)]
+    assert factors == sorted(factors, reverse=True)
+    assert factors[2] == 1.0
+    assert 1 / 1.1 < factors[3] < 1 < factors[1] < 1 / 0.9
+    assert factors[0] == RANGE[1]
+    assert factors[4] == RANGE[0]
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.2])
+def test_an_object_is_resized_about_its_foot(place, factor):
+    scene, is_object, region = place
+    ball = scene.select(is_object)
+    larger = resized(ball, region, factor)
+    foot = ball.means[:, 2].quantile(0.005)
+    assert torch.allclose(larger.means[:, 2] - foot, factor * (ball.means[:, 2] - foot), atol=0.02)
+    middles = [(each.means[:, :2].amax(dim=0) + each.means[:, :2].amin(dim=0)) / 2 for each in (ball, larger)]
+    assert (middles[1] - middles[0]).abs().max() < 0.02
+    assert torch.allclose(larger.log_scales.exp(), factor * ball.log_scales.exp())
+    for name in ("raw_quats", "logit_opacities", "sh0"):
+        assert torch.equal(getattr(larger, name), getattr(ball, name))
