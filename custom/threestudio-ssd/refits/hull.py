@@ -80,9 +80,9 @@ class Hull:
 
     def best_agreement(self) -> float:
         """The share of the views whose hull has the outlines of the views: the highest mean IoU."""
-        shown = self.seen_in(self.shares)
+        drawn = self.seen_in(self.shares)
         tried = torch.arange(*AGREEMENTS, dtype=torch.float64).tolist()
-        return max(tried, key=lambda agreement: float(mask_iou(self.outlines(agreement), shown).mean()))
+        return max(tried, key=lambda agreement: float(mask_iou(self.outlines(agreement), drawn).mean()))
 
     def outlines(self, agreement: float) -> Bool[Tensor, "c i j"]:
         """Where each view would show these points, in the pixels of ``seen_in``."""
