@@ -21,7 +21,7 @@ from .loop import Worker
 SCENES_A_SHARD, CAMERAS_A_SCENE, SIZE = 1000, 3, 64
 CHOICE_STREAM = 9
 """Which random stream of a scene's seed draws its attributes and cameras."""
-FREQUENCIES = {"cube": 1.75, "car": 1.75, "house": 1.75, "dotted": 1.2, "snow": 1.4, "night": 1.5}
+FREQUENCIES = {"cube": 1.5, "car": 1.5, "house": 1.5, "dotted": 1.2, "snow": 1.4}
 """How much more often than others of its kind a word is drawn: what is learned last has more scenes."""
 EMPTY_SHARE, WIDE_SHARE = 0.07, 0.5
 """Shares of the scenes without an object, and of the cameras that ``sample_view`` draws wide."""

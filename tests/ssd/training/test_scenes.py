@@ -35,8 +35,8 @@ def test_judges_of_objects_see_scenes_with_objects_alone(toy_shards):
 def test_what_is_learned_last_is_drawn_more_often():
     rng = np.random.default_rng(0)
     drawn = [draw_attributes(rng) for _ in range(3000)]
-    shares = {word: np.mean([word in each for each in drawn]) for word in ("cube", "ball", "night", "day", "red")}
-    expected = {"cube": 1.75 / 12.25, "ball": 1 / 12.25, "night": 1.5 / 3.5, "day": 1 / 3.5, "red": 1 / 8}
+    shares = {word: np.mean([word in each for each in drawn]) for word in ("cube", "ball", "snow", "sand", "red")}
+    expected = {"cube": 1.5 / 11.5, "ball": 1 / 11.5, "snow": 1.4 / 4.4, "sand": 1 / 4.4, "red": 1 / 8}
     assert shares == pytest.approx(expected, abs=0.025)
 
 
