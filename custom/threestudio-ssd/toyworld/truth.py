@@ -1,6 +1,5 @@
 """What a toy edit should look like: its scene before and after, and which pixels it is about."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -81,15 +80,16 @@ def turned_truth(images: Float[Tensor, "c 3 h w"], edit: ToyEdit, scene_seed: in
         views: Of one size.
     """
 
-    def best(turns: Iterable[float]) -> Truth:
-        truths = [make_truth(edit, scene_seed, views, turn) for turn in turns]
-        return max(truths, key=lambda truth: float(psnr(images, truth.target, truth.inside).mean()))
+    def nearness(truth: Truth) -> float:
+        return float(psnr(images, truth.target, truth.inside).mean())
 
     period = SAME_AFTER_DEG.get(edit.target.object) if edit.attribute == "object" else None
     if period is None:
         return make_truth(edit, scene_seed, views)
-    middle = best(range(0, period, TURN_DEG)).turn_deg
-    return best((middle + step) % period for step in (0, -FINE_TURN_DEG, FINE_TURN_DEG))
+    turns = range(0, period, TURN_DEG)
+    coarse = max((make_truth(edit, scene_seed, views, turn) for turn in turns), key=nearness)
+    turns = [(coarse.turn_deg + step) % period for step in (-FINE_TURN_DEG, FINE_TURN_DEG)]
+    return max([coarse, *(make_truth(edit, scene_seed, views, turn) for turn in turns)], key=nearness)
 
 
 def part_coverage(scene: ToyScene, part: int, views: Cameras) -> Float[Tensor, "c h w"]:
