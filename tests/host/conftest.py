@@ -23,7 +23,6 @@ def launch(capfd):
 
 @pytest.fixture
 def whole(launch):
-    """The result of a run that nothing stopped; what the first run of a process imports while it goes draws numbers."""
-    launch("--config", TOY, "exp_root_dir=first", "steps=1")
+    """The result of a run that nothing stopped."""
     launch("--config", TOY, "exp_root_dir=whole")
     return Path("whole/toy/a_red_cube/save/values.npy").read_bytes()
