@@ -18,9 +18,11 @@ VOTERS = 16
 """Neighbours that decide about a Gaussian of which views say too little."""
 HIDDEN = 0.3
 """Share of the selection's median visible weight below which a Gaussian hardly shows."""
-SEAM, NEAR = 0.06, 0.25
-"""Distances from the selection up to which a Gaussian may belong to it, and at which neighbours are as far off as those
-of another colour, in units of its longest side."""
+SEAM, RING, NEAR = 0.06, 0.1, 0.25
+"""Distances from the selection up to which a Gaussian may belong to it, from everything else up to which one of it may
+not, and at which neighbours are as far off as those of another colour, in units of its longest side."""
+MAX_ROUNDS = 10
+"""Times that a seam is settled, while that still changes it."""
 INNER = (0.02, 0.98)
 """Quantiles of centres between which a side is measured."""
 OTHER_CHROMA = 0.05
@@ -80,8 +82,9 @@ def with_seam_by_color(
     """The selection with its seam decided anew, by the nearest neighbours in place and colour.
 
     Masks are blurred where an object stands on something, and say nothing of what it hides: a trace leaves a rim of it
-    behind and takes the ground beneath it along. Two kinds are asked again: selected Gaussians that hardly show, and
-    others close to the selection. The rest is sure, and votes.
+    behind and takes the ground beneath it along. Three kinds are asked again: selected Gaussians that hardly show, or
+    that lie close to the rest, and others close to the selection. Those in between are sure, and vote. That is repeated
+    until nothing changes.
 
     Args:
         means: Centres, world units.
@@ -89,11 +92,21 @@ def with_seam_by_color(
         is_selected: The selection.
         weights: Visible weight of each Gaussian.
     """
+    for _ in range(MAX_ROUNDS):
+        settled = _settled(means, rgbs, is_selected, weights)
+        if torch.equal(settled, is_selected):
+            break
+        is_selected = settled
+    return is_selected
+
+
+def _settled(means: Tensor, rgbs: Tensor, is_selected: Tensor, weights: Tensor) -> Tensor:
     if not is_selected.any():
         return is_selected
     size = longest_side(means[is_selected])
     is_hidden = weights < HIDDEN * weights[is_selected].median()
-    is_asked = (is_selected & is_hidden) | (grown(means, is_selected, SEAM * size) & ~is_selected)
+    is_deep = grown(means, is_selected, -RING * size)
+    is_asked = (is_selected & (is_hidden | ~is_deep)) | (grown(means, is_selected, SEAM * size) & ~is_selected)
     is_sure = ~is_asked & ~is_hidden
     if size == 0 or not is_asked.any() or not (is_sure & is_selected).any():
         return is_selected

@@ -10,6 +10,9 @@ from ..edits.strength import check_strength, strength_of_round
 from ..errors import ConfigError
 from ..named import build_named
 
+AT_LEAST_0 = ("rates", "shape_rates", "lambda_opacity", "lambda_opaque")
+"""Numbers of a round."""
+
 
 @dataclass(frozen=True)
 class Round:
@@ -19,11 +22,14 @@ class Round:
         strength: How far the views go towards noise, in (0, 1], see ``Views``.
         steps: Its length in units of all rounds' together, > 0: the rounds fill the run, whatever its length.
         rates: Factor on the learning rates, >= 0.
+        shape_rates: Another one, >= 0, on those of all but colours. Where the views do not agree on an outline, every
+            step of all of them wears the object down a little.
         lambda_opacity: Weight of the mean opacity, >= 0: Gaussians that no view wants fade.
         lambda_opaque: Weight of the mean of 4 o (1 - o) over the new object's opacities o, >= 0: they go to 0 or 1.
         carve: What the new object is carved from at the start of the round: the edited ``views``, its own ``renders``
             before them, or ``none``: it goes on as it is.
         resize: Whether the object is first resized by half of what the editor gets wrong when it draws the old one.
+        recenter: Whether the object is first moved back to where the old one stood.
         relight: Whether the edited views are put into the light of the source.
         tint: Whether the colours of the selection first go through the one affine map that explains the edited views
             best.
@@ -33,10 +39,12 @@ class Round:
     strength: float = 0.9
     steps: float = 100.0
     rates: float = 1.0
+    shape_rates: float = 1.0
     lambda_opacity: float = 0.01
     lambda_opaque: float = 0.0
     carve: Literal["none", "views", "renders"] = "none"
     resize: bool = False
+    recenter: bool = False
     relight: bool = False
     tint: bool = False
     max_strength: float = 0.0
@@ -60,7 +68,7 @@ def rounds_from(words: Sequence[Any]) -> list[Round]:
         one = build_named({"name": "rounds", **word}, {"rounds": Round}, key=key, kind="list of", default="rounds")
         rules = {
             "strength": (0 < one.strength <= 1, "above 0, at most 1"), "steps": (one.steps > 0, "above 0"),
-            **{name: (getattr(one, name) >= 0, "at least 0") for name in ("rates", "lambda_opacity", "lambda_opaque")},
+            **{name: (getattr(one, name) >= 0, "at least 0") for name in AT_LEAST_0},
         }  # fmt: skip
         for name, (is_right, wanted) in rules.items():
             if not is_right:

@@ -40,20 +40,21 @@ from ..metrics import load_lpips
 from ..scenes import Scene, load_scene
 from .carver import Carver
 from .editing import ViewEditing
+from .placement import redrawing
 from .rounds import Round, Schedule, at_strength, rounds_from
-from .sizing import redrawing
 from .view_words import ViewWordsConfig, all_view_words, check_view_words, phrases_of, view_words
 from .views_edit import EditedViews, ViewsEdit
 
 _CARVED = {"lambda_opacity": 0, "carve": "views"}
+_LAST = {"rates": 0.3, "shape_rates": 0.35, "resize": True, "recenter": True, "relight": True}
 ROUNDS = (
     {"strength": 0.98, "steps": 40, **_CARVED},
-    {"strength": 0.9, "steps": 40, **_CARVED},
-    {"strength": 0.45, "steps": 200, "rates": 0.3, **_CARVED, "resize": True, "relight": True},
+    {"strength": 0.9, "steps": 40, **_CARVED, "recenter": True},
+    {"strength": 0.45, "steps": 200, **_CARVED, **_LAST},
 )
 """The rounds of a change of shape: from nearly nothing left of the old views down to touching up. Each begins with the
-shape that its views agree on; the last one makes it as large as things are here, and puts it into the light of the
-source."""
+shape that its views agree on; the last one makes it as large as things are here, where the old object stood, and puts
+it into the light of the source."""
 
 
 LEAST_OPEN = 0.01
@@ -390,7 +391,7 @@ def _check(cfg: DictConfig, rounds: list[Round]) -> None:
     check_target(cfg.target_prompt)
     check_view_words(cfg.view_words)
     if not cfg.replaces:
-        of_new = ("carve", "resize", "relight")
+        of_new = ("carve", "resize", "recenter", "relight")
         key = next((f"system.rounds[{i}].{word}" for i, each in enumerate(rounds) for word in of_new
                     if getattr(each, word) not in ("none", False)), None)  # fmt: skip
         key = "system.region" if cfg.region is not None else key
@@ -427,16 +428,17 @@ def _check(cfg: DictConfig, rounds: list[Round]) -> None:
         "fine_opacity": (0 < carve.fine_opacity < 1, "between 0 and 1"),
         "flatness": (0 < carve.flatness <= 1, "above 0, at most 1"),
     })  # fmt: skip
-    if rounds[0].resize:
+    for word in ("resize", "recenter"):
+        if getattr(rounds[0], word):
+            raise ConfigError(
+                what=f"system.rounds[0].{word} is true", expected="a later round: before it nothing is new",
+                fix="take it out, or set it in another round",
+            )  # fmt: skip
+    if cfg.edit_rate and any(each.carve != "none" or each.resize or each.recenter for each in rounds):
         raise ConfigError(
-            what="system.rounds[0].resize is true", expected="a later round: there is nothing new yet to be resized",
-            fix="take it out, or set it in another round",
-        )  # fmt: skip
-    if cfg.edit_rate and any(each.carve != "none" or each.resize for each in rounds):
-        raise ConfigError(
-            what=f"a round is carved or resized and system.edit_rate is {cfg.edit_rate}",
+            what=f"a round is carved, resized or recentered and system.edit_rate is {cfg.edit_rate}",
             expected="all views edited at once, from which a shape is carved",
-            fix="set carve: none and resize: false in system.rounds",
+            fix="set carve: none, resize: false and recenter: false in system.rounds",
         )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import threestudio
 from ..data import view_order
 from ..edits.edit import Facts
 from ..edits.editable import EditableScene
-from ..edits.gaussian_edit import GaussianEdit, Movement, SceneUnderEdit
+from ..edits.gaussian_edit import COLORS, GaussianEdit, Movement, SceneUnderEdit
 from ..edits.objectives import Photometric
 from ..gaussians import Gaussians, Offspring
 from ..metrics import Lpips
@@ -22,8 +22,8 @@ from ..rendering import coverage
 from ..seeds import Stream, generator
 from .carver import SOLID, Carver
 from .color_transform import color_transform, with_colors_transformed
+from .placement import drawn_size, resize_factor, resized, way_back
 from .rounds import Schedule
-from .sizing import drawn_size, resize_factor, resized
 
 OnViews = Callable[[int, Sequence[str], Float[Tensor, "b 3 h w"]], Any]
 """Called with the number of an edit, the names of the views and what they were edited to."""
@@ -161,6 +161,8 @@ class ViewsEdit(GaussianEdit):
             strength += (one.max_strength - strength) * float(torch.rand((), generator=draws))
         if one.resize:
             self._resize(optimizer)
+        if one.recenter:
+            self._recenter(optimizer)
         images, shares = editing.edit(None if step == 0 else self.editable.scene(), rows, strength, number)
         names = [editing.cameras.names[row] for row in rows.tolist()]
         self._show(number, names, images)  # also where nothing can be carved from them
@@ -203,6 +205,11 @@ class ViewsEdit(GaussianEdit):
         threestudio.info(f"{told}, so the new one is scaled by {factor:.2f}.")
         self._replace(resized(self.editable.current().detach(), self.carver.region, factor), optimizer)
 
+    def _recenter(self, optimizer: Optimizer) -> None:
+        """Move the object back to where the old one stood."""
+        current = self.editable.current().detach()
+        self._replace(current.replace(means=current.means + way_back(self.carver, current)), optimizer)
+
     def _replace(self, new: Gaussians, optimizer: Optimizer) -> None:
         """Put new Gaussians in the place of the selection."""
         parents = torch.zeros(len(new), dtype=torch.int64, device=new.device)
@@ -226,7 +233,7 @@ class ViewsEdit(GaussianEdit):
         factor = one.rates * self.cfg.learning_rate_end ** self.schedule.share(step)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] *= factor
+                group["lr"] *= factor * (1 if group["name"] in COLORS else one.shape_rates)
 
     @torch.no_grad()
     def _keep_in_region(self, editable: EditableScene) -> None:

@@ -88,6 +88,13 @@ def test_a_seam_is_settled_by_color():
     assert torch.equal(with_seam_by_color(means, rgbs, traced, weights), is_ball)
 
 
+def test_ground_that_shows_beside_an_object_is_not_taken_along_by_its_own_vote():
+    means, rgbs, is_ball, is_under, weights = ball_on_the_ground()
+    is_taken = ~is_ball & (means[:, :2].norm(dim=1) < 0.8)
+    assert (weights[is_taken] == 1).sum() > 10
+    assert torch.equal(with_seam_by_color(means, rgbs, is_ball | is_taken, weights), is_ball)
+
+
 def test_where_colors_are_alike_a_seam_is_settled_by_place():
     means, rgbs, is_ball, _, weights = ball_on_the_ground()
     settled = with_seam_by_color(means, rgbs.new_full((3300, 3), 0.5), is_ball, weights)

@@ -26,9 +26,8 @@ from threestudio_ssd.toyworld.silhouettes import silhouettes
 from threestudio_ssd.toyworld.splat import save_cameras_json
 
 STEPS = 12
-ROUNDS = (
-    "[{strength: 0.9, steps: 4, carve: views}, {strength: 0.3, steps: 8, carve: renders, resize: true, relight: true}]"
-)
+LAST = "{strength: 0.3, steps: 8, carve: renders, resize: true, recenter: true, relight: true}"
+ROUNDS = f"[{{strength: 0.9, steps: 4, carve: views}}, {LAST}]"
 
 
 def truth():
@@ -159,8 +158,9 @@ def test_a_hole_where_the_object_stood_is_closed_with_new_gaussians_alone(place,
         ({"system.closing.inpainter": "tela"}, "system.inpainter folder 'tela' does not exist"),
         ({"system.closing.num_steps": -1}, "system.closing.num_steps is -1"),
         ({"system.replaces": "false"}, "system.rounds[0].carve is set, and system.replaces is false"),
-        ({"system.edit_rate": 10}, "a round is carved or resized and system.edit_rate is 10"),
+        ({"system.edit_rate": 10}, "a round is carved, resized or recentered and system.edit_rate is 10"),
         ({"system.rounds": "[{strength: 0.9, steps: 1, resize: true}]"}, "system.rounds[0].resize is true"),
+        ({"system.rounds": "[{strength: 0.9, steps: 1, recenter: true}]"}, "system.rounds[0].recenter is true"),
         ({"system.editing.editor.name": "orakel"}, "system.editing.editor.name is 'orakel'"),
         ({"system.learning_rates.means": -1}, "system.learning_rates.means is -1"),
     ],

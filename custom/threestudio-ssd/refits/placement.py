@@ -1,6 +1,8 @@
-"""How large an editor draws things: it draws the old object anew, whose size is known."""
+"""Where the new object stands and how large it is, as far as the old one tells, whose place and size are known."""
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ..editors import EditorPrompts
 from ..gaussians import Gaussians
@@ -10,11 +12,13 @@ from .carver import Carver
 SHARE = 0.5
 """The new object is resized by this power of the old one's error. Part of an error is of the scene, whose things are
 smaller or larger than the editor has them as a rule, and the new object shares it; part is of the old thing alone."""
-FIRST = 1.04
+FIRST = 1.03
 """How much larger a first shape is than what later rounds leave of it, as a length; the new object has been through
 them, and the old one that is drawn to compare with has not."""
 RANGE = (0.8, 1.25)
 """Factors stay between these."""
+FARTHEST = 0.15
+"""How far an object is moved at most, in units of half the region's width."""
 
 
 @torch.no_grad()
@@ -60,3 +64,32 @@ def resized(gaussians: Gaussians, region: Region, factor: float) -> Gaussians:
     foot = region.world(region.center.new_tensor([[0.0, 0.0, -1.0]]))
     scales = gaussians.log_scales + torch.tensor(factor).log()
     return gaussians.replace(means=foot + factor * (gaussians.means - foot), log_scales=scales)
+
+
+@torch.no_grad()
+def way_back(carver: Carver, new: Gaussians) -> Float[Tensor, "3"]:
+    """The level way from where the new object stands to where the old one stood, world units.
+
+    An editor puts an object where its picture asks for one, a little beside the old one's place. The middle of either
+    is that of what its outlines enclose.
+
+    Args:
+        carver: Of views of the scene.
+        new: The new object.
+
+    Returns:
+        Zeros where one of them cannot be made out; never farther than ``FARTHEST``.
+    """
+    region = carver.region
+    middles = [_middle(carver, shares) for shares in (carver.covered_before, carver.covered(new))]
+    if middles[0] is None or middles[1] is None:
+        return torch.zeros_like(region.center)
+    way = (middles[0] - middles[1]) * torch.tensor([1.0, 1.0, 0.0]).to(region.center)
+    return way * (FARTHEST / way.norm().clamp_min(FARTHEST)) * region.half @ region.axes
+
+
+def _middle(carver: Carver, shares: Float[Tensor, "c 1 h w"]) -> Float[Tensor, "3"] | None:
+    """Of what views take for an object, in the units of the region; None where that is nothing."""
+    hull = carver.hull(shares)
+    points = hull.points[hull.is_inside(carver.cfg.fine_agreement).flatten()]
+    return carver.region.unit(points).mean(dim=0) if len(points) else None

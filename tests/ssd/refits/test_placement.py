@@ -1,4 +1,4 @@
-"""How large an editor draws the old object, and what that makes of the new one."""
+"""How large an editor draws the old object and where the new one stands, and what is made of that."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +13,17 @@ from threestudio_ssd.editors.loaded import LoadedEditor
 from threestudio_ssd.masks.region import region_around
 from threestudio_ssd.refits.carver import Carver
 from threestudio_ssd.refits.editing import ViewEditing
+from threestudio_ssd.refits.placement import (
+    FARTHEST,
+    FIRST,
+    RANGE,
+    drawn_size,
+    redrawing,
+    resize_factor,
+    resized,
+    way_back,
+)
 from threestudio_ssd.refits.scene_refit import CarveConfig, SnapConfig
-from threestudio_ssd.refits.sizing import FIRST, RANGE, drawn_size, redrawing, resize_factor, resized
 from threestudio_ssd.rendering import render_bchw
 
 UP = torch.tensor([0.0, 0.0, 1.0])
@@ -91,3 +100,21 @@ def test_an_object_is_resized_about_its_foot(place, factor):
     assert torch.allclose(larger.log_scales.exp(), factor * ball.log_scales.exp())
     for name in ("raw_quats", "logit_opacities", "sh0"):
         assert torch.equal(getattr(larger, name), getattr(ball, name))
+
+
+@pytest.mark.parametrize("away", [[0.1, 0.0, 0.0], [-0.06, 0.08, 0.1], [0.0, 0.0, 0.0]])
+def test_an_object_is_moved_back_to_where_the_old_one_stood_but_not_up_or_down(place, away):
+    scene, is_object, _ = place
+    ball = scene.select(is_object)
+    way = way_back(carver_of(place, 1.0), ball.replace(means=ball.means + torch.tensor(away)))
+    assert way[2] == 0
+    assert torch.allclose(way[:2], -torch.tensor(away[:2]), atol=0.015)
+
+
+def test_no_object_is_moved_far_and_none_that_is_not_there(place):
+    scene, is_object, region = place
+    ball, carver = scene.select(is_object), carver_of(place, 1.0)
+    way = way_back(carver, ball.replace(means=ball.means + torch.tensor([0.5, 0.0, 0.0])))
+    assert float((way / region.half).norm()) == pytest.approx(FARTHEST, rel=1e-3)
+    unseen = ball.replace(logit_opacities=ball.logit_opacities - 20)
+    assert not way_back(carver, unseen).any()
