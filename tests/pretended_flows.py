@@ -153,10 +153,10 @@ def watched(gpu: PretendedGpu, flow: Callable[[Path], Any], world: Path) -> dict
     for step in range(WARM, WARM + WATCHED):
         other._edit.step(step, other._optimizers)
     pairs = zip(_values(here), _values(other.result()), strict=True)
-    difference = max(float((left - right).abs().max()) for left, right in pairs if left.numel())
+    gaps = [(left - right).abs() for left, right in pairs if left.numel()]
     return {
         "reads": reads, "renders": renders, "network_calls": networks / WATCHED, "kept_bytes": kept,
-        "difference": difference,
+        "largest_gap": max(float(each.max()) for each in gaps), "mean_gap": max(float(each.mean()) for each in gaps),
     }  # fmt: skip
 
 

@@ -13,6 +13,8 @@ DISTILLED = {"edit", "batch", "published", "ip2p", "settled", "words"}
 """Flows with one prediction of all branches a step."""
 FAITHFUL = 1e-4
 """How far results may be from the CPU's: sums in another order, through a few steps of Adam."""
+FAITHFUL_MEAN = 3e-5
+"""The same of the mean, where views are kept as bytes: one that is rounded the other way moves a few values a step."""
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,8 @@ def told():
 
 @pytest.mark.parametrize("flow", FLOWS)
 def test_a_flow_runs_on_the_device_as_on_the_cpu(told, flow):
-    assert told[flow]["difference"] < (0.05 if flow in ("refit", "followed") else FAITHFUL)  # views kept as bytes
+    assert told[flow]["mean_gap"] < FAITHFUL_MEAN
+    assert flow in ("refit", "followed") or told[flow]["largest_gap"] < FAITHFUL
 
 
 @pytest.mark.parametrize("flow", sorted(FLOWS.keys() - {"growth"}))
