@@ -120,6 +120,18 @@ def test_resuming_in_a_round_or_between_two_gives_the_same_bytes(place, refitted
     assert (run / "save" / "edited.ply").read_bytes() == (refitted / "save" / "edited.ply").read_bytes()
 
 
+def test_shape_rates_of_0_leave_what_was_carved_and_fit_its_colors_alone(place, tmp_path):
+    made = []
+    for steps in (2, 12):
+        rounds = "[{strength: 0.9, steps: 1, carve: views, shape_rates: 0}]"
+        run = refit(place, tmp_path / str(steps), "train", "export", **{"system.rounds": rounds, "steps": steps})
+        made.append(load_gaussians(run / "save" / "edited.ply"))
+    few, many = (each.parameters() for each in made)
+    for name in ("means", "log_scales", "raw_quats", "logit_opacities"):
+        assert torch.equal(few[name], many[name]), name
+    assert not torch.equal(few["sh0"], many["sh0"])
+
+
 def test_views_are_edited_a_few_at_a_time_as_instruct_nerf2nerf_does(place, tmp_path):
     rate = {"system.edit_rate": 2, "system.edit_count": 5, "system.rounds": "[{strength: 0.9, steps: 1}]"}
     run = refit(place, tmp_path, "train", "export", **rate)
