@@ -4,6 +4,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from tests.edit_world import REPOSITORY
+from threestudio.utils.config import load_config
+from threestudio.utils.config_tree import complete
 from threestudio_ssd.cameras import orbit_cameras
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.refits.view_words import (
@@ -77,3 +80,13 @@ def test_what_is_no_list_of_phrases_is_refused():
     ):
         with pytest.raises(ConfigError, match=r"system\.view_words\.sides\[0\] is"):
             check_view_words(keys(sides=[wrong]))
+
+
+def test_the_preset_for_shapes_says_what_the_embedded_model_learned_and_only_to_it():
+    preset = REPOSITORY / "configs" / "shape-gs.yaml"
+    own, other = (complete(load_config(preset, cli_args=given)).system.view_words for given in ([], ["model=other"]))
+    said = {word: list(each.say) for each in own.sides for word in each.of}
+    assert said == {word: each["say"] for each in OF_EMBEDDED for word in each["of"]}
+    assert own.above_deg == ABOVE_DEG
+    assert own.above == "and above"
+    assert list(other.sides) == []
