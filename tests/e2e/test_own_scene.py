@@ -1,7 +1,6 @@
 """A user's scene: nothing of the shipped toy scene and of its models gets into the run unless it is asked for."""
 
 import json
-import re
 import shutil
 
 import pytest
@@ -52,9 +51,9 @@ def test_a_scene_alone_brings_nothing_of_the_toy_world(path):
 
 def nothing_is_left(cfg):
     """Neither prompts nor masks nor cameras of a shipped scene."""
-    said = json.dumps({key: cfg[key] for key in ("data", "system", "tag")})
+    said = json.dumps({key: cfg[key] for key in ("data", "system", "tag")}).replace('"snowman"', "")  # the model's word
     for leaked in ("toy-scene", "tiny-seg", "tiny-clip", "ball", "grass", "make it blue", "snow", "sand", "banana"):
-        assert not re.search(rf"\b{leaked}\b", said), leaked  # a snowman is a word of the model
+        assert leaked not in said, leaked
     assert not cfg["data"].get("cameras")
     assert not cfg["system"].get("box")
     assert not any(cfg["system"].get("mask", {}).get(key) for key in ("text", "picture", "box", "any_of", "none_of"))

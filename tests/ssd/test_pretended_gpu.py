@@ -14,7 +14,9 @@ DISTILLED = {"edit", "batch", "published", "ip2p", "settled", "words"}
 FAITHFUL = 1e-4
 """How far results may be from the CPU's: sums in another order, through a few steps of Adam."""
 FAITHFUL_MEAN = 3e-5
-"""The same of the mean, where views are kept as bytes: one that is rounded the other way moves a few values a step."""
+"""The same of the mean."""
+BYTES = {"refit": 0.05, "followed": 0.1}
+"""Instead of ``FAITHFUL`` where views are kept as bytes: one that is rounded the other way moves a few values."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def told():
 @pytest.mark.parametrize("flow", FLOWS)
 def test_a_flow_runs_on_the_device_as_on_the_cpu(told, flow):
     assert told[flow]["mean_gap"] < FAITHFUL_MEAN
-    assert flow in ("refit", "followed") or told[flow]["largest_gap"] < FAITHFUL
+    assert told[flow]["largest_gap"] < BYTES.get(flow, FAITHFUL)
 
 
 @pytest.mark.parametrize("flow", sorted(FLOWS.keys() - {"growth"}))
