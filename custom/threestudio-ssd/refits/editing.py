@@ -34,6 +34,7 @@ class ViewEditing:
         snap: What of an edit counts, ``SnapConfig``.
         seeds: One for each view.
         words: What is added to the prompt of each view; None: nothing.
+        source_words: The same where an edit leaves the old object as it is.
     """
 
     editor: LoadedEditor
@@ -45,6 +46,7 @@ class ViewEditing:
     snap: Any
     seeds: Sequence[int]
     words: Sequence[str] | None = None
+    source_words: Sequence[str] | None = None
 
     @cached_property
     def sources(self) -> Float[Tensor, "c 3 h w"]:
@@ -92,14 +94,15 @@ class ViewEditing:
             rows: Which views.
             strength: See ``Views``.
             number: Which edit of these views it is, from 0.
-            prompts: Of another edit, which the editor was loaded with as well; the views then have no words.
+            prompts: Of an edit that leaves the old object as it is, which the editor was loaded with as well; the views
+                then have the words of the old object.
 
         Returns:
             The edited views, and how far each of their pixels belongs to the new object.
         """
         editor, words = self.editor, self.words
         if prompts is not None:
-            editor, words = replace(editor, network=editor.network.asked(prompts)), None
+            editor, words = replace(editor, network=editor.network.asked(prompts)), self.source_words
         needs, is_whole = editor.needs, self.region is None
         kept = None if is_whole else self.kept[rows]
         images = self.sources[rows] if current is None else self.renders(current, rows)

@@ -12,9 +12,6 @@ from .carver import Carver
 SHARE = 0.5
 """The new object is resized by this power of the old one's error. Part of an error is of the scene, whose things are
 smaller or larger than the editor has them as a rule, and the new object shares it; part is of the old thing alone."""
-FIRST = 1.03
-"""How much larger a first shape is than what later rounds leave of it, as a length; the new object has been through
-them, and the old one that is drawn to compare with has not."""
 RANGE = (0.8, 1.25)
 """Factors stay between these."""
 FARTHEST = 0.15
@@ -33,14 +30,14 @@ def drawn_size(carver: Carver, strength: float) -> float:
         strength: Of the edit, see ``Views``.
 
     Returns:
-        ``FIRST``, which changes nothing, where nothing of it can be carved.
+        1, which changes nothing, where nothing of it can be carved.
     """
     editing, prompts = carver.editing, redrawing(carver.editing.editor.network.prompts)
     rows = torch.arange(len(editing.cameras))
     hull = carver.hull(editing.edit(None, rows, strength, 0, prompts=prompts)[1])
     drawn = hull.outlines(hull.best_agreement()).sum()
     true = hull.seen_in(carver.covered_before).sum()
-    return float((drawn / true).sqrt()) if drawn and true else FIRST
+    return float((drawn / true).sqrt()) if drawn and true else 1.0
 
 
 def redrawing(prompts: EditorPrompts) -> EditorPrompts:
@@ -50,7 +47,7 @@ def redrawing(prompts: EditorPrompts) -> EditorPrompts:
 
 def resize_factor(size: float) -> float:
     """What to multiply the new object's size with, where the old one is drawn in that size; see ``drawn_size``."""
-    return min(max((size / FIRST) ** -SHARE, RANGE[0]), RANGE[1])
+    return min(max(size**-SHARE, RANGE[0]), RANGE[1])
 
 
 def resized(gaussians: Gaussians, region: Region, factor: float) -> Gaussians:

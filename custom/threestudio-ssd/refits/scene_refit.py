@@ -42,11 +42,11 @@ from .carver import Carver
 from .editing import ViewEditing
 from .placement import redrawing
 from .rounds import Round, Schedule, at_strength, rounds_from
-from .view_words import ViewWordsConfig, all_view_words, check_view_words, phrases_of, view_words
+from .view_words import ViewWordsConfig, all_view_words, check_view_words, view_words
 from .views_edit import EditedViews, ViewsEdit
 
-_CARVED = {"lambda_opacity": 0, "carve": "views"}
-_LAST = {"rates": 0.3, "shape_rates": 0.35, "resize": True, "recenter": True, "relight": True}
+_CARVED = {"lambda_opacity": 0, "carve": "views", "shape_rates": 0.35}
+_LAST = {"rates": 0.3, "resize": True, "recenter": True, "relight": True}
 ROUNDS = (
     {"strength": 0.98, "steps": 40, **_CARVED},
     {"strength": 0.9, "steps": 40, **_CARVED, "recenter": True},
@@ -236,7 +236,8 @@ class SceneRefit(SceneJob):
             self.rounds = [replace(each, resize=False) for each in self.rounds]
         elif any(each.resize for each in self.rounds):
             words = words._replace(others=(redrawing(words),))
-        self.editor = load_editor(cfg.editing, self.device, words, all_view_words(cfg.view_words, cfg.target_prompt))
+        view_words = {word: None for each in self._prompts for word in all_view_words(cfg.view_words, each)}
+        self.editor = load_editor(cfg.editing, self.device, words, list(view_words))
         self.lpips = load_lpips(device=str(self.device)) if cfg.lambda_lpips else None
 
     @staticmethod
@@ -283,7 +284,7 @@ class SceneRefit(SceneJob):
             self.background,
             cfg.snap,
             seeds,
-            self._view_words(cameras, views.orbit.up),
+            *(self._view_words(cameras, each, views.orbit.up) for each in self._prompts),
         )
         editable = editable_of(whole, is_replaced)
         extent = self.views.extent if region is None else region.size
@@ -309,12 +310,16 @@ class SceneRefit(SceneJob):
             return region_of_box(self.scene.local(cfg.region)).to(self.device)
         return region_around(self.scene.means[is_replaced], up, tuple(cfg.room)).to(self.device)
 
-    def _view_words(self, cameras: Cameras, up: Float[Tensor, "3"]) -> list[str] | None:
-        """What is added to the prompt of each view."""
-        if not phrases_of(self.cfg.view_words, self.cfg.target_prompt):
+    @property
+    def _prompts(self) -> tuple[str, str]:
+        return self.cfg.target_prompt, self.cfg.source_prompt
+
+    def _view_words(self, cameras: Cameras, prompt: str, up: Float[Tensor, "3"]) -> list[str] | None:
+        """What is added to a prompt for each view."""
+        if not all_view_words(self.cfg.view_words, prompt):
             return None
         center = self.scene.means[self.selection.is_selected].mean(dim=0)
-        return view_words(self.cfg.view_words, self.cfg.target_prompt, cameras, center, up)
+        return view_words(self.cfg.view_words, prompt, cameras, center, up)
 
     def _patch(self, is_replaced: Bool[Tensor, "n"]) -> Gaussians:
         """New Gaussians where the selection touched something, fitted to filled views; none where nothing is open."""

@@ -13,18 +13,25 @@ CLOSE_SHARE, FAR_SHARE, LEAST_OFFSET = 0.62, 0.38, 0.25
 """A closeup has an object of more than the first share of the height, a panorama of less than the second; a snapshot
 has it further from the middle than this, where 1 is the distance to an edge."""
 SYNONYMS = {"ball": ("ball", "sphere"), "house": ("house", "cottage"), "donut": ("donut", "torus")}
-SIDES = ("front", "front left", "left", "back left", "back", "back right", "right", "front right")
-"""Sides of an object that has a front, in turn from azimuth 0 to its left; each is 45 degrees wide."""
+SIDES = (
+    "the front", "left of front", "the front left", "front of left", "the left", "back of left", "the back left",
+    "left of back", "the back", "right of back", "the back right", "back of right", "the right", "front of right",
+    "the front right", "right of front",
+)  # fmt: skip
+"""Sides of an object that has a front, in turn from azimuth 0 to its left; each is 22.5 degrees wide."""
+SIDE_DEG = 360 / len(SIDES)
+CUBE_SIDES = ("a side", "left of a corner", "a corner", "right of a corner")
+"""Those of a cube, which looks as before after a quarter turn; as wide as ``SIDES``."""
 OBJECTS_WITH_FRONT = ("house", "car", "snowman")
 """Those whose front can be told: door, bonnet, nose. A cube has sides and corners; the others are round."""
 SAME_AFTER_DEG = {"cube": 90, **dict.fromkeys(OBJECTS_WITH_FRONT, 360)}
 """After what turn an object looks as before; the others look the same from all sides."""
-ABOVE_DEG = 35.0
-"""Cameras of at least this elevation look from above."""
+HEIGHTS = (("low", -90.0), ("raised", 15.0), ("high", 25.0), ("steeply", 35.0), ("overhead", 45.0))
+"""Words for the elevation of a camera, and from how many degrees on each is meant."""
 TIME_PHRASES = {"day": ("by day", "in daylight"), "night": ("at night",), "sunset": ("at sunset",)}
 MAX_TOKENS = 20
 VIEW_SHARE = 0.7
-"""Share of the captions of views that say where the view is from, if there is something to say."""
+"""Share of the captions of views that say where the view is from."""
 
 
 def describe(attributes: Attributes, prefix: str = "a photo of") -> str:
@@ -52,25 +59,18 @@ def random_caption(attributes: Attributes, rng: np.random.Generator, prefixes: t
 
 
 def view_words(thing: str, azimuth_deg: float, elevation_deg: float) -> str:
-    """What a camera sees of an object, to follow its caption: "seen from the front left and above".
+    """Where a view is from, to follow its caption: "seen low from the front left".
 
     Args:
         thing: The object's word, or that of an object without sides; "" if there is none.
         azimuth_deg: Of the camera about the object, counterclockwise from the object's front: the camera's azimuth
             less the object's yaw.
         elevation_deg: Of the camera above the object.
-
-    Returns:
-        The words; "" where there is nothing to say, as for a ball from the side.
     """
-    places = []
-    if thing == "cube":
-        places.append("a side" if abs((azimuth_deg + 45) % 90 - 45) < 22.5 else "a corner")
-    elif thing in OBJECTS_WITH_FRONT:
-        places.append(f"the {SIDES[int((azimuth_deg + 22.5) % 360 // 45)]}")
-    if elevation_deg >= ABOVE_DEG:
-        places.append("above")
-    return f"seen from {' and '.join(places)}" if places else ""
+    height = [word for word, least_deg in HEIGHTS if elevation_deg >= least_deg][-1]
+    sides = CUBE_SIDES if thing == "cube" else SIDES if thing in OBJECTS_WITH_FRONT else ()
+    place = int((azimuth_deg / SIDE_DEG + 0.5) // 1)
+    return f"seen {height}" + (f" from {sides[place % len(sides)]}" if sides else "")
 
 
 def describe_empty(ground: str, time: str, prefix: str = "a photo of") -> str:

@@ -55,7 +55,7 @@ def single_view(place: int, size: int) -> Cameras:
 def words_of_views(
     cameras: Cameras, thing: str, yaw_deg: float, center: tuple[float, float, float] = OBJECT_CENTER
 ) -> list[str]:
-    """What each camera's view can be called, to follow a caption: "seen from the front left and above".
+    """What each camera's view can be called, to follow a caption: "seen low from the front left".
 
     Args:
         cameras: In a world whose z axis points up.

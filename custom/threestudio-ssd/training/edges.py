@@ -18,7 +18,7 @@ from ..diffusion import Backbone
 from ..metrics import gaussian_blur
 from ..rendering import render_bchw
 from ..toyworld import Attributes, build_scene, object_yaw_deg, orbit_camera, sample_view
-from ..toyworld.captions import ABOVE_DEG, SIDES, view_words
+from ..toyworld.captions import CUBE_SIDES, SIDE_DEG, SIDES, view_words
 from ..toyworld.splat import to_cameras, to_gaussians
 from ..toyworld.vocabulary import COLORS, GROUNDS, TIMES
 from .scenes import render_with_masks
@@ -50,7 +50,7 @@ class Case(NamedTuple):
     @property
     def words(self) -> str:
         """What a caption says about the view."""
-        return view_words(self.attributes.object, self.azimuth_deg, ELEVATIONS_DEG[0])
+        return view_words(self.attributes.object, self.azimuth_deg, ELEVATIONS_DEG[1])
 
 
 class Bank(NamedTuple):
@@ -69,12 +69,12 @@ class Bank(NamedTuple):
 
 def draw_cases(thing: str, count: int, rng: np.random.Generator) -> list[Case]:
     """Random plain scenes of an object, its sides in turn."""
-    num_sides = 2 if thing == "cube" else len(SIDES)
+    num_sides = len(CUBE_SIDES if thing == "cube" else SIDES)
     cases = []
     for place in range(count):
         words = (options[rng.integers(len(options))] for options in (COLORS, GROUNDS, TIMES))
         color, ground, time = words
-        cases.append(Case(Attributes(thing, color, "plain", ground, time), 45.0 * (place % num_sides)))
+        cases.append(Case(Attributes(thing, color, "plain", ground, time), SIDE_DEG * (place % num_sides)))
     return cases
 
 
@@ -159,13 +159,12 @@ def best_f_score(image: Float[Tensor, "3 h w"], bank: Bank, max_shift: int = MAX
 
 
 def true_view(case: Case, seed: int, size: int) -> Float[Tensor, "3 h w"]:
-    """A render of a case as the training data has them: a random camera that sees it from its side, not from above."""
+    """A render of a case as the training data has them: a random camera of which its words are true."""
     rng = np.random.default_rng(seed)
     while True:
         view = sample_view(rng, is_wide=False)
         azimuth_deg = view.azimuth_deg - object_yaw_deg(seed)
-        is_side = view_words(case.attributes.object, azimuth_deg, 0) == case.words
-        if is_side and view.elevation_deg < ABOVE_DEG:
+        if view_words(case.attributes.object, azimuth_deg, view.elevation_deg) == case.words:
             scene = to_gaussians(build_scene(case.attributes, seed))
             return render_bchw(scene, to_cameras([view.camera], size, size), torch.zeros(3))[0]
 

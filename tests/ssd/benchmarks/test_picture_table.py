@@ -48,8 +48,8 @@ def test_entries_that_come_go_and_turn_have_prompts_and_truths(dataset):
     assert added["original_prompt"] == "a photo of grass"
     assert added["editing_prompt"] == "a photo of [a red ball] on grass"
     assert (removed["editing_prompt"], removed["editing_instruction"]) == ("a photo of sand", "remove the car")
-    assert turned["original_prompt"].endswith("seen from the back")
-    assert turned["editing_prompt"].endswith("[seen from the left]")
+    assert turned["original_prompt"].endswith("seen low from right of back")
+    assert turned["editing_prompt"].endswith("[seen low from back of left]")
     assert turned["blended_word"] == "car car"
     for item in mapping.values():
         with Image.open(dataset / "truth_images" / item["image_path"]) as truth:

@@ -15,7 +15,6 @@ from threestudio_ssd.refits.carver import Carver
 from threestudio_ssd.refits.editing import ViewEditing
 from threestudio_ssd.refits.placement import (
     FARTHEST,
-    FIRST,
     RANGE,
     drawn_size,
     redrawing,
@@ -39,7 +38,7 @@ class Painter(ImageEditor):
         raise NotImplementedError
 
     def edit(self, network, views):
-        assert views.words is None
+        assert set(views.words) == {"seen from near"}
         return render_bchw(self.scenes[network.prompts.target == "a ball"], views.cameras, torch.zeros(3))
 
 
@@ -57,9 +56,9 @@ def carver_of(place, factor):
     fields = {name: torch.cat([getattr(empty, name), value]) for name, value in painted.parameters().items()}
     network = NoNetwork(EditorPrompts("a ball", "a cone", "ugly"))
     editor = LoadedEditor(Painter((empty, empty.replace(**fields))), network)
-    words = ["seen from afar"] * len(cameras)
+    words = (["seen from afar"] * len(cameras), ["seen from near"] * len(cameras))
     editing = ViewEditing(
-        editor, cameras, region, scene, empty, torch.zeros(3), SnapConfig(), list(range(len(cameras))), words
+        editor, cameras, region, scene, empty, torch.zeros(3), SnapConfig(), list(range(len(cameras))), *words
     )
     return Carver(editing, scene, is_object, CarveConfig())
 
@@ -75,12 +74,12 @@ def test_an_editor_that_draws_nothing_says_nothing_of_sizes(place):
     assert resize_factor(drawn_size(carver, 0.98)) == 1.0
 
 
-def test_the_old_object_is_asked_for_with_the_words_of_the_edit():
+def test_the_old_object_is_asked_for_by_the_source_prompt():
     assert redrawing(EditorPrompts("a ball", "a cone", "ugly")) == EditorPrompts("a ball", "a ball", "ugly")
 
 
 def test_the_new_object_gets_part_of_the_error_and_never_much():
-    factors = [resize_factor(size * FIRST) for size in (0.5, 0.9, 1.0, 1.1, 2.0)]
+    factors = [resize_factor(size) for size in (0.5, 0.9, 1.0, 1.1, 2.0)]
     assert factors == sorted(factors, reverse=True)
     assert factors[2] == 1.0
     assert 1 / 1.1 < factors[3] < 1 < factors[1] < 1 / 0.9

@@ -1,4 +1,4 @@
-"""What the prompt of a view says of the side that it shows."""
+"""What the prompt of a view says of where it is from."""
 
 import pytest
 import torch
@@ -16,13 +16,14 @@ from threestudio_ssd.refits.view_words import (
     phrases_of,
     view_words,
 )
-from threestudio_ssd.toyworld.captions import ABOVE_DEG, OBJECTS_WITH_FRONT, SIDES
+from threestudio_ssd.toyworld.captions import CUBE_SIDES, HEIGHTS, OBJECTS_WITH_FRONT, SIDES
 from threestudio_ssd.toyworld.views import words_of_views
 
 OF_EMBEDDED = [
-    {"of": list(OBJECTS_WITH_FRONT), "say": [f"seen from the {side}" for side in SIDES]},
-    {"of": ["cube"], "say": ["seen from a side", "seen from a corner"] * 4},
+    {"of": list(OBJECTS_WITH_FRONT), "say": [f"from {side}" for side in SIDES]},
+    {"of": ["cube"], "say": [f"from {side}" for side in CUBE_SIDES] * 4},
 ]
+HEIGHTS_OF_EMBEDDED = [{"from_deg": int(least_deg), "say": f"seen {word}"} for word, least_deg in HEIGHTS]
 UP, CENTER = torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 0.0, 0.9])
 
 
@@ -34,10 +35,10 @@ def ring(elevation_deg):
     return orbit_cameras(CENTER, 5.0, elevation_deg, torch.arange(16) * 22.5 + 3, 40.0, 64, 64, up="+z")
 
 
-@pytest.mark.parametrize("thing", ["car", "house", "snowman", "cube"])
-@pytest.mark.parametrize("elevation_deg", [10.0, 40.0])
+@pytest.mark.parametrize("thing", ["car", "house", "snowman", "cube", "ball"])
+@pytest.mark.parametrize("elevation_deg", [10.0, 24.0, 40.0])
 def test_the_words_that_the_embedded_model_was_trained_with_can_be_said(thing, elevation_deg):
-    cfg = keys(sides=OF_EMBEDDED, above="and above", above_deg=ABOVE_DEG)
+    cfg = keys(sides=OF_EMBEDDED, heights=HEIGHTS_OF_EMBEDDED)
     cameras, target = ring(elevation_deg), f"a photo of a red {thing} on grass"
     words = view_words(cfg, target, cameras, CENTER, UP)
     assert words == words_of_views(cameras, thing, 0.0)
@@ -47,6 +48,8 @@ def test_the_words_that_the_embedded_model_was_trained_with_can_be_said(thing, e
 def test_objects_that_no_entry_names_have_none():
     assert phrases_of(keys(sides=OF_EMBEDDED), "a photo of a red ball on grass") == []
     assert phrases_of(keys(), "a photo of a red car on grass") == []
+    assert all_view_words(keys(sides=OF_EMBEDDED), "a photo of a red ball on grass") == []
+    assert view_words(keys(sides=OF_EMBEDDED), "a ball", ring(10.0), CENTER, UP) == [""] * 16
 
 
 @pytest.mark.parametrize("target", ["A photo of a Car.", "a car, red, on grass", "(car)"])
@@ -58,14 +61,14 @@ def test_a_word_is_read_whatever_stands_beside_it(target):
 
 def test_any_object_may_have_four_sides_and_its_front_may_look_anywhere():
     sides = [", front view", ", side view", ", back view", ", side view"]
-    cfg = keys(sides=[{"say": sides}], above=", from above", front_deg=90.0)
+    cfg = keys(sides=[{"say": sides}], heights=[{"from_deg": 60, "say": ", from above"}], front_deg=90.0)
     cameras = orbit_cameras(CENTER, 5.0, [10.0, 10.0, 10.0, 70.0], [0.0, 90.0, 180.0, 270.0], 40.0, 64, 64, up="+z")
     azimuths = torch.atan2(cameras.centers[:, 1], cameras.centers[:, 0]).rad2deg().round() % 360
     words = dict(zip(azimuths.int().tolist(), view_words(cfg, "a teapot", cameras, CENTER, UP), strict=True))
-    ends = {angle: ", from above" * (angle == azimuths[3].int()) for angle in words}
+    begins = {angle: ", from above" * (angle == azimuths[3].int()) for angle in words}
     assert words == {
-        90: f", front view{ends[90]}", 180: f", side view{ends[180]}", 270: f", back view{ends[270]}",
-        0: f", side view{ends[0]}",
+        90: f"{begins[90]}, front view", 180: f"{begins[180]}, side view", 270: f"{begins[270]}, back view",
+        0: f"{begins[0]}, side view",
     }  # fmt: skip
 
 
@@ -82,11 +85,27 @@ def test_what_is_no_list_of_phrases_is_refused():
             check_view_words(keys(sides=[wrong]))
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [[", from above"], [{"say": "above"}], [{"from_deg": "60", "say": "above"}], [{"from_deg": 60, "say": 3}],
+     [{"from_deg": 100, "say": "above"}], [{"from_deg": True, "say": "above"}]],
+)  # fmt: skip
+def test_what_is_no_height_is_refused(wrong):
+    with pytest.raises(ConfigError, match=r"system\.view_words\.heights\[0\] is"):
+        check_view_words(keys(heights=wrong))
+
+
+def test_heights_in_another_order_are_refused():
+    heights = [{"from_deg": 60, "say": "above"}, {"from_deg": 30, "say": "high"}]
+    with pytest.raises(ConfigError, match=r"heights begin at \[60, 30\] degrees"):
+        check_view_words(keys(heights=heights))
+    check_view_words(keys(heights=heights[::-1]))
+
+
 def test_the_preset_for_shapes_says_what_the_embedded_model_learned_and_only_to_it():
     preset = REPOSITORY / "configs" / "shape-gs.yaml"
     own, other = (complete(load_config(preset, cli_args=given)).system.view_words for given in ([], ["model=other"]))
     said = {word: list(each.say) for each in own.sides for word in each.of}
     assert said == {word: each["say"] for each in OF_EMBEDDED for word in each["of"]}
-    assert own.above_deg == ABOVE_DEG
-    assert own.above == "and above"
-    assert list(other.sides) == []
+    assert list(own.heights) == HEIGHTS_OF_EMBEDDED
+    assert list(other.sides) == list(other.heights) == []

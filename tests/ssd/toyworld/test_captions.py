@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from threestudio_ssd.toyworld import ATTRIBUTES, Attributes, sample_attributes
+from threestudio_ssd.toyworld import ATTRIBUTES, Attributes, orbit_camera, sample_attributes
 from threestudio_ssd.toyworld.captions import (
     FRAMINGS,
     MAX_TOKENS,
@@ -80,44 +80,56 @@ def test_synonyms_mean_the_same():
 @pytest.mark.parametrize(
     ("thing", "azimuth_deg", "elevation_deg", "words"),
     [
-        ("car", 0, 20, "seen from the front"),
-        ("car", -359, 20, "seen from the front"),
-        ("house", 90, 20, "seen from the left"),
-        ("snowman", 180, 35, "seen from the back and above"),
-        ("car", 315, 34.9, "seen from the front right"),
-        ("cube", 182, 10, "seen from a side"),
-        ("cube", -45, 10, "seen from a corner"),
-        ("cube", 70, 10, "seen from a side"),
-        ("ball", 70, 10, ""),
-        ("", 70, 50, "seen from above"),
+        ("car", 0, 14.9, "seen low from the front"),
+        ("car", -359, 15, "seen raised from the front"),
+        ("house", 90, 24.9, "seen raised from the left"),
+        ("snowman", 180, 35, "seen steeply from the back"),
+        ("car", 315, 34.9, "seen high from the front right"),
+        ("car", 22.5, 60, "seen overhead from left of front"),
+        ("car", 67.5, 25, "seen high from front of left"),
+        ("car", -22.5, -5, "seen low from right of front"),
+        ("cube", 182, 10, "seen low from a side"),
+        ("cube", -45, 10, "seen low from a corner"),
+        ("cube", 70, 10, "seen low from right of a corner"),
+        ("cube", 110, 10, "seen low from left of a corner"),
+        ("ball", 70, 10, "seen low"),
+        ("", 70, 50, "seen overhead"),
     ],
 )
 def test_words_of_a_view(thing, azimuth_deg, elevation_deg, words):
     assert view_words(thing, azimuth_deg, elevation_deg) == words
 
 
-def test_every_side_is_an_eighth_of_the_way_round():
-    seen = [view_words("car", azimuth_deg, 10).removeprefix("seen from the ") for azimuth_deg in range(-180, 540)]
-    assert {side: seen.count(side) for side in SIDES} == dict.fromkeys(SIDES, 90)
+def test_every_side_is_a_sixteenth_of_the_way_round():
+    quarters = np.arange(-360, 1080, 0.5) / 2
+    seen = [view_words("car", azimuth_deg, 10).removeprefix("seen low from ") for azimuth_deg in quarters]
+    assert {side: seen.count(side) for side in SIDES} == dict.fromkeys(SIDES, 180)
+
+
+def test_a_camera_left_of_a_corner_has_the_corner_to_its_right():
+    camera = orbit_camera(22.5, 10)
+    assert view_words("cube", 22.5, 10) == "seen low from left of a corner"
+    columns = [(camera.viewmat @ np.array([x, y, 0.9, 1.0]))[0] for x, y in ((1, 1), (1, -1))]
+    assert 0 < columns[0] < 0.6 < -columns[1]
 
 
 @pytest.mark.parametrize(("thing", "part"), [("house", (0.07, 0.07, 0.08)), ("snowman", (0.95, 0.45, 0.08))])
 def test_door_and_nose_are_at_the_front(thing, part):
     surface = object_surface(thing, 3200, np.random.default_rng(0))
     x, y, z = surface.points[np.all(surface.rgbs == part, 1) & (surface.points[:, 2] < 1.9)].mean(0)
-    assert view_words(thing, np.degrees(np.arctan2(y, x)), 0) == "seen from the front"
+    assert view_words(thing, np.degrees(np.arctan2(y, x)), 0) == "seen low from the front"
     assert z < 1.9
 
 
-def test_views_are_told_for_half_of_the_captions_that_could():
+def test_most_captions_tell_where_the_view_is_from():
     rng = np.random.default_rng(0)
     attributes = Attributes("car", "red", "striped", "sand", "night")
     captions = [random_view_caption(attributes, True, "", 90, 20, rng) for _ in range(2000)]
-    told = [caption.endswith(" seen from the left") for caption in captions]
+    told = [caption.endswith(" seen raised from the left") for caption in captions]
     assert np.mean(told) == pytest.approx(VIEW_SHARE, abs=0.03)
     assert not any("seen" in caption for caption, is_told in zip(captions, told, strict=True) if not is_told)
-    ball = attributes._replace(object="ball")
-    assert not any("seen" in random_view_caption(ball, True, "", 90, 20, rng) for _ in range(50))
+    balls = [random_view_caption(attributes._replace(object="ball"), True, "", 90, 20, rng) for _ in range(50)]
+    assert {caption.partition(" seen ")[2] for caption in balls} == {"", "raised"}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +155,7 @@ def test_captions_without_an_object_name_ground_and_time_alone():
     rng = np.random.default_rng(0)
     captions = {random_view_caption(Attributes("car", "red", "dotted", "sand", "night"), False, "closeup", 0, 40, rng)
                 for _ in range(400)}  # fmt: skip
-    wanted = {"empty sand at night", "a photo of sand at night seen from above", "a render of empty sand at night"}
+    wanted = {"empty sand at night", "a photo of sand at night seen steeply", "a render of empty sand at night"}
     assert wanted <= captions
     for caption in captions:
         assert set(parse_caption(caption)) == {"ground", "time"}
@@ -158,13 +170,13 @@ def test_every_word_is_one_token_and_every_caption_fits(tmp_path):
     build_tokenizer(tmp_path)
     tokenizer = CLIPTokenizer.from_pretrained(tmp_path)
     names = [name for names in SYNONYMS.values() for name in names]
-    places = "seen from the front left and above back right a side corner empty".split()
+    places = "seen low raised high steeply overhead from the front left of back right a side corner empty".split()
     for word in [*names, *places, *FRAMINGS[1:], *(word for words in ATTRIBUTES.values() for word in words)]:
         assert len(tokenizer(word)["input_ids"]) == 3, word
     assert tokenizer("Red  Ball")["input_ids"] == tokenizer("red ball")["input_ids"]
-    longest = "a picture of an orange checkered snowman on grass in daylight seen from the front left and above"
+    longest = "a picture of an orange checkered cube on grass in daylight seen overhead from left of a corner"
     assert PREFIXES[1] in longest
-    assert longest.endswith(view_words("snowman", 45, 40))
+    assert longest.endswith(view_words("cube", 20, 50))
     assert len(tokenizer(longest)["input_ids"]) <= MAX_TOKENS
     assert tokenizer.model_max_length == MAX_TOKENS
     unknown = tokenizer("zzyzx qwerty")["input_ids"]

@@ -7,7 +7,7 @@ import torch
 from threestudio_ssd.diffusion import load_backbone
 from threestudio_ssd.metrics import gaussian_blur
 from threestudio_ssd.toyworld import Attributes
-from threestudio_ssd.toyworld.captions import SIDES
+from threestudio_ssd.toyworld.captions import CUBE_SIDES, SIDES
 from threestudio_ssd.training import edges
 from threestudio_ssd.training.edges import Bank, Case, best_f_score, draw_cases, edge_maps, grown, true_view
 
@@ -68,11 +68,11 @@ def test_marks_grow_by_the_margin():
 
 def test_cases_are_plain_and_seen_from_every_side():
     cases = draw_cases("car", 16, np.random.default_rng(0))
-    assert {case.words for case in cases} == {f"seen from the {side}" for side in SIDES}
+    assert {case.words for case in cases} == {f"seen raised from {side}" for side in SIDES}
     assert {case.attributes.pattern for case in cases} == {"plain"}
     assert {case.words for case in draw_cases("cube", 4, np.random.default_rng(0))} == {
-        "seen from a side", "seen from a corner",
-    }  # fmt: skip
+        f"seen raised from {side}" for side in CUBE_SIDES
+    }
 
 
 def test_a_true_render_is_like_the_bank_of_its_side_and_less_like_another(monkeypatch):
