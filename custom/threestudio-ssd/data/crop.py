@@ -1,4 +1,6 @@
-"""Views cropped around what may change, so that a small object fills the diffusion image."""
+"""Views cropped around what may change, so that a small object fills the diffusion image; or framed alike."""
+
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -72,6 +74,30 @@ def crop_to_visible(cameras: Cameras, is_visible: Bool[Tensor, "c h w"], margin:
         ]
         cut.append(large[row].cropped(*corner, *size).resized(width, height))
     return concatenate(cut)
+
+
+def framed_alike(cameras: Cameras, point: Float[Tensor, "3"]) -> Cameras:
+    """The views with a point in their middle, and what stands about it as large in each as it is in all on average.
+
+    A diffusion model draws things where a picture has them as a rule, and as large, whatever the picture shows of
+    the scene: so what it draws in views that are framed alike is one thing. Where a view has to show more than its
+    picture did, it does; views are rendered.
+
+    Args:
+        cameras: Views of one size; one behind which the point lies leaves all of them as they are.
+        point: What they look at, world units.
+    """
+    seen = [cameras.pixels(row, point[None].to(cameras.viewmats)) for row in range(len(cameras))]
+    if any(float(depths) <= 0 for _, depths in seen):
+        return cameras
+    Ks, distances = cameras.Ks.double(), (cameras.centers - point.to(cameras.centers)).norm(dim=1).double()
+    per_distance = Ks[:, 1, 1] / distances
+    zoom = per_distance.mean() / per_distance
+    sizes = torch.stack([cameras.widths, cameras.heights], dim=1)
+    places = torch.cat([pixels for pixels, _ in seen]).double()
+    Ks[:, :2, 2] = sizes / 2 + zoom[:, None] * (Ks[:, :2, 2] - places)
+    Ks[:, :2, :2] *= zoom[:, None, None]
+    return replace(cameras, Ks=Ks.to(cameras.Ks))
 
 
 def bounds_of(is_visible: Bool[Tensor, "h w"]) -> Float[Tensor, "4"]:

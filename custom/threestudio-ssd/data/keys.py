@@ -27,7 +27,8 @@ class GSViewsConfig:
     """Of training views from a capture. native: whole, the longer side longer than ``size``. square: ``size`` on both
     sides, what the longer side has more is cut off evenly, as the paper's code does."""
     crop: Literal["none", "selection"] = "none"
-    """selection: training views are cut around what may change, so that a small object fills the diffusion image."""
+    """selection: training views are cut around what may change, so that a small object fills the diffusion image. In a
+    change of shape, where that fills every view already, all are framed alike instead."""
     crop_margin: float = 0.25
     """Space around the selection in a cut view, in units of its own size, >= 0."""
     max_zoom: float = 6.0

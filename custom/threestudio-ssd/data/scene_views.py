@@ -13,7 +13,7 @@ from ..early import views_capture
 from ..errors import ConfigError, check_least
 from ..scenes import Scene
 from .agreement import check_capture
-from .crop import crop_to_selection, crop_to_visible, small_views
+from .crop import crop_to_selection, crop_to_visible, framed_alike, small_views
 from .keys import GSViewsConfig
 from .views import OrbitRange, SceneViews, capture_orbit, even_orbit, random_orbit, spread_subset, turntable
 
@@ -77,12 +77,20 @@ class ViewPlan:
         train = crop_to_selection(views.train, gaussians, is_selected, self.cfg.crop_margin, self.cfg.max_zoom)
         return replace(views, train=train)
 
-    def cropped_on(self, views: SceneViews, masks_in: Callable[[Cameras], Float[Tensor, "c 1 h w"]]) -> SceneViews:
-        """The same around what ``masks_in`` finds in views, 1 where it is."""
+    def cropped_on(
+        self, views: SceneViews, masks_in: Callable[[Cameras], Float[Tensor, "c 1 h w"]], point: Float[Tensor, "3"]
+    ) -> SceneViews:
+        """The same around what ``masks_in`` finds in views, 1 where it is.
+
+        Where that is too large to cut any view, all are framed alike about a point instead.
+        """
         if self.cfg.crop == "none":
             return views
         is_visible = masks_in(small_views(views.train))[:, 0] > 0
-        return replace(views, train=crop_to_visible(views.train, is_visible, self.cfg.crop_margin, self.cfg.max_zoom))
+        train = crop_to_visible(views.train, is_visible, self.cfg.crop_margin, self.cfg.max_zoom)
+        if len(train) == len(views.train) and torch.allclose(train.Ks, views.train.Ks):
+            train = framed_alike(views.train, point)
+        return replace(views, train=train)
 
     def _fitted_orbit(self, gaussians: Scene) -> tuple[Orbit, OrbitRange]:
         cfg = self.cfg

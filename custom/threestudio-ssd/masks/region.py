@@ -49,6 +49,11 @@ class Region:
         """Half its longest side, world units."""
         return float(self.half.max())
 
+    @property
+    def middle(self) -> Float[Tensor, "3"]:
+        """World point."""
+        return self.center @ self.axes
+
     def to(self, device: torch.device | str) -> "Region":
         """The same region on another device."""
         return Region(self.axes.to(device), self.center.to(device), self.half.to(device), self.is_round)

@@ -266,7 +266,9 @@ class SceneRefit(SceneJob):
         if region is None:
             self.views = plan.cropped(views, self.scene, is_replaced)
         else:
-            self.views = plan.cropped_on(views, region.masks)
+            center = views.orbit.center.to(region.center)
+            is_about = bool(region.contains(center[None]))
+            self.views = plan.cropped_on(views, region.masks, center if is_about else region.middle)
         cameras = self.views.train.to(self.device)
         if isinstance(self.scene, RadianceField):
             whole = self.scene = for_editing(self.scene, is_replaced, cfg.learning_rates.raw_densities)

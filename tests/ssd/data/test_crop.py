@@ -95,3 +95,39 @@ def test_the_data_module_cuts_when_asked_and_keeps_sizes_apart(toy):
     assert cut.train.widths.tolist() == [40] * 4
     assert (cut.train.Ks[:, 0, 0] > 1.5 * views.train.Ks[:, 0, 0]).all()
     assert render(gaussians, cut.train[0], torch.zeros(3))[0].shape == (1, 40, 40, 3)
+
+
+def test_views_that_are_framed_alike_show_a_point_in_the_middle_and_things_as_large():
+    from threestudio_ssd.data.crop import framed_alike
+    from threestudio_ssd.toyworld.views import capture_views
+
+    cameras, point = capture_views(6, 64).resized(96, 64), torch.tensor([0.1, 0.0, 0.7])
+    alike = framed_alike(cameras, point)
+    assert torch.equal(alike.viewmats, cameras.viewmats)
+    assert (alike.widths.tolist(), alike.heights.tolist()) == ([96] * 6, [64] * 6)
+    for row in range(6):
+        assert alike.pixels(row, point[None])[0][0].tolist() == pytest.approx([48, 32], abs=1e-3)
+    before, after = (each.Ks[:, 1, 1] / (each.centers - point).norm(dim=1) for each in (cameras, alike))
+    assert before.max() / before.min() > 1.1
+    torch.testing.assert_close(after, before.mean().expand(6))
+    torch.testing.assert_close(alike.Ks[:, 0, 0] / alike.Ks[:, 1, 1], cameras.Ks[:, 0, 0] / cameras.Ks[:, 1, 1])
+
+
+def test_a_point_behind_a_camera_frames_nothing():
+    from threestudio_ssd.data.crop import framed_alike
+
+    cameras = toy_cameras(2, 32)
+    assert framed_alike(cameras, 2 * cameras.centers[0]) is cameras
+
+
+def test_views_that_cannot_be_cut_are_framed_alike_and_others_are_cut(toy):
+    gaussians, is_small = toy
+    keys = {"num_train_views": 4, "num_test_views": 1, "video_frames": 0, "up": "+z", "crop": "selection"}
+    plan, point = GSViews(keys).plan, torch.tensor([0.0, 0.0, 0.9])
+    views = plan.views(gaussians, 64, 8)
+    whole = plan.cropped_on(views, lambda cameras: torch.ones(len(cameras), 1, 32, 32), point).train
+    assert all(whole.pixels(row, point[None])[0][0].tolist() == pytest.approx([32, 32], abs=1e-3) for row in range(4))
+    small = plan.cropped_on(views, lambda cameras: coverage(gaussians, is_small, cameras)[:, None], point).train
+    assert (small.Ks[:, 1, 1] > 1.2 * views.train.Ks[:, 1, 1]).all()
+    kept = GSViews({**keys, "crop": "none"}).plan.cropped_on(views, lambda cameras: torch.ones(4, 1, 32, 32), point)
+    assert kept is views
