@@ -69,7 +69,7 @@ def view_words(thing: str, azimuth_deg: float, elevation_deg: float) -> str:
     """
     height = [word for word, least_deg in HEIGHTS if elevation_deg >= least_deg][-1]
     sides = CUBE_SIDES if thing == "cube" else SIDES if thing in OBJECTS_WITH_FRONT else ()
-    place = int((azimuth_deg / SIDE_DEG + 0.5) // 1)
+    place = int((azimuth_deg + SIDE_DEG / 2) // SIDE_DEG)
     return f"seen {height}" + (f" from {sides[place % len(sides)]}" if sides else "")
 
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from tests.edit_world import toy_cameras, toy_parts
-from threestudio_ssd.data.crop import bounds_of, crop_to_selection, window
+from threestudio_ssd.data.crop import bounds_of, crop_to_selection, framed_alike, window
 from threestudio_ssd.data.modules import GSViews
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.rendering import coverage, render
+from threestudio_ssd.toyworld.views import capture_views
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +99,6 @@ def test_the_data_module_cuts_when_asked_and_keeps_sizes_apart(toy):
 
 
 def test_views_that_are_framed_alike_show_a_point_in_the_middle_and_things_as_large():
-    from threestudio_ssd.data.crop import framed_alike
-    from threestudio_ssd.toyworld.views import capture_views
-
     cameras, point = capture_views(6, 64).resized(96, 64), torch.tensor([0.1, 0.0, 0.7])
     alike = framed_alike(cameras, point)
     assert torch.equal(alike.viewmats, cameras.viewmats)
@@ -114,8 +112,6 @@ def test_views_that_are_framed_alike_show_a_point_in_the_middle_and_things_as_la
 
 
 def test_a_point_behind_a_camera_frames_nothing():
-    from threestudio_ssd.data.crop import framed_alike
-
     cameras = toy_cameras(2, 32)
     assert framed_alike(cameras, 2 * cameras.centers[0]) is cameras
 
