@@ -70,7 +70,7 @@ class EditorEdit(Edit):
     def set_rates(self, optimizers: Sequence[Optimizer], step: int) -> None:
         """It stays 1."""
 
-    def after_step(self) -> None:
+    def after_step(self, step: int) -> None:
         """The edited images themselves, to the last bit."""
         with torch.no_grad():
             self.images.copy_(self.edited)

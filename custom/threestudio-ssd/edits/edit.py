@@ -87,7 +87,7 @@ class Edit(nn.Module, ABC):
     def set_rates(self, optimizers: Sequence[Optimizer], step: int) -> None:
         """Give the optimisers the learning rates of a step."""
 
-    def after_step(self) -> None:
+    def after_step(self, step: int) -> None:
         """Override to keep the parameters where they have to stay."""
 
     def shrink(self) -> str | None:
@@ -131,7 +131,7 @@ class Edit(nn.Module, ABC):
                 optimizer.zero_grad(set_to_none=True)
             apply(optimizer)  # also where it moves nothing: a trainer counts it
             optimizer.zero_grad(set_to_none=True)
-        self.after_step()
+        self.after_step(step)
         self.rank.agree(_parameters_of(optimizers))
         return facts
 

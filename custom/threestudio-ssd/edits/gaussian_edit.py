@@ -401,7 +401,7 @@ class GaussianEdit(Edit):
                 how = "exp" if name == "means" else self.movement.interpolations.get(name, "linear")
                 group["lr"] = value_at(self.movement.learning_rates[name], step, how) * factors.get(name, 1.0)
 
-    def after_step(self) -> None:
+    def after_step(self, step: int) -> None:
         """Put the Gaussians back where they have to stay."""
         if self._keep_inside is not None:
             for scene in self.scenes:

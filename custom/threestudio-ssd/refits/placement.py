@@ -8,6 +8,7 @@ from ..editors import EditorPrompts
 from ..gaussians import Gaussians
 from ..masks.region import Region
 from .carver import Carver
+from .hull import INSIDE
 
 SHARE = 0.5
 """The new object is resized by this power of the old one's error. Part of an error is of the scene, whose things are
@@ -48,6 +49,12 @@ def redrawing(prompts: EditorPrompts) -> EditorPrompts:
 def resize_factor(size: float) -> float:
     """What to multiply the new object's size with, where the old one is drawn in that size; see ``drawn_size``."""
     return min(max(size**-SHARE, RANGE[0]), RANGE[1])
+
+
+@torch.no_grad()
+def seen_size(carver: Carver, new: Gaussians) -> float:
+    """How large an object looks, as a length: the root of the number of pixels that it fills in all views."""
+    return float((carver.covered(new) > INSIDE).sum().sqrt())
 
 
 def resized(gaussians: Gaussians, region: Region, factor: float) -> Gaussians:

@@ -22,7 +22,7 @@ from ..rendering import coverage
 from ..seeds import Stream, generator
 from .carver import SOLID, Carver
 from .color_transform import color_transform, with_colors_transformed
-from .placement import drawn_size, resize_factor, resized, way_back
+from .placement import drawn_size, resize_factor, resized, seen_size, way_back
 from .rounds import Schedule
 
 OnViews = Callable[[int, Sequence[str], Float[Tensor, "b 3 h w"]], Any]
@@ -117,6 +117,8 @@ class ViewsEdit(GaussianEdit):
         )  # fmt: skip
         self.carver, self.editing = carver, carver.editing
         self.views, self.schedule, self.cfg = objective, schedule, cfg
+        self.size = 0.0
+        """What the object was resized to in this round, see ``seen_size``; 0: it was not."""
         self.on_views: OnViews | None = None
         """What to do with edited views."""
 
@@ -163,6 +165,7 @@ class ViewsEdit(GaussianEdit):
             self._resize(optimizer)
         if one.recenter:
             self._recenter(optimizer)
+        self.size = seen_size(carver, self.editable.current().detach()) if one.resize else 0.0
         images, shares = editing.edit(None if step == 0 else self.editable.scene(), rows, strength, number)
         names = [editing.cameras.names[row] for row in rows.tolist()]
         self._show(number, names, images)  # also where nothing can be carved from them
@@ -205,6 +208,17 @@ class ViewsEdit(GaussianEdit):
         threestudio.info(f"{told}, so the new one is scaled by {factor:.2f}.")
         self._replace(resized(self.editable.current().detach(), self.carver.region, factor), optimizer)
 
+    @torch.no_grad()
+    def _keep_size(self) -> None:
+        """Give the object the size again that it was resized to: the edit after that had its own idea of it."""
+        current = self.editable.current().detach()
+        size = seen_size(self.carver, current)
+        if size == 0:
+            return
+        kept = resized(current, self.carver.region, self.size / size)
+        for name in ("means", "log_scales"):
+            self.editable.selected[name].copy_(getattr(kept, name))
+
     def _recenter(self, optimizer: Optimizer) -> None:
         """Move the object back to where the old one stood."""
         current = self.editable.current().detach()
@@ -234,6 +248,21 @@ class ViewsEdit(GaussianEdit):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] *= factor * (1 if group["name"] in COLORS else one.shape_rates)
+
+    def after_step(self, step: int) -> None:
+        """See ``GaussianEdit``; at the end of a round that resized the object, it gets that size again."""
+        if self.size and step + 1 in self.schedule.ends:
+            self._keep_size()
+        super().after_step(step)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """See ``GaussianEdit``."""
+        return {**super().get_extra_state(), "size": self.size}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """See ``GaussianEdit``."""
+        super().set_extra_state(state)
+        self.size = state.get("size", 0.0)
 
     @torch.no_grad()
     def _keep_in_region(self, editable: EditableScene) -> None:

@@ -127,7 +127,7 @@ def test_a_step_keeps_its_order():
         def set_rates(self, optimizers, step):
             told.append("rates")
 
-        def after_step(self):
+        def after_step(self, step):
             told.append("after")
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=1.0)

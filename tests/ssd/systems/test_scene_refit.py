@@ -12,6 +12,7 @@ from tests.oracle import SIZE, Oracle, toy_truth
 from threestudio.trainer import run_experiment
 from threestudio.utils.config import load_config
 from threestudio.utils.config_tree import complete
+from threestudio_ssd.data import ViewPlan
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
 from threestudio_ssd.editors import EDITORS
@@ -19,6 +20,8 @@ from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 from threestudio_ssd.masks import load_selection
 from threestudio_ssd.metrics.lpips import Lpips, linear_weights
+from threestudio_ssd.refits.placement import seen_size
+from threestudio_ssd.refits.scene_refit import SceneRefit
 from threestudio_ssd.rendering import render_bchw
 from threestudio_ssd.report.edit_report import verdicts_of
 from threestudio_ssd.systems.scene_refit import SceneRefitSystem
@@ -118,6 +121,24 @@ def test_resuming_in_a_round_or_between_two_gives_the_same_bytes(place, refitted
     assert checkpoint["global_step"] == halt
     run = refit(place, tmp_path, "train", "export", resume="auto")
     assert (run / "save" / "edited.ply").read_bytes() == (refitted / "save" / "edited.ply").read_bytes()
+
+
+def test_an_object_ends_the_round_that_resized_it_in_that_size(place, tmp_path):
+    cfg = experiment(place, tmp_path)
+    job = SceneRefit(cfg.system)
+    job.open(ViewPlan(cfg.data))
+    edit, moving = job.edit, job.edit.editable.selected
+    edit.prepare()
+    optimizers, sizes = edit.make_optimizers(), []
+    for step in range(STEPS):
+        if step in (3, STEPS - 1):
+            with torch.no_grad():
+                moving["means"].copy_(0.8 * moving["means"])
+        edit.step(step, optimizers)
+        sizes.append((seen_size(edit.carver, edit.editable.current().detach()), edit.size))
+    assert sizes[3][0] < 0.9 * sizes[2][0]
+    assert not any(size for _, size in sizes[:4])
+    assert sizes[-1][0] == pytest.approx(sizes[-1][1], rel=0.02)
 
 
 def test_shape_rates_of_0_leave_what_was_carved_and_fit_its_colors_alone(place, tmp_path):

@@ -45,10 +45,10 @@ TRAININGS = {
 def test_no_batch_holds_a_scene_that_is_held_out(
     model, toy_shards, photographs, trained_folder, tmp_path, monkeypatch
 ):  # fmt: skip
-    drawn, counts = [], []
+    drawn, counts, draw = [], [], Rows.draw
 
-    def record(rows, size, generator):
-        index = torch.randint(len(rows), (size,), generator=generator)
+    def record(rows, size, generator, *weights):
+        index = draw(rows, size, generator, *weights)
         drawn.extend(rows.seeds[index].tolist())
         return index
 
