@@ -18,6 +18,7 @@ from .carve import carved, seen_colors, surface_gaussians
 from .editing import ViewEditing
 from .hull import Hull
 from .light import Light, light_on
+from .turning import turned_to_agree
 
 SOLID = 0.9
 """Share of a pixel from which on it shows nothing but the object."""
@@ -34,12 +35,14 @@ class Carver:
         source: The scene before the edit.
         is_replaced: Which of its Gaussians are the old object.
         cfg: ``CarveConfig``.
+        turn_deg: How far edited views are turned to agree, see ``turned_to_agree``.
     """
 
     editing: ViewEditing
     source: Scene
     is_replaced: Bool[Tensor, "n"]
     cfg: Any
+    turn_deg: float = 0.0
 
     def from_views(self, images: Float[Tensor, "c 3 h w"], shares: Float[Tensor, "c 1 h w"]) -> Gaussians:
         """The object that edited views agree on.
@@ -49,7 +52,8 @@ class Carver:
             shares: How far each pixel belongs to the object.
         """
         cfg = self.cfg
-        points, normals = self._surface(shares, cfg.spacing, cfg.agreement)
+        hull = turned_to_agree(self.hull(shares), self.turn_deg)
+        points, normals = self._surface(hull, cfg.agreement)
         return self.recolored(self._discs(points, normals, cfg.spacing, cfg.opacity), images, shares)
 
     def from_renders(
@@ -58,7 +62,7 @@ class Carver:
         """The object as it is now, as far as views show it, with a surface of one piece; see ``from_views``."""
         cfg = self.cfg
         seen = torch.minimum(self.covered(current), shares)
-        points, normals = self._surface(seen, cfg.fine_spacing, cfg.fine_agreement)
+        points, normals = self._surface(self.hull(seen, cfg.fine_spacing), cfg.fine_agreement)
         return self.recolored(self._discs(points, normals, cfg.fine_spacing, cfg.fine_opacity), images, shares)
 
     def recolored(
@@ -76,7 +80,7 @@ class Carver:
         """
         cfg, editing = self.cfg, self.editing
         covered = self.covered(current)
-        points, normals = self._surface(covered, cfg.fine_spacing, cfg.fine_agreement)
+        points, normals = self._surface(self.hull(covered, cfg.fine_spacing), cfg.fine_agreement)
         discs = self._discs(points, normals, cfg.fine_spacing, cfg.fine_opacity)
         whole, _ = self._whole(current)
         rgbs = self._seen(discs, editing.renders(whole), (covered > SOLID).to(covered))
@@ -92,7 +96,7 @@ class Carver:
     def light(self) -> Light:
         """The light that the old object stands in."""
         cfg, editing, covered = self.cfg, self.editing, self.covered_before
-        points, normals = self._surface(covered, cfg.fine_spacing, cfg.fine_agreement)
+        points, normals = self._surface(self.hull(covered, cfg.fine_spacing), cfg.fine_agreement)
         discs = self._discs(points, normals, cfg.fine_spacing, cfg.fine_opacity)
         return light_on(normals, self._seen(discs, editing.sources, (covered > SOLID).to(covered)))
 
@@ -122,8 +126,7 @@ class Carver:
         assert region is not None  # rounds that carve are refused where nothing is replaced
         return region
 
-    def _surface(self, shares: Tensor, spacing: float, agreement: float | None) -> tuple[Tensor, Tensor]:
-        hull = self.hull(shares, spacing)
+    def _surface(self, hull: Hull, agreement: float | None) -> tuple[Tensor, Tensor]:
         points, normals = carved(hull, hull.best_agreement() if agreement is None else agreement)
         if len(points) == 0:
             raise ConfigError(

@@ -84,9 +84,14 @@ class Hull:
         tried = torch.arange(*AGREEMENTS, dtype=torch.float64).tolist()
         return max(tried, key=lambda agreement: float(mask_iou(self.outlines(agreement), drawn).mean()))
 
-    def outlines(self, agreement: float) -> Bool[Tensor, "c i j"]:
-        """Where each view would show these points, in the pixels of ``seen_in``."""
-        return self._reached >= agreement
+    def outlines(self, agreement: float, cameras: Cameras | None = None) -> Bool[Tensor, "c i j"]:
+        """Where each view would show these points, in the pixels of ``seen_in``.
+
+        Args:
+            agreement: See ``is_inside``.
+            cameras: As many and as large, in place of those that the shares are of.
+        """
+        return (self._reached if cameras is None else self._reached_from(cameras)) >= agreement
 
     def seen_in(self, shares: Float[Tensor, "c 1 h w"]) -> Bool[Tensor, "c i j"]:
         """Where shares of the views show something; of large views, some of the pixels."""
@@ -99,10 +104,13 @@ class Hull:
     @cached_property
     def _reached(self) -> Float[Tensor, "c i j"]:
         """The largest support on the way of each pixel through the region."""
-        return torch.stack([self._along_rays(row, self._step) for row in range(len(self.cameras))])
+        return self._reached_from(self.cameras)
 
-    def _along_rays(self, row: int, step: int) -> Float[Tensor, "i j"]:
-        viewmat, K = self.cameras.viewmats[row].to(self.points), self.cameras.Ks[row].to(self.points)
+    def _reached_from(self, cameras: Cameras) -> Float[Tensor, "c i j"]:
+        return torch.stack([self._along_rays(cameras[row], self._step) for row in range(len(cameras))])
+
+    def _along_rays(self, camera: Cameras, step: int) -> Float[Tensor, "i j"]:
+        viewmat, K = camera.viewmats[0].to(self.points), camera.Ks[0].to(self.points)
         height, width = self.shares.shape[-2:]
         y, x = torch.meshgrid(
             torch.arange(0, height, step).to(K) + 0.5, torch.arange(0, width, step).to(K) + 0.5, indexing="ij"
@@ -112,7 +120,7 @@ class Hull:
         near = max(float(depths.min()), NEAREST * self.region.size)
         far = max(float(depths.max()), near)
         steps = torch.linspace(near, far, int((far - near) / self.spacing) + 2).to(K)
-        center = self.cameras[row].centers.to(self.points)
+        center = camera.centers.to(self.points)
         ends = torch.stack([side[-1] for side in self.sides])  # of the grid, which reaches a little beyond the region
         begin, way = self.region.unit(center) / ends, (rays @ self.region.axes.T) / self.region.half / ends
         places = begin.flip(-1) + way.flip(-1) * steps[:, None, None, None]

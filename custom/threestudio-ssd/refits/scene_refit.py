@@ -42,7 +42,7 @@ from .carver import Carver
 from .editing import ViewEditing
 from .placement import redrawing
 from .rounds import Round, Schedule, at_strength, rounds_from
-from .view_words import ViewWordsConfig, all_view_words, check_view_words, view_words
+from .view_words import ViewWordsConfig, all_view_words, check_view_words, phrases_of, view_words
 from .views_edit import EditedViews, ViewsEdit
 
 _CARVED = {"lambda_opacity": 0, "carve": "views", "shape_rates": 0.35}
@@ -80,6 +80,9 @@ class CarveConfig:
     agreement: float | None = None
     """Share of the views that must take a point for the object, in (0, 1]; none: so many that the outlines of the
     object are those of the views."""
+    turn_deg: float = 15.0
+    """How far each edited view is turned about the region's axis at most, to either side, so that outlines agree, 0 to
+    90 degrees; 0: none is. Only where ``view_words.sides`` says a side: an editor draws about that side."""
     spacing: float = 0.035
     """Distance of neighbouring Gaussians on its surface, in units of the region's size, > 0."""
     opacity: float = 0.95
@@ -294,7 +297,7 @@ class SceneRefit(SceneJob):
         rates = {name: cfg.learning_rates[name] for name in editable.selected}
         self.edit: ViewsEdit = ViewsEdit(
             SceneUnderEdit(editable, cameras, cfg.seed, growth),
-            Carver(self.editing, whole, is_replaced, cfg.carve),
+            Carver(self.editing, whole, is_replaced, cfg.carve, self._turn_deg),
             EditedViews(len(cameras), cfg.lambda_ssim, cfg.lambda_lpips, self.lpips),
             Movement(rates, betas=tuple(cfg.adam_betas), anchors=cfg.lambda_anchor),
             Schedule(self.rounds, cfg.num_steps),
@@ -311,6 +314,11 @@ class SceneRefit(SceneJob):
         if cfg.region is not None:
             return region_of_box(self.scene.local(cfg.region)).to(self.device)
         return region_around(self.scene.means[is_replaced], up, tuple(cfg.room)).to(self.device)
+
+    @property
+    def _turn_deg(self) -> float:
+        """How far views are turned to agree: only those whose words say a side, for round things have none."""
+        return self.cfg.carve.turn_deg if phrases_of(self.cfg.view_words, self.cfg.target_prompt) else 0.0
 
     @property
     def _prompts(self) -> tuple[str, str]:
@@ -428,6 +436,7 @@ def _check(cfg: DictConfig, rounds: list[Round]) -> None:
     })  # fmt: skip
     check_values("system.carve", carve, CarveConfig, {
         "agreement": (carve.agreement is None or 0 < carve.agreement <= 1, "above 0, at most 1, or null"),
+        "turn_deg": (0 <= carve.turn_deg <= 90, "0 to 90"),
         "spacing": (0.01 <= carve.spacing <= 1, "0.01 to 1"),
         "opacity": (0 < carve.opacity < 1, "between 0 and 1"),
         "fine_spacing": (0.01 <= carve.fine_spacing <= 1, "0.01 to 1"),

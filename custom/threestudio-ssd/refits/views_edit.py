@@ -117,8 +117,8 @@ class ViewsEdit(GaussianEdit):
         )  # fmt: skip
         self.carver, self.editing = carver, carver.editing
         self.views, self.schedule, self.cfg = objective, schedule, cfg
-        self.size = 0.0
-        """What the object was resized to in this round, see ``seen_size``; 0: it was not."""
+        self.sizes: list[float] = []
+        """Where this round resized the object: its ``seen_size`` then, and after the edit; else empty."""
         self.on_views: OnViews | None = None
         """What to do with edited views."""
 
@@ -165,7 +165,7 @@ class ViewsEdit(GaussianEdit):
             self._resize(optimizer)
         if one.recenter:
             self._recenter(optimizer)
-        self.size = seen_size(carver, self.editable.current().detach()) if one.resize else 0.0
+        self.sizes = [self._size()] if one.resize else []
         images, shares = editing.edit(None if step == 0 else self.editable.scene(), rows, strength, number)
         names = [editing.cameras.names[row] for row in rows.tolist()]
         self._show(number, names, images)  # also where nothing can be carved from them
@@ -181,6 +181,8 @@ class ViewsEdit(GaussianEdit):
             self._show(number, names, images)
         if one.carve != "none":
             self._replace(new, optimizer)
+        if one.resize:
+            self.sizes.append(self._size())
         if one.tint:
             self._tint(images, rows)
         self.views.update(rows, images)
@@ -208,14 +210,21 @@ class ViewsEdit(GaussianEdit):
         threestudio.info(f"{told}, so the new one is scaled by {factor:.2f}.")
         self._replace(resized(self.editable.current().detach(), self.carver.region, factor), optimizer)
 
+    def _size(self) -> float:
+        return seen_size(self.carver, self.editable.current().detach())
+
     @torch.no_grad()
     def _keep_size(self) -> None:
-        """Give the object the size again that it was resized to: the edit after that had its own idea of it."""
-        current = self.editable.current().detach()
-        size = seen_size(self.carver, current)
-        if size == 0:
+        """Give the object the size again that it was resized to: the edit after that had its own idea of it.
+
+        What the fit changes of the size counts half, because a fitted edge is softer and shows larger than a carved
+        one.
+        """
+        wanted, carved, fitted = *self.sizes, self._size()
+        if not (wanted and carved and fitted):
             return
-        kept = resized(current, self.carver.region, self.size / size)
+        current = self.editable.current().detach()
+        kept = resized(current, self.carver.region, wanted / math.sqrt(carved * fitted))
         for name in ("means", "log_scales"):
             self.editable.selected[name].copy_(getattr(kept, name))
 
@@ -251,18 +260,18 @@ class ViewsEdit(GaussianEdit):
 
     def after_step(self, step: int) -> None:
         """See ``GaussianEdit``; at the end of a round that resized the object, it gets that size again."""
-        if self.size and step + 1 in self.schedule.ends:
+        if self.sizes and step + 1 in self.schedule.ends:
             self._keep_size()
         super().after_step(step)
 
     def get_extra_state(self) -> dict[str, Any]:
         """See ``GaussianEdit``."""
-        return {**super().get_extra_state(), "size": self.size}
+        return {**super().get_extra_state(), "sizes": self.sizes}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """See ``GaussianEdit``."""
         super().set_extra_state(state)
-        self.size = state.get("size", 0.0)
+        self.sizes = state.get("sizes", [])
 
     @torch.no_grad()
     def _keep_in_region(self, editable: EditableScene) -> None:

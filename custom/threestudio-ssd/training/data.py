@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from ..errors import ConfigError
@@ -29,15 +29,9 @@ class Rows:
     def __len__(self) -> int:
         return len(self.seeds)
 
-    def draw(
-        self, size: int, generator: torch.Generator, weights: Float[Tensor, " n"] | None = None
-    ) -> Int[Tensor, " b"]:
-        """Indices of random rows, each as often as ``weights`` say, in any unit; None: all alike."""
-        if weights is None:
-            return torch.randint(len(self), (size,), generator=generator)
-        ends = weights.double().cumsum(0)
-        places = torch.rand(size, generator=generator, dtype=torch.float64) * ends[-1]
-        return torch.searchsorted(ends, places, right=True).clamp_max(len(self) - 1)
+    def draw(self, size: int, generator: torch.Generator) -> Int[Tensor, " b"]:
+        """Indices of random rows."""
+        return torch.randint(len(self), (size,), generator=generator)
 
 
 def write_shards(

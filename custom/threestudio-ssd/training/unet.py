@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..files import sha256, whole_file
-from ..toyworld.captions import FRAMINGS, MAX_TOKENS, SAME_AFTER_DEG, random_view_caption
+from ..toyworld.captions import FRAMINGS, MAX_TOKENS, random_view_caption
 from ..toyworld.tokenizer import build_tokenizer, token_ids
-from ..toyworld.vocabulary import ATTRIBUTES, Attributes
+from ..toyworld.vocabulary import Attributes
 from . import start
 from .loop import Recipe, Training, Worker, fit, load_average, numpy_generator
 from .publish import save_pipeline
@@ -34,13 +34,11 @@ EMPTY_CAPTIONS = 0.1
 NUM_HELD_OUT, HELD_OUT_BATCHES, HELD_OUT_BATCH_SIZE = 512, 8, 64
 MAX_WEIGHT = 6.0
 """The v-loss is weighted by min(snr + 1, this) / (snr + 1): full weight where the image is decided."""
-TIMES = ((0.3, (0.1, 0.65)), (0.35, (0.55, 0.95)), (0.125, (0.85, 1.0)))
+TIMES = ((0.3, (0.1, 0.65)), (0.25, (0.55, 0.9)), (0.125, (0.85, 1.0)))
 """Shares of the samples whose timestep is drawn from a part of the range: where patterns are decided, where outlines
 and the side that is seen are, and where the colours of sky and ground are."""
 CENTER_WEIGHT, CENTER_SIGMA = 3.0, 0.22
 """The loss counts this much more in the middle, where the object is; a bell over the image, width in its sides."""
-SIDES_WEIGHT = 2.5
-"""How much more often than others a view of an object is learned from that looks different from each side."""
 UNET_CONFIG = {
     "sample_size": 16, "in_channels": VAE_CONFIG["latent_channels"], "out_channels": VAE_CONFIG["latent_channels"],
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -104,13 +102,10 @@ class LatentBatches:
 
     def __init__(self, data: ToyData, posteriors: tuple[Tensor, Tensor], scale: float, tokenizer: CLIPTokenizer):
         self.data, self.posteriors, self.scale, self.tokenizer = data, posteriors, scale, tokenizer
-        column, words = [*ATTRIBUTES].index("object"), ATTRIBUTES["object"]
-        has_sides = torch.tensor([word in SAME_AFTER_DEG for word in words])[data.labels[:, column]] & data.has_object
-        self.weights = 1 + (SIDES_WEIGHT - 1) * has_sides.double()
 
     def batch(self, size: int, generator: torch.Generator) -> Sample:
         """Latents (size c 16 16), drawn from their posteriors, and token ids (size 20)."""
-        rows, rng = self.data.draw(size, generator, self.weights), numpy_generator(generator)
+        rows, rng = self.data.draw(size, generator), numpy_generator(generator)
         captions = ["" if rng.uniform() < EMPTY_CAPTIONS else self._caption(row, rng) for row in rows.tolist()]
         latents = draw_latents(self.posteriors, rows, generator) * self.scale
         return Sample(latents, token_ids(self.tokenizer, captions))

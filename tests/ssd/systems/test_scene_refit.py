@@ -1,6 +1,7 @@
 """A whole change of shape through Lightning, with an editor that knows the truth: what it makes, keeps and refuses."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -129,16 +130,19 @@ def test_an_object_ends_the_round_that_resized_it_in_that_size(place, tmp_path):
     job.open(ViewPlan(cfg.data))
     edit, moving = job.edit, job.edit.editable.selected
     edit.prepare()
-    optimizers, sizes = edit.make_optimizers(), []
+    optimizers, seen = edit.make_optimizers(), []
     for step in range(STEPS):
         if step in (3, STEPS - 1):
             with torch.no_grad():
                 moving["means"].copy_(0.8 * moving["means"])
+            fitted = seen_size(edit.carver, edit.editable.current().detach())
         edit.step(step, optimizers)
-        sizes.append((seen_size(edit.carver, edit.editable.current().detach()), edit.size))
-    assert sizes[3][0] < 0.9 * sizes[2][0]
-    assert not any(size for _, size in sizes[:4])
-    assert sizes[-1][0] == pytest.approx(sizes[-1][1], rel=0.02)
+        seen.append(seen_size(edit.carver, edit.editable.current().detach()))
+        assert bool(edit.sizes) == (step >= 4), "only the second round resizes"
+    assert seen[3] < 0.9 * seen[2]
+    wanted, carved = edit.sizes
+    assert seen[-1] == pytest.approx(wanted * math.sqrt(fitted / carved), rel=0.02)
+    assert seen[-1] > 1.05 * fitted
 
 
 def test_shape_rates_of_0_leave_what_was_carved_and_fit_its_colors_alone(place, tmp_path):

@@ -6,15 +6,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from threestudio_ssd.diffusion.random import random_components
-from threestudio_ssd.toyworld.tokenizer import build_tokenizer
-from threestudio_ssd.toyworld.vocabulary import ATTRIBUTES
 from threestudio_ssd.training import decoder, unet, vae
 from threestudio_ssd.training.loop import Worker
-from threestudio_ssd.training.scenes import ToyData
 from threestudio_ssd.training.unet import (
-    SIDES_WEIGHT,
     TIMES,
-    LatentBatches,
     Sample,
     center_weights,
     held_out_loss,
@@ -37,20 +32,6 @@ def test_timesteps_of_training_cover_the_range_and_are_denser_where_patterns_are
         share = ((drawn >= 1000 * low) & (drawn < 1000 * high)).float().mean().item()
         assert abs(share - expected) < 0.02, (low, high)
     assert len(training_timesteps(np.random.default_rng(0), 5, 1000)) == 5
-
-
-def test_objects_that_differ_from_side_to_side_are_drawn_more_often(tmp_path):
-    words = ATTRIBUTES["object"]
-    labels = torch.zeros(2 * len(words), len(ATTRIBUTES), dtype=torch.long)
-    labels[:, [*ATTRIBUTES].index("object")] = torch.arange(len(words)).repeat(2)
-    count, has_object = len(labels), torch.arange(len(labels)) < len(words)
-    pictures, masks = torch.zeros(count, 3, 4, 4, dtype=torch.uint8), torch.zeros(count, 4, 4, dtype=torch.bool)
-    data = ToyData(pictures, masks, labels, labels[:, 0], torch.zeros(count, 2), labels[:, 0], has_object)
-    weights = LatentBatches(data, (torch.zeros(count), torch.ones(count)), 1.0, build_tokenizer(tmp_path)).weights
-    assert {words[row] for row in (weights == SIDES_WEIGHT).nonzero()[:, 0]} == {"cube", "car", "house", "snowman"}
-    assert (weights[len(words) :] == 1).all()
-    drawn = data.draw(20000, torch.Generator().manual_seed(0), weights).bincount(minlength=count)
-    torch.testing.assert_close(drawn / drawn.sum(), weights.float() / weights.float().sum(), atol=0.01, rtol=0)
 
 
 def test_the_middle_counts_more_and_the_mean_weight_is_one():
