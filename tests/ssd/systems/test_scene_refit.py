@@ -145,6 +145,14 @@ def test_an_object_ends_the_round_that_resized_it_in_that_size(place, tmp_path):
     assert seen[-1] > 1.05 * fitted
 
 
+@pytest.mark.parametrize(("of", "turn_deg"), [("cone", 15.0), ("car", 0.0)])
+def test_only_views_whose_words_say_a_side_are_turned(place, tmp_path, of, turn_deg):
+    cfg = experiment(place, tmp_path, **{"system.view_words.sides": f"[{{of: [{of}], say: [front, back]}}]"})
+    job = SceneRefit(cfg.system)
+    job.open(ViewPlan(cfg.data))
+    assert job.edit.carver.turn_deg == turn_deg
+
+
 def test_shape_rates_of_0_leave_what_was_carved_and_fit_its_colors_alone(place, tmp_path):
     made = []
     for steps in (2, 12):
