@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..cameras import Cameras
+from ..gaussians import rotation_matrices
 from ..masks.region import Region
 from ..metrics import mask_iou
 from .hull import Hull
@@ -35,26 +36,22 @@ def turned_to_agree(hull: Hull, most_deg: float) -> Hull:
     cameras, region = hull.cameras, hull.region
     tried = torch.linspace(-most_deg, most_deg, NUM_TRIED).to(region.center)
     coarse = dataclasses.replace(hull, spacing=COARSE * hull.spacing)
+    candidates = [turned_about(cameras, region, turn.expand(len(cameras))) for turn in tried]
+    reluctance = RELUCTANCE * (tried / most_deg).square()[:, None]
     drawn, turns_deg = hull.seen_in(hull.shares), torch.zeros(len(cameras)).to(tried)
     for _ in range(NUM_PASSES):
         turned = dataclasses.replace(coarse, cameras=turned_about(cameras, region, turns_deg))
         agreement = turned.best_agreement()
-        gains = [
-            mask_iou(turned.outlines(agreement, turned_about(cameras, region, turn.expand(len(cameras)))), drawn)
-            - RELUCTANCE * (turn / most_deg).square()
-            for turn in tried
-        ]
-        turns_deg = tried[torch.stack(gains).argmax(dim=0)]
+        overlaps = torch.stack([mask_iou(turned.outlines(agreement, each), drawn) for each in candidates])
+        turns_deg = tried[(overlaps - reluctance).argmax(dim=0)]
         turns_deg = turns_deg - turns_deg.mean()
     return dataclasses.replace(hull, cameras=turned_about(cameras, region, turns_deg))
 
 
 def turned_about(cameras: Cameras, region: Region, turns_deg: Float[Tensor, "c"]) -> Cameras:
     """Cameras carried about the axis of a region, each by its own angle, clockwise as seen from above."""
-    angles = turns_deg.deg2rad()
-    zero, one = torch.zeros_like(angles), torch.ones_like(angles)
-    rows = [angles.cos(), -angles.sin(), zero, angles.sin(), angles.cos(), zero, zero, zero, one]
-    turns = region.axes.T @ torch.stack(rows, dim=1).unflatten(1, (3, 3)) @ region.axes
+    halves = turns_deg.deg2rad()[:, None] / 2
+    turns = rotation_matrices(torch.cat([halves.cos(), halves.sin() * region.axes[2]], dim=1))
     moves = torch.eye(4).to(turns).repeat(len(turns), 1, 1)
     moves[:, :3, :3] = turns
     moves[:, :3, 3] = region.middle - turns @ region.middle
