@@ -82,6 +82,7 @@ models: setup
 	$(RUN) launch.py --run make-tiny-models
 	$(RUN) launch.py --run make-tiny-ip2p
 	$(RUN) launch.py --run make-tiny-lcm
+	$(RUN) launch.py --run make-tiny-views
 
 bench-raster: setup
 	$(RUN) launch.py --run bench-raster

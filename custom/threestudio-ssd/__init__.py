@@ -48,6 +48,7 @@ PLACES: dict[str, str | tuple[str, str]] = {
     "app-make-tiny-clip": "apps.make_judges:MakeTinyClip",
     "app-make-tiny-ip2p": "apps.make_models:MakeTinyIp2p",
     "app-make-tiny-lcm": "apps.make_models:MakeTinyLcm",
+    "app-make-tiny-views": "apps.make_models:MakeTinyViews",
     "app-make-tiny-models": "apps.make_models:MakeTinyModels",
     "app-make-tiny-seg": "apps.make_judges:MakeTinySeg",
     "app-make-toy-pie-bench": "apps.make_toy_pie_bench:MakeToyPieBench",

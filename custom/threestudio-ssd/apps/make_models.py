@@ -1,4 +1,4 @@
-"""The commands that train the embedded diffusion models: ``--run make-tiny-models``, ``-ip2p``, ``-lcm``."""
+"""The commands that train the embedded diffusion models: ``--run make-tiny-models``, ``-ip2p``, ``-lcm``, ..."""
 
 from dataclasses import dataclass
 
@@ -129,4 +129,43 @@ class MakeTinyLcm(Configurable):
         }  # fmt: skip
         check_least("run", self.cfg, self.Config, least)
         make_lcm(self.cfg)
+        return 0
+
+
+@threestudio.register("app-make-tiny-views")
+class MakeTinyViews(Configurable):
+    """Train the adapter through which the embedded model draws views together; goes on where it was interrupted."""
+
+    needs_config = False
+
+    @dataclass
+    class Config:
+        """Keys of the training."""
+
+        base: str = "data/tiny-ldm"
+        """Model that the adapter is for; its weights stay as they are."""
+        start: str = ""
+        """File of an adapter that is trained on; empty: a new one."""
+        work: str = "outputs/tiny-models"
+        """Folder of renders and checkpoints."""
+        out: str = "data/tiny-views"
+        """Where the adapter goes."""
+        num_shards: int = 10
+        """Shards of renders; scenes whose seed is divisible by 20 are held out."""
+        scenes_a_shard: int = 500
+        """Scenes in each, sixteen renders a scene."""
+        steps: int = 0
+        """Training steps; 0: the recipe's."""
+        batch: int = 16
+        """Renders a step and process, of one scene or of several."""
+        num_processes: int = 2
+        """Single-threaded processes that average their gradients."""
+
+    def __call__(self, experiment: object) -> int:
+        """Render, train, save."""
+        from ..training.make import make_views
+
+        least = {"num_shards": 1, "scenes_a_shard": 1, "steps": 0, "batch": 1, "num_processes": 1}
+        check_least("run", self.cfg, self.Config, least)
+        make_views(self.cfg)
         return 0

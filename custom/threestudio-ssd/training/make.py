@@ -79,6 +79,22 @@ def make_lcm(cfg: Any) -> None:
     threestudio.info(f"The LoRA is in {cfg.out}.")
 
 
+def make_views(cfg: Any) -> None:
+    """Train the view adapter: renders of several views a scene, then the adapter beside the frozen U-Net.
+
+    Args:
+        cfg: Keys of ``--run make-tiny-views``.
+    """
+    from . import view_adapter, view_groups
+
+    base, work, run = Path(cfg.base), Path(cfg.work) / "tiny-views", partial(run_workers, cfg.num_processes)
+    recipe = replace(view_adapter.RECIPE.with_steps(cfg.steps), batch_size=cfg.batch)
+    run(view_groups.write_view_group_shards, work / "views", cfg.num_shards, cfg.scenes_a_shard)
+    run(view_adapter.train, work / "views", base, work, recipe, Path(cfg.start) if cfg.start else None)
+    view_adapter.save(base, work, Path(cfg.out))
+    threestudio.info(f"The view adapter is in {cfg.out}.")
+
+
 def make_judge(name: str, data: Path, output: Path, work: Path, *, steps: int = 0, num_threads: int = 1) -> None:
     """Train one of ``JUDGES`` in this process.
 

@@ -1,11 +1,23 @@
 """Views edited together: what each method does to noise, images and attention."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from threestudio_ssd.diffusion import random_backbone
+from threestudio_ssd.diffusion.view_adapter import ViewAdapter
 from threestudio_ssd.editors import EditorPrompts, LoadedEditor, PromptedBackbone, SDEdit, Views
-from threestudio_ssd.editors.consistency import DGE, GaussCtrl, Grid, Independent, SharedNoise
+from threestudio_ssd.editors.consistency import (
+    DGE,
+    DrawnTogether,
+    GaussCtrl,
+    Grid,
+    Independent,
+    SharedNoise,
+    TogetherIfPossible,
+)
 from threestudio_ssd.editors.consistency.attention import by_azimuth, parts_of, view_attention
 from threestudio_ssd.editors.consistency.dge import near_epipolar_lines
 from threestudio_ssd.editors.consistency.gauss_ctrl import controlled, disparity_images, reference_attention
@@ -13,7 +25,10 @@ from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.toyworld.views import held_out_orbit
 
 NUM_VIEWS, SIDE = 6, 32
-METHODS = [Independent(), SharedNoise(), Grid(), DGE(views_per_key=3), GaussCtrl(num_references=2)]
+METHODS = [
+    Independent(), SharedNoise(), Grid(), DGE(views_per_key=3), GaussCtrl(num_references=2), DrawnTogether(),
+    TogetherIfPossible(),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +46,26 @@ def views(generator):
     return Views(images, images, list(range(NUM_VIEWS)), 0.8, masks=masks, cameras=cameras, depths=depths)
 
 
+@pytest.fixture(scope="module")
+def adapter(network, tmp_path_factory):
+    """File of an adapter that changes something."""
+    torch.manual_seed(0)
+    weights = ViewAdapter(network.backbone.network).state_dict()
+    path = tmp_path_factory.mktemp("adapter") / "adapter.safetensors"
+    save_file({name: value + 0.05 * torch.randn_like(value) for name, value in weights.items()}, path)
+    return str(path)
+
+
+@pytest.fixture(params=METHODS, ids=lambda method: type(method).__name__)
+def method(request, adapter):
+    each = request.param
+    return replace(each, adapter=adapter) if isinstance(each, DrawnTogether) else each
+
+
 def loaded(method, network):
     return LoadedEditor(SDEdit(num_steps=4, min_steps=2), network, 4, method, method.load(network, torch.device("cpu")))
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_every_method_edits_inside_the_masks_alone_and_leaves_the_network_as_it_was(method, network, views):
     processors = dict(network.backbone.network.attn_processors)
     editor = loaded(method, network)
@@ -48,7 +78,6 @@ def test_every_method_edits_inside_the_masks_alone_and_leaves_the_network_as_it_
     assert not network.backbone.network._forward_pre_hooks
 
 
-@pytest.mark.parametrize("method", METHODS[1:], ids=lambda method: type(method).__name__)
 def test_every_method_says_which_fields_it_lacks(method, network, views):
     bare = Views(views.images, views.images, views.seeds)
     if not method.needs:
@@ -197,3 +226,23 @@ def test_what_cannot_be_used_is_said(network):
     transformer = PromptedBackbone(random_backbone(kind="sd3"), EditorPrompts("a", "b"))
     with pytest.raises(ConfigError, match="no U-Net of ours.*consistency.name=grid"):
         DGE().load(transformer, torch.device("cpu"))
+
+
+def test_the_view_adapter_is_for_a_unet_of_ours(adapter, views):
+    transformer = PromptedBackbone(random_backbone(kind="sd3"), EditorPrompts("a", "b"))
+    with pytest.raises(ConfigError, match="is view-adapter, and the editor's network is no U-Net of ours"):
+        DrawnTogether(adapter).load(transformer, torch.device("cpu"))
+    method = TogetherIfPossible(adapter)
+    assert method.load(transformer, torch.device("cpu")) is None
+    editor = SDEdit(num_steps=4, min_steps=2)
+    together = LoadedEditor(editor, transformer, 4, method, None)(views)
+    torch.testing.assert_close(together, LoadedEditor(editor, transformer, NUM_VIEWS)(views), atol=1e-4, rtol=0)
+
+
+def test_views_that_are_drawn_together_depend_on_each_other(adapter, network, views):
+    other = views.images.clone()
+    other[0] = 1 - other[0]
+    for method, is_bound in ((Independent(), False), (DrawnTogether(adapter), True)):
+        editor = loaded(method, network)
+        edited = [editor(replace(views, images=images, sources=images))[1:] for images in (views.images, other)]
+        assert torch.allclose(*edited, atol=1e-4) != is_bound

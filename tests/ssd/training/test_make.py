@@ -87,8 +87,8 @@ def test_a_judge_is_trained_by_its_command(toy_shards, tmp_path):
 
 
 def test_every_training_has_its_command():
-    names = ("make-tiny-models", "make-tiny-ip2p", "make-tiny-lcm", "make-tiny-classifier", "make-tiny-clip")
-    for name in (*names, "make-tiny-seg", "tiny-quality"):
+    names = ("make-tiny-models", "make-tiny-ip2p", "make-tiny-lcm", "make-tiny-views", "make-tiny-classifier")
+    for name in (*names, "make-tiny-clip", "make-tiny-seg", "tiny-quality"):
         app = threestudio.find(f"app-{name}")
         assert not app.needs_config
         assert app({}).cfg is not None

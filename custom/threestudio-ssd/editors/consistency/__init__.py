@@ -5,5 +5,9 @@ from .dge import DGE
 from .gauss_ctrl import GaussCtrl
 from .grid import Grid
 from .shared_noise import SharedNoise
+from .view_adapter import DrawnTogether, TogetherIfPossible
 
-CONSISTENCIES |= {"none": Independent, "shared-noise": SharedNoise, "grid": Grid, "dge": DGE, "gaussctrl": GaussCtrl}
+CONSISTENCIES |= {
+    "none": Independent, "shared-noise": SharedNoise, "grid": Grid, "dge": DGE, "gaussctrl": GaussCtrl,
+    "view-adapter": DrawnTogether, "auto": TogetherIfPossible,
+}  # fmt: skip
