@@ -118,7 +118,7 @@ class ViewsEdit(GaussianEdit):
         self.carver, self.editing = carver, carver.editing
         self.views, self.schedule, self.cfg = objective, schedule, cfg
         self.sizes: list[float] = []
-        """Where this round carved the object: the ``seen_size`` that it is to have and that it then had; else empty."""
+        """Where this round resized the object: its ``seen_size`` then, and after the edit; else empty."""
         self.on_views: OnViews | None = None
         """What to do with edited views."""
 
@@ -181,8 +181,8 @@ class ViewsEdit(GaussianEdit):
             self._show(number, names, images)
         if one.carve != "none":
             self._replace(new, optimizer)
-            carved = self._size()
-            self.sizes = [*(self.sizes or [carved]), carved]
+        if one.resize:
+            self.sizes.append(self._size())
         if one.tint:
             self._tint(images, rows)
         self.views.update(rows, images)
@@ -215,8 +215,7 @@ class ViewsEdit(GaussianEdit):
 
     @torch.no_grad()
     def _keep_size(self) -> None:
-        """Give the object its size again: as it was carved, or as it was resized to, of which the edit after that had
-        its own idea.
+        """Give the object the size again that it was resized to: the edit after that had its own idea of it.
 
         What the fit changes of the size counts half, because a fitted edge is softer and shows larger than a carved
         one.
@@ -224,10 +223,8 @@ class ViewsEdit(GaussianEdit):
         wanted, carved, fitted = *self.sizes, self._size()
         if not (wanted and carved and fitted):
             return
-        factor = wanted / carved * math.sqrt(carved / fitted)
-        if factor == 1:
-            return
-        kept = resized(self.editable.current().detach(), self.carver.region, factor)
+        current = self.editable.current().detach()
+        kept = resized(current, self.carver.region, wanted / math.sqrt(carved * fitted))
         for name in ("means", "log_scales"):
             self.editable.selected[name].copy_(getattr(kept, name))
 
@@ -262,7 +259,7 @@ class ViewsEdit(GaussianEdit):
                 group["lr"] *= factor * (1 if group["name"] in COLORS else one.shape_rates)
 
     def after_step(self, step: int) -> None:
-        """See ``GaussianEdit``; at the end of a round that carved the object, it gets its size again."""
+        """See ``GaussianEdit``; at the end of a round that resized the object, it gets that size again."""
         if self.sizes and step + 1 in self.schedule.ends:
             self._keep_size()
         super().after_step(step)

@@ -131,6 +131,6 @@ def save(base: Path, work: Path, out: Path) -> None:
     begun = f"trained on from an adapter {recipe.start};\n" if recipe.start else ""
     how = (
         f"{recipe.describe()};\n{', '.join(map(str, GROUP_SIZES))} views together; for `{base.name}` "
-        f"{start.checksum(base)}.\n{begun}{seconds / 60:.0f} min of training."
+        f"{start.checksum(base)};\n{begun}{seconds / 60:.0f} min of training."
     )
     write_readme(out, "tiny-views", ABOUT, how)

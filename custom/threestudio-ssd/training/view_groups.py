@@ -85,10 +85,11 @@ def write_view_group_shards(
     worker: Worker, folder: Path, num_shards: int, scenes_a_shard: int = SCENES_A_SHARD
 ) -> None:
     """Write shards of images uint8 (n 64 64 3), attributes (n 5), seeds (n), views (n ...)."""
-    write_shards(worker, folder, num_shards, _views_of_scene, range(scenes_a_shard))
+    write_shards(worker, folder, num_shards, views_of_scene, range(scenes_a_shard))
 
 
-def _views_of_scene(seed: int) -> dict[str, np.ndarray]:
+def views_of_scene(seed: int) -> dict[str, np.ndarray]:
+    """Rows of a shard: renders of a scene from ``VIEWS_A_SCENE`` sides."""
     rng = np.random.default_rng([seed, CHOICE_STREAM])
     attributes, is_wide = draw_attributes(rng), bool(rng.uniform() < WIDE_SHARE)
     views = [sample_view(rng, is_wide=is_wide) for _ in range(VIEWS_A_SCENE)]

@@ -16,7 +16,6 @@ from threestudio_ssd.editors.consistency import (
     Grid,
     Independent,
     SharedNoise,
-    TogetherIfPossible,
 )
 from threestudio_ssd.editors.consistency.attention import by_azimuth, parts_of, view_attention
 from threestudio_ssd.editors.consistency.dge import near_epipolar_lines
@@ -27,7 +26,6 @@ from threestudio_ssd.toyworld.views import held_out_orbit
 NUM_VIEWS, SIDE = 6, 32
 METHODS = [
     Independent(), SharedNoise(), Grid(), DGE(views_per_key=3), GaussCtrl(num_references=2), DrawnTogether(),
-    TogetherIfPossible(),
 ]  # fmt: skip
 
 
@@ -228,15 +226,10 @@ def test_what_cannot_be_used_is_said(network):
         DGE().load(transformer, torch.device("cpu"))
 
 
-def test_the_view_adapter_is_for_a_unet_of_ours(adapter, views):
+def test_the_view_adapter_is_for_a_unet_of_ours(adapter):
     transformer = PromptedBackbone(random_backbone(kind="sd3"), EditorPrompts("a", "b"))
     with pytest.raises(ConfigError, match="is view-adapter, and the editor's network is no U-Net of ours"):
         DrawnTogether(adapter).load(transformer, torch.device("cpu"))
-    method = TogetherIfPossible(adapter)
-    assert method.load(transformer, torch.device("cpu")) is None
-    editor = SDEdit(num_steps=4, min_steps=2)
-    together = LoadedEditor(editor, transformer, 4, method, None)(views)
-    torch.testing.assert_close(together, LoadedEditor(editor, transformer, NUM_VIEWS)(views), atol=1e-4, rtol=0)
 
 
 def test_views_that_are_drawn_together_depend_on_each_other(adapter, network, views):

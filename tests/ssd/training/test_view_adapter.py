@@ -1,20 +1,24 @@
 """The view adapter's training: renders in groups, and a few steps end to end."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from threestudio.plugins import REPOSITORY
 from threestudio_ssd.cameras.rays import ObjectViews
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
-from threestudio_ssd.diffusion.view_adapter import load_view_adapter
+from threestudio_ssd.diffusion.view_adapter import drawn_together, load_view_adapter
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.toyworld.views import OBJECT_CENTER
 from threestudio_ssd.training import view_adapter, view_groups
+from threestudio_ssd.training.data import write_shards
 from threestudio_ssd.training.ip2p import load_base
 from threestudio_ssd.training.loop import Worker
+from threestudio_ssd.training.unet import make_scheduler, velocity_loss
 from threestudio_ssd.training.vae import encode
 from threestudio_ssd.training.view_groups import VIEWS_A_SCENE, GroupBatches, load_view_groups
 
@@ -94,3 +98,31 @@ def test_most_timesteps_are_where_shapes_are_undecided():
     assert float((t < 200).float().mean()) == pytest.approx(0.1, abs=0.01)
     assert t.min() >= 0
     assert t.max() < 1000
+
+
+@torch.no_grad()
+def test_the_shipped_adapter_knows_more_of_a_view_from_the_others(tmp_path):
+    """Renders that no training has seen, with noise in which shapes are undecided."""
+    seeds = range(20_000_000, 20_000_160, 20)
+    write_shards(Worker(), tmp_path, 1, view_groups.views_of_scene, seeds)
+    groups, pipeline = load_view_groups(tmp_path, is_held_out=True), load_base(REPOSITORY / "data" / "tiny-ldm")
+    scale, alphas = pipeline.vae.config.scaling_factor, make_scheduler().alphas_cumprod
+    batches = GroupBatches(groups, encode(pipeline.vae, groups.images), scale, pipeline.tokenizer)
+    networks = {"unet": pipeline.unet.eval(), "text_encoder": pipeline.text_encoder.eval()}
+    path = REPOSITORY / "data" / "tiny-views" / "adapter.safetensors"
+    adapter = load_view_adapter(path, pipeline.unet, "key")
+
+    def loss(beside, num_views):
+        generator = torch.Generator().manual_seed(1)
+        sample, geometry = batches.batch(32 // num_views, num_views, generator)
+        noise = torch.randn(sample.latents.shape, generator=generator)
+        context = drawn_together(pipeline.unet, beside, geometry, attend_own) if beside else nullcontext()
+        with context:
+            return float(velocity_loss(networks, alphas, sample, torch.full((32,), 750), noise))
+
+    assert loss(adapter, 4) < 0.9 * loss(None, 4)
+    assert loss(adapter, 16) < 0.85 * loss(None, 16)
+
+
+def attend_own(layer, hidden):
+    return layer.attend(hidden, hidden)

@@ -5,9 +5,9 @@ from .dge import DGE
 from .gauss_ctrl import GaussCtrl
 from .grid import Grid
 from .shared_noise import SharedNoise
-from .view_adapter import DrawnTogether, TogetherIfPossible
+from .view_adapter import DrawnTogether
 
 CONSISTENCIES |= {
     "none": Independent, "shared-noise": SharedNoise, "grid": Grid, "dge": DGE, "gaussctrl": GaussCtrl,
-    "view-adapter": DrawnTogether, "auto": TogetherIfPossible,
+    "view-adapter": DrawnTogether,
 }  # fmt: skip

@@ -74,21 +74,15 @@ def register_consistency(name: str) -> Callable[[NamedClass], NamedClass]:
     return registrar(name, CONSISTENCIES, Consistency, kind="consistency", kinds="consistencies")
 
 
-def free_unet(network: Any) -> Any | None:
-    """The U-Net of an editor's network, if it has one and nothing else changes its self-attention."""
-    is_ours = isinstance(network, PromptedBackbone) and not network.controls_attention
-    unet = network.backbone.network if is_ours else None
-    return unet if hasattr(unet, "up_blocks") else None
-
-
 def unet_of(network: Any, method: str) -> Any:
     """The U-Net whose self-attention a method changes.
 
     Raises:
         ConfigError: If the editor has none that is ours to change.
     """
-    unet = free_unet(network)
-    if unet is None:
+    is_ours = isinstance(network, PromptedBackbone) and not network.controls_attention
+    unet = network.backbone.network if is_ours else None
+    if unet is None or not hasattr(unet, "up_blocks"):
         raise ConfigError(
             what=f"system.editing.consistency.name is {method}, and the editor's network is no U-Net of ours whose "
             "attention is free",

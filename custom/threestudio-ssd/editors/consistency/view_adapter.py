@@ -8,13 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-import threestudio
-
 from ...cameras.rays import ObjectViews
 from ...diffusion.attention import Layer
 from ...diffusion.view_adapter import ViewAdapter, ViewGeometry, drawn_together, load_view_adapter
 from ..editor import ImageEditor, Views
-from .consistency import Consistency, free_unet, unet_of
+from .consistency import Consistency, unet_of
 
 NAME = "view-adapter"
 
@@ -32,16 +30,12 @@ class DrawnTogether(Consistency):
     adapter: str = "data/tiny-views/adapter.safetensors"
     """File of the adapter's weights."""
 
-    def load(self, network: Any, device: torch.device, **options: Any) -> ViewAdapter | None:
+    def load(self, network: Any, device: torch.device, **options: Any) -> ViewAdapter:
         """The adapter; see ``Consistency``."""
         return load_view_adapter(Path(self.adapter), unet_of(network, NAME), "system.editing.consistency.adapter")
 
-    def edit(
-        self, editor: ImageEditor, network: Any, views: Views, own: ViewAdapter | None
-    ) -> Float[Tensor, "b 3 h w"]:
+    def edit(self, editor: ImageEditor, network: Any, views: Views, own: ViewAdapter) -> Float[Tensor, "b 3 h w"]:
         """See ``Consistency``."""
-        if own is None:
-            return editor.edit(network, views)
         assert views.cameras is not None
         geometry = ViewGeometry([ObjectViews.of(views.cameras)], len(views))
 
@@ -50,15 +44,3 @@ class DrawnTogether(Consistency):
 
         with drawn_together(unet_of(network, NAME), own, geometry, attend_own):
             return editor.edit(network, views)
-
-
-@dataclass(frozen=True)
-class TogetherIfPossible(DrawnTogether):
-    """The same for editors with a U-Net of ours; any other edits each view by itself."""
-
-    def load(self, network: Any, device: torch.device, **options: Any) -> ViewAdapter | None:
-        """See ``Consistency``."""
-        if free_unet(network) is None:
-            threestudio.info("This editor edits views one by one: the view adapter is for a U-Net of ours.")
-            return None
-        return super().load(network, device, **options)
