@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..early import named
 from ..errors import ConfigError, SceneFormatError, first_line
 from .families import FAMILIES
 from .models import Components
@@ -51,10 +52,11 @@ class Lora:
         if isinstance(value, cls):
             return value
         match = re.fullmatch(r"(.+\.safetensors)(?::(-?\d*\.?\d+))?", str(value))
-        if match is None or not Path(match[1]).expanduser().is_file():
+        path = named(Path(match[1]).expanduser()) if match else Path()
+        if match is None or not path.is_file():
             what, expected = f"lora '{value}' is not a file", "the path of a .safetensors file, or path:strength"
             raise ConfigError(what=what, expected=expected, fix="download the LoRA file and correct lora=")
-        return cls(str(Path(match[1]).expanduser()), float(match[2] or 1))
+        return cls(str(path), float(match[2] or 1))
 
 
 def merge_loras(components: Components, loras: Sequence[str | Path | Lora]) -> None:

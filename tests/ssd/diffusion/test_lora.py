@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from threestudio.plugins import REPOSITORY
 from threestudio_ssd.diffusion import load_backbone
 from threestudio_ssd.diffusion.families.unet import diffusers_name
 from threestudio_ssd.diffusion.lora import Lora, merge_loras
@@ -161,6 +162,13 @@ def test_files_that_are_not_there_and_strengths():
         "lora 'missing.safetensors:0.5' is not a file; expected the path of a .safetensors file, or path:strength; "
         "download the LoRA file and correct lora="
     )
+
+
+def test_the_shipped_lora_is_named_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lora = Lora.of("data/tiny-lcm/lora.safetensors:0.5")
+    assert lora.path == str(REPOSITORY / "data/tiny-lcm/lora.safetensors")
+    assert lora.strength == 0.5
 
 
 def test_a_missing_lora_is_told_before_a_model_is_looked_for():

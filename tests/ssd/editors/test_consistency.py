@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from threestudio_ssd.diffusion import random_backbone
+from threestudio_ssd.diffusion import load_backbone, random_backbone
 from threestudio_ssd.diffusion.view_adapter import ViewAdapter
 from threestudio_ssd.editors import EditorPrompts, LoadedEditor, PromptedBackbone, SDEdit, Views
 from threestudio_ssd.editors.consistency import (
@@ -239,3 +239,9 @@ def test_views_that_are_drawn_together_depend_on_each_other(adapter, network, vi
         editor = loaded(method, network)
         edited = [editor(replace(views, images=images, sources=images))[1:] for images in (views.images, other)]
         assert torch.allclose(*edited, atol=1e-4) != is_bound
+
+
+def test_the_shipped_adapter_is_named_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    network = PromptedBackbone(load_backbone("data/tiny-ldm"), EditorPrompts("a ball", "a cube"))
+    assert len(DrawnTogether().load(network, torch.device("cpu")).layers) == 7

@@ -1,7 +1,6 @@
 """A view adapter beside the editor's network, trained so that it draws the views of an object together."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from ...cameras.rays import ObjectViews
 from ...diffusion.attention import Layer
 from ...diffusion.view_adapter import ViewAdapter, ViewGeometry, drawn_together, load_view_adapter
+from ...early import named
 from ..editor import ImageEditor, Views
 from .consistency import Consistency, unet_of
 
@@ -32,7 +32,7 @@ class DrawnTogether(Consistency):
 
     def load(self, network: Any, device: torch.device, **options: Any) -> ViewAdapter:
         """The adapter; see ``Consistency``."""
-        return load_view_adapter(Path(self.adapter), unet_of(network, NAME), "system.editing.consistency.adapter")
+        return load_view_adapter(named(self.adapter), unet_of(network, NAME), "system.editing.consistency.adapter")
 
     def edit(self, editor: ImageEditor, network: Any, views: Views, own: ViewAdapter) -> Float[Tensor, "b 3 h w"]:
         """See ``Consistency``."""
