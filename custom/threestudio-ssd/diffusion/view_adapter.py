@@ -40,11 +40,10 @@ class ViewGeometry:
 
     Args:
         groups: Of equally many views each.
-        num_views: How many.
     """
 
-    def __init__(self, groups: Sequence[SeenObject], num_views: int) -> None:
-        self.groups, self.num_views = list(groups), num_views
+    def __init__(self, groups: Sequence[SeenObject]) -> None:
+        self.groups = list(groups)
         self._features: dict[tuple[int, int], Tensor] = {}
 
     def features(self, size: tuple[int, int]) -> Float[Tensor, "g v n f"]:
@@ -137,8 +136,8 @@ def drawn_together(
     """
 
     def attend(layer: Layer, hidden: Tensor, seen: Tensor) -> Tensor:
-        groups = hidden.unflatten(0, (-1, geometry.num_views))
         features = geometry.features(layer.size).to(hidden)
+        groups = hidden.unflatten(0, (-1, features.shape[1]))
         features = torch.cat([features] * (len(groups) // len(features)))
         return own(layer, hidden) + adapter(layer.name, groups, features).flatten(0, 1)
 

@@ -1,5 +1,6 @@
 """Renders of toy scenes with masks and labels: what every embedded model but the InstructPix2Pix learns from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ..rendering import render
 from ..toyworld import ATTRIBUTES, PART_OBJECT, Attributes, build_scene, object_yaw_deg, sample_view
 from ..toyworld.captions import FRAMINGS, framing_of
 from ..toyworld.splat import to_cameras, to_gaussians
-from ..toyworld.world import ToyScene
+from ..toyworld.world import ToyScene, View
 from .data import Rows, load_shards, write_shards
 from .loop import Worker
 
@@ -92,16 +93,24 @@ def _scene_views(seed: int) -> dict[str, np.ndarray]:
     attributes, has_object = draw_attributes(rng), bool(rng.uniform() >= EMPTY_SHARE)
     scene = build_scene(attributes, seed, has_object=has_object)
     views = [sample_view(rng, is_wide=bool(rng.uniform() < WIDE_SHARE)) for _ in range(CAMERAS_A_SCENE)]
-    cameras, yaw_deg = to_cameras([view.camera for view in views], SIZE, SIZE), object_yaw_deg(seed)
+    cameras = to_cameras([view.camera for view in views], SIZE, SIZE)
     images, masks = render_with_masks(scene, cameras)
     return {
         "images": images,
         "object_masks": masks,
-        "attributes": np.tile(attributes.labels(), (CAMERAS_A_SCENE, 1)).astype(np.int64),
-        "seeds": np.full(CAMERAS_A_SCENE, seed),
+        **labels_of_views(attributes, seed, views),
+        "has_object": np.full(CAMERAS_A_SCENE, has_object),
+    }
+
+
+def labels_of_views(attributes: Attributes, seed: int, views: Sequence[View]) -> dict[str, np.ndarray]:
+    """Rows of a shard that say what views show: attributes, the scene's seed, angles and framings."""
+    yaw_deg = object_yaw_deg(seed)
+    return {
+        "attributes": np.tile(attributes.labels(), (len(views), 1)).astype(np.int64),
+        "seeds": np.full(len(views), seed),
         "angles_deg": np.array([(view.azimuth_deg - yaw_deg, view.elevation_deg) for view in views], np.float32),
         "framings": np.array([FRAMINGS.index(framing_of(view.share, view.offset)) for view in views]),
-        "has_object": np.full(CAMERAS_A_SCENE, has_object),
     }
 
 

@@ -106,15 +106,27 @@ class LatentBatches:
     def batch(self, size: int, generator: torch.Generator) -> Sample:
         """Latents (size c 16 16), drawn from their posteriors, and token ids (size 20)."""
         rows, rng = self.data.draw(size, generator), numpy_generator(generator)
-        captions = ["" if rng.uniform() < EMPTY_CAPTIONS else self._caption(row, rng) for row in rows.tolist()]
+        has_object = self.data.has_object
+        captions = [
+            "" if rng.uniform() < EMPTY_CAPTIONS else caption_of(self.data, row, bool(has_object[row]), rng)
+            for row in rows.tolist()
+        ]
         latents = draw_latents(self.posteriors, rows, generator) * self.scale
         return Sample(latents, token_ids(self.tokenizer, captions))
 
-    def _caption(self, row: int, rng: np.random.Generator) -> str:
-        data = self.data
-        azimuth_deg, elevation_deg = data.angles_deg[row].tolist()
-        attributes, framing = Attributes.from_labels(data.labels[row].tolist()), FRAMINGS[int(data.framings[row])]
-        return random_view_caption(attributes, bool(data.has_object[row]), framing, azimuth_deg, elevation_deg, rng)
+
+def caption_of(data: Any, row: int, has_object: bool, rng: np.random.Generator) -> str:
+    """A random caption of a render.
+
+    Args:
+        data: ``ToyData`` or ``ViewGroups``.
+        row: Of the render.
+        has_object: Whether the scene has one.
+        rng: Random numbers.
+    """
+    azimuth_deg, elevation_deg = data.angles_deg[row].tolist()
+    attributes, framing = Attributes.from_labels(data.labels[row].tolist()), FRAMINGS[int(data.framings[row])]
+    return random_view_caption(attributes, has_object, framing, azimuth_deg, elevation_deg, rng)
 
 
 def draw_latents(
@@ -249,7 +261,7 @@ def held_out_words(
     return lambda average: f"held-out {held_out_loss(average, alphas, draw, num_batches, seed):.5f}"
 
 
-def cached_posteriors(worker: Worker, vae: Any, data: ToyData, work: Path) -> tuple[Tensor, Tensor]:
+def cached_posteriors(worker: Worker, vae: Any, data: Any, work: Path) -> tuple[Tensor, Tensor]:
     """Posteriors of the data, kept in ``work/latents.pt`` for these seeds and this autoencoder."""
     cache, weights = work / "latents.pt", next((work / "vae").glob("*.safetensors"))
     stored = torch.load(cache, weights_only=True) if cache.is_file() else {}

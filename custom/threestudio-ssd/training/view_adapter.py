@@ -20,7 +20,14 @@ from . import start
 from .ip2p import load_base
 from .loop import Recipe, Training, Worker, fit, load_average, numpy_generator
 from .publish import write_readme
-from .unet import UNET_CONFIG, center_weights, make_scheduler, stratified_timesteps, velocity_loss
+from .unet import (
+    UNET_CONFIG,
+    cached_posteriors,
+    center_weights,
+    make_scheduler,
+    stratified_timesteps,
+    velocity_loss,
+)
 from .vae import encode
 from .view_groups import GroupBatches, load_view_groups
 
@@ -64,11 +71,13 @@ def train(
     vae, tokenizer = pipeline.vae.requires_grad_(False).eval(), pipeline.tokenizer
     networks = {name: getattr(pipeline, name).requires_grad_(False).eval() for name in ("unet", "text_encoder")}
 
-    def batches(is_held_out: bool) -> GroupBatches:
-        groups = load_view_groups(groups_folder, is_held_out=is_held_out)
-        return GroupBatches(groups, encode(vae, groups.images, worker), vae.config.scaling_factor, tokenizer)
-
-    training, held_out = batches(False), batches(True)
+    if worker.is_first:
+        start.copy_autoencoder(base, work)
+    worker.wait_for_all()
+    groups, held_groups = (load_view_groups(groups_folder, is_held_out=each) for each in (False, True))
+    scale = vae.config.scaling_factor
+    training = GroupBatches(groups, cached_posteriors(worker, vae, groups, work), scale, tokenizer)
+    held_out = GroupBatches(held_groups, encode(vae, held_groups.images, worker), scale, tokenizer)
     torch.manual_seed(recipe.seed)
     adapter, plain = ViewAdapter(networks["unet"]), AttnProcessor()  # fused attention has a slow gradient in bfloat16
     if start_file is not None:

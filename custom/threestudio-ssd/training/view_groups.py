@@ -13,15 +13,14 @@ from transformers import CLIPTokenizer
 from ..cameras import Cameras
 from ..cameras.rays import ObjectViews
 from ..diffusion.view_adapter import ViewGeometry
-from ..toyworld import Attributes, build_scene, object_yaw_deg, sample_view
-from ..toyworld.captions import FRAMINGS, framing_of, random_view_caption
+from ..toyworld import build_scene, sample_view
 from ..toyworld.splat import to_cameras
 from ..toyworld.tokenizer import token_ids
 from ..toyworld.views import OBJECT_CENTER
 from .data import Rows, load_shards, write_shards
 from .loop import Worker, numpy_generator
-from .scenes import SIZE, draw_attributes, render_with_masks
-from .unet import EMPTY_CAPTIONS, Sample, draw_latents
+from .scenes import SIZE, draw_attributes, labels_of_views, render_with_masks
+from .unet import EMPTY_CAPTIONS, Sample, caption_of, draw_latents
 
 SCENES_A_SHARD, VIEWS_A_SCENE = 500, 16
 CHOICE_STREAM = 19
@@ -93,14 +92,11 @@ def views_of_scene(seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng([seed, CHOICE_STREAM])
     attributes, is_wide = draw_attributes(rng), bool(rng.uniform() < WIDE_SHARE)
     views = [sample_view(rng, is_wide=is_wide) for _ in range(VIEWS_A_SCENE)]
-    cameras, yaw_deg = to_cameras([view.camera for view in views], SIZE, SIZE), object_yaw_deg(seed)
+    cameras = to_cameras([view.camera for view in views], SIZE, SIZE)
     images, _ = render_with_masks(build_scene(attributes, seed), cameras)
     return {
         "images": images,
-        "attributes": np.tile(attributes.labels(), (VIEWS_A_SCENE, 1)).astype(np.int64),
-        "seeds": np.full(VIEWS_A_SCENE, seed),
-        "angles_deg": np.array([(view.azimuth_deg - yaw_deg, view.elevation_deg) for view in views], np.float32),
-        "framings": np.array([FRAMINGS.index(framing_of(view.share, view.offset)) for view in views]),
+        **labels_of_views(attributes, seed, views),
         "viewmats": cameras.viewmats.numpy(),
         "Ks": cameras.Ks.numpy(),
     }
@@ -143,17 +139,14 @@ class GroupBatches:
         for scene in self.groups.draw(count, generator).tolist():
             chosen = scene * VIEWS_A_SCENE + torch.from_numpy(rng.permutation(VIEWS_A_SCENE)[:size])
             words, is_said = int(rng.integers(2**62)), rng.uniform() >= EMPTY_CAPTIONS
-            captions += [self._caption(row, np.random.default_rng(words)) if is_said else "" for row in chosen.tolist()]
+            captions += [
+                caption_of(self.groups, row, True, np.random.default_rng(words)) if is_said else ""
+                for row in chosen.tolist()
+            ]
             seen.append(randomly_framed(self.groups.cameras(chosen), rng))
             rows.append(chosen)
         latents = draw_latents(self.posteriors, torch.cat(rows), generator) * self.scale
-        return GroupSample(Sample(latents, token_ids(self.tokenizer, captions)), ViewGeometry(seen, size))
-
-    def _caption(self, row: int, rng: np.random.Generator) -> str:
-        groups = self.groups
-        azimuth_deg, elevation_deg = groups.angles_deg[row].tolist()
-        attributes, framing = Attributes.from_labels(groups.labels[row].tolist()), FRAMINGS[int(groups.framings[row])]
-        return random_view_caption(attributes, True, framing, azimuth_deg, elevation_deg, rng)
+        return GroupSample(Sample(latents, token_ids(self.tokenizer, captions)), ViewGeometry(seen))
 
 
 def randomly_framed(cameras: Cameras, rng: np.random.Generator) -> ObjectViews:

@@ -23,7 +23,7 @@ def unet():
 @pytest.fixture(scope="module")
 def geometry():
     groups = [ObjectViews.of(capture_views(NUM_VIEWS, 64, seed)) for seed in (1, 2)]
-    return ViewGeometry(groups, NUM_VIEWS)
+    return ViewGeometry(groups)
 
 
 def stirred(unet):
@@ -77,7 +77,7 @@ def test_views_see_each_other_and_no_other_group(unet, geometry, latents):
 
 def test_each_prompt_has_views_of_its_own(unet, geometry, latents):
     """A batch with the same views under two prompts is two groups in one place."""
-    one = ViewGeometry(geometry.groups[:1], NUM_VIEWS)
+    one = ViewGeometry(geometry.groups[:1])
     both = torch.cat([latents[:NUM_VIEWS]] * 2)
     given = predicted(unet, stirred(unet), one, both)
     torch.testing.assert_close(given[:NUM_VIEWS], given[NUM_VIEWS:], atol=1e-5, rtol=0)
@@ -90,8 +90,8 @@ def test_the_order_of_views_does_not_matter(unet, geometry, latents):
     adapter, order = stirred(unet), torch.tensor([2, 0, 1])
     views = geometry.groups[0]
     turned = ObjectViews(views.cameras[order], views.axes, views.center, views.unit)
-    given = predicted(unet, adapter, ViewGeometry([views], NUM_VIEWS), latents[:NUM_VIEWS])
-    moved = predicted(unet, adapter, ViewGeometry([turned], NUM_VIEWS), latents[:NUM_VIEWS][order])
+    given = predicted(unet, adapter, ViewGeometry([views]), latents[:NUM_VIEWS])
+    moved = predicted(unet, adapter, ViewGeometry([turned]), latents[:NUM_VIEWS][order])
     torch.testing.assert_close(moved, given[order], atol=1e-4, rtol=1e-3)
 
 

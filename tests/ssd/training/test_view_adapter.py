@@ -18,7 +18,7 @@ from threestudio_ssd.training import view_adapter, view_groups
 from threestudio_ssd.training.data import write_shards
 from threestudio_ssd.training.ip2p import load_base
 from threestudio_ssd.training.loop import Worker
-from threestudio_ssd.training.unet import make_scheduler, velocity_loss
+from threestudio_ssd.training.unet import caption_of, make_scheduler, velocity_loss
 from threestudio_ssd.training.vae import encode
 from threestudio_ssd.training.view_groups import VIEWS_A_SCENE, GroupBatches, load_view_groups
 
@@ -54,9 +54,8 @@ def test_a_batch_has_one_caption_a_scene_but_for_where_it_is_seen_from(shards, b
     drawn = batches.batch(2, 4, generator)
     assert drawn.sample.latents.shape[0] == len(drawn.sample.tokens) == 8
     assert drawn.geometry.features((3, 3)).shape[:3] == (2, 4, 9)
-    assert drawn.geometry.num_views == 4
     rng = np.random.default_rng(3)
-    captions = [batches._caption(row, np.random.default_rng(7)) for row in range(VIEWS_A_SCENE)]
+    captions = [caption_of(groups, row, True, np.random.default_rng(7)) for row in range(VIEWS_A_SCENE)]
     starts = {caption.split(" seen ")[0].split(" of ")[-1] for caption in captions}
     assert len(starts) == 1
     views = view_groups.randomly_framed(groups.cameras(torch.arange(4)), rng)

@@ -37,7 +37,7 @@ class DrawnTogether(Consistency):
     def edit(self, editor: ImageEditor, network: Any, views: Views, own: ViewAdapter) -> Float[Tensor, "b 3 h w"]:
         """See ``Consistency``."""
         assert views.cameras is not None
-        geometry = ViewGeometry([ObjectViews.of(views.cameras)], len(views))
+        geometry = ViewGeometry([ObjectViews.of(views.cameras)])
 
         def attend_own(layer: Layer, hidden: Tensor) -> Tensor:
             return layer.attend(hidden, hidden)
