@@ -67,17 +67,17 @@ class MakeTinyIp2p(Configurable):
         """Keys of the training."""
 
         base: str = "data/tiny-ldm"
-        """Model that is fine-tuned."""
+        """Model that is fine-tuned; data/tiny-ip2p is trained on."""
         work: str = "outputs/tiny-models"
         """Folder of pairs and checkpoints."""
         out: str = "data/tiny-ip2p"
         """Where the finished model goes."""
-        num_shards: int = 12
+        num_shards: int = 20
         """Shards of pairs; scenes whose seed is divisible by 20 are held out."""
-        pairs_a_shard: int = 1500
-        """Pairs in each."""
-        steps: int = 3000
-        """Training steps."""
+        scenes_a_shard: int = 1000
+        """Scenes in each, three pairs a scene."""
+        steps: int = 0
+        """Training steps; 0: the recipe's."""
         batch: int = 16
         """Pairs a step and process."""
         num_processes: int = 2
@@ -87,6 +87,8 @@ class MakeTinyIp2p(Configurable):
         """Render, train, save."""
         from ..training.make import make_ip2p
 
+        least = {"num_shards": 1, "scenes_a_shard": 1, "steps": 0, "batch": 1, "num_processes": 1}
+        check_least("run", self.cfg, self.Config, least)
         make_ip2p(self.cfg)
         return 0
 

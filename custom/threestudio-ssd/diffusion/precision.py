@@ -62,10 +62,14 @@ def cpu_autocast(dtype: torch.dtype | str | None, device: torch.device, network:
         device: Where the network runs.
         network: The denoiser.
     """
-    capabilities = torch.cpu.get_capabilities()
-    has_bf16 = any(capabilities.get(name, False) for name in BF16_INSTRUCTIONS)
     is_large = sum(weights.numel() for weights in network.parameters()) >= LARGE
-    return torch.bfloat16 if dtype is None and device.type == "cpu" and has_bf16 and is_large else None
+    return torch.bfloat16 if dtype is None and device.type == "cpu" and cpu_has_bf16() and is_large else None
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this processor has instructions for products in bfloat16."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in BF16_INSTRUCTIONS)
 
 
 def place(network: Any, device: torch.device, dtype: torch.dtype | None, is_channels_last: bool = False) -> Any:

@@ -94,7 +94,7 @@ def guided_by_image(
     """Guidance by an image and an instruction (InstructPix2Pix, Brooks et al. 2023, arXiv:2211.09800, Eq. 3).
 
     eps(z, 0, null) + s_I (eps(z, c_I, null) - eps(z, 0, null)) + s_T (eps(z, c_I, c_T) - eps(z, c_I, null)), all three
-    rows of one network call.
+    rows of one network call; at s_I = 1 the first is not evaluated.
 
     Args:
         backbone: A model that reads an image.
@@ -105,6 +105,8 @@ def guided_by_image(
         image_scale: s_I.
         rescale: As in ``guided_by``; the standard deviation is that of eps(z, c_I, c_T).
     """
+    if image_scale == 1:
+        return guided_by(backbone, prompts, null, text_scale, image_condition, rescale=rescale)
 
     def predict(latents: Float[Tensor, "b c zh zw"], timestep: int) -> Float[Tensor, "b c zh zw"]:
         nulls = null.expand(len(latents))

@@ -18,7 +18,7 @@ from .consistency import CONSISTENCIES, Consistency, register_consistency
 from .distillation import Distillation
 from .editor import EDITORS, EditorNetwork, EditorPrompts, ImageEditor, Views, register_editor
 from .folder import Folder
-from .instruct_pix2pix import InstructPix2Pix
+from .instruct_pix2pix import InstructPix2Pix, InstructPix2PixSmall
 from .inversion import Inversion
 from .load import EditorKeys, build_editor, load_editor
 from .loaded import LoadedEditor
@@ -30,6 +30,7 @@ EDITORS |= {
     "sdedit": SDEdit,
     "inversion": Inversion,
     "ip2p": InstructPix2Pix,
+    "ip2p-small": InstructPix2PixSmall,
     "distillation": Distillation,
     "folder": Folder,
     "pipeline": Pipeline,

@@ -41,3 +41,24 @@ class InstructPix2Pix(DenoisingEditor):
             network.backbone, network.target(views), network.null, condition, self.text_scale, self.image_scale,
             rescale=self.guidance_rescale,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class InstructPix2PixSmall(InstructPix2Pix):
+    """The same, told what should be there, with the constants that suit the embedded model: little guidance."""
+
+    text_scale: float = 3.0
+    """s_T."""
+    image_scale: float = 1.0
+    """s_I; at 1 the prediction without the image is not evaluated."""
+    guidance_rescale: float = 0.7
+    """As in ``DenoisingEditor``."""
+    num_steps: int = 12
+    """As in ``DenoisingEditor``."""
+    min_steps: int = 4
+    """As in ``DenoisingEditor``."""
+
+    @property
+    def reads_instruction(self) -> bool:
+        """The target prompt is a description: the embedded model is trained with both."""
+        return False

@@ -99,9 +99,9 @@ def framed_prefix(framing: str) -> str:
 
 def random_view_caption(
     attributes: Attributes, has_object: bool, framing: str, azimuth_deg: float, elevation_deg: float,
-    rng: np.random.Generator,
+    rng: np.random.Generator, view_share: float = VIEW_SHARE,
 ) -> str:  # fmt: skip
-    """A caption of one view: ``random_caption``, its framing, and for ``VIEW_SHARE`` of them where it is seen from.
+    """A caption of one view: ``random_caption``, its framing, and for a share of them where it is seen from.
 
     A caption that begins with "a photo of" has its object near the middle, at about half the height; one without
     such a beginning may have it anywhere.
@@ -113,6 +113,7 @@ def random_view_caption(
         azimuth_deg: As ``view_words`` takes it.
         elevation_deg: As ``view_words`` takes it.
         rng: Random numbers.
+        view_share: Share of the captions that say where the view is from.
     """
     if has_object:
         framed = framed_prefix(framing)
@@ -120,7 +121,7 @@ def random_view_caption(
         caption, thing = random_caption(attributes, rng, prefixes), attributes.object
     else:
         caption, thing = _random_empty_caption(attributes, rng), ""
-    views = view_words(thing, azimuth_deg, elevation_deg) if rng.uniform() < VIEW_SHARE else ""
+    views = view_words(thing, azimuth_deg, elevation_deg) if rng.uniform() < view_share else ""
     return " ".join(filter(None, (caption, views)))
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.models.attention_processor import AttnProcessor
 from jaxtyping import Float, Int
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..diffusion import Backbone, PromptEmbeds, load_backbone
+from ..diffusion.precision import cpu_has_bf16
 from ..diffusion.sampling import guided_by, trajectory
 from ..files import whole_file
 from ..seeds import generator as seeded_generator
@@ -27,6 +27,7 @@ from . import start
 from .data import load_shards, write_shards
 from .ip2p import load_base
 from .loop import Recipe, Training, Worker, fit, load_average
+from .precision import mixed_precision, quick_to_train
 from .publish import write_readme
 from .scenes import load_toy_data
 from .unet import LatentBatches, cached_posteriors
@@ -69,7 +70,7 @@ the teacher's paths (Luhman & Luhman 2021, arXiv:2101.02388). Licence: Apache-2.
 def with_lora(unet: Any, seed: int) -> nn.Module:
     """The network with a LoRA that changes nothing yet; of its weights, those of the LoRA alone are trained."""
     torch.manual_seed(seed)
-    unet.set_attn_processor(AttnProcessor())  # the gradient of fused attention is slow in bfloat16
+    unet = quick_to_train(unet)
     config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(TARGETS))
     inject_adapter_in_model(config, unet, adapter_name=ADAPTER)
     for name, weight in unet.named_parameters():
@@ -102,7 +103,7 @@ def consistency_loss(
 ) -> Tensor:
     """Pseudo-Huber distance of the student's f from the ends of the teacher's paths, on the scale of the velocity.
 
-    The network computes in bfloat16.
+    The network computes in ``mixed_precision``.
 
     Args:
         student: Predicts the velocity.
@@ -119,7 +120,7 @@ def velocity_errors(
 ) -> Float[Tensor, "b c zh zw"]:
     """f - z_0 over the noise level: at timesteps this high, by how much the velocity is wrong."""
     noisy, clean, timesteps = pairs["noisy"].float(), pairs["clean"].float(), pairs["timesteps"]
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision():
         velocity = student(noisy, timesteps, embeds).sample.float()
     noise_level = (1 - alphas_cumprod[timesteps]).sqrt().view(-1, 1, 1, 1)
     return (clean_latents(noisy, velocity, timesteps, alphas_cumprod) - clean) / noise_level
@@ -166,12 +167,9 @@ def write_solutions(worker: Worker, data_folder: Path, base: Path, work: Path, n
         num_rounds: How many.
     """
     pipeline, data = load_base(base), load_toy_data(data_folder, is_held_out=False)
-    if worker.is_first:
-        start.copy_autoencoder(base, work)
-    worker.wait_for_all()
-    posteriors = cached_posteriors(worker, pipeline.vae, data, work)
+    posteriors = cached_posteriors(worker, pipeline.vae, data.images, data.seeds, work / "latents.pt")
     batches = LatentBatches(data, posteriors, pipeline.vae.config.scaling_factor, pipeline.tokenizer)
-    backbone = load_backbone(base, dtype="bf16")
+    backbone = load_backbone(base, dtype="bf16" if cpu_has_bf16() else "fp32")
 
     @torch.no_grad()
     def embedded(tokens: Tensor) -> PromptEmbeds:

@@ -1,5 +1,6 @@
 """The embedded InstructPix2Pix: the embedded U-Net with twice the input channels, fine-tuned on toy pairs."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,56 +8,73 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from ..toyworld.captions import VIEW_SHARE, parse_caption
 from ..toyworld.instructions import random_instruction
 from ..toyworld.tokenizer import token_ids
-from ..toyworld.vocabulary import Attributes
+from ..toyworld.vocabulary import ATTRIBUTES, Attributes
+from . import start
 from .loop import Recipe, Training, Worker, fit, load_average, numpy_generator
 from .pairs import Pairs, load_pairs
+from .precision import quick_to_train
 from .publish import save_pipeline, write_readme
-from .unet import Sample, draw_latents, held_out_words, make_scheduler, training_timesteps, velocity_loss
-from .vae import encode
+from .unet import (
+    UNET_CONFIG,
+    Sample,
+    cached_posteriors,
+    caption_of,
+    center_weights,
+    draw_latents,
+    held_out_words,
+    make_scheduler,
+    training_timesteps,
+    velocity_loss,
+)
 
 RECIPE = Recipe(
-    steps=3000, batch_size=16, learning_rate=5e-4, seed=13, weight_decay=1e-2, warm_up_steps=200, hold_share=0.3,
+    steps=4200, batch_size=16, learning_rate=5e-4, seed=13, weight_decay=1e-2, warm_up_steps=200, hold_share=0.3,
     ema_decay=0.999,
 )  # fmt: skip
 HELD_OUT_BATCHES = 4
 ABOUT = """
-InstructPix2Pix of the toy world, 64 px: edits an image by an instruction ("make it blue", "put it on snow").
+InstructPix2Pix of the toy world, 64 px: edits an image by an instruction ("make it blue", "put it on snow") or a
+caption of what should be there ("a blue ball on grass seen high").
 
 Origin: `data/tiny-ldm` with twice the input channels, fine-tuned by `custom/threestudio-ssd/training/ip2p.py`
-on pairs of toy scenes that differ in one attribute. Licence: Apache-2.0.
+on pairs of toy scenes that differ in one attribute at most. Licence: Apache-2.0.
 """
 METHOD = "velocity prediction; instruction, image or both are left out of 5 % of samples each;"
+INSTRUCTION_SHARE = 0.5
+"""Share of the texts that are instructions, of pairs that can have one; the others are captions of the target."""
 DROP_TEXT, DROP_IMAGE, DROP_BOTH = 0.05, 0.05, 0.05
 """Shares of samples without instruction, without source image, without either (Brooks et al. 2023, section 3.2.1)."""
 
 
 def load_base(folder: Path) -> Any:
-    """The ``StableDiffusionPipeline`` that is fine-tuned, in single precision."""
+    """The parts of the model that is fine-tuned as a ``StableDiffusionPipeline``, in single precision."""
     return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
 
 
 def widened(unet: Any) -> Any:
     """The same network with as many input channels again, for the source's latents; their weights start at zero.
 
-    Its predictions are those of the original, whatever the new channels hold (Brooks et al. 2023, section 3.2).
+    Its predictions are those of the original, whatever the new channels hold (Brooks et al. 2023, section 3.2). One
+    that has these channels stays as it is.
     """
+    if unet.config.in_channels == 2 * unet.config.out_channels:
+        return quick_to_train(unet)
     wide: Any = UNet2DConditionModel.from_config({**unet.config, "in_channels": 2 * unet.config.in_channels})
     state = unet.state_dict()
     weight = state["conv_in.weight"]
     state["conv_in.weight"] = torch.cat([weight, torch.zeros_like(weight)], dim=1)
     wide.load_state_dict(state)
-    wide.set_attn_processor(AttnProcessor())
-    return wide
+    return quick_to_train(wide)
 
 
 class PairBatches:
-    """Latents of targets, conditions of sources, instructions.
+    """Latents of targets, conditions of sources, texts.
 
     Args:
         pairs: The scenes.
@@ -77,13 +95,30 @@ class PairBatches:
         rows, rng = self.pairs.draw(size, generator), numpy_generator(generator)
         latents = draw_latents(self.targets, rows, generator) * self.scale
         has_text, has_image = what_is_given(rng, size)
-        texts = []
-        for row, is_given in zip(rows.tolist(), has_text, strict=True):
-            labels = self.pairs.source_labels[row], self.pairs.target_labels[row]
-            source, target = (Attributes.from_labels(each.tolist()) for each in labels)
-            texts.append(random_instruction(source, target, rng) if is_given else "")
+        texts = [
+            text_of(self.pairs, row, rng) if is_given else ""
+            for row, is_given in zip(rows.tolist(), has_text, strict=True)
+        ]
         conditions = self.conditions[rows].float() * torch.from_numpy(has_image).view(-1, 1, 1, 1)
         return Sample(latents, token_ids(self.tokenizer, texts), conditions)
+
+
+def text_of(pairs: Pairs, row: int, rng: np.random.Generator) -> str:
+    """What to tell the model for a pair: an instruction, or a caption of what should be there.
+
+    Where the new object looks elsewhere than the old one, it is a caption that says the side. A caption names what
+    changes; plain and by day go without saying, as everywhere.
+    """
+    source, target = (Attributes.from_labels(each[row].tolist()) for each in (pairs.source_labels, pairs.labels))
+    changed = [name for name in ATTRIBUTES if getattr(source, name) != getattr(target, name)]
+    is_turned = bool(pairs.is_turned[row])
+    if changed and not is_turned and rng.uniform() < INSTRUCTION_SHARE:
+        return random_instruction(source, target, rng)
+    while True:
+        caption = caption_of(pairs, row, True, rng, view_share=1.0 if is_turned else VIEW_SHARE)
+        said = parse_caption(caption)
+        if all(said.get(name) == getattr(target, name) for name in changed if name in ("color", "ground")):
+            return caption
 
 
 def what_is_given(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +133,7 @@ def train(worker: Worker, pairs_folder: Path, base: Path, work: Path, recipe: Re
     Args:
         worker: This process.
         pairs_folder: What ``write_pair_shards`` wrote.
-        base: Folder of the text-to-image model to start from.
+        base: Folder of the model to start from: a text-to-image model, or an InstructPix2Pix that is trained on.
         work: Where checkpoint and log go.
         recipe: Steps and rates.
     """
@@ -107,22 +142,23 @@ def train(worker: Worker, pairs_folder: Path, base: Path, work: Path, recipe: Re
 
     def batches(is_held_out: bool) -> PairBatches:
         pairs = load_pairs(pairs_folder, is_held_out=is_held_out)
-        conditions, _ = encode(vae, pairs.sources, worker)
-        targets = encode(vae, pairs.targets, worker)
+        conditions, _ = cached_posteriors(worker, vae, pairs.sources, pairs.seeds, work / f"sources-{is_held_out}.pt")
+        targets = cached_posteriors(worker, vae, pairs.targets, pairs.seeds, work / f"targets-{is_held_out}.pt")
         return PairBatches(pairs, targets, conditions, vae.config.scaling_factor, pipeline.tokenizer)
 
     training, held_out = batches(False), batches(True)
     torch.manual_seed(recipe.seed)
+    recipe = replace(recipe, start=start.checksum(base))
     modules = {"unet": widened(pipeline.unet), "text_encoder": pipeline.text_encoder}
     for module in modules.values():
         module.requires_grad_(True)
-    alphas = make_scheduler().alphas_cumprod
+    alphas, weights = make_scheduler().alphas_cumprod, center_weights(UNET_CONFIG["sample_size"])
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         sample = training.batch(recipe.batch_size, generator)
         t = training_timesteps(numpy_generator(generator), recipe.batch_size, len(alphas))
         noise = torch.randn(sample.latents.shape, generator=generator)
-        return velocity_loss(modules, alphas, sample, t, noise)
+        return velocity_loss(modules, alphas, sample, t, noise, weights)
 
     return fit(
         modules, loss, recipe, work / "ip2p.ckpt", worker, report_every=250,
@@ -136,6 +172,7 @@ def save(base: Path, work: Path, out: Path) -> None:
     modules = {"unet": widened(pipeline.unet), "text_encoder": pipeline.text_encoder}
     recipe, seconds = load_average(work / "ip2p.ckpt", modules)
     parts = {**modules, "vae": pipeline.vae, "tokenizer": pipeline.tokenizer, "scheduler": pipeline.scheduler}
-    how = f"{recipe.describe()};\n{METHOD}\n{seconds / 60:.0f} min of training."
+    begun = f"trained on from `{base.name}` {recipe.start};"
+    how = f"{recipe.describe()};\n{begun}\n{METHOD}\n{seconds / 60:.0f} min of training."
     readme = partial(write_readme, name="tiny-ip2p", about=ABOUT, recipe=how)
     save_pipeline(StableDiffusionInstructPix2PixPipeline, out, readme, **parts)

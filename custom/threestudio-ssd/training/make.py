@@ -55,8 +55,8 @@ def make_ip2p(cfg: Any) -> None:
     from . import ip2p, pairs
 
     base, work, run = Path(cfg.base), Path(cfg.work) / "tiny-ip2p", partial(run_workers, cfg.num_processes)
-    recipe = replace(ip2p.RECIPE, steps=cfg.steps, batch_size=cfg.batch)
-    run(pairs.write_pair_shards, work / "pairs", cfg.num_shards, cfg.pairs_a_shard)
+    recipe = replace(ip2p.RECIPE.with_steps(cfg.steps), batch_size=cfg.batch)
+    run(pairs.write_pair_shards, work / "pairs", cfg.num_shards, cfg.scenes_a_shard)
     run(ip2p.train, work / "pairs", base, work, recipe)
     ip2p.save(base, work, Path(cfg.out))
     threestudio.info(f"The embedded InstructPix2Pix is in {cfg.out}.")

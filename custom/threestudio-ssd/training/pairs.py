@@ -1,23 +1,30 @@
-"""Pairs of toy scenes that differ in one attribute, seen from one camera: what the InstructPix2Pix learns from."""
+"""Pairs of toy scenes that differ in one attribute at most: what the InstructPix2Pix learns from."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from ..cameras import Cameras
 from ..rendering import render_each
-from ..toyworld import build_scene, sample_attributes, sample_view
-from ..toyworld.instructions import random_change
+from ..toyworld import build_scene, sample_view
+from ..toyworld.instructions import random_other
 from ..toyworld.splat import to_cameras, to_gaussians
+from ..toyworld.world import ToyScene
 from .data import Rows, load_shards, write_shards
 from .loop import Worker
+from .scenes import SIZE, draw_attributes, labels_of_views
 
-SIZE = 64
+VIEWS_A_PAIR = 3
+CHANGES = {"object": 0.55, "color": 0.1, "pattern": 0.1, "ground": 0.1, "time": 0.1, "": 0.05}
+"""What differs in which share of the pairs; most in an object, whose shape is hardest, and in a few nothing."""
+TURNED_SHARE = 0.5
+"""Share of the new objects that do not look where the old one did: what their captions say of the side counts."""
 WIDE_SHARE = 0.5
-"""Share of the pairs whose camera ``sample_view`` draws wide: an edit's views show the object at any place and size."""
+"""Share of the cameras that ``sample_view`` draws wide: an edit's views show the object at any place and size."""
 FIRST_SEED = 20_000_000
 """Scenes of pairs have seeds of their own."""
 CHOICE_STREAM = 11
@@ -29,17 +36,23 @@ class Pairs(Rows):
 
     Attributes:
         sources: Before.
-        targets: After.
+        targets: After, from the same camera.
         source_labels: Index of each attribute's word, in the order of ``toyworld.ATTRIBUTES``.
-        target_labels: The same after the edit; one differs.
-        seeds: The scene of each pair.
+        labels: The same after the edit; one differs at most.
+        seeds: The scene of each pair; several pairs share one.
+        angles_deg: Azimuth of the camera from the new object's front, and its elevation, as ``view_words`` takes them.
+        framings: Index of the word in ``FRAMINGS`` that says where the object is in the image.
+        is_turned: Whether the new object looks elsewhere than the old one did.
     """
 
     sources: UInt8[Tensor, "n 3 h w"]
     targets: UInt8[Tensor, "n 3 h w"]
     source_labels: Int[Tensor, "n 5"]
-    target_labels: Int[Tensor, "n 5"]
+    labels: Int[Tensor, "n 5"]
     seeds: Int[Tensor, " n"]
+    angles_deg: Float[Tensor, "n 2"]
+    framings: Int[Tensor, " n"]
+    is_turned: Bool[Tensor, " n"]
 
 
 def load_pairs(folder: Path, *, is_held_out: bool) -> Pairs:
@@ -48,28 +61,37 @@ def load_pairs(folder: Path, *, is_held_out: bool) -> Pairs:
     Raises:
         ConfigError: If there are no shards, or no such scene in them.
     """
-    names = ("sources", "targets", "source_attributes", "target_attributes", "seeds")
-    sources, targets, *labels_and_seeds = load_shards(folder, names, is_held_out=is_held_out)
+    names = ("sources", "targets", "source_attributes", "attributes", "seeds", "angles_deg", "framings", "is_turned")
+    sources, targets, *rest = load_shards(folder, names, is_held_out=is_held_out)
+    source_labels, labels, seeds, angles_deg, framings, is_turned = rest
     images = (each.permute(0, 3, 1, 2).contiguous() for each in (sources, targets))
-    return Pairs(*images, *(each.long() for each in labels_and_seeds))
+    shown_from = angles_deg.float(), framings.long()
+    return Pairs(*images, source_labels.long(), labels.long(), seeds.long(), *shown_from, is_turned.bool())
 
 
-def write_pair_shards(worker: Worker, folder: Path, num_shards: int, pairs_a_shard: int) -> None:
-    """Write shards of sources and targets uint8 (n 64 64 3), their attributes (n 5) each, seeds (n)."""
-    write_shards(worker, folder, num_shards, _pair, range(FIRST_SEED, FIRST_SEED + pairs_a_shard))
+def write_pair_shards(worker: Worker, folder: Path, num_shards: int, scenes_a_shard: int) -> None:
+    """Write shards of sources and targets uint8 (n 64 64 3), their attributes (n 5) each, seeds (n), views (n ...)."""
+    write_shards(worker, folder, num_shards, _pair, range(FIRST_SEED, FIRST_SEED + scenes_a_shard))
 
 
 def _pair(seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng([seed, CHOICE_STREAM])
-    source = sample_attributes(rng)
-    target, _ = random_change(source, rng)
-    camera = to_cameras([sample_view(rng, is_wide=bool(rng.uniform() < WIDE_SHARE)).camera], SIZE, SIZE)
-    images = [
-        next(render_each(to_gaussians(build_scene(each, seed)), camera, torch.zeros(3))) for each in (source, target)
-    ]
-    sources, targets = ((image * 255 + 0.5).to(torch.uint8).numpy() for image in images)
-    pair = {
-        "sources": sources, "targets": targets, "source_attributes": np.array(source.labels()),
-        "target_attributes": np.array(target.labels()), "seeds": np.array(seed),
-    }  # fmt: skip
-    return {name: value[None] for name, value in pair.items()}
+    source = draw_attributes(rng)
+    changed = str(rng.choice(list(CHANGES), p=list(CHANGES.values())))
+    target = source._replace(**{changed: random_other(changed, getattr(source, changed), rng)}) if changed else source
+    is_turned = changed == "object" and bool(rng.uniform() < TURNED_SHARE)
+    turn_deg = float(rng.uniform(0, 360)) if is_turned else 0.0
+    views = [sample_view(rng, is_wide=bool(rng.uniform() < WIDE_SHARE)) for _ in range(VIEWS_A_PAIR)]
+    cameras = to_cameras([view.camera for view in views], SIZE, SIZE)
+    return {
+        "sources": _images(build_scene(source, seed), cameras),
+        "targets": _images(build_scene(target, seed, turn_deg=turn_deg), cameras),
+        "source_attributes": np.tile(source.labels(), (VIEWS_A_PAIR, 1)).astype(np.int64),
+        **labels_of_views(target, seed, views, turn_deg=turn_deg),
+        "is_turned": np.full(VIEWS_A_PAIR, is_turned),
+    }
+
+
+def _images(scene: ToyScene, cameras: Cameras) -> UInt8[np.ndarray, "c h w 3"]:
+    images = torch.stack(list(render_each(to_gaussians(scene), cameras, torch.zeros(3))))
+    return (images * 255 + 0.5).to(torch.uint8).numpy()

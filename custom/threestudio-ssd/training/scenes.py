@@ -103,9 +103,14 @@ def _scene_views(seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def labels_of_views(attributes: Attributes, seed: int, views: Sequence[View]) -> dict[str, np.ndarray]:
-    """Rows of a shard that say what views show: attributes, the scene's seed, angles and framings."""
-    yaw_deg = object_yaw_deg(seed)
+def labels_of_views(
+    attributes: Attributes, seed: int, views: Sequence[View], *, turn_deg: float = 0.0
+) -> dict[str, np.ndarray]:
+    """Rows of a shard that say what views show: attributes, the scene's seed, angles and framings.
+
+    ``turn_deg`` is that of ``build_scene``.
+    """
+    yaw_deg = object_yaw_deg(seed) + turn_deg
     return {
         "attributes": np.tile(attributes.labels(), (len(views), 1)).astype(np.int64),
         "seeds": np.full(len(views), seed),

@@ -1,5 +1,6 @@
 """The embedded U-Net and its text encoder, trained together on latents of the toy world."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,17 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..files import sha256, whole_file
-from ..toyworld.captions import FRAMINGS, MAX_TOKENS, random_view_caption
+from ..files import whole_file
+from ..toyworld.captions import FRAMINGS, MAX_TOKENS, VIEW_SHARE, random_view_caption
 from ..toyworld.tokenizer import build_tokenizer, token_ids
 from ..toyworld.vocabulary import Attributes
 from . import start
 from .loop import Recipe, Training, Worker, fit, load_average, numpy_generator
+from .precision import mixed_precision, quick_to_train
 from .publish import save_pipeline
 from .scenes import ToyData, load_toy_data
 from .vae import VAE_CONFIG, encode, load_vae
@@ -56,14 +57,8 @@ def make_scheduler() -> DDIMScheduler:
 
 
 def make_unet() -> nn.Module:
-    """A ``UNet2DConditionModel`` of random weights, set up as it trains fastest on a CPU in bfloat16.
-
-    The gradient of PyTorch's fused attention is slow there, and so are channels that lie last: a step of 32 takes
-    0.35 s with both and 0.24 s with neither.
-    """
-    unet: Any = UNet2DConditionModel(**UNET_CONFIG)
-    unet.set_attn_processor(AttnProcessor())
-    return unet
+    """A ``UNet2DConditionModel`` of random weights."""
+    return quick_to_train(UNet2DConditionModel(**UNET_CONFIG))
 
 
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -115,18 +110,21 @@ class LatentBatches:
         return Sample(latents, token_ids(self.tokenizer, captions))
 
 
-def caption_of(data: Any, row: int, has_object: bool, rng: np.random.Generator) -> str:
+def caption_of(
+    data: Any, row: int, has_object: bool, rng: np.random.Generator, *, view_share: float = VIEW_SHARE
+) -> str:
     """A random caption of a render.
 
     Args:
-        data: ``ToyData`` or ``ViewGroups``.
+        data: ``ToyData``, ``ViewGroups`` or ``Pairs``.
         row: Of the render.
         has_object: Whether the scene has one.
         rng: Random numbers.
+        view_share: As ``random_view_caption`` takes it.
     """
     azimuth_deg, elevation_deg = data.angles_deg[row].tolist()
     attributes, framing = Attributes.from_labels(data.labels[row].tolist()), FRAMINGS[int(data.framings[row])]
-    return random_view_caption(attributes, has_object, framing, azimuth_deg, elevation_deg, rng)
+    return random_view_caption(attributes, has_object, framing, azimuth_deg, elevation_deg, rng, view_share)
 
 
 def draw_latents(
@@ -143,14 +141,14 @@ def velocity_loss(
 ) -> Tensor:  # fmt: skip
     """Weighted squared error of the velocity (Salimans & Ho 2022, arXiv:2202.00512) that ``unet`` predicts.
 
-    The networks compute in bfloat16. ``place_weights`` (h w) are the same for all samples, so that they do not move
-    the optimum.
+    The networks compute in ``mixed_precision``. ``place_weights`` (h w) are the same for all samples, so that they do
+    not move the optimum.
     """
     a = alphas[t].view(-1, 1, 1, 1)
     noisy = a.sqrt() * sample.latents + (1 - a).sqrt() * noise
     velocity = a.sqrt() * noise - (1 - a).sqrt() * sample.latents
     seen = noisy if sample.condition is None else torch.cat([noisy, sample.condition], dim=1)
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision():
         embeds = modules["text_encoder"](sample.tokens).last_hidden_state
         predicted = modules["unet"](seen, t, embeds).sample.float()
     snr_plus_one = 1 / (1 - a)
@@ -178,7 +176,9 @@ def train(
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     vae = load_vae(work / "vae")
     scale = vae.config.scaling_factor
-    batches = LatentBatches(data, cached_posteriors(worker, vae, data, work), scale, tokenizer)
+    batches = LatentBatches(
+        data, cached_posteriors(worker, vae, data.images, data.seeds, work / "latents.pt"), scale, tokenizer
+    )
     held_out = LatentBatches(held_data, encode(vae, held_data.images, worker), scale, tokenizer)
     torch.manual_seed(recipe.seed)
     modules = {"unet": make_unet(), "text_encoder": make_text_encoder(tokenizer)}
@@ -261,13 +261,15 @@ def held_out_words(
     return lambda average: f"held-out {held_out_loss(average, alphas, draw, num_batches, seed):.5f}"
 
 
-def cached_posteriors(worker: Worker, vae: Any, data: Any, work: Path) -> tuple[Tensor, Tensor]:
-    """Posteriors of the data, kept in ``work/latents.pt`` for these seeds and this autoencoder."""
-    cache, weights = work / "latents.pt", next((work / "vae").glob("*.safetensors"))
+def cached_posteriors(
+    worker: Worker, vae: nn.Module, images: UInt8[Tensor, "n 3 h w"], seeds: Int[Tensor, " n"], cache: Path
+) -> tuple[Tensor, Tensor]:
+    """Posteriors of renders, kept in a file for the scenes of these seeds and this autoencoder."""
+    weights = hashlib.sha256(b"".join(value.numpy().tobytes() for value in vae.state_dict().values())).hexdigest()
     stored = torch.load(cache, weights_only=True) if cache.is_file() else {}
-    if stored.get("vae") != sha256(weights) or not torch.equal(stored["seeds"], data.seeds):
-        means, stds = encode(vae, data.images, worker)
-        stored = {"vae": sha256(weights), "seeds": data.seeds, "means": means, "stds": stds}
+    if stored.get("vae") != weights or not torch.equal(stored["seeds"], seeds):
+        means, stds = encode(vae, images, worker)
+        stored = {"vae": weights, "seeds": seeds, "means": means, "stds": stds}
         if worker.is_first:
             with whole_file(cache) as beside:
                 torch.save(stored, beside)

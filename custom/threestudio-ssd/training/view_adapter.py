@@ -70,13 +70,10 @@ def train(
     pipeline = load_base(base)
     vae, tokenizer = pipeline.vae.requires_grad_(False).eval(), pipeline.tokenizer
     networks = {name: getattr(pipeline, name).requires_grad_(False).eval() for name in ("unet", "text_encoder")}
-
-    if worker.is_first:
-        start.copy_autoencoder(base, work)
-    worker.wait_for_all()
     groups, held_groups = (load_view_groups(groups_folder, is_held_out=each) for each in (False, True))
     scale = vae.config.scaling_factor
-    training = GroupBatches(groups, cached_posteriors(worker, vae, groups, work), scale, tokenizer)
+    posteriors = cached_posteriors(worker, vae, groups.images, groups.seeds, work / "latents.pt")
+    training = GroupBatches(groups, posteriors, scale, tokenizer)
     held_out = GroupBatches(held_groups, encode(vae, held_groups.images, worker), scale, tokenizer)
     torch.manual_seed(recipe.seed)
     adapter, plain = ViewAdapter(networks["unet"]), AttnProcessor()  # fused attention has a slow gradient in bfloat16

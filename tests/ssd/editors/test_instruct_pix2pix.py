@@ -63,6 +63,20 @@ def test_no_guidance_is_the_model_itself(generator):
     torch.testing.assert_close(predict(latents, 500), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_at_image_scale_1_the_prediction_without_the_image_is_not_evaluated(views):
+    """eps(I) + s_T (eps(I, T) - eps(I)): what the equation comes to, in two rows a view."""
+    editor = loaded(replace(FEW, image_scale=1.0), in_channels=8)
+    nearly = loaded(replace(FEW, image_scale=1.0 + 1e-6), in_channels=8)
+    torch.testing.assert_close(editor(views), nearly(views), atol=1e-3, rtol=1e-3)
+    assert (editor.network.counters.rows, nearly.network.counters.rows) == (3 * 2 * len(views), 3 * 3 * len(views))
+
+
+def test_the_small_form_is_told_what_should_be_there(views):
+    editor = build_editor({"name": "ip2p-small"})
+    assert not editor.reads_instruction
+    check_edit(loaded(replace(editor, num_steps=2, min_steps=2), in_channels=8), views)
+
+
 def test_it_wants_a_model_that_reads_an_image(world, tmp_path):
     prompts, device = EditorPrompts("", "make it blue"), torch.device("cpu")
     keys = EditorKeys(model=str(world / "model"), editor={"name": "ip2p"})

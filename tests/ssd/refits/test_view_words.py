@@ -109,3 +109,14 @@ def test_the_preset_for_shapes_says_what_the_embedded_model_learned_and_only_to_
     assert said == {word: each["say"] for each in OF_EMBEDDED for word in each["of"]}
     assert list(own.heights) == HEIGHTS_OF_EMBEDDED
     assert list(other.sides) == list(other.heights) == []
+
+
+def test_the_preset_for_shapes_edits_with_the_instruct_pix2pix_where_that_is_the_model():
+    preset = REPOSITORY / "configs" / "shape-gs.yaml"
+    own, ip2p = (
+        complete(load_config(preset, cli_args=[f"model={name}"])).system for name in ("data/tiny-ldm", "data/tiny-ip2p")
+    )
+    assert [each.editing.editor.name for each in (own, ip2p)] == ["sdedit", "ip2p-small"]
+    assert ip2p.view_words == own.view_words
+    assert [each.strength for each in ip2p.rounds] == [each.strength for each in own.rounds]
+    assert not any(each.get("resize") or each.get("relight") for each in ip2p.rounds)

@@ -9,16 +9,55 @@ import torch
 from threestudio_ssd.diffusion import load_backbone
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
+from threestudio_ssd.toyworld.instructions import instructions
+from threestudio_ssd.toyworld.vocabulary import Attributes
 from threestudio_ssd.training import ip2p
-from threestudio_ssd.training.ip2p import what_is_given, widened
+from threestudio_ssd.training.ip2p import INSTRUCTION_SHARE, text_of, what_is_given, widened
 from threestudio_ssd.training.loop import Worker
-from threestudio_ssd.training.pairs import write_pair_shards
+from threestudio_ssd.training.pairs import Pairs, write_pair_shards
 
 
 def test_a_twentieth_of_samples_lacks_text_image_or_both():
     has_text, has_image = what_is_given(np.random.default_rng(0), 40_000)
     shares = [float(np.mean(each)) for each in (~has_text & has_image, has_text & ~has_image, ~has_text & ~has_image)]
     assert shares == pytest.approx([0.05] * 3, abs=0.005)
+
+
+def one_pair(source, target, *, is_turned=False):
+    """A pair of scenes, seen from the front left and high."""
+    labels = [torch.tensor([each.labels()]) for each in (source, target)]
+    images = torch.zeros(2, 1, 3, 64, 64, dtype=torch.uint8)
+    angles_deg, framings = torch.tensor([[45.0, 30.0]]), torch.tensor([0])
+    return Pairs(*images, *labels, torch.tensor([1]), angles_deg, framings, torch.tensor([is_turned]))
+
+
+def texts_of(pairs, count=300):
+    rng = np.random.default_rng(0)
+    return [text_of(pairs, 0, rng) for _ in range(count)]
+
+
+def test_a_turned_object_is_always_told_by_a_caption_that_says_the_side():
+    pairs = one_pair(Attributes("ball"), Attributes("car"), is_turned=True)
+    assert all("car" in text and text.endswith("seen high from the front left") for text in texts_of(pairs))
+
+
+def test_other_pairs_are_told_by_instructions_and_captions():
+    texts = texts_of(one_pair(Attributes("ball"), Attributes("car")))
+    told = set(instructions(Attributes("ball"), Attributes("car")))
+    share = np.mean([text in told for text in texts])
+    assert share == pytest.approx(INSTRUCTION_SHARE, abs=0.1)
+    assert any("seen high" in text for text in texts)
+    assert any("seen" not in text and text not in told for text in texts)
+
+
+def test_a_caption_names_the_ground_that_changes():
+    texts = texts_of(one_pair(Attributes("ball", ground="grass"), Attributes("ball", ground="snow")))
+    assert all("snow" in text for text in texts)
+
+
+def test_a_pair_without_a_change_has_no_instruction():
+    texts = texts_of(one_pair(Attributes("ball"), Attributes("ball")))
+    assert all("ball" in text or "sphere" in text for text in texts)
 
 
 def test_the_widened_network_is_the_original_until_it_learns():
@@ -29,6 +68,22 @@ def test_the_widened_network_is_the_original_until_it_learns():
         expected = unet(latents, t, hidden).sample
         predicted = wide(torch.cat([latents, torch.randn(2, 4, 16, 16)], dim=1), t, hidden).sample
     torch.testing.assert_close(predicted, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_that_reads_images_is_trained_on_as_it_is(tmp_path):
+    base = tmp_path / "base"
+    save_components(random_components("v_prediction", image_size=64), base)
+    write_pair_shards(Worker(), tmp_path / "pairs", 2, 3)
+    recipe = replace(ip2p.RECIPE, steps=1, batch_size=2)
+    for start, out in ((base, tmp_path / "first"), (tmp_path / "first", tmp_path / "second")):
+        work = tmp_path / f"work-{out.name}"
+        ip2p.train(Worker(), tmp_path / "pairs", start, work, recipe)
+        ip2p.save(start, work, out)
+    first, second = (load_backbone(tmp_path / name).network for name in ("first", "second"))
+    assert first.config.in_channels == second.config.in_channels == 8
+    assert not torch.equal(first.conv_in.weight, second.conv_in.weight)
+    torch.testing.assert_close(first.conv_in.weight, second.conv_in.weight, atol=1e-3, rtol=1e-3)
+    assert "trained on from `first`" in (tmp_path / "second" / "README.md").read_text()
 
 
 def test_a_few_steps_make_a_model_that_reads_images(tmp_path):

@@ -1,23 +1,54 @@
 """Pairs of toy scenes as training data."""
 
 import numpy as np
+import pytest
 
+from threestudio_ssd.toyworld import ATTRIBUTES, sample_view
+from threestudio_ssd.toyworld.vocabulary import Attributes
 from threestudio_ssd.training.loop import Worker
-from threestudio_ssd.training.pairs import FIRST_SEED, load_pairs, write_pair_shards
+from threestudio_ssd.training.pairs import FIRST_SEED, VIEWS_A_PAIR, load_pairs, write_pair_shards
+from threestudio_ssd.training.scenes import labels_of_views
+
+SCENES = 24
+CAR = Attributes("car", "red", "plain", "grass", "day")
 
 
-def test_pairs_differ_in_one_attribute_and_are_reproducible(tmp_path):
-    for folder in ("a", "b"):
-        write_pair_shards(Worker(0, 1), tmp_path / folder, 1, 4)
-    first, second = (np.load(tmp_path / folder / "shard_000.npz") for folder in ("a", "b"))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    write_pair_shards(Worker(0, 1), folder, 1, SCENES)
+    return folder
+
+
+def test_pairs_differ_in_one_attribute_at_most_and_are_reproducible(folder, tmp_path):
+    write_pair_shards(Worker(0, 1), tmp_path, 1, SCENES)
+    first, second = (np.load(each / "shard_000.npz") for each in (folder, tmp_path))
     assert all(np.array_equal(first[name], second[name]) for name in first)
-    assert first["sources"].shape == first["targets"].shape == (4, 64, 64, 3)
-    assert ((first["source_attributes"] != first["target_attributes"]).sum(1) == 1).all()
+    assert first["sources"].shape == first["targets"].shape == (SCENES * VIEWS_A_PAIR, 64, 64, 3)
+    differ = first["source_attributes"] != first["attributes"]
+    assert set(differ.sum(1)) <= {0, 1}
     change = np.abs(first["sources"].astype(int) - first["targets"]).mean((1, 2, 3))
-    assert (change > 0.2).all()
+    assert ((change > 0.2) == differ.any(1)).all()
 
-    training, held_out = (load_pairs(tmp_path / "a", is_held_out=each) for each in (False, True))
-    assert held_out.seeds.tolist() == [FIRST_SEED]
-    assert training.seeds.tolist() == [FIRST_SEED + 1, FIRST_SEED + 2, FIRST_SEED + 3]
-    np.testing.assert_array_equal(training.targets[1].permute(1, 2, 0).numpy(), first["targets"][2])
-    np.testing.assert_array_equal(training.source_labels.numpy(), first["source_attributes"][1:])
+
+def test_only_new_objects_are_turned(folder):
+    pairs = load_pairs(folder, is_held_out=False)
+    is_new = (pairs.source_labels != pairs.labels)[:, list(ATTRIBUTES).index("object")]
+    assert pairs.is_turned[is_new].any()
+    assert not pairs.is_turned[is_new].all()
+    assert not pairs.is_turned[~is_new].any()
+
+
+def test_a_turned_object_is_seen_from_further_back_around_it():
+    rng = np.random.default_rng(0)
+    views = [sample_view(rng, is_wide=False) for _ in range(3)]
+    as_it_is, turned = (labels_of_views(CAR, 7, views, turn_deg=each)["angles_deg"] for each in (0.0, 30.0))
+    np.testing.assert_allclose(as_it_is - turned, [[30, 0]] * 3, atol=1e-3)
+
+
+def test_held_out_pairs_are_those_of_every_twentieth_seed(folder):
+    training, held_out = (load_pairs(folder, is_held_out=each) for each in (False, True))
+    assert set(held_out.seeds.tolist()) == {FIRST_SEED, FIRST_SEED + 20}
+    assert set(training.seeds.tolist()) == {FIRST_SEED + place for place in range(SCENES) if place % 20}
+    with np.load(folder / "shard_000.npz") as shard:
+        np.testing.assert_array_equal(training.targets[0].permute(1, 2, 0).numpy(), shard["targets"][VIEWS_A_PAIR])
