@@ -64,9 +64,9 @@ def load_pairs(folder: Path, *, is_held_out: bool) -> Pairs:
     names = ("sources", "targets", "source_attributes", "attributes", "seeds", "angles_deg", "framings", "is_turned")
     sources, targets, *rest = load_shards(folder, names, is_held_out=is_held_out)
     source_labels, labels, seeds, angles_deg, framings, is_turned = rest
-    images = (each.permute(0, 3, 1, 2).contiguous() for each in (sources, targets))
+    before, after = (each.permute(0, 3, 1, 2).contiguous() for each in (sources, targets))
     shown_from = angles_deg.float(), framings.long()
-    return Pairs(*images, source_labels.long(), labels.long(), seeds.long(), *shown_from, is_turned.bool())
+    return Pairs(before, after, source_labels.long(), labels.long(), seeds.long(), *shown_from, is_turned.bool())
 
 
 def write_pair_shards(worker: Worker, folder: Path, num_shards: int, scenes_a_shard: int) -> None:
