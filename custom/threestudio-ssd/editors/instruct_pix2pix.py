@@ -51,11 +51,11 @@ class InstructPix2PixSmall(InstructPix2Pix):
     """s_T."""
     image_scale: float = 1.0
     """s_I; at 1 the prediction without the image is not evaluated."""
-    guidance_rescale: float = 0.7
+    guidance_rescale: float = DenoisingEditor.guidance_rescale
     """As in ``DenoisingEditor``."""
-    num_steps: int = 12
+    num_steps: int = DenoisingEditor.num_steps
     """As in ``DenoisingEditor``."""
-    min_steps: int = 4
+    min_steps: int = DenoisingEditor.min_steps
     """As in ``DenoisingEditor``."""
 
     @property

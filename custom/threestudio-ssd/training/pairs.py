@@ -4,19 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from ..cameras import Cameras
-from ..rendering import render_each
 from ..toyworld import build_scene, sample_view
 from ..toyworld.instructions import random_other
-from ..toyworld.splat import to_cameras, to_gaussians
-from ..toyworld.world import ToyScene
+from ..toyworld.splat import to_cameras
 from .data import Rows, load_shards, write_shards
 from .loop import Worker
-from .scenes import SIZE, draw_attributes, labels_of_views
+from .scenes import SIZE, draw_attributes, labels_of_views, render_with_masks
 
 VIEWS_A_PAIR = 3
 CHANGES = {"object": 0.55, "color": 0.1, "pattern": 0.1, "ground": 0.1, "time": 0.1, "": 0.05}
@@ -84,14 +80,9 @@ def _pair(seed: int) -> dict[str, np.ndarray]:
     views = [sample_view(rng, is_wide=bool(rng.uniform() < WIDE_SHARE)) for _ in range(VIEWS_A_PAIR)]
     cameras = to_cameras([view.camera for view in views], SIZE, SIZE)
     return {
-        "sources": _images(build_scene(source, seed), cameras),
-        "targets": _images(build_scene(target, seed, turn_deg=turn_deg), cameras),
+        "sources": render_with_masks(build_scene(source, seed), cameras)[0],
+        "targets": render_with_masks(build_scene(target, seed, turn_deg=turn_deg), cameras)[0],
         "source_attributes": np.tile(source.labels(), (VIEWS_A_PAIR, 1)).astype(np.int64),
         **labels_of_views(target, seed, views, turn_deg=turn_deg),
         "is_turned": np.full(VIEWS_A_PAIR, is_turned),
     }
-
-
-def _images(scene: ToyScene, cameras: Cameras) -> UInt8[np.ndarray, "c h w 3"]:
-    images = torch.stack(list(render_each(to_gaussians(scene), cameras, torch.zeros(3))))
-    return (images * 255 + 0.5).to(torch.uint8).numpy()
