@@ -304,7 +304,7 @@ def refit_scene(
     source: str = "",
     cameras: str | Path | None = None,
     mask: Mask | None = None,
-    model: str | Path | None = None,
+    model: str | Path = "data/tiny-ldm",
     steps: int = 280,
     strength: float | None = None,
     seed: int = 0,
@@ -320,7 +320,7 @@ def refit_scene(
         source: A sentence for what is there, for editors that read it.
         cameras: File or folder of the capture's cameras; None: an orbit around the scene.
         mask: What is replaced; it must leave something.
-        model: Folder or hub id of the editor's model; None: as the config says, which is data/tiny-ldm.
+        model: Folder or hub id of the editor's model.
         steps: Optimisation steps of all rounds together.
         strength: How strong the edit is, from 0 to 2; None: as the config says, which is 1.
         seed: Decides views and noise.
@@ -494,19 +494,22 @@ def _scene_words(scene: str | Path, cameras: str | Path | None, mask: Mask | Non
 
 
 def _common_words(
-    source: str, target: str, model: str | Path | None, steps: int, strength: float | None, seed: int
+    source: str, target: str, model: str | Path, steps: int, strength: float | None, seed: int
 ) -> dict[str, Any]:
-    """The words that edits of scenes and images share, as a config names them; None is what the config says."""
+    """The words that edits of scenes and images share, as a config names them; a strength of None is the config's."""
     fix = "write strength=1, for example"
     given = {} if strength is None else {"strength": number_of("strength", strength, "a number from 0 to 2", fix)}
     prompts = {"source_prompt": text_of("source", source), "target_prompt": text_of("target", target)}
     return given | prompts | _run_words(model, steps, seed)
 
 
-def _run_words(model: str | Path | None, steps: int, seed: int) -> dict[str, Any]:
-    """The words that all runs share, as a config names them; a model of None is the config's."""
-    given = {} if model is None else {"model": path_of("model", model, 'write model="data/tiny-ldm"')}
-    return given | {"steps": count_of("steps", steps, 1, 200), "seed": count_of("seed", seed, 0, 0)}
+def _run_words(model: str | Path, steps: int, seed: int) -> dict[str, Any]:
+    """The words that all runs share, as a config names them."""
+    return {
+        "model": path_of("model", model, 'write model="data/tiny-ldm"'),
+        "steps": count_of("steps", steps, 1, 200),
+        "seed": count_of("seed", seed, 0, 0),
+    }
 
 
 def _experiment(
