@@ -15,8 +15,12 @@ FAITHFUL = 1e-4
 """How far results may be from the CPU's: sums in another order, through a few steps of Adam."""
 FAITHFUL_MEAN = 3e-5
 """The same of the mean."""
-BYTES = {"refit": 0.05, "followed": 0.1}
-"""Instead of ``FAITHFUL`` where views are kept as bytes: one that is rounded the other way moves a few values."""
+LOOSER = {"refit": 0.05, "followed": 0.1, "published": 0.05}
+"""Instead of ``FAITHFUL`` where rounding moves a few values by more, on some processors only.
+
+Views are kept as bytes, one of which is rounded the other way; or Adam moves places, and a coordinate whose gradient
+is rounding alone goes a whole step to one side or the other.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def told():
 @pytest.mark.parametrize("flow", FLOWS)
 def test_a_flow_runs_on_the_device_as_on_the_cpu(told, flow):
     assert told[flow]["mean_gap"] < FAITHFUL_MEAN
-    assert told[flow]["largest_gap"] < BYTES.get(flow, FAITHFUL)
+    assert told[flow]["largest_gap"] < LOOSER.get(flow, FAITHFUL)
 
 
 @pytest.mark.parametrize("flow", sorted(FLOWS.keys() - {"growth"}))

@@ -80,6 +80,8 @@ class MakeTinyIp2p(Configurable):
         """Training steps; 0: the recipe's."""
         batch: int = 16
         """Pairs a step and process."""
+        seed: int = 0
+        """Of every batch, 0: the recipe's; a model that is trained on needs another, else it meets the same batches."""
         num_processes: int = 2
         """Single-threaded processes that average their gradients."""
 
