@@ -44,6 +44,7 @@ REASONS = {
     "blurred_psnr": ("blurred PSNR", 1, "dB of blurred views to the true target"),
     "arrived": ("arrived", 2, "share of the pixels to be changed that made half of their way; not of patterns"),
     "silhouette_iou": ("silhouette", 2, "overlap of the object's outline with the truth's; edits of the object only"),
+    "outline_fault": ("outline fault", 2, "where the object's outline is most wrong, 0 to 1; new objects only"),
     "object_ssim": ("object SSIM", 2, "structural similarity of the object to the truth; not of patterns"),
     "mottle": ("mottle", 3, "speckles and blotches within the object, 0 to 1; not of patterns"),
     "pattern": ("pattern", 2, "share of the object where the pattern is; patterns only"),

@@ -33,7 +33,7 @@ from .truth import Truth
 from .vocabulary import ATTRIBUTES
 from .world import PART_OBJECT
 
-JUDGE_VERSION = 1
+JUDGE_VERSION = 2
 """Goes up when the judge computes anything else; kept results of another version are not taken."""
 JUDGED_SIZE = 64
 """Side at which pictures are judged, pixels; larger ones are shrunk."""
@@ -50,9 +50,13 @@ class Limits:
     """dB of the blurred view to the truth, for every other edit: a floor, whatever the source was like."""
     min_arrived: float = 0.7
     """Share of the pixels to be changed whose blurred colour made at least half of its way to the truth.
-    A half-painted object stays below. Not asked of patterns, whose phase is free."""
+    A half-painted object stays below. Not asked of patterns, whose phase is free. The light on a new object and how
+    bright a new colour is are free, so both are measured at their best brightness."""
     min_silhouette_iou: float = 0.83
     """Overlap of the object's silhouette with the truth's, for edits of the object, its colour or its pattern."""
+    max_outline_fault: float = 0.55
+    """Largest share of a small neighbourhood that belongs to one of the two silhouettes alone, for a new object: a
+    trunk or a neck that is not there, a corner that is rounded off. All of these overlap well as a whole."""
     min_object_ssim: float = 0.67
     """Structural similarity of the object to the truth: lost wheels, melted bodies. Not asked of an object that is to
     get a pattern."""
@@ -79,7 +83,9 @@ BLUR = 2.0
 CHANGED = 0.08
 """RMS difference of source and truth, both blurred, from which on a pixel is one that the edit should change."""
 BRIGHTNESS = (0.5, 2.0)
-"""Factors by which a new colour may be darker or brighter than the truth's and count as arrived."""
+"""Factors by which a new colour or a new object may be darker or brighter than the truth and count as arrived."""
+FAULT_BLUR = 1.5
+"""Standard deviation of the neighbourhood in which an outline may be wrong, pixels."""
 MOTTLE_BAND = (1.0, 6.0)
 """Standard deviations between which a difference to the truth counts as mottle, pixels."""
 PATTERN_BLUR, PATTERN_WINDOW = 3.0, 3.0
@@ -102,6 +108,7 @@ class ViewFigures(NamedTuple):
     blurred_psnr: Float[Tensor, " c"]
     arrived: Float[Tensor, " c"]
     silhouette_iou: Float[Tensor, " c"]
+    outline_fault: Float[Tensor, " c"]
     object_ssim: Float[Tensor, " c"]
     mottle: Float[Tensor, " c"]
     pattern: Float[Tensor, " c"]
@@ -124,6 +131,7 @@ class ViewFigures(NamedTuple):
             | (self.blurred_psnr < limits.min_blurred_psnr)
             | (self.arrived < limits.min_arrived)
             | (self.silhouette_iou < limits.min_silhouette_iou)
+            | (self.outline_fault > limits.max_outline_fault)
             | (self.object_ssim < (limits.min_recolored_ssim if is_recolored else limits.min_object_ssim))
             | (self.mottle > limits.max_mottle)
             | (self.pattern < limits.min_pattern)
@@ -218,12 +226,15 @@ def view_figures(images: Float[Tensor, "c 3 h w"], truth: Truth, shows_word: Boo
     figures["color_distance"] = color_distances(result, target, looked_at)
     figures["strange"] = strange_shares(result, target, ~about_object)
     if attribute != "pattern":
-        is_brightness_free = attribute == "color"
+        is_brightness_free = attribute in ("color", "object")
         figures["arrived"] = arrived_shares(
             result_blur, source_blur, target_blur, inside, is_brightness_free=is_brightness_free
         )
     if attribute in OBJECT_ATTRIBUTES:
-        figures["silhouette_iou"] = silhouette_ious(result, target, backdrop, is_object)
+        outlined = silhouettes(result, target, backdrop, is_object)
+        figures["silhouette_iou"] = mask_iou(*outlined)
+        if attribute == "object":
+            figures["outline_fault"] = outline_faults(*outlined)
     if attribute == "pattern" and truth.edit.target.pattern != "plain":
         figures["pattern"] = pattern_shares(result, target, is_object)
     else:
@@ -257,13 +268,13 @@ def arrived_shares(
     return (is_changed & (left < way / 4)).sum((1, 2)) / is_changed.sum((1, 2))
 
 
-def silhouette_ious(
+def silhouettes(
     result: Float[Tensor, "c 3 h w"],
     target: Float[Tensor, "c 3 h w"],
     backdrop: Float[Tensor, "c 3 h w"],
     is_object: Bool[Tensor, "c h w"],
-) -> Float[Tensor, " c"]:
-    """Intersection over union of the object's silhouettes in result and truth, both found by the same rule.
+) -> tuple[Bool[Tensor, "c h w"], Bool[Tensor, "c h w"]]:
+    """The object's silhouettes in result and truth, both found by the same rule.
 
     A pixel belongs to the object if its colour is nearer to one of the true object's than to the backdrop's there.
     Both silhouettes are found so, because an object can look like its backdrop: white stripes before snow.
@@ -273,11 +284,20 @@ def silhouette_ious(
         colors = true[:, mask]
         palette = colors[:, :: max(1, colors.shape[1] // NUM_PALETTE)]
         around = pad(behind[None], (1,) * 4, mode="replicate")[0].unfold(1, 3, 1).unfold(2, 3, 1).flatten(3)
-        for picture, silhouettes in ((image, ours), (true, theirs)):
+        for picture, masks in ((image, ours), (true, theirs)):
             pixels = picture[..., None]
             to_object = (pixels - palette[:, None, None]).square().sum(0).amin(-1)
-            silhouettes.append(to_object < (pixels - around).square().sum(0).amin(-1))
-    return mask_iou(torch.stack(ours), torch.stack(theirs))
+            masks.append(to_object < (pixels - around).square().sum(0).amin(-1))
+    return torch.stack(ours), torch.stack(theirs)
+
+
+def outline_faults(ours: Bool[Tensor, "c h w"], theirs: Bool[Tensor, "c h w"]) -> Float[Tensor, " c"]:
+    """Where two silhouettes differ most: the largest share of a neighbourhood that belongs to one of them alone.
+
+    A line of one pixel along the outline is 0.27, one of two pixels 0.5, a blob of four by four 0.67.
+    """
+    differs = (ours ^ theirs)[:, None].float()
+    return gaussian_blur(differs, FAULT_BLUR).amax(dim=(1, 2, 3))
 
 
 def color_distances(
