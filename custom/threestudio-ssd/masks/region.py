@@ -17,7 +17,7 @@ from .box import in_box
 
 RADIUS_ROOM, HEIGHT_ROOM = 1.3, 1.35
 """How much wider and higher than the selection the region is."""
-LEAST_RADIUS, LEAST_HEIGHT = 0.65, 1.5
+LEAST_RADIUS, LEAST_HEIGHT = 0.65, 1.7
 """The region is at least so wide in units of the selection's height, and so high in units of its radius: a flat thing
 may become a tall one."""
 INNER = (0.005, 0.995)
