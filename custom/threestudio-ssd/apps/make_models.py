@@ -89,7 +89,7 @@ class MakeTinyIp2p(Configurable):
         """Render, train, save."""
         from ..training.make import make_ip2p
 
-        least = {"num_shards": 1, "scenes_a_shard": 1, "steps": 0, "batch": 1, "num_processes": 1}
+        least = {"num_shards": 1, "scenes_a_shard": 1, "steps": 0, "batch": 1, "seed": 0, "num_processes": 1}
         check_least("run", self.cfg, self.Config, least)
         make_ip2p(self.cfg)
         return 0
