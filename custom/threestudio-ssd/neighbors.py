@@ -6,6 +6,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
+NUM_ON_SURFACE = 9
+"""Points, itself among them, that say how the surface through a point lies."""
+
 
 class Neighbors:
     """A k-d tree over points, in any number of dimensions.
@@ -35,3 +38,10 @@ class Neighbors:
     def pairs(self, radius: float) -> Int[np.ndarray, "p 2"]:
         """Rows of the points at most ``radius`` apart, each pair once."""
         return self._tree.query_pairs(radius, output_type="ndarray")
+
+
+def normals_of(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Unit normals of the surface that points lie on, to either side: across their nearest neighbours' plane."""
+    _, rows = Neighbors(points).nearest(points, min(NUM_ON_SURFACE, len(points)))
+    offsets = points[rows] - points[rows].mean(axis=1, keepdims=True)
+    return np.linalg.svd(offsets.mT @ offsets)[2][:, -1]

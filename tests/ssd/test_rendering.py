@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from tests.edit_world import toy_cameras, toy_parts
+from threestudio_ssd.fields import rays_of
 from threestudio_ssd.gaussians import Gaussians
-from threestudio_ssd.rendering import coverage, render, render_each
+from threestudio_ssd.rendering import coverage, inverse_depth_planes, render, render_depths, render_each
+from threestudio_ssd.toyworld.splat import to_cameras
+from threestudio_ssd.toyworld.world import orbit_camera
 
 BACKGROUND = torch.tensor([0.2, 0.4, 0.6])
 
@@ -85,3 +88,50 @@ def test_coverage_of_all_is_alpha_and_of_parts_adds_up():
     torch.testing.assert_close(everything, alphas[..., 0], rtol=1e-4, atol=1e-5)
     parts = coverage(gaussians, is_object, cameras) + coverage(gaussians, ~is_object, cameras)
     torch.testing.assert_close(parts, everything, rtol=1e-4, atol=1e-5)
+
+
+def ground(sigma: float, flatness: float) -> Gaussians:
+    """A plane z = 0 of discs that overlap, about the origin."""
+    steps = torch.arange(-3, 3, 0.1)
+    x, y = (each.flatten() for each in torch.meshgrid(steps, steps, indexing="ij"))
+    count = len(x)
+    return Gaussians(
+        means=torch.stack([x, y, torch.zeros(count)], dim=1),
+        log_scales=torch.tensor([sigma, sigma, sigma * flatness]).log().repeat(count, 1),
+        raw_quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+        logit_opacities=torch.full((count,), 3.0),
+        sh0=torch.zeros(count, 1, 3),
+        shN=torch.zeros(count, 0, 3),
+    )
+
+
+@pytest.mark.parametrize(("elevation_deg", "limit"), [(10, 0.1), (25, 0.02), (60, 0.01)])
+def test_the_depth_of_a_ground_seen_at_a_slant_is_where_rays_meet_it(elevation_deg, limit):
+    """The middles of the discs are nearer than that, as those in front are blended first: by .27 at 25 degrees."""
+    cameras = to_cameras([orbit_camera(30.0, float(elevation_deg), target=(0.0, 0.0, 0.0))], 128, 128)
+    depths, alphas = render_depths(ground(0.15, 0.1), cameras)
+    rays = rays_of(cameras, 0)
+    lengths = -rays.origins[:, 2] / rays.directions[:, 2]
+    meets = rays.origins + rays.directions * lengths[:, None]
+    is_near = (lengths > 0) & (meets[:, :2].abs().amax(dim=1) < 1.5)
+    assert is_near.sum() > 100
+    gaps = depths.flatten() - lengths * rays.cosines
+    assert gaps[is_near].abs().mean() < limit
+
+
+def test_a_round_gaussian_has_one_depth_and_a_flat_one_that_of_its_disc(scene):
+    camera = toy_cameras(1, 24)
+    round_ones = scene.replace(log_scales=torch.full_like(scene.log_scales, -3.0))
+    for gaussians in (round_ones, scene):
+        planes = inverse_depth_planes(gaussians, camera)
+        pixels, depths = camera.pixels(0, gaussians.means)
+        seen = (planes[:, :2] * pixels).sum(1) + planes[:, 2]
+        is_in_front = depths > 0.5
+        torch.testing.assert_close((1 / seen)[is_in_front], depths[is_in_front], rtol=1e-3, atol=1e-3)
+
+
+def test_what_shows_nothing_has_no_depth(scene):
+    depths, alphas = render_depths(scene.select(slice(0, 0)), toy_cameras(2, 16))
+    assert depths.shape == alphas.shape == (2, 16, 16)
+    assert not depths.any()
+    assert not alphas.any()

@@ -10,7 +10,7 @@ from ..cameras import Cameras
 from ..fields import Lattice, rays_of
 from ..fields.lattice import CORNERS
 from ..gaussians import Gaussians, rgbs_from_sh0, rotation_matrices, sh0_from_rgbs
-from ..rendering import render_with_info
+from ..rendering import render, render_depths
 
 THICKNESS = 0.5
 """How far before and behind a surface there are cells, in sides of a cell."""
@@ -133,10 +133,10 @@ def _surfaces(
     for shift in torch.cat([torch.eye(3), -torch.eye(3), torch.zeros(1, 3)]).to(axes):
         yield solid.means + axes @ shift, rgbs_from_sh0(solid.sh0[:, 0]).clamp(0, 1), UNSEEN
     for row in range(len(cameras)):
-        image, alphas, _ = render_with_info(splat, cameras[row], torch.zeros(3), render_mode="RGB+ED")
-        rays, depths = rays_of(cameras[row].to(splat.device), 0), image[0, ..., 3].flatten()
+        image, alphas = render(splat, cameras[row], torch.zeros(3))
+        rays, depths = rays_of(cameras[row].to(splat.device), 0), render_depths(splat, cameras[row])[0].flatten()
         is_solid = alphas.flatten() > LEAST_ALPHA
-        rgbs, lengths = image[0, ..., :3].flatten(0, 1)[is_solid].clamp(0, 1), (depths / rays.cosines)[is_solid]
+        rgbs, lengths = image[0].flatten(0, 1)[is_solid].clamp(0, 1), (depths / rays.cosines)[is_solid]
         origins, directions = rays.origins[is_solid], rays.directions[is_solid]
         reach = THICKNESS * lattice.cell_sides(origins + directions * lengths[:, None])
         for part in (-1, 0, 1):

@@ -13,11 +13,12 @@ import threestudio
 from ..cameras import Cameras
 from ..data import ViewPlan
 from ..errors import ConfigError, check_values
-from ..gaussians import Gaussians
+from ..gaussians import Gaussians, quats_along
 from ..gaussians.model import FIELD_NAMES
 from ..host import get_device
 from ..masks import MaskConfig, check_mask, find_selection
 from ..masks.holes import hole_masks, open_share, rim_of, seeds_in_hole
+from ..neighbors import normals_of
 from ..rendering import render_each
 from ..scenes import load_splat
 from .editable_gaussians import EditableGaussians
@@ -28,7 +29,8 @@ from .keys import EditConfig, check_background, check_not_negative, check_num_st
 from .objectives import Photometric
 from .photometric import gaussians_from_points
 
-SEED_OPACITY = 0.9
+SEED_OPACITY, SEED_FLATNESS = 0.9, 0.25
+"""Discs on the surface that goes on; round ones would stand out of it."""
 MIN_SEED_VIEWS = 4
 FILL_BATCH = 4
 """Views that are filled at once."""
@@ -157,18 +159,18 @@ class Hole:
         """What is left with new Gaussians in the hole."""
         count = len(self._cameras)
         rows = torch.linspace(0, count - 1, min(MIN_SEED_VIEWS, count)).round().long()
-        points, rgbs, widths = seeds_in_hole(
-            self.bare, self._cameras[rows], self.targets[rows], self.masks[rows], self._background
-        )
+        points, rgbs, widths = seeds_in_hole(self.bare, self._cameras[rows], self.targets[rows], self.masks[rows])
         if not len(points):
             return self.bare
         seeds = gaussians_from_points(points.cpu(), rgbs.cpu(), self.bare.sh_degree, SEED_OPACITY).to(points.device)
-        return self.bare.append(seeds.replace(log_scales=widths.log()[:, None].repeat(1, 3)))
+        normals = torch.from_numpy(normals_of(points.cpu().double().numpy())).to(points)
+        scales = widths[:, None] * widths.new_tensor([1.0, 1.0, SEED_FLATNESS])
+        return self.bare.append(seeds.replace(log_scales=scales.log(), raw_quats=quats_along(normals)))
 
     @property
     def open_share(self) -> float:
         """Share of the filled pixels that show what is far behind, or nothing."""
-        return open_share(self.bare, self._cameras, self.masks, self._background)
+        return open_share(self.bare, self._cameras, self.masks)
 
     def closing(
         self, is_changing: Bool[Tensor, "n2"], learning_rates: Any, extent: float, cameras: Cameras, *,

@@ -128,6 +128,14 @@ def rotation_matrices(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
     return torch.stack(rows, dim=-2)
 
 
+def quats_along(normals: Float[Tensor, "n 3"]) -> Float[Tensor, "n 4"]:
+    """Unit quaternions wxyz that carry the z axis to unit vectors."""
+    x, y, z = normals.unbind(-1)
+    quats = torch.stack([1 + z, -y, x, torch.zeros_like(z)], dim=-1)
+    quats = torch.where((z < -1 + 1e-4)[:, None], quats.new_tensor([0.0, 1.0, 0.0, 0.0]), quats)
+    return torch.nn.functional.normalize(quats, dim=-1)
+
+
 def quat_product(left: Float[Tensor, "*#n 4"], right: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n 4"]:
     """Hamilton product wxyz: the rotation that does ``right`` first, then ``left``."""
     a, b, c, d = left.unbind(-1)

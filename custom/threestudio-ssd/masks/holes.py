@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..gaussians import Gaussians
-from ..rendering import coverage, render_with_info
+from ..rendering import coverage, render_depths
 from .clean import grown, longest_side
 
 RIM_COVERAGE, OBJECT_COVERAGE = 0.25, 0.02
@@ -95,23 +95,17 @@ def continued_depth(depths: Float[Tensor, "h w"], mask: Bool[Tensor, "h w"]) -> 
     return torch.from_numpy(1 / np.clip(inverse, 1e-6, None)).to(depths)
 
 
-def open_share(
-    left: Gaussians, cameras: Cameras, masks: Bool[Tensor, "c h w"], background: Float[Tensor, "3"]
-) -> float:
+def open_share(left: Gaussians, cameras: Cameras, masks: Bool[Tensor, "c h w"]) -> float:
     """Share of the masked pixels that show what is far behind the surface around them, or nothing; 0 where it is whole.
 
     Args:
         left: The scene without the object.
         cameras: Views of one size.
         masks: Where each view may be open.
-        background: Behind the scene.
     """
     num_open = 0
     for row in range(len(cameras)):
-        images_and_depths, alphas, _ = render_with_info(left, cameras[row], background, render_mode="RGB+ED")
-        is_solid = alphas[0, ..., 0] > 0.5
-        depths = images_and_depths[0, ..., 3]
-        depths = torch.where(is_solid, depths, depths.amax()).clamp_min(1e-3)
+        depths, is_solid = _solid_depths(left, cameras[row])
         is_behind = depths > (1 + FAR_BEHIND) * continued_depth(depths, masks[row])
         num_open += int((masks[row] & (is_behind | ~is_solid)).sum())
     return num_open / max(1, int(masks.sum()))
@@ -122,7 +116,6 @@ def seeds_in_hole(
     cameras: Cameras,
     images: Float[Tensor, "c h w 3"],
     masks: Bool[Tensor, "c h w"],
-    background: Float[Tensor, "3"],
     tolerance: float = 0.03,
 ) -> tuple[Float[Tensor, "m 3"], Float[Tensor, "m 3"], Float[Tensor, "m"]]:
     """Points that close the hole: filled pixels, put where the surface around them goes on.
@@ -135,7 +128,6 @@ def seeds_in_hole(
         cameras: Views of one size.
         images: Filled images of these views.
         masks: Where they were filled.
-        background: Behind the scene.
         tolerance: Relative difference in depth.
 
     Returns:
@@ -143,9 +135,7 @@ def seeds_in_hole(
     """
     points, colors, sizes = [], [], []
     for row in range(len(cameras)):
-        images_and_depths, alphas, _ = render_with_info(left, cameras[row], background, render_mode="RGB+ED")
-        depths = images_and_depths[0, ..., 3]
-        depths = torch.where(alphas[0, ..., 0] > 0.5, depths, depths.amax()).clamp_min(1e-3)
+        depths, _ = _solid_depths(left, cameras[row])
         surface = continued_depth(depths, masks[row])
         is_open = masks[row] & ((depths - surface).abs() > tolerance * surface)
         y, x = is_open.nonzero().unbind(dim=1)
@@ -165,3 +155,10 @@ def seeds_in_hole(
     first = torch.full((int(inverse.max()) + 1,), len(places), device=places.device)
     first.scatter_reduce_(0, inverse, torch.arange(len(places), device=places.device), "amin")
     return places[first], rgbs[first], widths[first]
+
+
+def _solid_depths(left: Gaussians, camera: Cameras) -> tuple[Float[Tensor, "h w"], Bool[Tensor, "h w"]]:
+    """Depths of one view, those of pixels that show little or nothing as far as any; and which show more."""
+    depths, alphas = (each[0] for each in render_depths(left, camera))
+    is_solid = alphas > 0.5
+    return torch.where(is_solid, depths, depths.amax()).clamp_min(1e-3), is_solid

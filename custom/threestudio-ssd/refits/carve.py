@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d, conv3d, normalize
 
 from ..cameras import Cameras
-from ..gaussians import Gaussians
+from ..gaussians import Gaussians, quats_along
 from ..rendering import render
 from .hull import Hull
 
@@ -57,14 +57,11 @@ def surface_gaussians(
         opacity: Of all, in (0, 1).
         flatness: Thickness of a disc in units of its width, in (0, 1].
     """
-    x, y, z = normals.T
-    quats = torch.stack([1 + z, -y, x, torch.zeros_like(z)], dim=1)  # the turn that carries the z axis there
-    quats = torch.where((z < -1 + 1e-4)[:, None], quats.new_tensor([0.0, 1.0, 0.0, 0.0]), quats)
     scales = COVER * spacing * points.new_tensor([1.0, 1.0, flatness])
     return Gaussians(
         means=points - INSET * spacing * normals,
         log_scales=scales.log().repeat(len(points), 1),
-        raw_quats=normalize(quats, dim=1),
+        raw_quats=quats_along(normals),
         logit_opacities=torch.logit(points.new_full((len(points),), opacity)),
         sh0=points.new_zeros(len(points), 1, 3),
         shN=points.new_zeros(len(points), 0, 3),

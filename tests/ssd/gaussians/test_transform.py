@@ -10,7 +10,9 @@ from threestudio_ssd.gaussians import (
     half_turn_x,
     load_gaussians,
     morton_order,
+    quats_along,
     rotated,
+    rotation_matrices,
     scaled,
     sh_colors,
     translated,
@@ -106,3 +108,9 @@ def test_morton_order_brings_neighbours_together(scene):
         dim=1
     ).mean()
     assert len(morton_order(torch.zeros(0, 3))) == 0
+
+
+def test_a_z_axis_is_carried_along_any_direction():
+    directions = torch.nn.functional.normalize(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    directions = torch.cat([directions, torch.eye(3), -torch.eye(3)])
+    torch.testing.assert_close(rotation_matrices(quats_along(directions))[:, :, 2], directions, atol=1e-5, rtol=0)
