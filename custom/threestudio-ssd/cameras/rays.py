@@ -12,44 +12,74 @@ from .orbit import orbit_frame
 
 
 @dataclass(frozen=True, eq=False)
-class ObjectViews:
-    """Cameras that look at one object, and a frame for it; rays are in its axes and its unit.
+class ObjectFrame:
+    """Where an object is, which way it looks, and a length to measure by.
 
     Attributes:
-        cameras: The views.
-        axes: (3 3) unit vectors, one a row, perpendicular; the last is up.
-        center: (3) the object's middle, world.
+        axes: (3 3) unit vectors, one a row, perpendicular; the first is where its front looks, the last is up.
+        center: (3) its origin, world.
         unit: A length, world units, > 0: about the distance of the cameras from there.
     """
 
-    cameras: Cameras
     axes: Float[Tensor, "3 3"]
     center: Float[Tensor, "3"]
     unit: float
 
     @classmethod
-    def of(cls, cameras: Cameras) -> "ObjectViews":
-        """Cameras that have the object in their middle: it is where the rays through the images' middles come closest.
+    def seen_by(cls, cameras: Cameras) -> "ObjectFrame":
+        """That of what cameras have in their middle: it is where the rays through the images' middles come closest.
 
-        Up is the mean of the images' up directions.
+        Up is the mean of the images' up directions; the front is any.
         """
         forwards, centers = cell_rays(cameras, (1, 1))[:, 0].double(), cameras.centers.double().cpu()
         across = torch.eye(3, dtype=torch.float64) - forwards[:, :, None] * forwards[:, None]
         center = (torch.linalg.pinv(across.sum(0)) @ (across @ centers[..., None]).sum(0))[:, 0]
         up = cameras.ups.double().cpu().mean(0)
         axes = torch.stack(orbit_frame(up if float(up.norm()) > 0 else "-y"))
-        return cls(cameras, axes.float(), center.float(), float((centers - center).norm(dim=1).mean()))
+        return cls(axes.float(), center.float(), float((centers - center).norm(dim=1).mean()))
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectViews:
+    """Cameras that look at one object, and its frame; rays are in the frame's axes and unit.
+
+    Attributes:
+        cameras: The views.
+        frame: Of the object.
+    """
+
+    cameras: Cameras
+    frame: ObjectFrame
+
+    @classmethod
+    def of(cls, cameras: Cameras) -> "ObjectViews":
+        """Cameras that have the object in their middle."""
+        return cls(cameras, ObjectFrame.seen_by(cameras))
 
     def plucker(self, size: tuple[int, int]) -> Float[Tensor, "c n 6"]:
-        """Pluecker coordinates of the rays through the middles of cells: direction, and moment about the middle.
+        """Pluecker coordinates of the rays through the middles of cells: direction, and moment about the origin.
 
         Args:
             size: Rows and columns of cells in each image.
         """
-        origins = (self.cameras.centers.cpu() - self.center) @ self.axes.T / self.unit
-        directions = cell_rays(self.cameras, size) @ self.axes.T
+        frame = self.frame
+        origins = (self.cameras.centers.cpu() - frame.center) @ frame.axes.T / frame.unit
+        directions = cell_rays(self.cameras, size) @ frame.axes.T
         moments = torch.linalg.cross(origins[:, None].expand_as(directions), directions)
         return torch.cat([directions, moments], dim=-1)
+
+    def passing(self, size: tuple[int, int]) -> Float[Tensor, "c n 5"]:
+        """Directions of the rays through the middles of cells, and where these pass the origin.
+
+        The last two numbers say how far to the right of it and how far below it, as the image has these directions.
+
+        Args:
+            size: Rows and columns of cells in each image.
+        """
+        rays = self.plucker(size)
+        nearest = torch.linalg.cross(rays[..., :3], rays[..., 3:])
+        across = self.cameras.viewmats[:, :2, :3].cpu() @ self.frame.axes.T
+        return torch.cat([rays[..., :3], nearest @ across.mT], dim=-1)
 
 
 def cell_rays(cameras: Cameras, size: tuple[int, int]) -> Float[Tensor, "c n 3"]:

@@ -12,12 +12,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
-from ..errors import ConfigError, first_line
 from .attention import Layer, attention_control
+from .beside import load_beside
 
 NUM_FREQUENCIES = 3
 MOMENT_SCALE = 3.0
@@ -97,9 +96,13 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def ray_features(rays: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b f"]:
     """Pluecker coordinates, in units of the cameras' distance, with sines and cosines of their multiples."""
-    scaled = rays * rays.new_tensor([1.0] * 3 + [MOMENT_SCALE] * 3)
-    waves = [scaled * (math.pi * 2**power) for power in range(NUM_FREQUENCIES)]
-    return torch.cat([scaled, *(wave.sin() for wave in waves), *(wave.cos() for wave in waves)], dim=-1)
+    return waves(rays * rays.new_tensor([1.0] * 3 + [MOMENT_SCALE] * 3))
+
+
+def waves(values: Float[Tensor, "*b n"]) -> Float[Tensor, "*b f"]:
+    """Values of about -1 to 1, with sines and cosines of their multiples."""
+    turns = [values * (math.pi * 2**power) for power in range(NUM_FREQUENCIES)]
+    return torch.cat([values, *(turn.sin() for turn in turns), *(turn.cos() for turn in turns)], dim=-1)
 
 
 class ViewAdapter(nn.Module):
@@ -155,22 +158,7 @@ def load_view_adapter(path: Path, unet: Any, key: str) -> ViewAdapter:
     Raises:
         ConfigError: If there is no such file, or it does not fit the network.
     """
-    expected, fix = "a .safetensors file of an adapter for this model", f"correct {key}"
-    if not path.is_file():
-        raise ConfigError(what=f"{key} is {path}, and there is no such file", expected=expected, fix=fix)
-    try:
-        with safe_open(path, "pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # not a dict
-    except SafetensorError as error:
-        raise ConfigError(what=f"{path} cannot be read ({first_line(error)})", expected=expected, fix=fix) from error
-    adapter = ViewAdapter(unet)
-    shapes = {name: value.shape for name, value in adapter.state_dict().items()}
-    if {name: value.shape for name, value in weights.items()} != shapes:
-        what = f"{path} does not fit the network, which has {len(adapter.layers)} self-attention layers"
-        raise ConfigError(what=what, expected=expected, fix=fix)
-    adapter.load_state_dict(weights)
-    reference = next(unet.parameters())
-    return adapter.requires_grad_(False).eval().to(reference.device, reference.dtype)
+    return load_beside(ViewAdapter(unet), path, unet, key)
 
 
 def _key(name: str) -> str:

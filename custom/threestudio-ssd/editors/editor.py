@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..cameras import Cameras
+from ..cameras.rays import ObjectFrame
 from ..diffusion import Counters
 from ..named import NamedClass, registrar
 
@@ -48,6 +49,7 @@ class Views:
         masks: (b 1 h w) in [0, 1]: 1 may change; None: everything.
         kept: (b 3 h w) what stands where the masks are 0, in [0, 1]; None: ``images``.
         cameras: Where the views are taken from.
+        frame: Of the object that is edited, in the cameras' world.
         depths: (b 1 h w) distance along the viewing axis, world units, of what ``images`` show.
         names: Of each view, for files.
         words: What to add to the prompts of each view, such as "seen from the front"; None or "": nothing.
@@ -63,6 +65,7 @@ class Views:
     masks: Float[Tensor, "b 1 h w"] | None = None
     kept: Float[Tensor, "b 3 h w"] | None = None
     cameras: Cameras | None = None
+    frame: ObjectFrame | None = None
     depths: Float[Tensor, "b 1 h w"] | None = None
     names: Sequence[str] | None = None
     words: Sequence[str] | None = None
@@ -123,7 +126,7 @@ class ImageEditor(ABC):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Which optional fields of ``Views`` it reads: depths, cameras, names."""
+    """Which optional fields of ``Views`` it reads: depths, cameras, frame, names."""
     has_network: ClassVar[bool] = True
     """Whether it computes with a model; without one, edited images come from elsewhere."""
     sees_all_views: ClassVar[bool] = False

@@ -32,7 +32,7 @@ class LoadedEditor:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Which optional fields of ``Views`` have to be given: depths, cameras, names."""
+        """Which optional fields of ``Views`` have to be given: depths, cameras, frame, names."""
         return self.editor.needs | self.consistency.needs
 
     @torch.no_grad()

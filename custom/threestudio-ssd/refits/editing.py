@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..cameras import Cameras
+from ..cameras.rays import ObjectFrame
 from ..editors import EditorPrompts, LoadedEditor, Views
 from ..masks.region import Region
 from ..rendering import render, render_depths
@@ -35,6 +36,7 @@ class ViewEditing:
         seeds: One for each view.
         words: What is added to the prompt of each view; None: nothing.
         source_words: The same where an edit leaves the old object as it is.
+        frame: Of the new object; None: nothing is replaced.
     """
 
     editor: LoadedEditor
@@ -47,6 +49,7 @@ class ViewEditing:
     seeds: Sequence[int]
     words: Sequence[str] | None = None
     source_words: Sequence[str] | None = None
+    frame: ObjectFrame | None = None
 
     @cached_property
     def sources(self) -> Float[Tensor, "c 3 h w"]:
@@ -111,7 +114,7 @@ class ViewEditing:
         views = Views(
             images=images, sources=self.sources[rows], seeds=[self.seeds[row] for row in rows.tolist()],
             strength=strength, round=number, masks=None if is_whole else self.masks[rows], kept=kept,
-            cameras=self.cameras[rows],
+            cameras=self.cameras[rows], frame=self.frame,
             depths=None if depths is None else depths[:, None], names=[self.cameras.names[r] for r in rows.tolist()],
             words=None if words is None else [words[int(row)] for row in rows.tolist()],
         )  # fmt: skip

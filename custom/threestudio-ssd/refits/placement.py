@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..cameras.orbit import Orbit, orbit_frame
+from ..cameras.rays import ObjectFrame
 from ..editors import EditorPrompts
 from ..gaussians import Gaussians
 from ..masks.region import Region
@@ -17,6 +19,22 @@ RANGE = (0.8, 1.25)
 """Factors stay between these."""
 FARTHEST = 0.15
 """How far an object is moved at most, in units of half the region's width."""
+
+
+def frame_in(region: Region, front_deg: float, orbit: Orbit) -> ObjectFrame:
+    """The frame of an object whose foot is in the middle of a region's, measured by the cameras' distance.
+
+    Args:
+        region: Where it stands.
+        front_deg: Azimuth that its front looks to, as ``ViewWordsConfig`` has it.
+        orbit: Of the capture.
+    """
+    axes = torch.stack(orbit_frame(orbit.up.cpu())).float()
+    angle = torch.tensor(front_deg).deg2rad()
+    front = axes[0] * angle.cos() + axes[1] * angle.sin()
+    turned = torch.stack([front, torch.linalg.cross(axes[2], front), axes[2]])
+    foot = region.world(region.center.new_tensor([[0.0, 0.0, -1.0]]))[0]
+    return ObjectFrame(turned, foot.cpu(), orbit.radius)
 
 
 @torch.no_grad()

@@ -40,7 +40,7 @@ from ..metrics import load_lpips
 from ..scenes import Scene, load_scene
 from .carver import Carver
 from .editing import ViewEditing
-from .placement import redrawing
+from .placement import frame_in, redrawing
 from .rounds import Round, Schedule, at_strength, rounds_from
 from .view_words import ViewWordsConfig, all_view_words, check_view_words, phrases_of, view_words
 from .views_edit import EditedViews, ViewsEdit
@@ -290,6 +290,7 @@ class SceneRefit(SceneJob):
             cfg.snap,
             seeds,
             *(self._view_words(cameras, each, views.orbit.up) for each in self._prompts),
+            frame=None if region is None else frame_in(region, cfg.view_words.front_deg, views.orbit),
         )
         editable = editable_of(whole, is_replaced)
         extent = self.views.extent if region is None else region.size

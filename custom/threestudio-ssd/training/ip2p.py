@@ -1,16 +1,20 @@
 """The embedded InstructPix2Pix: the embedded U-Net with twice the input channels, fine-tuned on toy pairs."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from ..cameras import Cameras
+from ..cameras.rays import ObjectFrame, ObjectViews
+from ..diffusion.beside import load_beside, save_beside
+from ..diffusion.ray_map import RayMap, ray_channels
 from ..toyworld.captions import VIEW_SHARE, parse_caption
 from ..toyworld.instructions import random_instruction
 from ..toyworld.tokenizer import token_ids
@@ -40,14 +44,27 @@ RECIPE = Recipe(
 HELD_OUT_BATCHES = 4
 ABOUT = """
 InstructPix2Pix of the toy world, 64 px: edits an image by an instruction ("make it blue", "put it on snow") or a
-caption of what should be there ("a blue ball on grass seen high").
+caption of what should be there ("a blue ball on grass seen high"). Beside it, in `ray_map.safetensors`, lies what it
+knows of cameras, named by `system.editing.consistency.name=ray-map`; it works without.
 
 Origin: `data/tiny-ldm` with twice the input channels, fine-tuned by `custom/threestudio-ssd/training/ip2p.py`
 on pairs of toy scenes that differ in one attribute at most. Licence: Apache-2.0.
 """
-METHOD = "velocity prediction; instruction, image or both are left out of 5 % of samples each;"
+METHOD = (
+    "velocity prediction; instruction, image or both are left out of 5 % of samples each,\n"
+    "the rays of 10 %; half of the samples are of new objects alone;"
+)
+RAY_MAP = "ray_map.safetensors"
+"""File beside the model's parts."""
 INSTRUCTION_SHARE = 0.5
 """Share of the texts that are instructions, of pairs that can have one; the others are captions of the target."""
+OBJECT_SHARE = 0.5
+"""Share of the samples that are drawn from the pairs with a new object alone; the others are drawn from all."""
+RAYS_SHARE = 0.9
+"""Share of the samples that are told from where exactly the new object is seen."""
+FOOT_JITTER, UNIT, UNIT_JITTER = 0.04, 5.45, 0.02
+"""The frame of an object has its foot in the origin and this unit, about the distance of a capture's cameras from it,
+give or take so much (world units, a standard deviation, and a share): nobody knows either exactly."""
 DROP_TEXT, DROP_IMAGE, DROP_BOTH = 0.05, 0.05, 0.05
 """Shares of samples without instruction, without source image, without either (Brooks et al. 2023, section 3.2.1)."""
 
@@ -73,6 +90,12 @@ def widened(unet: Any) -> Any:
     return quick_to_train(wide)
 
 
+def started_ray_map(unet: Any, base: Path) -> RayMap:
+    """That of the model which is trained on, if it has one; else a new one."""
+    path, ray_map = base / RAY_MAP, RayMap(unet)
+    return load_beside(ray_map, path, unet, "run.base").requires_grad_(True) if path.is_file() else ray_map
+
+
 class PairBatches:
     """Latents of targets, conditions of sources, texts.
 
@@ -89,10 +112,15 @@ class PairBatches:
     ) -> None:
         self.pairs, self.targets, self.conditions = pairs, targets, conditions
         self.scale, self.tokenizer = scale, tokenizer
+        place = list(ATTRIBUTES).index("object")
+        is_new = pairs.labels[:, place] != pairs.source_labels[:, place]
+        self.new_objects = (is_new | ~is_new.any()).nonzero()[:, 0]
 
     def batch(self, size: int, generator: torch.Generator) -> Sample:
         """Target latents drawn from their posteriors, token ids, source latents; a few of the latter two left out."""
         rows, rng = self.pairs.draw(size, generator), numpy_generator(generator)
+        is_chosen = torch.rand(size, generator=generator) < OBJECT_SHARE
+        rows = torch.where(is_chosen, self.new_objects[rows % len(self.new_objects)], rows)
         latents = draw_latents(self.targets, rows, generator) * self.scale
         has_text, has_image = what_is_given(rng, size)
         texts = [
@@ -100,7 +128,26 @@ class PairBatches:
             for row, is_given in zip(rows.tolist(), has_text, strict=True)
         ]
         conditions = self.conditions[rows].float() * torch.from_numpy(has_image).view(-1, 1, 1, 1)
-        return Sample(latents, token_ids(self.tokenizer, texts), conditions)
+        is_told = torch.from_numpy(rng.uniform(size=size) < RAYS_SHARE).float()
+        rays = rays_of(self.pairs.cameras(rows), rng, tuple(latents.shape[-2:]))
+        return Sample(latents, token_ids(self.tokenizer, texts), conditions, rays, is_told)
+
+
+def rays_of(cameras: Cameras, rng: np.random.Generator, size: tuple[int, int]) -> Float[Tensor, "b f zh zw"]:
+    """``ray_channels`` of cameras, each of an object that stands near the origin.
+
+    Args:
+        cameras: In the frame of the object.
+        rng: Random numbers.
+        size: Rows and columns of cells.
+    """
+    feet = torch.from_numpy(rng.normal(0, FOOT_JITTER, (len(cameras), 3))).float()
+    units = torch.from_numpy(rng.uniform(1 - UNIT_JITTER, 1 + UNIT_JITTER, len(cameras))).float() * UNIT
+    viewmats = cameras.viewmats.clone()
+    viewmats[:, :3, 3] += (viewmats[:, :3, :3] @ feet[..., None])[..., 0]
+    viewmats[:, :3, 3] /= units[:, None]
+    views = ObjectViews(replace(cameras, viewmats=viewmats), ObjectFrame(torch.eye(3), torch.zeros(3), 1.0))
+    return ray_channels(views.passing(size), size)
 
 
 def text_of(pairs: Pairs, row: int, rng: np.random.Generator) -> str:
@@ -149,7 +196,8 @@ def train(worker: Worker, pairs_folder: Path, base: Path, work: Path, recipe: Re
     training, held_out = batches(False), batches(True)
     torch.manual_seed(recipe.seed)
     recipe = replace(recipe, start=start.checksum(base))
-    modules = {"unet": widened(pipeline.unet), "text_encoder": pipeline.text_encoder}
+    unet = widened(pipeline.unet)
+    modules = {"unet": unet, "text_encoder": pipeline.text_encoder, "ray_map": started_ray_map(unet, base)}
     for module in modules.values():
         module.requires_grad_(True)
     alphas, weights = make_scheduler().alphas_cumprod, center_weights(UNET_CONFIG["sample_size"])
@@ -169,10 +217,16 @@ def train(worker: Worker, pairs_folder: Path, base: Path, work: Path, recipe: Re
 def save(base: Path, work: Path, out: Path) -> None:
     """The whole model in diffusers layout, float16, as ``StableDiffusionInstructPix2PixPipeline`` reads it."""
     pipeline = load_base(base)
-    modules = {"unet": widened(pipeline.unet), "text_encoder": pipeline.text_encoder}
+    unet = widened(pipeline.unet)
+    modules = {"unet": unet, "text_encoder": pipeline.text_encoder, "ray_map": RayMap(unet)}
     recipe, seconds = load_average(work / "ip2p.ckpt", modules)
+    ray_map = modules.pop("ray_map")
     parts = {**modules, "vae": pipeline.vae, "tokenizer": pipeline.tokenizer, "scheduler": pipeline.scheduler}
     begun = f"trained on from `{base.name}` {recipe.start};"
     how = f"{recipe.describe()};\n{begun}\n{METHOD}\n{seconds / 60:.0f} min of training."
-    readme = partial(write_readme, name="tiny-ip2p", about=ABOUT, recipe=how)
-    save_pipeline(StableDiffusionInstructPix2PixPipeline, out, readme, **parts)
+
+    def finish(folder: Path) -> None:
+        save_beside(ray_map, folder / RAY_MAP)
+        write_readme(folder, "tiny-ip2p", ABOUT, how)
+
+    save_pipeline(StableDiffusionInstructPix2PixPipeline, out, finish, **parts)

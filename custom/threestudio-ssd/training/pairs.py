@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from ..cameras import Cameras
 from ..toyworld import build_scene, sample_view
 from ..toyworld.instructions import random_other
 from ..toyworld.splat import to_cameras
+from ..toyworld.world import object_yaw_deg
 from .data import Rows, load_shards, write_shards
 from .loop import Worker
 from .scenes import SIZE, draw_attributes, labels_of_views, render_with_masks
@@ -39,6 +42,8 @@ class Pairs(Rows):
         angles_deg: Azimuth of the camera from the new object's front, and its elevation, as ``view_words`` takes them.
         framings: Index of the word in ``FRAMINGS`` that says where the object is in the image.
         is_turned: Whether the new object looks elsewhere than the old one did.
+        viewmats: World to camera, in a world whose x axis is where the new object's front looks.
+        Ks: Intrinsics, pixels.
     """
 
     sources: UInt8[Tensor, "n 3 h w"]
@@ -49,6 +54,13 @@ class Pairs(Rows):
     angles_deg: Float[Tensor, "n 2"]
     framings: Int[Tensor, " n"]
     is_turned: Bool[Tensor, " n"]
+    viewmats: Float[Tensor, "n 4 4"]
+    Ks: Float[Tensor, "n 3 3"]
+
+    def cameras(self, rows: Int[Tensor, " v"]) -> Cameras:
+        """Those of some pairs, in the frame of the new object."""
+        sides = torch.full((len(rows),), SIZE)
+        return Cameras(self.viewmats[rows], self.Ks[rows], sides, sides, [""] * len(rows))
 
 
 def load_pairs(folder: Path, *, is_held_out: bool) -> Pairs:
@@ -57,12 +69,16 @@ def load_pairs(folder: Path, *, is_held_out: bool) -> Pairs:
     Raises:
         ConfigError: If there are no shards, or no such scene in them.
     """
-    names = ("sources", "targets", "source_attributes", "attributes", "seeds", "angles_deg", "framings", "is_turned")
+    names = ("sources", "targets", "source_attributes", "attributes", "seeds", "angles_deg", "framings", "is_turned",
+             "viewmats", "Ks")  # fmt: skip
     sources, targets, *rest = load_shards(folder, names, is_held_out=is_held_out)
-    source_labels, labels, seeds, angles_deg, framings, is_turned = rest
+    source_labels, labels, seeds, angles_deg, framings, is_turned, viewmats, Ks = rest
     before, after = (each.permute(0, 3, 1, 2).contiguous() for each in (sources, targets))
     shown_from = angles_deg.float(), framings.long()
-    return Pairs(before, after, source_labels.long(), labels.long(), seeds.long(), *shown_from, is_turned.bool())
+    cameras = viewmats.float(), Ks.float()
+    return Pairs(
+        before, after, source_labels.long(), labels.long(), seeds.long(), *shown_from, is_turned.bool(), *cameras
+    )
 
 
 def write_pair_shards(worker: Worker, folder: Path, num_shards: int, scenes_a_shard: int) -> None:
@@ -85,4 +101,13 @@ def _pair(seed: int) -> dict[str, np.ndarray]:
         "source_attributes": np.tile(source.labels(), (VIEWS_A_PAIR, 1)).astype(np.int64),
         **labels_of_views(target, seed, views, turn_deg=turn_deg),
         "is_turned": np.full(VIEWS_A_PAIR, is_turned),
+        "viewmats": _turned_back(cameras.viewmats.numpy(), object_yaw_deg(seed) + turn_deg),
+        "Ks": cameras.Ks.numpy(),
     }
+
+
+def _turned_back(viewmats: np.ndarray, yaw_deg: float) -> np.ndarray:
+    """The same views of a world that is turned about its upright axis so that this azimuth becomes zero."""
+    turn, (cos, sin) = np.eye(4), (np.cos(np.radians(yaw_deg)), np.sin(np.radians(yaw_deg)))
+    turn[:2, :2] = [[cos, -sin], [sin, cos]]
+    return (viewmats @ turn).astype(np.float32)

@@ -17,7 +17,7 @@ def save_pipeline(kind: Any, out: Path, readme: Callable[[Path], None] | None = 
     Args:
         kind: The class of its ``DiffusionPipeline``.
         out: Its folder; pages and images (``*.md``, ``*.png``) that are there already stay.
-        readme: Writes ``README.md`` into the folder of the weights; None: there is no new one.
+        readme: Writes ``README.md``, and what else belongs there, into the folder of the weights; None: nothing new.
         **parts: Networks, tokenizer and scheduler, by the names that the pipeline has for them.
     """
     parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}

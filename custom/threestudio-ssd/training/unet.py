@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from ..diffusion.ray_map import rays_seen
 from ..files import whole_file
 from ..toyworld.captions import FRAMINGS, MAX_TOKENS, VIEW_SHARE, random_view_caption
 from ..toyworld.tokenizer import build_tokenizer, token_ids
@@ -78,11 +80,15 @@ class Sample(NamedTuple):
         latents: Scaled, (b c h w).
         tokens: Ids of the texts, (b l).
         condition: Further channels that the network sees beside the noisy latents, (b c2 h w); None: none.
+        rays: ``ray_channels`` that the ``ray_map`` among the modules gets, (b f h w); None: none.
+        ray_shares: How much of them each sample is told, (b).
     """
 
     latents: Tensor
     tokens: Tensor
     condition: Tensor | None = None
+    rays: Tensor | None = None
+    ray_shares: Tensor | None = None
 
 
 class LatentBatches:
@@ -148,9 +154,11 @@ def velocity_loss(
     noisy = a.sqrt() * sample.latents + (1 - a).sqrt() * noise
     velocity = a.sqrt() * noise - (1 - a).sqrt() * sample.latents
     seen = noisy if sample.condition is None else torch.cat([noisy, sample.condition], dim=1)
-    with mixed_precision():
+    unet: Any = modules["unet"]
+    told = nullcontext() if sample.rays is None else rays_seen(unet, modules["ray_map"], sample.rays, sample.ray_shares)
+    with mixed_precision(), told:
         embeds = modules["text_encoder"](sample.tokens).last_hidden_state
-        predicted = modules["unet"](seen, t, embeds).sample.float()
+        predicted = unet(seen, t, embeds).sample.float()
     snr_plus_one = 1 / (1 - a)
     weight = snr_plus_one.clamp(max=MAX_WEIGHT) / snr_plus_one
     return (weight * place_weights * (predicted - velocity).pow(2)).mean()

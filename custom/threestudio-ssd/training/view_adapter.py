@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 from jaxtyping import Int
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..diffusion.attention import Layer
+from ..diffusion.beside import save_beside
 from ..diffusion.view_adapter import ViewAdapter, drawn_together, load_view_adapter
-from ..files import sha256, whole_file
+from ..files import sha256
 from . import start
 from .ip2p import load_base
 from .loop import Recipe, Training, Worker, fit, load_average, numpy_generator
@@ -130,10 +130,7 @@ def save(base: Path, work: Path, out: Path) -> None:
     """The adapter, float16: ``out/adapter.safetensors``, with a page."""
     adapter = ViewAdapter(load_base(base).unet)
     recipe, seconds = load_average(work / "views.ckpt", {"adapter": adapter})
-    weights = {name: weight.half().contiguous() for name, weight in adapter.state_dict().items()}
-    out.mkdir(parents=True, exist_ok=True)
-    with whole_file(out / "adapter.safetensors") as beside:
-        save_file(weights, beside, metadata={"format": "pt"})
+    save_beside(adapter, out / "adapter.safetensors")
     begun = f"trained on from an adapter {recipe.start};\n" if recipe.start else ""
     how = (
         f"{recipe.describe()};\n{', '.join(map(str, GROUP_SIZES))} views together; for `{base.name}` "

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from ..cameras import Cameras
-from ..cameras.rays import ObjectViews
+from ..cameras.rays import ObjectFrame, ObjectViews
 from ..diffusion.view_adapter import ViewGeometry
 from ..toyworld import build_scene, sample_view
 from ..toyworld.splat import to_cameras
@@ -156,4 +156,4 @@ def randomly_framed(cameras: Cameras, rng: np.random.Generator) -> ObjectViews:
     center = torch.tensor(OBJECT_CENTER) + torch.from_numpy(rng.uniform(-CENTER_JITTER, CENTER_JITTER, 3)).float()
     distance = float((cameras.centers - center).norm(dim=1).mean())
     unit = distance * float(rng.uniform(1 - UNIT_JITTER, 1 + UNIT_JITTER))
-    return ObjectViews(cameras, torch.tensor(axes, dtype=torch.float32), center, unit)
+    return ObjectViews(cameras, ObjectFrame(torch.tensor(axes, dtype=torch.float32), center, unit))

@@ -1,5 +1,7 @@
 """Rays of several cameras in the frame of the object that they look at."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -14,10 +16,10 @@ def views():
 
 
 def test_the_object_is_where_all_cameras_look(views):
-    torch.testing.assert_close(views.center, torch.tensor(OBJECT_CENTER), atol=1e-4, rtol=0)
-    torch.testing.assert_close(views.axes[2], torch.tensor([0.0, 0.0, 1.0]), atol=1e-3, rtol=0)
-    torch.testing.assert_close(views.axes @ views.axes.T, torch.eye(3), atol=1e-5, rtol=0)
-    assert views.unit == pytest.approx(5.4, abs=1e-4)
+    torch.testing.assert_close(views.frame.center, torch.tensor(OBJECT_CENTER), atol=1e-4, rtol=0)
+    torch.testing.assert_close(views.frame.axes[2], torch.tensor([0.0, 0.0, 1.0]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(views.frame.axes @ views.frame.axes.T, torch.eye(3), atol=1e-5, rtol=0)
+    assert views.frame.unit == pytest.approx(5.4, abs=1e-4)
 
 
 def test_a_window_of_a_picture_has_its_own_middle():
@@ -31,9 +33,22 @@ def test_a_window_of_a_picture_has_its_own_middle():
 def test_the_moment_is_that_of_every_point_on_the_ray(views):
     directions, moments = views.plucker((4, 6)).split(3, dim=-1)
     torch.testing.assert_close(directions.norm(dim=-1), torch.ones(8, 24), atol=1e-5, rtol=0)
-    origins = (views.cameras.centers - views.center) @ views.axes.T / views.unit
+    origins = (views.cameras.centers - views.frame.center) @ views.frame.axes.T / views.frame.unit
     points = origins[:, None] + 0.7 * directions
     torch.testing.assert_close(torch.linalg.cross(points, directions), moments, atol=1e-5, rtol=0)
+
+
+def test_a_ray_that_passes_an_object_says_how_far_to_its_right_and_below_it(views):
+    """A camera's own axes measure it: the ray through the image of a point beside the middle passes it that far."""
+    cameras, frame = views.cameras, views.frame
+    passing = ObjectViews(cameras, replace(frame, unit=2.0)).passing((64, 64)).unflatten(1, (64, 64))
+    torch.testing.assert_close(passing[..., :3].flatten(1, 2), views.plucker((64, 64))[..., :3])
+    for view in range(len(cameras)):
+        right, down = cameras.viewmats[view, :2, :3]
+        for offset, expected in ((0.5 * right, [0.25, 0.0]), (0.3 * down, [0.0, 0.15])):
+            (column, row), _ = (each[0] for each in cameras.pixels(view, (frame.center + offset)[None]))
+            found = passing[view, int(row), int(column), 3:]
+            torch.testing.assert_close(found, torch.tensor(expected), atol=0.03, rtol=0)
 
 
 def test_rays_go_through_the_cells_that_they_are_of(views):
@@ -56,8 +71,8 @@ def test_the_frame_moves_with_the_world(views):
     centers = scale * cameras.centers @ turn.T + shift
     viewmats[:, :3, 3] = -(viewmats[:, :3, :3] @ centers[..., None])[..., 0]
     moved = ObjectViews.of(Cameras(viewmats, cameras.Ks, cameras.widths, cameras.heights, cameras.names))
-    assert moved.unit == pytest.approx(scale * views.unit, rel=1e-4)
-    torch.testing.assert_close(moved.center, scale * turn @ views.center + shift, atol=1e-3, rtol=0)
+    assert moved.frame.unit == pytest.approx(scale * views.frame.unit, rel=1e-4)
+    torch.testing.assert_close(moved.frame.center, scale * turn @ views.frame.center + shift, atol=1e-3, rtol=0)
     for ours, theirs in zip(moved.plucker((3, 3)).split(3, -1), views.plucker((3, 3)).split(3, -1), strict=True):
         torch.testing.assert_close(ours[..., 2], theirs[..., 2], atol=1e-3, rtol=0)
         torch.testing.assert_close(ours.norm(dim=-1), theirs.norm(dim=-1), atol=1e-3, rtol=0)

@@ -89,7 +89,7 @@ def test_each_prompt_has_views_of_its_own(unet, geometry, latents):
 def test_the_order_of_views_does_not_matter(unet, geometry, latents):
     adapter, order = stirred(unet), torch.tensor([2, 0, 1])
     views = geometry.groups[0]
-    turned = ObjectViews(views.cameras[order], views.axes, views.center, views.unit)
+    turned = ObjectViews(views.cameras[order], views.frame)
     given = predicted(unet, adapter, ViewGeometry([views]), latents[:NUM_VIEWS])
     moved = predicted(unet, adapter, ViewGeometry([turned]), latents[:NUM_VIEWS][order])
     torch.testing.assert_close(moved, given[order], atol=1e-4, rtol=1e-3)

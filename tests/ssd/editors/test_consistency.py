@@ -6,7 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from threestudio_ssd.cameras.rays import ObjectFrame
 from threestudio_ssd.diffusion import load_backbone, random_backbone
+from threestudio_ssd.diffusion.beside import save_beside
+from threestudio_ssd.diffusion.ray_map import RayMap
 from threestudio_ssd.diffusion.view_adapter import ViewAdapter
 from threestudio_ssd.editors import EditorPrompts, LoadedEditor, PromptedBackbone, SDEdit, Views
 from threestudio_ssd.editors.consistency import (
@@ -15,6 +18,7 @@ from threestudio_ssd.editors.consistency import (
     GaussCtrl,
     Grid,
     Independent,
+    RaysSeen,
     SharedNoise,
 )
 from threestudio_ssd.editors.consistency.attention import by_azimuth, parts_of, view_attention
@@ -26,6 +30,7 @@ from threestudio_ssd.toyworld.views import held_out_orbit
 NUM_VIEWS, SIDE = 6, 32
 METHODS = [
     Independent(), SharedNoise(), Grid(), DGE(views_per_key=3), GaussCtrl(num_references=2), DrawnTogether(),
+    RaysSeen(),
 ]  # fmt: skip
 
 
@@ -41,7 +46,10 @@ def views(generator):
     masks[:, :, 8:24, 8:24] = 1
     cameras = held_out_orbit(SIDE, NUM_VIEWS)
     depths = torch.rand(NUM_VIEWS, 1, SIDE, SIDE, generator=generator) + 1
-    return Views(images, images, list(range(NUM_VIEWS)), 0.8, masks=masks, cameras=cameras, depths=depths)
+    return Views(
+        images, images, list(range(NUM_VIEWS)), 0.8, masks=masks, cameras=cameras, frame=ObjectFrame.seen_by(cameras),
+        depths=depths,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +62,22 @@ def adapter(network, tmp_path_factory):
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def ray_map(network, tmp_path_factory):
+    """File of a map that changes something."""
+    torch.manual_seed(0)
+    stirred = RayMap(network.backbone.network)
+    torch.nn.init.normal_(stirred.last.weight, std=0.1)
+    path = tmp_path_factory.mktemp("rays") / "ray_map.safetensors"
+    save_beside(stirred, path)
+    return str(path)
+
+
 @pytest.fixture(params=METHODS, ids=lambda method: type(method).__name__)
-def method(request, adapter):
+def method(request, adapter, ray_map):
     each = request.param
+    if isinstance(each, RaysSeen):
+        return replace(each, file=ray_map)
     return replace(each, adapter=adapter) if isinstance(each, DrawnTogether) else each
 
 
@@ -239,6 +260,23 @@ def test_views_that_are_drawn_together_depend_on_each_other(adapter, network, vi
         editor = loaded(method, network)
         edited = [editor(replace(views, images=images, sources=images))[1:] for images in (views.images, other)]
         assert torch.allclose(*edited, atol=1e-4) != is_bound
+
+
+def test_what_rays_say_is_where_the_object_is_in_each_view(ray_map, network, views):
+    editor = loaded(RaysSeen(ray_map), network)
+    edited, moved = editor(views), replace(views.frame, center=views.frame.center + 0.3)
+    assert not torch.allclose(edited, editor(replace(views, frame=moved)), atol=1e-3)
+    some = torch.tensor([4, 1])
+    torch.testing.assert_close(editor(views[some]), edited[some], atol=1e-3, rtol=0)
+    with pytest.raises(ValueError, match="needs the frame of the views"):
+        editor(replace(views, frame=None))
+
+
+def test_the_shipped_map_fits_the_shipped_model():
+    network = PromptedBackbone(load_backbone("data/tiny-ip2p"), EditorPrompts("a ball", "a cube"))
+    assert RaysSeen().load(network, torch.device("cpu")).last.weight.abs().max() > 0
+    with pytest.raises(ConfigError, match=r"consistency\.file is .*nowhere, and there is no such file"):
+        RaysSeen("nowhere").load(network, torch.device("cpu"))
 
 
 def test_the_shipped_adapter_is_named_from_anywhere(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import torch
 
 from tests.edit_world import toy_cameras, toy_parts
 from tests.oracle import NoNetwork
+from threestudio_ssd.cameras.orbit import Orbit
 from threestudio_ssd.editors import EditorPrompts, ImageEditor
 from threestudio_ssd.editors.loaded import LoadedEditor
 from threestudio_ssd.masks.region import region_around
@@ -17,6 +18,7 @@ from threestudio_ssd.refits.placement import (
     FARTHEST,
     RANGE,
     drawn_size,
+    frame_in,
     redrawing,
     resize_factor,
     resized,
@@ -61,6 +63,20 @@ def carver_of(place, factor):
         editor, cameras, region, scene, empty, torch.zeros(3), SnapConfig(), list(range(len(cameras))), *words
     )
     return Carver(editing, scene, is_object, CarveConfig())
+
+
+def test_the_frame_of_the_new_object_has_its_foot_where_the_old_one_stood_and_its_front_where_it_is_said(place):
+    scene, is_object, region = place
+    orbit = Orbit(torch.zeros(3), 5.0, UP, torch.ones(3))
+    frame, turned = frame_in(region, 0.0, orbit), frame_in(region, 90.0, orbit)
+    ball = scene.means[is_object]
+    middle = (ball.amin(dim=0) + ball.amax(dim=0)) / 2
+    torch.testing.assert_close(frame.center, torch.tensor([*middle[:2].tolist(), float(ball[:, 2].min())]), atol=0.05,
+                               rtol=0)  # fmt: skip
+    assert frame.unit == 5.0
+    torch.testing.assert_close(frame.axes, torch.eye(3), atol=1e-5, rtol=0)
+    quarter = torch.tensor([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    torch.testing.assert_close(turned.axes, quarter, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("factor", [0.85, 1.0, 1.15])

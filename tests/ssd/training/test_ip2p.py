@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from threestudio_ssd.cameras.rays import ObjectFrame, ObjectViews
 from threestudio_ssd.diffusion import load_backbone
+from threestudio_ssd.diffusion.beside import load_beside
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
+from threestudio_ssd.diffusion.ray_map import RayMap, ray_channels
 from threestudio_ssd.toyworld.instructions import instructions
+from threestudio_ssd.toyworld.views import held_out_orbit
 from threestudio_ssd.toyworld.vocabulary import Attributes
 from threestudio_ssd.training import ip2p
 from threestudio_ssd.training.ip2p import INSTRUCTION_SHARE, text_of, what_is_given, widened
@@ -28,7 +32,16 @@ def one_pair(source, target, *, is_turned=False):
     labels = [torch.tensor([each.labels()]) for each in (source, target)]
     images = torch.zeros(2, 1, 3, 64, 64, dtype=torch.uint8)
     angles_deg, framings = torch.tensor([[45.0, 30.0]]), torch.tensor([0])
-    return Pairs(*images, *labels, torch.tensor([1]), angles_deg, framings, torch.tensor([is_turned]))
+    return Pairs(
+        *images,
+        *labels,
+        torch.tensor([1]),
+        angles_deg,
+        framings,
+        torch.tensor([is_turned]),
+        torch.eye(4)[None],
+        torch.eye(3)[None],
+    )
 
 
 def texts_of(pairs, count=300):
@@ -86,6 +99,17 @@ def test_a_network_that_reads_images_is_trained_on_as_it_is(tmp_path):
     assert "trained on from `first`" in (tmp_path / "second" / "README.md").read_text()
 
 
+def test_rays_are_those_of_the_frame_give_or_take_a_little():
+    cameras = held_out_orbit(64, 4)
+    frame = ObjectFrame(torch.eye(3), torch.zeros(3), ip2p.UNIT)
+    exact = ray_channels(ObjectViews(cameras, frame).passing((16, 16)), (16, 16))
+    given = ip2p.rays_of(cameras, np.random.default_rng(0), (16, 16))
+    assert given.shape == exact.shape
+    gaps = (given - exact)[:, :5].abs()
+    assert gaps[:, :3].max() < 1e-5
+    assert 1e-3 < gaps[:, 3:].mean() < 0.03
+
+
 def test_a_few_steps_make_a_model_that_reads_images(tmp_path):
     base = tmp_path / "base"
     save_components(random_components("v_prediction", image_size=64), base)
@@ -106,6 +130,8 @@ def test_a_few_steps_make_a_model_that_reads_images(tmp_path):
     assert backbone.has_image_condition
     assert backbone.prediction_type == "v_prediction"
     assert "3 steps" in (tmp_path / "out" / "README.md").read_text()
+    ray_map = load_beside(RayMap(backbone.network), tmp_path / "out" / ip2p.RAY_MAP, backbone.network, "key")
+    assert ray_map.last.weight.abs().max() > 0
     latents = torch.randn(1, 4, 16, 16)
     condition = backbone.encode_condition(torch.rand(1, 3, 64, 64))
     eps = backbone.predict_noise(latents, 500, backbone.encode_prompts(["make it blue"]), condition)

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from threestudio_ssd.toyworld import ATTRIBUTES, sample_view
+from threestudio_ssd.toyworld.views import OBJECT_CENTER
 from threestudio_ssd.toyworld.vocabulary import Attributes
 from threestudio_ssd.training.loop import Worker
 from threestudio_ssd.training.pairs import FIRST_SEED, VIEWS_A_PAIR, load_pairs, write_pair_shards
@@ -44,6 +46,18 @@ def test_a_turned_object_is_seen_from_further_back_around_it():
     views = [sample_view(rng, is_wide=False) for _ in range(3)]
     as_it_is, turned = (labels_of_views(CAR, 7, views, turn_deg=each)["angles_deg"] for each in (0.0, 30.0))
     np.testing.assert_allclose(as_it_is - turned, [[30, 0]] * 3, atol=1e-3)
+
+
+def test_the_cameras_of_a_pair_are_in_the_frame_of_its_new_object(folder):
+    """There the camera's azimuth is the one from the object's front, which captions tell."""
+    pairs = load_pairs(folder, is_held_out=False)
+    cameras = pairs.cameras(torch.arange(len(pairs)))
+    x, y, z = (cameras.centers - torch.tensor(OBJECT_CENTER)).unbind(dim=1)
+    azimuths, elevations = torch.atan2(y, x).rad2deg(), torch.atan2(z, torch.hypot(x, y)).rad2deg()
+    away = (azimuths - pairs.angles_deg[:, 0] + 180) % 360 - 180
+    assert away.abs().max() < 5  # of a camera that looks a little beside the object
+    assert (elevations - pairs.angles_deg[:, 1]).abs().max() < 5
+    assert pairs.is_turned.any()
 
 
 def test_held_out_pairs_are_those_of_every_twentieth_seed(folder):

@@ -60,8 +60,8 @@ def test_a_batch_has_one_caption_a_scene_but_for_where_it_is_seen_from(shards, b
     assert len(starts) == 1
     views = view_groups.randomly_framed(groups.cameras(torch.arange(4)), rng)
     assert isinstance(views, ObjectViews)
-    assert (views.center - torch.tensor(OBJECT_CENTER)).abs().max() <= view_groups.CENTER_JITTER
-    torch.testing.assert_close(views.axes[2], torch.tensor([0.0, 0.0, 1.0]))
+    assert (views.frame.center - torch.tensor(OBJECT_CENTER)).abs().max() <= view_groups.CENTER_JITTER
+    torch.testing.assert_close(views.frame.axes[2], torch.tensor([0.0, 0.0, 1.0]))
 
 
 def test_a_few_steps_make_an_adapter_and_leave_the_model(shards, base, tmp_path):

@@ -20,7 +20,7 @@ class Consistency(ABC):
     """A way to edit views together. A subclass is a frozen dataclass whose fields are the method's constants."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Which optional fields of ``Views`` it reads: depths, cameras, names."""
+    """Which optional fields of ``Views`` it reads: depths, cameras, frame, names."""
     sees_all_views: ClassVar[bool] = True
     """Whether it has to be given all views of a round at once; else they may come in batches."""
 
