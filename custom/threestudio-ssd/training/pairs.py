@@ -83,10 +83,11 @@ def load_pairs(folder: Path, *, is_held_out: bool) -> Pairs:
 
 def write_pair_shards(worker: Worker, folder: Path, num_shards: int, scenes_a_shard: int) -> None:
     """Write shards of sources and targets uint8 (n 64 64 3), their attributes (n 5) each, seeds (n), views (n ...)."""
-    write_shards(worker, folder, num_shards, _pair, range(FIRST_SEED, FIRST_SEED + scenes_a_shard))
+    write_shards(worker, folder, num_shards, pair_of_scenes, range(FIRST_SEED, FIRST_SEED + scenes_a_shard))
 
 
-def _pair(seed: int) -> dict[str, np.ndarray]:
+def pair_of_scenes(seed: int) -> dict[str, np.ndarray]:
+    """Rows of a shard: a scene from three sides, before and after."""
     rng = np.random.default_rng([seed, CHOICE_STREAM])
     source = draw_attributes(rng)
     changed = str(rng.choice(list(CHANGES), p=list(CHANGES.values())))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from threestudio.plugins import REPOSITORY
 from threestudio_ssd.cameras.rays import ObjectFrame, ObjectViews
 from threestudio_ssd.diffusion import load_backbone
 from threestudio_ssd.diffusion.beside import load_beside
@@ -15,10 +16,13 @@ from threestudio_ssd.diffusion.ray_map import RayMap, ray_channels
 from threestudio_ssd.toyworld.instructions import instructions
 from threestudio_ssd.toyworld.views import held_out_orbit
 from threestudio_ssd.toyworld.vocabulary import Attributes
-from threestudio_ssd.training import ip2p
+from threestudio_ssd.training import ip2p, pairs
+from threestudio_ssd.training.data import write_shards
 from threestudio_ssd.training.ip2p import INSTRUCTION_SHARE, text_of, what_is_given, widened
 from threestudio_ssd.training.loop import Worker
-from threestudio_ssd.training.pairs import Pairs, write_pair_shards
+from threestudio_ssd.training.pairs import Pairs, load_pairs, write_pair_shards
+from threestudio_ssd.training.unet import make_scheduler, velocity_loss
+from threestudio_ssd.training.vae import encode
 
 
 def test_a_twentieth_of_samples_lacks_text_image_or_both():
@@ -136,3 +140,26 @@ def test_a_few_steps_make_a_model_that_reads_images(tmp_path):
     condition = backbone.encode_condition(torch.rand(1, 3, 64, 64))
     eps = backbone.predict_noise(latents, 500, backbone.encode_prompts(["make it blue"]), condition)
     assert torch.isfinite(eps).all()
+
+
+@torch.no_grad()
+def test_the_shipped_map_of_rays_says_what_no_word_does(tmp_path):
+    """On pairs that no training has seen, with noise in which shapes are undecided."""
+    write_shards(Worker(), tmp_path, 1, pairs.pair_of_scenes, range(40_000_000, 40_000_480, 20))
+    base = REPOSITORY / "data" / "tiny-ip2p"
+    pipeline = ip2p.load_base(base)
+    unet, vae, unseen = widened(pipeline.unet).eval(), pipeline.vae, load_pairs(tmp_path, is_held_out=True)
+    ray_map = ip2p.started_ray_map(unet, base)
+    modules = {"unet": unet, "text_encoder": pipeline.text_encoder.eval(), "ray_map": ray_map}
+    conditions, _ = encode(vae, unseen.sources)
+    batches = ip2p.PairBatches(
+        unseen, encode(vae, unseen.targets), conditions, vae.config.scaling_factor, pipeline.tokenizer
+    )
+    generator, alphas = torch.Generator().manual_seed(1), make_scheduler().alphas_cumprod
+    sample = batches.batch(96, generator)
+    noise, t = torch.randn(sample.latents.shape, generator=generator), torch.full((96,), 900)
+    with_rays, without = (
+        float(velocity_loss(modules, alphas, each, t, noise))
+        for each in (sample, sample._replace(rays=None, ray_shares=None))
+    )
+    assert with_rays < 0.95 * without
