@@ -32,10 +32,11 @@ class RayMap(nn.Module):
 
     def __init__(self, unet: Any) -> None:
         super().__init__()
-        self.first = nn.Conv2d(len(ray_channels(torch.zeros(1, 1, 5), (1, 1))[0]), WIDTH, 3, padding=1)
+        num_channels = ray_channels(torch.zeros(1, 1, 5), (1, 1)).shape[1]
+        self.first = nn.Conv2d(num_channels, WIDTH, 3, padding=1)
         self.last = nn.Conv2d(WIDTH, unet.conv_in.out_channels, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, channels: Float[Tensor, "b f zh zw"]) -> Float[Tensor, "b c zh zw"]:
         """What is added; see ``ray_channels``."""

@@ -129,7 +129,7 @@ class PairBatches:
         ]
         conditions = self.conditions[rows].float() * torch.from_numpy(has_image).view(-1, 1, 1, 1)
         is_told = torch.from_numpy(rng.uniform(size=size) < RAYS_SHARE).float()
-        rays = rays_of(self.pairs.cameras(rows), rng, tuple(latents.shape[-2:]))
+        rays = rays_of(self.pairs.cameras(rows), rng, (latents.shape[-2], latents.shape[-1]))
         return Sample(latents, token_ids(self.tokenizer, texts), conditions, rays, is_told)
 
 

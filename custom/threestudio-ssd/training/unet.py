@@ -154,8 +154,10 @@ def velocity_loss(
     noisy = a.sqrt() * sample.latents + (1 - a).sqrt() * noise
     velocity = a.sqrt() * noise - (1 - a).sqrt() * sample.latents
     seen = noisy if sample.condition is None else torch.cat([noisy, sample.condition], dim=1)
-    unet: Any = modules["unet"]
-    told = nullcontext() if sample.rays is None else rays_seen(unet, modules["ray_map"], sample.rays, sample.ray_shares)
+    networks: Mapping[str, Any] = modules
+    unet, told = networks["unet"], nullcontext()
+    if sample.rays is not None:
+        told = rays_seen(unet, networks["ray_map"], sample.rays, sample.ray_shares)
     with mixed_precision(), told:
         embeds = modules["text_encoder"](sample.tokens).last_hidden_state
         predicted = unet(seen, t, embeds).sample.float()
