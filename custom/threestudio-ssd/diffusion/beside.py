@@ -10,6 +10,8 @@ from torch import nn
 from ..errors import ConfigError, first_line
 from ..files import whole_file
 
+CHANNELS = "in_channels"
+"""Key of the file's metadata: one that reads images beside its latents takes twice as many."""
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -31,10 +33,12 @@ def load_beside(network: Network, path: Path, unet: Any, key: str) -> Network:
     try:
         with safe_open(path, "pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # not a dict
+            channels = (file.metadata() or {}).get(CHANNELS, str(unet.config.in_channels))
     except SafetensorError as error:
         raise ConfigError(what=f"{path} cannot be read ({first_line(error)})", expected=expected, fix=fix) from error
     shapes = {name: value.shape for name, value in network.state_dict().items()}
-    if {name: value.shape for name, value in weights.items()} != shapes:
+    is_for_this = channels == str(unet.config.in_channels)
+    if not is_for_this or {name: value.shape for name, value in weights.items()} != shapes:
         what = f"{path} does not fit the network that system.editing.model names"
         raise ConfigError(what=what, expected=expected, fix=fix)
     network.load_state_dict(weights)
@@ -42,9 +46,15 @@ def load_beside(network: Network, path: Path, unet: Any, key: str) -> Network:
     return network.requires_grad_(False).eval().to(reference.device, reference.dtype)
 
 
-def save_beside(network: nn.Module, path: Path) -> None:
-    """Write a network that ``load_beside`` reads, in half precision."""
+def save_beside(network: nn.Module, path: Path, unet: Any) -> None:
+    """Write a network that ``load_beside`` reads, in half precision, and how many channels its U-Net takes.
+
+    Args:
+        network: What is written.
+        path: The file.
+        unet: What it was trained for.
+    """
     weights = {name: weight.half().contiguous() for name, weight in network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as beside:
-        save_file(weights, beside, metadata={"format": "pt"})
+        save_file(weights, beside, metadata={"format": "pt", CHANNELS: str(unet.config.in_channels)})

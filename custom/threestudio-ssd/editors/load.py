@@ -1,6 +1,6 @@
 """An editor from its keys: the method by name, the model it computes with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,9 @@ from ..named import build_named
 from .consistency import CONSISTENCIES
 from .editor import EDITORS, EditorPrompts, ImageEditor
 from .loaded import LoadedEditor
+
+OF_IMAGES = frozenset({"names"})
+"""Optional fields of ``Views`` that images without a scene have."""
 
 
 @dataclass
@@ -41,7 +44,10 @@ def build_editor(options: Mapping[str, Any], key: str = "system.editing.editor")
     return editor
 
 
-def load_editor(cfg: Any, device: torch.device, prompts: EditorPrompts, words: Sequence[str] = ()) -> LoadedEditor:
+def load_editor(
+    cfg: Any, device: torch.device, prompts: EditorPrompts, words: Sequence[str] = (), *,
+    given: Collection[str] = OF_IMAGES,
+) -> LoadedEditor:  # fmt: skip
     """The editor and model that ``EditorKeys`` name, with the prompts embedded.
 
     Args:
@@ -49,6 +55,7 @@ def load_editor(cfg: Any, device: torch.device, prompts: EditorPrompts, words: S
         device: Where it runs.
         prompts: Of the edit.
         words: Everything that ``Views.words`` may say.
+        given: Which optional fields of ``Views`` the edit has, of those that ``needs`` may name.
 
     Raises:
         ConfigError: For a value or model that cannot be used.
@@ -59,6 +66,14 @@ def load_editor(cfg: Any, device: torch.device, prompts: EditorPrompts, words: S
     editor = build_editor(cfg.editor)
     key = "system.editing.consistency"
     consistency = build_named(cfg.consistency, CONSISTENCIES, key=key, kind="consistency", default="none")
+    for kind, name, needs in (
+        ("editor", cfg.editor.get("name", "sdedit"), editor.needs),
+        ("consistency", cfg.consistency.get("name", "none"), consistency.needs),
+    ):
+        if missing := sorted(needs.difference(given)):
+            what = f"system.editing.{kind}.name is {name}, which needs the {' and '.join(missing)} of the views"
+            expected, fix = "one that this edit has all of that for", f"set system.editing.{kind}.name to another"
+            raise ConfigError(what=what, expected=expected, fix=f"{fix}, or edit a scene with configs/shape-gs.yaml")
     network = editor.load(cfg, device, prompts, words)
     own = consistency.load(network, device, revision=None, is_offline=cfg.offline)
     return LoadedEditor(editor, network, cfg.batch_size, consistency, own)

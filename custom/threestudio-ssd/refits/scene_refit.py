@@ -240,7 +240,8 @@ class SceneRefit(SceneJob):
         elif any(each.resize for each in self.rounds):
             words = words._replace(others=(redrawing(words),))
         view_words = {word: None for each in self._prompts for word in all_view_words(cfg.view_words, each)}
-        self.editor = load_editor(cfg.editing, self.device, words, list(view_words))
+        given = {"names", "cameras", "depths"} | ({"frame"} if cfg.replaces else set())
+        self.editor = load_editor(cfg.editing, self.device, words, list(view_words), given=given)
         self.lpips = load_lpips(device=str(self.device)) if cfg.lambda_lpips else None
 
     @staticmethod

@@ -226,7 +226,7 @@ def save(base: Path, work: Path, out: Path) -> None:
     how = f"{recipe.describe()};\n{begun}\n{METHOD}\n{seconds / 60:.0f} min of training."
 
     def finish(folder: Path) -> None:
-        save_beside(ray_map, folder / RAY_MAP)
+        save_beside(ray_map, folder / RAY_MAP, unet)
         write_readme(folder, "tiny-ip2p", ABOUT, how)
 
     save_pipeline(StableDiffusionInstructPix2PixPipeline, out, finish, **parts)

@@ -128,9 +128,10 @@ def random_timesteps(rng: np.random.Generator, count: int, num_timesteps: int) -
 
 def save(base: Path, work: Path, out: Path) -> None:
     """The adapter, float16: ``out/adapter.safetensors``, with a page."""
-    adapter = ViewAdapter(load_base(base).unet)
+    unet = load_base(base).unet
+    adapter = ViewAdapter(unet)
     recipe, seconds = load_average(work / "views.ckpt", {"adapter": adapter})
-    save_beside(adapter, out / "adapter.safetensors")
+    save_beside(adapter, out / "adapter.safetensors", unet)
     begun = f"trained on from an adapter {recipe.start};\n" if recipe.start else ""
     how = (
         f"{recipe.describe()};\n{', '.join(map(str, GROUP_SIZES))} views together; for `{base.name}` "

@@ -11,7 +11,15 @@ from threestudio_ssd.diffusion import load_backbone, random_backbone
 from threestudio_ssd.diffusion.beside import save_beside
 from threestudio_ssd.diffusion.ray_map import RayMap
 from threestudio_ssd.diffusion.view_adapter import ViewAdapter
-from threestudio_ssd.editors import EditorPrompts, LoadedEditor, PromptedBackbone, SDEdit, Views
+from threestudio_ssd.editors import (
+    EditorKeys,
+    EditorPrompts,
+    LoadedEditor,
+    PromptedBackbone,
+    SDEdit,
+    Views,
+    load_editor,
+)
 from threestudio_ssd.editors.consistency import (
     DGE,
     DrawnTogether,
@@ -69,7 +77,7 @@ def ray_map(network, tmp_path_factory):
     stirred = RayMap(network.backbone.network)
     torch.nn.init.normal_(stirred.last.weight, std=0.1)
     path = tmp_path_factory.mktemp("rays") / "ray_map.safetensors"
-    save_beside(stirred, path)
+    save_beside(stirred, path, network.backbone.network)
     return str(path)
 
 
@@ -275,6 +283,9 @@ def test_what_rays_say_is_where_the_object_is_in_each_view(ray_map, network, vie
 def test_the_shipped_map_fits_the_shipped_model():
     network = PromptedBackbone(load_backbone("data/tiny-ip2p"), EditorPrompts("a ball", "a cube"))
     assert RaysSeen().load(network, torch.device("cpu")).last.weight.abs().max() > 0
+    other = PromptedBackbone(load_backbone("data/tiny-ldm"), EditorPrompts("a ball", "a cube"))
+    with pytest.raises(ConfigError, match=r"ray_map\.safetensors does not fit the network"):
+        RaysSeen().load(other, torch.device("cpu"))
     with pytest.raises(ConfigError, match=r"consistency\.file is .*nowhere, and there is no such file"):
         RaysSeen("nowhere").load(network, torch.device("cpu"))
 
@@ -283,3 +294,15 @@ def test_the_shipped_adapter_is_named_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     network = PromptedBackbone(load_backbone("data/tiny-ldm"), EditorPrompts("a ball", "a cube"))
     assert len(DrawnTogether().load(network, torch.device("cpu")).layers) == 7
+
+
+@pytest.mark.parametrize(("name", "given", "missing"), [
+    ("ray-map", {"names", "cameras", "depths"}, "frame"), ("dge", {"names"}, "cameras"),
+    ("gaussctrl", {"names"}, "cameras and depths"),
+])  # fmt: skip
+def test_what_an_edit_does_not_have_is_said_before_a_model_is_loaded(name, given, missing):
+    keys = EditorKeys(model="nowhere", editor={"name": "sdedit"}, consistency={"name": name})
+    with pytest.raises(
+        ConfigError, match=f"consistency.name is {name}, which needs the {missing} of the views; .*set "
+    ):
+        load_editor(keys, torch.device("cpu"), EditorPrompts("a ball", "a cube"), given=given)
