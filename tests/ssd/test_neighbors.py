@@ -31,7 +31,7 @@ def test_many_zeros_in_a_process_that_flushes_denormals():
     """scipy's own tree recurses until the stack ends there."""
     program = (
         "import numpy as np, torch, threestudio; threestudio.load_plugins();"
-        "from threestudio_ssd.neighbors import Neighbors, normals_of;"
+        "from threestudio_ssd.neighbors import Neighbors;"
         "torch.set_flush_denormal(True);"
         "points = np.zeros((130, 3)); points[100:] = np.random.default_rng(0).uniform(size=(30, 3));"
         "print(Neighbors(points).nearest(points, 2)[0].shape)"

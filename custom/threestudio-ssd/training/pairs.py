@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from ..toyworld.splat import to_cameras
 from ..toyworld.world import object_yaw_deg
 from .data import Rows, load_shards, write_shards
 from .loop import Worker
-from .scenes import SIZE, draw_attributes, labels_of_views, render_with_masks
+from .scenes import SIZE, cameras_of_renders, draw_attributes, labels_of_views, render_with_masks
 
 VIEWS_A_PAIR = 3
 CHANGES = {"object": 0.55, "color": 0.1, "pattern": 0.1, "ground": 0.1, "time": 0.1, "": 0.05}
@@ -59,8 +58,7 @@ class Pairs(Rows):
 
     def cameras(self, rows: Int[Tensor, " v"]) -> Cameras:
         """Those of some pairs, in the frame of the new object."""
-        sides = torch.full((len(rows),), SIZE)
-        return Cameras(self.viewmats[rows], self.Ks[rows], sides, sides, [""] * len(rows))
+        return cameras_of_renders(self.viewmats[rows], self.Ks[rows])
 
 
 def load_pairs(folder: Path, *, is_held_out: bool) -> Pairs:

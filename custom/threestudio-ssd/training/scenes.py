@@ -119,6 +119,12 @@ def labels_of_views(
     }
 
 
+def cameras_of_renders(viewmats: Float[Tensor, "n 4 4"], Ks: Float[Tensor, "n 3 3"]) -> Cameras:
+    """The cameras of renders of ``SIZE`` pixels, without names."""
+    sides = torch.full((len(viewmats),), SIZE)
+    return Cameras(viewmats, Ks, sides, sides, [""] * len(viewmats))
+
+
 def draw_attributes(rng: np.random.Generator) -> Attributes:
     """Random attributes, the words of ``FREQUENCIES`` more often than others."""
     drawn = []

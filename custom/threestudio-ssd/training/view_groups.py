@@ -19,7 +19,7 @@ from ..toyworld.tokenizer import token_ids
 from ..toyworld.views import OBJECT_CENTER
 from .data import Rows, load_shards, write_shards
 from .loop import Worker, numpy_generator
-from .scenes import SIZE, draw_attributes, labels_of_views, render_with_masks
+from .scenes import SIZE, cameras_of_renders, draw_attributes, labels_of_views, render_with_masks
 from .unet import EMPTY_CAPTIONS, Sample, caption_of, draw_latents
 
 SCENES_A_SHARD, VIEWS_A_SCENE = 500, 16
@@ -59,8 +59,7 @@ class ViewGroups(Rows):
 
     def cameras(self, rows: Int[Tensor, " v"]) -> Cameras:
         """Those of some renders."""
-        sides = torch.full((len(rows),), SIZE)
-        return Cameras(self.viewmats[rows], self.Ks[rows], sides, sides, [""] * len(rows))
+        return cameras_of_renders(self.viewmats[rows], self.Ks[rows])
 
 
 def load_view_groups(folder: Path, *, is_held_out: bool) -> ViewGroups:

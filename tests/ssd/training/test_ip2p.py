@@ -16,11 +16,11 @@ from threestudio_ssd.diffusion.ray_map import RayMap, ray_channels
 from threestudio_ssd.toyworld.instructions import instructions
 from threestudio_ssd.toyworld.views import held_out_orbit
 from threestudio_ssd.toyworld.vocabulary import Attributes
-from threestudio_ssd.training import ip2p, pairs
+from threestudio_ssd.training import ip2p
 from threestudio_ssd.training.data import write_shards
 from threestudio_ssd.training.ip2p import INSTRUCTION_SHARE, text_of, what_is_given, widened
 from threestudio_ssd.training.loop import Worker
-from threestudio_ssd.training.pairs import Pairs, load_pairs, write_pair_shards
+from threestudio_ssd.training.pairs import Pairs, load_pairs, pair_of_scenes, write_pair_shards
 from threestudio_ssd.training.unet import make_scheduler, velocity_loss
 from threestudio_ssd.training.vae import encode
 
@@ -145,7 +145,7 @@ def test_a_few_steps_make_a_model_that_reads_images(tmp_path):
 @torch.no_grad()
 def test_the_shipped_map_of_rays_says_what_no_word_does(tmp_path):
     """On pairs that no training has seen, with noise in which shapes are undecided."""
-    write_shards(Worker(), tmp_path, 1, pairs.pair_of_scenes, range(40_000_000, 40_000_480, 20))
+    write_shards(Worker(), tmp_path, 1, pair_of_scenes, range(40_000_000, 40_000_480, 20))
     base = REPOSITORY / "data" / "tiny-ip2p"
     pipeline = ip2p.load_base(base)
     unet, vae, unseen = widened(pipeline.unet).eval(), pipeline.vae, load_pairs(tmp_path, is_held_out=True)
