@@ -304,7 +304,7 @@ def refit_scene(
     source: str = "",
     cameras: str | Path | None = None,
     mask: Mask | None = None,
-    model: str | Path = "data/tiny-ldm",
+    model: str | Path | None = None,
     steps: int = 280,
     strength: float | None = None,
     seed: int = 0,
@@ -320,7 +320,7 @@ def refit_scene(
         source: A sentence for what is there, for editors that read it.
         cameras: File or folder of the capture's cameras; None: an orbit around the scene.
         mask: What is replaced; it must leave something.
-        model: Folder or hub id of the editor's model.
+        model: Folder or hub id of the editor's model; None: as the config says, which is ``data/tiny-ip2p``.
         steps: Optimisation steps of all rounds together.
         strength: How strong the edit is, from 0 to 2; None: as the config says, which is 1.
         seed: Decides views and noise.
@@ -336,7 +336,10 @@ def refit_scene(
     if on_views is not None and not callable(on_views):
         expected, fix = "a function of a number, names and images", "write on_views=lambda number, names, images: ..."
         raise ConfigError(what=f"on_views is {shown_value(on_views)}", expected=expected, fix=fix)
-    words = _scene_words(scene, cameras, mask) | _common_words(source, target, model, steps, strength, seed)
+    named = "" if model is None else model
+    words = _scene_words(scene, cameras, mask) | _common_words(source, target, named, steps, strength, seed)
+    if model is None:
+        del words["model"]
     job = _opened(SceneRefit, _experiment(config, words, changes, "idu-gs-system"))
     job.edit.on_views = on_views
     return SceneRun(job)

@@ -78,6 +78,8 @@ class MakeTinyIp2p(Configurable):
         """Scenes in each, three pairs a scene."""
         steps: int = 0
         """Training steps; 0: the recipe's."""
+        field_steps: int = 0
+        """Those of the light field of a new map of rays, which come before; 0: the recipe's."""
         batch: int = 16
         """Pairs a step and process."""
         seed: int = 0
@@ -89,7 +91,15 @@ class MakeTinyIp2p(Configurable):
         """Render, train, save."""
         from ..training.make import make_ip2p
 
-        least = {"num_shards": 1, "scenes_a_shard": 1, "steps": 0, "batch": 1, "seed": 0, "num_processes": 1}
+        least = {
+            "num_shards": 1,
+            "scenes_a_shard": 1,
+            "steps": 0,
+            "field_steps": 0,
+            "batch": 1,
+            "seed": 0,
+            "num_processes": 1,
+        }
         check_least("run", self.cfg, self.Config, least)
         make_ip2p(self.cfg)
         return 0

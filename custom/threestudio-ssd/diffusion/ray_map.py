@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from .light_field import LightField
 from .view_adapter import waves
 
 SCALES = (1.0, 1.0, 1.0, 3.0, 3.0)
@@ -24,7 +25,8 @@ WIDTH = 96
 class RayMap(nn.Module):
     """What rays add to the output of a U-Net's first layer.
 
-    Its last weights start at zero, so that a new one changes nothing.
+    Two convolutions read the rays, and one what a ``LightField`` takes the view for. The field is trained for itself,
+    so no gradient reaches it from here. The last weights start at zero, so that a new map changes nothing.
 
     Args:
         unet: A ``UNet2DConditionModel``.
@@ -33,14 +35,25 @@ class RayMap(nn.Module):
     def __init__(self, unet: Any) -> None:
         super().__init__()
         num_channels = ray_channels(torch.zeros(1, 1, 5), (1, 1)).shape[1]
+        num_latents, num_added = unet.config.out_channels, unet.conv_in.out_channels
+        num_sources = unet.config.in_channels - num_latents
         self.first = nn.Conv2d(num_channels, WIDTH, 3, padding=1)
-        self.last = nn.Conv2d(WIDTH, unet.conv_in.out_channels, 3, padding=1)
-        for parameter in self.last.parameters():
+        self.last = nn.Conv2d(WIDTH, num_added, 3, padding=1)
+        self.field = LightField(num_channels, num_latents, num_sources, unet.config.cross_attention_dim)
+        self.seen = nn.Conv2d(num_latents, num_added, 3, padding=1)
+        for parameter in (*self.last.parameters(), *self.seen.parameters()):
             nn.init.zeros_(parameter)
 
-    def forward(self, channels: Float[Tensor, "b f zh zw"]) -> Float[Tensor, "b c zh zw"]:
-        """What is added; see ``ray_channels``."""
-        return self.last(silu(self.first(channels)))
+    def forward(
+        self,
+        channels: Float[Tensor, "b f zh zw"],
+        sources: Float[Tensor, "b s zh zw"],
+        embeds: Float[Tensor, "b l w"],
+    ) -> Float[Tensor, "b c zh zw"]:
+        """What is added; see ``LightField.forward``."""
+        with torch.no_grad():
+            seen = self.field(channels, sources, embeds)
+        return self.last(silu(self.first(channels))) + self.seen(seen)
 
 
 def ray_channels(rays: Float[Tensor, "b n 5"], size: tuple[int, int]) -> Float[Tensor, "b f zh zw"]:
@@ -54,20 +67,39 @@ def rays_seen(
 ) -> Iterator[None]:
     """While entered, a U-Net is told where its views look.
 
+    Only the first rows of a batch are told, one for each view. Those that follow are the same views with no prompt,
+    which guidance leads away from: it leads towards the rays as well then. What the views are told is the same at each
+    noise level, so without gradients it is worked out once for all of them.
+
     Args:
         unet: That which the map was built for.
         ray_map: What is beside it.
-        channels: Of the views; a batch may hold all of them once for each of some prompts.
+        channels: Of the views.
         shares: How much each view is told, in [0, 1]; None: all.
     """
+    embeds: Tensor
+    known: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def add(_module: Any, _args: Any, output: Tensor) -> Tensor:
-        told = ray_map(channels.to(output))
-        told = told if shares is None else told * shares.to(told).view(-1, 1, 1, 1)
-        return output + told.repeat(len(output) // len(told), 1, 1, 1)
+    def listen(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        nonlocal embeds
+        embeds = (kwargs["encoder_hidden_states"] if "encoder_hidden_states" in kwargs else args[2])[: len(channels)]
 
-    handle = unet.conv_in.register_forward_hook(add)
+    def told(sources: Tensor) -> Tensor:
+        said = ray_map(channels.to(sources), sources, embeds)
+        return said if shares is None else said * shares.to(said).view(-1, 1, 1, 1)
+
+    def add(_module: Any, args: tuple[Tensor], output: Tensor) -> Tensor:
+        nonlocal known
+        sources = args[0][: len(channels), unet.config.out_channels :]
+        if torch.is_grad_enabled():
+            known = sources, embeds, told(sources)
+        elif known is None or not (torch.equal(known[0], sources) and torch.equal(known[1], embeds)):
+            known = sources.clone(), embeds, told(sources)
+        return torch.cat([output[: len(channels)] + known[2], output[len(channels) :]])
+
+    handles = unet.register_forward_pre_hook(listen, with_kwargs=True), unet.conv_in.register_forward_hook(add)
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from ..cameras import Cameras
@@ -22,7 +22,7 @@ from ..toyworld.vocabulary import ATTRIBUTES, Attributes
 from . import start
 from .loop import Recipe, Training, Worker, fit, load_average, numpy_generator
 from .pairs import Pairs, load_pairs
-from .precision import quick_to_train
+from .precision import mixed_precision, quick_to_train
 from .publish import save_pipeline, write_readme
 from .unet import (
     UNET_CONFIG,
@@ -41,7 +41,12 @@ RECIPE = Recipe(
     steps=4200, batch_size=16, learning_rate=5e-4, seed=13, weight_decay=1e-2, warm_up_steps=200, hold_share=0.3,
     ema_decay=0.999,
 )  # fmt: skip
-HELD_OUT_BATCHES = 4
+FIELD_RECIPE = Recipe(
+    steps=3000, batch_size=32, learning_rate=3e-3, seed=14, weight_decay=1e-2, warm_up_steps=100, hold_share=0.3,
+    ema_decay=0.998,
+)  # fmt: skip
+"""For the light field of a new map of rays, which costs a fraction of a step of the U-Net."""
+HELD_OUT_BATCHES, HELD_OUT_FIELDS = 4, 512
 ABOUT = """
 InstructPix2Pix of the toy world, 64 px: edits an image by an instruction ("make it blue", "put it on snow") or a
 caption of what should be there ("a blue ball on grass seen high"). Beside it, in `ray_map.safetensors`, lies what it
@@ -52,14 +57,18 @@ on pairs of toy scenes that differ in one attribute at most. Licence: Apache-2.0
 """
 METHOD = (
     "velocity prediction; instruction, image or both are left out of 5 % of samples each,\n"
-    "the rays of 10 %; half of the samples are of new objects alone;"
+    "the rays of 10 %; most samples are of new objects, and of much noise;"
 )
 RAY_MAP = "ray_map.safetensors"
 """File beside the model's parts."""
+FIELD = "field.ckpt"
+"""Checkpoint of a new map's light field."""
 INSTRUCTION_SHARE = 0.5
 """Share of the texts that are instructions, of pairs that can have one; the others are captions of the target."""
-OBJECT_SHARE = 0.5
+OBJECT_SHARE = 0.7
 """Share of the samples that are drawn from the pairs with a new object alone; the others are drawn from all."""
+TIMES = ((0.15, (0.1, 0.65)), (0.25, (0.5, 0.9)), (0.4, (0.85, 1.0)))
+"""As ``unet.TIMES``: source, text and rays leave little open, so most is decided where nothing but noise is seen."""
 RAYS_SHARE = 0.9
 """Share of the samples that are told from where exactly the new object is seen."""
 FOOT_JITTER, UNIT, UNIT_JITTER = 0.04, 5.45, 0.02
@@ -116,13 +125,17 @@ class PairBatches:
         is_new = pairs.labels[:, place] != pairs.source_labels[:, place]
         self.new_objects = (is_new | ~is_new.any()).nonzero()[:, 0]
 
-    def batch(self, size: int, generator: torch.Generator) -> Sample:
-        """Target latents drawn from their posteriors, token ids, source latents; a few of the latter two left out."""
+    def batch(self, size: int, generator: torch.Generator, *, is_whole: bool = False) -> Sample:
+        """Target latents drawn from their posteriors, token ids, source latents, rays.
+
+        A few texts and sources are left out, unless ``is_whole``.
+        """
         rows, rng = self.pairs.draw(size, generator), numpy_generator(generator)
         is_chosen = torch.rand(size, generator=generator) < OBJECT_SHARE
         rows = torch.where(is_chosen, self.new_objects[rows % len(self.new_objects)], rows)
         latents = draw_latents(self.targets, rows, generator) * self.scale
         has_text, has_image = what_is_given(rng, size)
+        has_text, has_image = has_text | is_whole, has_image | is_whole
         texts = [
             text_of(self.pairs, row, rng) if is_given else ""
             for row, is_given in zip(rows.tolist(), has_text, strict=True)
@@ -174,15 +187,37 @@ def what_is_given(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.n
     return np.isin(kind, (1, 3)), np.isin(kind, (0, 3))
 
 
-def train(worker: Worker, pairs_folder: Path, base: Path, work: Path, recipe: Recipe = RECIPE) -> Training:
-    """Fine-tune; checkpoint and log are ``work/ip2p.*``.
+def field_loss(
+    field: nn.Module, text_encoder: Any, sample: Sample, place_weights: Tensor | float = 1.0
+) -> Float[Tensor, ""]:
+    """Squared error of the latents that the light field takes the target for; the text encoder learns nothing of it."""
+    with mixed_precision():
+        with torch.no_grad():
+            embeds = text_encoder(sample.tokens).last_hidden_state
+        seen = field(sample.rays, sample.condition, embeds).float()
+    return (place_weights * (seen - sample.latents).pow(2)).mean()
+
+
+@torch.no_grad()
+def held_out_field_loss(field: nn.Module, text_encoder: Any, held_out: PairBatches, seed: int) -> float:
+    """Mean ``field_loss`` of samples that are not trained on; the same for a seed."""
+    sample = held_out.batch(HELD_OUT_FIELDS, torch.Generator().manual_seed(seed), is_whole=True)
+    return float(field_loss(field, text_encoder, sample))
+
+
+def train(
+    worker: Worker, pairs_folder: Path, base: Path, work: Path, recipe: Recipe = RECIPE,
+    field_recipe: Recipe = FIELD_RECIPE,
+) -> Training:  # fmt: skip
+    """Fine-tune; checkpoints and logs are ``work/ip2p.*``, and ``work/field.*`` of a new map's light field.
 
     Args:
         worker: This process.
         pairs_folder: What ``write_pair_shards`` wrote.
         base: Folder of the model to start from: a text-to-image model, or an InstructPix2Pix that is trained on.
-        work: Where checkpoint and log go.
-        recipe: Steps and rates.
+        work: Where checkpoints and logs go.
+        recipe: Steps and rates of the U-Net, its text encoder and the map.
+        field_recipe: Those of the light field of a new map, which comes first.
     """
     pipeline = load_base(base)
     vae = pipeline.vae.requires_grad_(False).eval()
@@ -194,22 +229,41 @@ def train(worker: Worker, pairs_folder: Path, base: Path, work: Path, recipe: Re
         return PairBatches(pairs, targets, conditions, vae.config.scaling_factor, pipeline.tokenizer)
 
     training, held_out = batches(False), batches(True)
+    begun = start.checksum(base)
+    weights, encoder = center_weights(UNET_CONFIG["sample_size"]), pipeline.text_encoder
+
     torch.manual_seed(recipe.seed)
-    recipe = replace(recipe, start=start.checksum(base))
     unet = widened(pipeline.unet)
-    modules = {"unet": unet, "text_encoder": pipeline.text_encoder, "ray_map": started_ray_map(unet, base)}
+    ray_map = started_ray_map(unet, base)
+    if not (base / RAY_MAP).is_file():
+        encoder.requires_grad_(False).eval()
+
+        def loss_of_field(step: int, generator: torch.Generator) -> Tensor:
+            sample = training.batch(field_recipe.batch_size, generator, is_whole=True)
+            return field_loss(ray_map.field, encoder, sample, weights)
+
+        def measure(average: dict[str, nn.Module]) -> str:
+            return f"held-out {held_out_field_loss(average['field'], encoder, held_out, recipe.seed):.5f}"
+
+        alone = fit(
+            {"field": ray_map.field}, loss_of_field, replace(field_recipe, start=begun), work / FIELD, worker,
+            report_every=250, measure=measure,
+        )  # fmt: skip
+        ray_map.field.load_state_dict(alone.average["field"].state_dict())
+    modules = {"unet": unet, "text_encoder": encoder, "ray_map": ray_map}
     for module in modules.values():
         module.requires_grad_(True)
-    alphas, weights = make_scheduler().alphas_cumprod, center_weights(UNET_CONFIG["sample_size"])
+    alphas = make_scheduler().alphas_cumprod
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         sample = training.batch(recipe.batch_size, generator)
-        t = training_timesteps(numpy_generator(generator), recipe.batch_size, len(alphas))
+        t = training_timesteps(numpy_generator(generator), recipe.batch_size, len(alphas), TIMES)
         noise = torch.randn(sample.latents.shape, generator=generator)
-        return velocity_loss(modules, alphas, sample, t, noise, weights)
+        drawn = velocity_loss(modules, alphas, sample, t, noise, weights)
+        return drawn + field_loss(ray_map.field, encoder, sample, weights)
 
     return fit(
-        modules, loss, recipe, work / "ip2p.ckpt", worker, report_every=250,
+        modules, loss, replace(recipe, start=begun), work / "ip2p.ckpt", worker, report_every=250,
         measure=held_out_words(alphas, held_out.batch, HELD_OUT_BATCHES, recipe.seed),
     )  # fmt: skip
 
@@ -224,6 +278,9 @@ def save(base: Path, work: Path, out: Path) -> None:
     parts = {**modules, "vae": pipeline.vae, "tokenizer": pipeline.tokenizer, "scheduler": pipeline.scheduler}
     begun = f"trained on from `{base.name}` {recipe.start};"
     how = f"{recipe.describe()};\n{begun}\n{METHOD}\n{seconds / 60:.0f} min of training."
+    if (work / FIELD).is_file():
+        of_field, seconds = load_average(work / FIELD, {})
+        how += f" Before it, for the light field of the map of rays:\n{of_field.describe()},\n{seconds / 60:.0f} min."
 
     def finish(folder: Path) -> None:
         save_beside(ray_map, folder / RAY_MAP, unet)

@@ -57,7 +57,7 @@ def make_ip2p(cfg: Any) -> None:
     base, work, run = Path(cfg.base), Path(cfg.work) / "tiny-ip2p", partial(run_workers, cfg.num_processes)
     recipe = replace(ip2p.RECIPE.with_steps(cfg.steps), batch_size=cfg.batch, seed=cfg.seed or ip2p.RECIPE.seed)
     run(pairs.write_pair_shards, work / "pairs", cfg.num_shards, cfg.scenes_a_shard)
-    run(ip2p.train, work / "pairs", base, work, recipe)
+    run(ip2p.train, work / "pairs", base, work, recipe, ip2p.FIELD_RECIPE.with_steps(cfg.field_steps))
     ip2p.save(base, work, Path(cfg.out))
     threestudio.info(f"The embedded InstructPix2Pix is in {cfg.out}.")
 

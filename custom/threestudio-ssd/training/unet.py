@@ -230,10 +230,15 @@ def stratified_timesteps(rng: np.random.Generator, size: int, num_timesteps: int
     return torch.from_numpy(t.astype(np.int64))
 
 
-def training_timesteps(rng: np.random.Generator, size: int, num_timesteps: int) -> Int[Tensor, " b"]:
-    """Stratified timesteps: of the parts of the range that ``TIMES`` lists, the rest of the whole range."""
+def training_timesteps(
+    rng: np.random.Generator,
+    size: int,
+    num_timesteps: int,
+    times: tuple[tuple[float, tuple[float, float]], ...] = TIMES,
+) -> Int[Tensor, " b"]:
+    """Stratified timesteps: of the parts of the range that ``times`` lists, the rest of the whole range."""
     parts, left = [], size
-    for share, ends in TIMES:
+    for share, ends in times:
         count, (low, high) = round(share * size), (round(end * num_timesteps) for end in ends)
         parts.append(low + stratified_timesteps(rng, count, high - low))
         left -= count

@@ -30,7 +30,8 @@ def stirred(unet):
     """A map that says something."""
     torch.manual_seed(0)
     ray_map = RayMap(unet)
-    torch.nn.init.normal_(ray_map.last.weight, std=0.2)
+    for layer in (ray_map.last, ray_map.seen):
+        torch.nn.init.normal_(layer.weight, std=0.2)
     return ray_map
 
 
@@ -61,10 +62,11 @@ def test_each_view_is_told_its_own_rays_and_of_one_object(unet, latents):
     assert not torch.allclose(predicted(unet, latents, (ray_map, channels(unit=4.0))), whole, atol=1e-3)
 
 
-def test_a_batch_may_hold_the_views_once_for_each_prompt(unet, latents):
-    ray_map = stirred(unet)
-    both = predicted(unet, torch.cat([latents, latents]), (ray_map, channels()))
-    torch.testing.assert_close(both[:NUM_VIEWS], both[NUM_VIEWS:], atol=1e-5, rtol=0)
+def test_the_same_views_with_no_prompt_are_told_nothing(unet, latents):
+    both = predicted(unet, torch.cat([latents, latents]), (stirred(unet), channels()))
+    plain, told = predicted(unet, latents), predicted(unet, latents, (stirred(unet), channels()))
+    torch.testing.assert_close(both[:NUM_VIEWS], told, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(both[NUM_VIEWS:], plain, atol=1e-5, rtol=1e-4)
 
 
 def test_a_view_that_is_told_nothing_is_drawn_as_without_the_map(unet, latents):
@@ -72,3 +74,29 @@ def test_a_view_that_is_told_nothing_is_drawn_as_without_the_map(unet, latents):
     told, plain = predicted(unet, latents, (stirred(unet), channels()), shares), predicted(unet, latents)
     torch.testing.assert_close(told[1], plain[1], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(told[0], plain[0], atol=1e-3)
+
+
+def texts(seed):
+    return torch.randn(1, 5, 32, generator=torch.Generator().manual_seed(seed)).expand(NUM_VIEWS, -1, -1)
+
+
+@torch.no_grad()
+def test_what_is_told_is_worked_out_once_for_all_noise_levels_and_anew_for_other_words(unet, latents):
+    ray_map, calls = stirred(unet), []
+    ray_map.register_forward_hook(lambda *_: calls.append(1))
+    with rays_seen(unet, ray_map, channels()):
+        first = [unet(latents, t, texts(2)).sample for t in (900, 500, 100)]
+        assert len(calls) == 1
+        other = unet(latents, 500, encoder_hidden_states=texts(3)).sample
+        assert len(calls) == 2
+    torch.testing.assert_close(first[1], predicted(unet, latents, (ray_map, channels())))
+    assert not torch.allclose(other, first[1], atol=1e-3)
+
+
+def test_the_light_field_is_trained_for_itself_alone(unet, latents):
+    ray_map = stirred(unet)
+    with rays_seen(unet, ray_map, channels()):
+        unet(latents, 500, texts(2)).sample.sum().backward()
+    assert all(parameter.grad is None for parameter in ray_map.field.parameters())
+    assert ray_map.seen.weight.grad.abs().max() > 0
+    assert ray_map.first.weight.grad.abs().max() > 0

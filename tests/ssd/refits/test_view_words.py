@@ -104,18 +104,20 @@ def test_heights_in_another_order_are_refused():
 
 def test_the_preset_for_shapes_says_what_the_embedded_model_learned_and_only_to_it():
     preset = REPOSITORY / "configs" / "shape-gs.yaml"
-    own, other = (complete(load_config(preset, cli_args=given)).system.view_words for given in ([], ["model=other"]))
+    own, drawn, other = (
+        complete(load_config(preset, cli_args=given)).system.view_words
+        for given in ([], ["model=data/tiny-ldm"], ["model=other"])
+    )
     said = {word: list(each.say) for each in own.sides for word in each.of}
     assert said == {word: each["say"] for each in OF_EMBEDDED for word in each["of"]}
     assert list(own.heights) == HEIGHTS_OF_EMBEDDED
+    assert drawn == own
     assert list(other.sides) == list(other.heights) == []
 
 
-def test_the_preset_for_shapes_edits_with_the_instruct_pix2pix_where_that_is_the_model():
+def test_the_preset_for_shapes_edits_with_the_instruct_pix2pix_unless_a_model_is_named():
     preset = REPOSITORY / "configs" / "shape-gs.yaml"
-    own, ip2p = (
-        complete(load_config(preset, cli_args=[f"model={name}"])).system for name in ("data/tiny-ldm", "data/tiny-ip2p")
-    )
+    own, ip2p = (complete(load_config(preset, cli_args=given)).system for given in (["model=data/tiny-ldm"], []))
     assert [each.editing.editor.name for each in (own, ip2p)] == ["sdedit", "ip2p-small"]
     assert ip2p.view_words == own.view_words
     assert [each.strength for each in ip2p.rounds] == [each.strength for each in own.rounds]

@@ -91,10 +91,11 @@ def test_a_network_that_reads_images_is_trained_on_as_it_is(tmp_path):
     base = tmp_path / "base"
     save_components(random_components("v_prediction", image_size=64), base)
     write_pair_shards(Worker(), tmp_path / "pairs", 2, 3)
-    recipe = replace(ip2p.RECIPE, steps=1, batch_size=2)
+    recipes = [replace(each, steps=1, batch_size=2) for each in (ip2p.RECIPE, ip2p.FIELD_RECIPE)]
     for start, out in ((base, tmp_path / "first"), (tmp_path / "first", tmp_path / "second")):
         work = tmp_path / f"work-{out.name}"
-        ip2p.train(Worker(), tmp_path / "pairs", start, work, recipe)
+        ip2p.train(Worker(), tmp_path / "pairs", start, work, *recipes)
+        assert (work / ip2p.FIELD).is_file() == (start == base), "a map that is trained on has its light field"
         ip2p.save(start, work, out)
     first, second = (load_backbone(tmp_path / name).network for name in ("first", "second"))
     assert first.config.in_channels == second.config.in_channels == 8
@@ -114,16 +115,36 @@ def test_rays_are_those_of_the_frame_give_or_take_a_little():
     assert 1e-3 < gaps[:, 3:].mean() < 0.03
 
 
+def test_the_light_field_learns_from_pairs_and_the_text_encoder_does_not(tmp_path):
+    write_pair_shards(Worker(), tmp_path, 1, 2)
+    pairs, components = load_pairs(tmp_path, is_held_out=False), random_components("v_prediction", image_size=64)
+    means, stds = encode(components.vae, pairs.targets)
+    posteriors = means, torch.zeros_like(stds)
+    batches = ip2p.PairBatches(pairs, posteriors, means, 1.0, components.tokenizers[0])
+    sample = batches.batch(4, torch.Generator().manual_seed(0), is_whole=True)
+    torch.manual_seed(0)
+    field = RayMap(widened(components.network)).field
+    before = float(ip2p.field_loss(field, components.text_networks[0], sample))
+    optimizer = torch.optim.Adam(field.parameters(), lr=3e-3)
+    for _ in range(20):
+        optimizer.zero_grad()
+        ip2p.field_loss(field, components.text_networks[0], sample).backward()
+        optimizer.step()
+    assert float(ip2p.field_loss(field, components.text_networks[0], sample)) < 0.7 * before
+    assert all(parameter.grad is None for parameter in components.text_networks[0].parameters())
+
+
 def test_a_few_steps_make_a_model_that_reads_images(tmp_path):
     base = tmp_path / "base"
     save_components(random_components("v_prediction", image_size=64), base)
     work = tmp_path / "tiny-ip2p"
     write_pair_shards(Worker(), work / "pairs", 2, 3)
-    recipe = replace(ip2p.RECIPE, steps=2, batch_size=2)
-    ip2p.train(Worker(), work / "pairs", base, work, recipe)
+    recipe, field_recipe = (replace(each, steps=2, batch_size=2) for each in (ip2p.RECIPE, ip2p.FIELD_RECIPE))
+    ip2p.train(Worker(), work / "pairs", base, work, recipe, field_recipe)
+    assert torch.load(work / ip2p.FIELD, weights_only=True)["step"] == 2
     state = torch.load(work / "ip2p.ckpt", weights_only=True)
     assert state["step"] == 2
-    ip2p.train(Worker(), work / "pairs", base, work, recipe.with_steps(3))
+    ip2p.train(Worker(), work / "pairs", base, work, recipe.with_steps(3), field_recipe)
     resumed = torch.load(work / "ip2p.ckpt", weights_only=True)
     assert resumed["step"] == 3
     new = resumed["modules"]["unet"]["conv_in.weight"][:, 4:]
@@ -133,7 +154,9 @@ def test_a_few_steps_make_a_model_that_reads_images(tmp_path):
     backbone = load_backbone(tmp_path / "out")
     assert backbone.has_image_condition
     assert backbone.prediction_type == "v_prediction"
-    assert "3 steps" in (tmp_path / "out" / "README.md").read_text()
+    how = (tmp_path / "out" / "README.md").read_text()
+    assert "3 steps" in how
+    assert "2 steps" in how, "those of the light field"
     ray_map = load_beside(RayMap(backbone.network), tmp_path / "out" / ip2p.RAY_MAP, backbone.network, "key")
     assert ray_map.last.weight.abs().max() > 0
     latents = torch.randn(1, 4, 16, 16)
