@@ -78,7 +78,7 @@ def rays_seen(
         shares: How much each view is told, in [0, 1]; None: all.
     """
     embeds: Tensor
-    known: tuple[Tensor, Tensor, Tensor] | None = None
+    last: tuple[Tensor, Tensor, Tensor] | None = None
 
     def listen(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal embeds
@@ -89,13 +89,13 @@ def rays_seen(
         return said if shares is None else said * shares.to(said).view(-1, 1, 1, 1)
 
     def add(_module: Any, args: tuple[Tensor], output: Tensor) -> Tensor:
-        nonlocal known
+        nonlocal last
         sources = args[0][: len(channels), unet.config.out_channels :]
         if torch.is_grad_enabled():
-            known = sources, embeds, told(sources)
-        elif known is None or not (torch.equal(known[0], sources) and torch.equal(known[1], embeds)):
-            known = sources.clone(), embeds, told(sources)
-        return torch.cat([output[: len(channels)] + known[2], output[len(channels) :]])
+            last = sources, embeds, told(sources)
+        elif last is None or not (torch.equal(last[0], sources) and torch.equal(last[1], embeds)):
+            last = sources.clone(), embeds, told(sources)
+        return torch.cat([output[: len(channels)] + last[2], output[len(channels) :]])
 
     handles = unet.register_forward_pre_hook(listen, with_kwargs=True), unet.conv_in.register_forward_hook(add)
     try:
