@@ -293,7 +293,8 @@ def edit_scene(
         ConfigError: For a key or value that cannot be used.
         SceneFormatError: For a file that cannot be read.
     """
-    words = _scene_words(scene, cameras, mask) | _common_words(source, target, model, steps, strength, seed)
+    words = _scene_words(scene, cameras, mask) | _common_words(source, target, steps, strength, seed)
+    words |= _model_word(model)
     return SceneRun(_opened(SceneEdit, _experiment(config, words, changes, "ssd-gs-system")))
 
 
@@ -336,10 +337,8 @@ def refit_scene(
     if on_views is not None and not callable(on_views):
         expected, fix = "a function of a number, names and images", "write on_views=lambda number, names, images: ..."
         raise ConfigError(what=f"on_views is {shown_value(on_views)}", expected=expected, fix=fix)
-    named = "" if model is None else model
-    words = _scene_words(scene, cameras, mask) | _common_words(source, target, named, steps, strength, seed)
-    if model is None:
-        del words["model"]
+    words = _scene_words(scene, cameras, mask) | _common_words(source, target, steps, strength, seed)
+    words |= {} if model is None else _model_word(model)
     job = _opened(SceneRefit, _experiment(config, words, changes, "idu-gs-system"))
     job.edit.on_views = on_views
     return SceneRun(job)
@@ -372,7 +371,7 @@ def remove_from_scene(
         ConfigError: For a key or value that cannot be used.
         SceneFormatError: For a file that cannot be read.
     """
-    words = _scene_words(scene, cameras, mask) | _run_words(model, steps, seed)
+    words = _scene_words(scene, cameras, mask) | _model_word(model) | _run_words(steps, seed)
     return SceneRun(_opened(SceneRemoval, _experiment(config, words, changes, "gs-delete-system")))
 
 
@@ -467,7 +466,8 @@ def edit_image(
     words = {
         "picture": path_of("picture", picture, 'write picture="in.png"'),
         "mask_picture": None if mask is None else path_of("mask", mask, 'write mask="mask.png"'),
-        **_common_words(source, target, model, steps, strength, seed),
+        **_common_words(source, target, steps, strength, seed),
+        **_model_word(model),
     }
     experiment = _experiment(config, words, changes, "ssd-image-system")
     job = ImageEdit(experiment.system)
@@ -496,23 +496,22 @@ def _scene_words(scene: str | Path, cameras: str | Path | None, mask: Mask | Non
     }
 
 
-def _common_words(
-    source: str, target: str, model: str | Path, steps: int, strength: float | None, seed: int
-) -> dict[str, Any]:
+def _common_words(source: str, target: str, steps: int, strength: float | None, seed: int) -> dict[str, Any]:
     """The words that edits of scenes and images share, as a config names them; a strength of None is the config's."""
     fix = "write strength=1, for example"
     given = {} if strength is None else {"strength": number_of("strength", strength, "a number from 0 to 2", fix)}
     prompts = {"source_prompt": text_of("source", source), "target_prompt": text_of("target", target)}
-    return given | prompts | _run_words(model, steps, seed)
+    return given | prompts | _run_words(steps, seed)
 
 
-def _run_words(model: str | Path, steps: int, seed: int) -> dict[str, Any]:
+def _model_word(model: str | Path) -> dict[str, str]:
+    """The model, as a config names it."""
+    return {"model": path_of("model", model, 'write model="data/tiny-ldm"')}
+
+
+def _run_words(steps: int, seed: int) -> dict[str, Any]:
     """The words that all runs share, as a config names them."""
-    return {
-        "model": path_of("model", model, 'write model="data/tiny-ldm"'),
-        "steps": count_of("steps", steps, 1, 200),
-        "seed": count_of("seed", seed, 0, 0),
-    }
+    return {"steps": count_of("steps", steps, 1, 200), "seed": count_of("seed", seed, 0, 0)}
 
 
 def _experiment(

@@ -91,9 +91,8 @@ def rays_seen(
     def add(_module: Any, args: tuple[Tensor], output: Tensor) -> Tensor:
         nonlocal last
         sources = args[0][: len(channels), unet.config.out_channels :]
-        if torch.is_grad_enabled():
-            last = sources, embeds, told(sources)
-        elif last is None or not (torch.equal(last[0], sources) and torch.equal(last[1], embeds)):
+        is_kept = not torch.is_grad_enabled()
+        if last is None or not (is_kept and torch.equal(last[0], sources) and torch.equal(last[1], embeds)):
             last = sources.clone(), embeds, told(sources)
         return torch.cat([output[: len(channels)] + last[2], output[len(channels) :]])
 
