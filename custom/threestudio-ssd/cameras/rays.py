@@ -68,10 +68,11 @@ class ObjectViews:
         moments = torch.linalg.cross(origins[:, None].expand_as(directions), directions)
         return torch.cat([directions, moments], dim=-1)
 
-    def passing(self, size: tuple[int, int]) -> Float[Tensor, "c n 5"]:
+    def passing(self, size: tuple[int, int]) -> Float[Tensor, "c 8 h w"]:
         """Directions of the rays through the middles of cells, and where these pass the origin.
 
-        The last two numbers say how far to the right of it and how far below it, as the image has these directions.
+        That is the point nearest to it. The last two numbers say how far to the right of the origin that is and how far
+        below it, as the image has these directions.
 
         Args:
             size: Rows and columns of cells in each image.
@@ -79,7 +80,8 @@ class ObjectViews:
         rays = self.plucker(size)
         nearest = torch.linalg.cross(rays[..., :3], rays[..., 3:])
         across = self.cameras.viewmats[:, :2, :3].cpu() @ self.frame.axes.T
-        return torch.cat([rays[..., :3], nearest @ across.mT], dim=-1)
+        passed = torch.cat([rays[..., :3], nearest, nearest @ across.mT], dim=-1)
+        return passed.mT.unflatten(2, size).contiguous()
 
 
 def cell_rays(cameras: Cameras, size: tuple[int, int]) -> Float[Tensor, "c n 3"]:

@@ -1,68 +1,214 @@
-"""What the ray through each cell of an image meets, told by words: a light field in latents.
+"""What the ray through each cell of an image meets, told by words: a radiance field of latents.
 
-A light field gives a colour for a ray, and one network can hold those of many things (Sitzmann et al. 2021,
-arXiv:2106.02634). Here it gives latents, by the words of the prompt, and by the view before the edit, which says what
-stands around and how large things are.
+Points along a ray have a density and features, and these are blended front to back as NeRF blends colours (Mildenhall
+et al. 2020, arXiv:2003.08934, equation 3; features as in Niemeyer & Geiger 2021, arXiv:2011.12100). One network holds
+many things: words, and the view before the edit, set the gains of its layers (Perez et al. 2018, arXiv:1709.07871).
+Convolutions make latents of the features, since where an outline crosses a cell shows in the cells beside it.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import silu, unfold
+from torch.nn.functional import silu, softplus
 
-WIDTH, NUM_LAYERS = 128, 4
+from .waves import num_waves, waves
+
+RADIUS, BOTTOM, TOP = 0.29, -0.02, 0.52
+"""The upright cylinder in which an object stands, in the unit of its frame: about the distance of the cameras."""
+MIDDLE, HALVES = (0.0, 0.0, (TOP + BOTTOM) / 2), (RADIUS, RADIUS, (TOP - BOTTOM) / 2)
+NUM_POINTS = 12
+"""On each ray, evenly within the cylinder."""
+REACH = 0.8
+"""How far from the object the ground is told by places, in the frame's unit; what is beyond lies at the edge."""
+FARTHEST = 2.0
+"""Where a ray ends that does not meet the ground."""
+OCTAVES = 4
+"""Sines and cosines of places; of directions there are half as many."""
+WIDTH, NUM_LAYERS, NUM_FEATURES = 64, 3, 16
+"""Of the network of points."""
+SOURCE_WIDTH, NUM_LOOKS = 32, 4
+"""Features of the view before, and how often they are gathered."""
 NUM_QUERIES = 4
-"""Places in the text that are looked at."""
-CONTROL_WIDTH = 256
-FIRST_SHARE = 0.3
-"""Layers start at so much of the usual weights, since each is added to what is there."""
+"""How often words are gathered."""
+FOCUS = 4.0
+"""Weights of the words' keys begin so much larger than usual, so that the queries begin with different words."""
+CONTROL_WIDTH, HEAD_WIDTH = 256, 64
+EMPTY = -2.0
+"""The largest features where a ray misses the cylinder."""
+SPARSE = 1.0
+"""Points begin with a density of ``softplus(-SPARSE)``, so that light comes through."""
 
 
 class LightField(nn.Module):
-    """Latents of a view, cell by cell, from rays; words and the view before set the gains of each layer.
+    """Latents of a view by its rays, told by words and by the view before the edit.
 
     Args:
-        num_ray_channels: Numbers that say a cell's ray.
         num_channels: Of the latents.
         num_source_channels: Of the latents of the view before; 0: it is not seen.
         text_width: Of a token's embedding.
     """
 
-    def __init__(self, num_ray_channels: int, num_channels: int, num_source_channels: int, text_width: int) -> None:
+    def __init__(self, num_channels: int, num_source_channels: int, text_width: int) -> None:
         super().__init__()
-        self.first = nn.Linear(num_ray_channels + 9 * num_source_channels, WIDTH)
-        self.queries = nn.Parameter(0.1 * torch.randn(NUM_QUERIES, text_width))
-        self.keys = nn.Linear(text_width, text_width)
-        self.control = nn.Sequential(
-            nn.Linear(NUM_QUERIES * text_width + WIDTH, CONTROL_WIDTH),
-            nn.SiLU(),
-            nn.Linear(CONTROL_WIDTH, NUM_LAYERS * 2 * WIDTH),
-        )
-        self.into = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(NUM_LAYERS))
-        outs = [nn.Linear(WIDTH, WIDTH) for _ in range(NUM_LAYERS)]
-        self.out = nn.ModuleList(outs)
-        self.last = nn.Linear(WIDTH, num_channels)
-        for linear in outs:
-            linear.weight.data *= FIRST_SHARE
+        self.control = Control(num_source_channels, text_width, (*[WIDTH] * (NUM_LAYERS + 1), *[HEAD_WIDTH] * 2))
+        widths = [num_waves(3, OCTAVES), *[WIDTH] * NUM_LAYERS]
+        self.points = nn.ModuleList(nn.Linear(*each) for each in zip(widths, widths[1:], strict=False))
+        self.point_last = nn.Linear(WIDTH, 1 + 2 * NUM_FEATURES)
+        self.ground = nn.Linear(num_waves(2, OCTAVES) + 1, WIDTH)
+        self.ground_last = nn.Linear(WIDTH, NUM_FEATURES)
+        num_seen = 2 * NUM_FEATURES + 1 + num_source_channels + SOURCE_WIDTH
+        self.head = nn.ModuleList([nn.Conv2d(num_seen, HEAD_WIDTH, 3, padding=1), nn.Conv2d(HEAD_WIDTH, HEAD_WIDTH, 1)])
+        self.last = nn.Conv2d(HEAD_WIDTH, num_channels + num_source_channels, 3, padding=1)
+        self.kept = nn.Conv2d(num_source_channels, num_channels, 1) if num_source_channels else None
+        if self.kept is not None:
+            nn.init.dirac_(self.kept.weight)
 
     def forward(
         self,
-        rays: Float[Tensor, "b f zh zw"],
+        rays: Float[Tensor, "b 8 zh zw"],
         sources: Float[Tensor, "b s zh zw"],
         embeds: Float[Tensor, "b l w"],
     ) -> Float[Tensor, "b c zh zw"]:
         """Scaled latents of what is seen.
 
         Args:
-            rays: ``ray_map.ray_channels``.
+            rays: ``ObjectViews.passing``, in single precision whatever the network's is.
             sources: Latents of the view before, as the U-Net gets them.
             embeds: Of the prompt's tokens.
         """
-        around = unfold(sources, 3, padding=1) if sources.shape[1] else sources.flatten(2)
-        cells = self.first(torch.cat([rays.flatten(2), around], dim=1).mT)
-        looked_at = (self.queries @ self.keys(embeds).mT * embeds.shape[-1] ** -0.5).softmax(-1) @ embeds
-        control = self.control(torch.cat([looked_at.flatten(1), silu(cells).mean(1)], dim=1))
-        for into, out, own in zip(self.into, self.out, control.chunk(NUM_LAYERS, dim=1), strict=True):
-            gains, shifts = own[:, None].chunk(2, dim=-1)
-            cells = cells + out(silu(into(silu(cells)) * (1 + gains) + shifts))
-        return self.last(silu(cells)).mT.unflatten(2, rays.shape[-2:])
+        directions, nearest = (part.movedim(1, -1) for part in (rays[:, :3], rays[:, 3:6]))
+        around, gains = self.control(directions, sources, embeds)
+        *of_points, of_ground, of_first, of_second = gains
+        object_seen, largest, shares = self._object(directions, nearest, of_points)
+        seen = object_seen + (1 - shares) * self._ground(directions, nearest, of_ground)
+        hidden = torch.cat([torch.cat([seen, shares, largest], dim=-1).movedim(-1, 1), sources, around], dim=1)
+        for layer, own in zip(self.head, (of_first, of_second), strict=True):
+            hidden = silu(gained(layer(hidden).movedim(1, -1), own[:, None, None])).movedim(-1, 1)
+        latents, gates = self.last(hidden).tensor_split([self.last.out_channels - sources.shape[1]], dim=1)
+        return latents if self.kept is None else latents + self.kept(gates.sigmoid() * sources)
+
+    def _object(
+        self, directions: Float[Tensor, "b zh zw 3"], nearest: Float[Tensor, "b zh zw 3"], gains: list[Tensor]
+    ) -> tuple[Float[Tensor, "b zh zw f"], Float[Tensor, "b zh zw f"], Float[Tensor, "b zh zw 1"]]:
+        """Blended features, the largest of others along the ray, and how much of the ray ends here.
+
+        Only rays through the cylinder are looked at.
+        """
+        near, far = crossing(directions, nearest)
+        is_inside = far > near
+        views = is_inside.nonzero()[:, 0]
+        places = (torch.arange(NUM_POINTS, device=near.device, dtype=near.dtype) + 0.5) / NUM_POINTS
+        depths = torch.lerp(near[is_inside][:, None], far[is_inside][:, None], places)
+        points = nearest[is_inside][:, None] + depths[..., None] * directions[is_inside][:, None]
+        middle, halves = (points.new_tensor(values) for values in (MIDDLE, HALVES))
+        hidden = waves((points - middle) / halves, OCTAVES).to(gains[0])
+        for layer, own in zip(self.points, gains, strict=True):
+            hidden = silu(gained(layer(hidden), own[views][:, None]))
+        densities, features, others = self.point_last(hidden).split([1, NUM_FEATURES, NUM_FEATURES], dim=-1)
+        weights = blending_weights(softplus(densities.float() - SPARSE))
+        shape = *near.shape, NUM_FEATURES
+        blended, largest = others.new_zeros(shape), others.new_full(shape, EMPTY)
+        shares = others.new_zeros(*near.shape, 1)
+        return (
+            blended.index_put((is_inside,), (weights * features).sum(1).to(others)),
+            largest.index_put((is_inside,), others.amax(1)),
+            shares.index_put((is_inside,), weights.sum(1).to(others)),
+        )
+
+    def _ground(
+        self, directions: Float[Tensor, "b zh zw 3"], nearest: Float[Tensor, "b zh zw 3"], gains: Tensor
+    ) -> Float[Tensor, "b zh zw f"]:
+        """Features of the place where a ray meets the ground, or of one far away."""
+        sinks = directions[..., 2:]
+        depths = torch.where(sinks < -1e-3, nearest[..., 2:] / -sinks.clamp_max(-1e-3), FARTHEST)
+        places = (nearest + depths.clamp(-FARTHEST, FARTHEST) * directions)[..., :2] / REACH
+        hidden = self.ground(torch.cat([waves(places.clamp(-1.2, 1.2), OCTAVES), sinks], dim=-1).to(gains))
+        return self.ground_last(silu(gained(hidden, gains[:, None, None])))
+
+
+class Control(nn.Module):
+    """What words and the view before say of a scene: the gains and shifts of layers, and features of each cell.
+
+    Args:
+        num_source_channels: Of the latents of the view before.
+        text_width: Of a token's embedding.
+        widths: Of the layers.
+    """
+
+    def __init__(self, num_source_channels: int, text_width: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.widths = widths
+        self.queries = nn.Parameter(0.1 * torch.randn(NUM_QUERIES, text_width))
+        self.keys = nn.Linear(text_width, text_width)
+        self.keys.weight.data *= FOCUS
+        self.source = nn.Sequential(
+            nn.Conv2d(num_source_channels + num_waves(3, OCTAVES // 2), SOURCE_WIDTH, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(SOURCE_WIDTH, SOURCE_WIDTH, 3, padding=1),
+            nn.SiLU(),
+        )
+        self.looks = nn.Conv2d(SOURCE_WIDTH, NUM_LOOKS, 1)
+        num_said, num_seen = NUM_QUERIES * text_width, (NUM_LOOKS + 1) * SOURCE_WIDTH
+        self.said_norm, self.seen_norm = nn.LayerNorm(num_said), nn.LayerNorm(num_seen)
+        self.layers = nn.Sequential(
+            nn.Linear(num_said + num_seen, CONTROL_WIDTH),
+            nn.SiLU(),
+            nn.Linear(CONTROL_WIDTH, CONTROL_WIDTH),
+            nn.SiLU(),
+            nn.Linear(CONTROL_WIDTH, 2 * sum(widths)),
+        )
+
+    def forward(
+        self,
+        directions: Float[Tensor, "b zh zw 3"],
+        sources: Float[Tensor, "b s zh zw"],
+        embeds: Float[Tensor, "b l w"],
+    ) -> tuple[Float[Tensor, "b f zh zw"], list[Tensor]]:
+        """Features of cells, and gains and shifts (b 2*w) of each layer."""
+        around = self.source(torch.cat([sources, waves(directions, OCTAVES // 2).movedim(-1, 1).to(sources)], dim=1))
+        cells, looks = around.flatten(2).mT, self.looks(around).flatten(2).softmax(-1)
+        seen = torch.cat([looks @ cells, cells.mean(1, keepdim=True)], dim=1).flatten(1)
+        weights = (self.queries @ self.keys(embeds).mT * embeds.shape[-1] ** -0.5).softmax(-1)
+        said = (weights @ embeds).flatten(1)
+        control = self.layers(torch.cat([self.said_norm(said), self.seen_norm(seen)], dim=1))
+        return around, list(control.split([2 * width for width in self.widths], dim=1))
+
+
+def gained(hidden: Float[Tensor, "*b w"], own: Float[Tensor, "*#b w2"]) -> Float[Tensor, "*b w"]:
+    """Values times one plus their gains, plus their shifts; ``own`` holds the ones before the others."""
+    gains, shifts = own.chunk(2, dim=-1)
+    return hidden * (1 + gains) + shifts
+
+
+def crossing(
+    directions: Float[Tensor, "*b 3"], nearest: Float[Tensor, "*b 3"]
+) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
+    """Where rays enter the cylinder and leave it, as lengths from the point nearest to the origin.
+
+    A ray that misses it leaves it before it enters.
+
+    Args:
+        directions: Unit vectors.
+        nearest: Points of the rays that are nearest to the origin.
+    """
+    slopes = directions[..., :2].square().sum(-1).clamp_min(1e-6)
+    middles = -(nearest[..., :2] * directions[..., :2]).sum(-1) / slopes
+    across = middles.square() - (nearest[..., :2].square().sum(-1) - RADIUS**2) / slopes
+    halves = across.abs().sqrt() * across.sign()
+    sinks = directions[..., 2]
+    sinks = torch.where(sinks.abs() < 1e-4, 1e-4, sinks)
+    bottoms, tops = ((height - nearest[..., 2]) / sinks for height in (BOTTOM, TOP))
+    return (
+        torch.maximum(middles - halves, torch.minimum(bottoms, tops)),
+        torch.minimum(middles + halves, torch.maximum(bottoms, tops)),
+    )
+
+
+def blending_weights(densities: Float[Tensor, "n p 1"]) -> Float[Tensor, "n p 1"]:
+    """How much of what is seen each point of a ray is, front to back; together they are 1 at most.
+
+    Args:
+        densities: Optical depths of the points' parts of the ray, >= 0.
+    """
+    passed = torch.exp(densities - densities.cumsum(1))
+    return passed * -torch.expm1(-densities)

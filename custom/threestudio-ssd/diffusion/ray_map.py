@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from .light_field import LightField
-from .view_adapter import waves
+from .waves import num_waves, waves
 
-SCALES = (1.0, 1.0, 1.0, 3.0, 3.0)
+OFFSET_SCALE = 3.0
 """Rays that meet an object pass its middle at up to about a third of the cameras' distance."""
+OCTAVES = 3
 WIDTH = 96
 
 
@@ -34,36 +35,32 @@ class RayMap(nn.Module):
 
     def __init__(self, unet: Any) -> None:
         super().__init__()
-        num_channels = ray_channels(torch.zeros(1, 1, 5), (1, 1)).shape[1]
         num_latents, num_added = unet.config.out_channels, unet.conv_in.out_channels
         num_sources = unet.config.in_channels - num_latents
-        self.first = nn.Conv2d(num_channels, WIDTH, 3, padding=1)
+        self.first = nn.Conv2d(num_waves(5, OCTAVES), WIDTH, 3, padding=1)
         self.last = nn.Conv2d(WIDTH, num_added, 3, padding=1)
-        self.field = LightField(num_channels, num_latents, num_sources, unet.config.cross_attention_dim)
+        self.field = LightField(num_latents, num_sources, unet.config.cross_attention_dim)
         self.seen = nn.Conv2d(num_latents, num_added, 3, padding=1)
         for parameter in (*self.last.parameters(), *self.seen.parameters()):
             nn.init.zeros_(parameter)
 
     def forward(
         self,
-        channels: Float[Tensor, "b f zh zw"],
+        rays: Float[Tensor, "b 8 zh zw"],
         sources: Float[Tensor, "b s zh zw"],
         embeds: Float[Tensor, "b l w"],
     ) -> Float[Tensor, "b c zh zw"]:
         """What is added; see ``LightField.forward``."""
         with torch.no_grad():
-            seen = self.field(channels, sources, embeds)
-        return self.last(silu(self.first(channels))) + self.seen(seen)
-
-
-def ray_channels(rays: Float[Tensor, "b n 5"], size: tuple[int, int]) -> Float[Tensor, "b f zh zw"]:
-    """``ObjectViews.passing`` of so many rows and columns of cells, with sines and cosines of its multiples."""
-    return waves(rays * rays.new_tensor(SCALES)).unflatten(1, size).permute(0, 3, 1, 2).contiguous()
+            seen = self.field(rays, sources, embeds)
+        ways = torch.cat([rays[:, :3], OFFSET_SCALE * rays[:, 6:]], dim=1)
+        read = waves(ways.movedim(1, -1), OCTAVES).movedim(-1, 1).contiguous().to(sources)
+        return self.last(silu(self.first(read))) + self.seen(seen)
 
 
 @contextmanager
 def rays_seen(
-    unet: Any, ray_map: RayMap, channels: Float[Tensor, "b f zh zw"], shares: Float[Tensor, "b"] | None = None
+    unet: Any, ray_map: RayMap, rays: Float[Tensor, "b 8 zh zw"], shares: Float[Tensor, "b"] | None = None
 ) -> Iterator[None]:
     """While entered, a U-Net is told where its views look.
 
@@ -74,7 +71,7 @@ def rays_seen(
     Args:
         unet: That which the map was built for.
         ray_map: What is beside it.
-        channels: Of the views.
+        rays: ``ObjectViews.passing`` of the views.
         shares: How much each view is told, in [0, 1]; None: all.
     """
     embeds: Tensor
@@ -82,19 +79,19 @@ def rays_seen(
 
     def listen(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal embeds
-        embeds = (kwargs["encoder_hidden_states"] if "encoder_hidden_states" in kwargs else args[2])[: len(channels)]
+        embeds = (kwargs["encoder_hidden_states"] if "encoder_hidden_states" in kwargs else args[2])[: len(rays)]
 
     def told(sources: Tensor) -> Tensor:
-        said = ray_map(channels.to(sources), sources, embeds)
+        said = ray_map(rays.to(sources.device), sources, embeds)
         return said if shares is None else said * shares.to(said).view(-1, 1, 1, 1)
 
     def add(_module: Any, args: tuple[Tensor], output: Tensor) -> Tensor:
         nonlocal last
-        sources = args[0][: len(channels), unet.config.out_channels :]
+        sources = args[0][: len(rays), unet.config.out_channels :]
         is_kept = not torch.is_grad_enabled()
         if last is None or not (is_kept and torch.equal(last[0], sources) and torch.equal(last[1], embeds)):
             last = sources.clone(), embeds, told(sources)
-        return torch.cat([output[: len(channels)] + last[2], output[len(channels) :]])
+        return torch.cat([output[: len(rays)] + last[2], output[len(rays) :]])
 
     handles = unet.register_forward_pre_hook(listen, with_kwargs=True), unet.conv_in.register_forward_hook(add)
     try:

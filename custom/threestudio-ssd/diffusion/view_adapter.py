@@ -4,7 +4,6 @@ As in MV-Adapter (Huang et al. 2024, arXiv:2412.03632) the U-Net stays as it is,
 layers stands one in which the tokens of all views attend to each other. Rays say where a token looks.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,11 +16,12 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 
 from .attention import Layer, attention_control
 from .beside import load_beside
+from .waves import num_waves, waves
 
-NUM_FREQUENCIES = 3
+OCTAVES = 3
 MOMENT_SCALE = 3.0
 """Rays that meet an object have moments of up to about a third of the cameras' distance."""
-RAY_FEATURES = 6 * (1 + 2 * NUM_FREQUENCIES)
+RAY_FEATURES = num_waves(6, OCTAVES)
 WIDTH, NUM_HEADS = 128, 4
 
 
@@ -96,13 +96,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def ray_features(rays: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b f"]:
     """Pluecker coordinates, in units of the cameras' distance, with sines and cosines of their multiples."""
-    return waves(rays * rays.new_tensor([1.0] * 3 + [MOMENT_SCALE] * 3))
-
-
-def waves(values: Float[Tensor, "*b n"]) -> Float[Tensor, "*b f"]:
-    """Values of about -1 to 1, with sines and cosines of their multiples."""
-    turns = [values * (math.pi * 2**power) for power in range(NUM_FREQUENCIES)]
-    return torch.cat([values, *(turn.sin() for turn in turns), *(turn.cos() for turn in turns)], dim=-1)
+    return waves(rays * rays.new_tensor([1.0] * 3 + [MOMENT_SCALE] * 3), OCTAVES)
 
 
 class ViewAdapter(nn.Module):

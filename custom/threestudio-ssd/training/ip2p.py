@@ -14,7 +14,7 @@ from transformers import CLIPTokenizer
 from ..cameras import Cameras
 from ..cameras.rays import ObjectFrame, ObjectViews
 from ..diffusion.beside import load_beside, save_beside
-from ..diffusion.ray_map import RayMap, ray_channels
+from ..diffusion.ray_map import RayMap
 from ..toyworld.captions import VIEW_SHARE, parse_caption
 from ..toyworld.instructions import random_instruction
 from ..toyworld.tokenizer import token_ids
@@ -42,7 +42,7 @@ RECIPE = Recipe(
     ema_decay=0.999,
 )  # fmt: skip
 FIELD_RECIPE = Recipe(
-    steps=3000, batch_size=32, learning_rate=3e-3, seed=14, weight_decay=1e-2, warm_up_steps=100, hold_share=0.3,
+    steps=4000, batch_size=32, learning_rate=3e-3, seed=14, weight_decay=1e-2, warm_up_steps=100, hold_share=0.3,
     ema_decay=0.998,
 )  # fmt: skip
 """For the light field of a new map of rays, which costs a fraction of a step of the U-Net."""
@@ -67,7 +67,7 @@ INSTRUCTION_SHARE = 0.5
 """Share of the texts that are instructions, of pairs that can have one; the others are captions of the target."""
 OBJECT_SHARE = 0.7
 """Share of the samples that are drawn from the pairs with a new object alone; the others are drawn from all."""
-TIMES = ((0.15, (0.1, 0.65)), (0.25, (0.5, 0.9)), (0.4, (0.85, 1.0)))
+TIMES = ((0.25, (0.1, 0.65)), (0.3, (0.5, 0.9)), (0.4, (0.85, 1.0)))
 """As ``unet.TIMES``: source, text and rays leave little open, so most is decided where nothing but noise is seen."""
 RAYS_SHARE = 0.9
 """Share of the samples that are told from where exactly the new object is seen."""
@@ -146,8 +146,8 @@ class PairBatches:
         return Sample(latents, token_ids(self.tokenizer, texts), conditions, rays, is_told)
 
 
-def rays_of(cameras: Cameras, rng: np.random.Generator, size: tuple[int, int]) -> Float[Tensor, "b f zh zw"]:
-    """``ray_channels`` of cameras, each of an object that stands near the origin.
+def rays_of(cameras: Cameras, rng: np.random.Generator, size: tuple[int, int]) -> Float[Tensor, "b 8 zh zw"]:
+    """``ObjectViews.passing`` of cameras, each of an object that stands near the origin.
 
     Args:
         cameras: In the frame of the object.
@@ -160,7 +160,7 @@ def rays_of(cameras: Cameras, rng: np.random.Generator, size: tuple[int, int]) -
     viewmats[:, :3, 3] += (viewmats[:, :3, :3] @ feet[..., None])[..., 0]
     viewmats[:, :3, 3] /= units[:, None]
     views = ObjectViews(replace(cameras, viewmats=viewmats), ObjectFrame(torch.eye(3), torch.zeros(3), 1.0))
-    return ray_channels(views.passing(size), size)
+    return views.passing(size)
 
 
 def text_of(pairs: Pairs, row: int, rng: np.random.Generator) -> str:
@@ -239,8 +239,7 @@ def train(
         encoder.requires_grad_(False).eval()
 
         def loss_of_field(step: int, generator: torch.Generator) -> Tensor:
-            sample = training.batch(field_recipe.batch_size, generator, is_whole=True)
-            return field_loss(ray_map.field, encoder, sample, weights)
+            return field_loss(ray_map.field, encoder, training.batch(field_recipe.batch_size, generator), weights)
 
         def measure(average: dict[str, nn.Module]) -> str:
             return f"held-out {held_out_field_loss(average['field'], encoder, held_out, recipe.seed):.5f}"

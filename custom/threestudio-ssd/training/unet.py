@@ -80,7 +80,7 @@ class Sample(NamedTuple):
         latents: Scaled, (b c h w).
         tokens: Ids of the texts, (b l).
         condition: Further channels that the network sees beside the noisy latents, (b c2 h w); None: none.
-        rays: ``ray_channels`` that the ``ray_map`` among the modules gets, (b f h w); None: none.
+        rays: ``ObjectViews.passing`` that the ``ray_map`` among the modules gets, (b 8 h w); None: none.
         ray_shares: How much of them each sample is told, (b).
     """
 

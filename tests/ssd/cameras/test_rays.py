@@ -41,13 +41,13 @@ def test_the_moment_is_that_of_every_point_on_the_ray(views):
 def test_a_ray_that_passes_an_object_says_how_far_to_its_right_and_below_it(views):
     """A camera's own axes measure it: the ray through the image of a point beside the middle passes it that far."""
     cameras, frame = views.cameras, views.frame
-    passing = ObjectViews(cameras, replace(frame, unit=2.0)).passing((64, 64)).unflatten(1, (64, 64))
+    passing = ObjectViews(cameras, replace(frame, unit=2.0)).passing((64, 64)).movedim(1, -1)
     torch.testing.assert_close(passing[..., :3].flatten(1, 2), views.plucker((64, 64))[..., :3])
     for view in range(len(cameras)):
         right, down = cameras.viewmats[view, :2, :3]
         for offset, expected in ((0.5 * right, [0.25, 0.0]), (0.3 * down, [0.0, 0.15])):
             (column, row), _ = (each[0] for each in cameras.pixels(view, (frame.center + offset)[None]))
-            found = passing[view, int(row), int(column), 3:]
+            found = passing[view, int(row), int(column), 6:]
             torch.testing.assert_close(found, torch.tensor(expected), atol=0.03, rtol=0)
 
 

@@ -1,22 +1,31 @@
 """The light field that a map of rays shows the U-Net."""
 
+import math
+
 import pytest
 import torch
 
-from threestudio_ssd.diffusion.light_field import LightField
+from threestudio_ssd.cameras.rays import ObjectFrame, ObjectViews
+from threestudio_ssd.diffusion.light_field import BOTTOM, RADIUS, TOP, LightField, blending_weights, crossing
+from threestudio_ssd.toyworld.views import held_out_orbit
 
 SIZE, NUM_VIEWS = (8, 8), 3
 
 
 def field(num_source_channels=4):
     torch.manual_seed(0)
-    return LightField(35, 4, num_source_channels, 32)
+    return LightField(4, num_source_channels, 32)
+
+
+def rays(num_views=NUM_VIEWS, size=SIZE):
+    frame = ObjectFrame(torch.eye(3), torch.zeros(3), 5.45)
+    return ObjectViews(held_out_orbit(64, num_views), frame).passing(size)
 
 
 def given(num_source_channels=4):
     generator = torch.Generator().manual_seed(1)
-    shapes = (NUM_VIEWS, 35, *SIZE), (NUM_VIEWS, num_source_channels, *SIZE), (NUM_VIEWS, 5, 32)
-    return [torch.randn(shape, generator=generator) for shape in shapes]
+    shapes = (NUM_VIEWS, num_source_channels, *SIZE), (NUM_VIEWS, 5, 32)
+    return [rays(), *(torch.randn(shape, generator=generator) for shape in shapes)]
 
 
 @torch.no_grad()
@@ -39,18 +48,72 @@ def test_rays_sources_and_words_change_what_is_seen(place):
     assert (network(*inputs) - before)[0].abs().mean() > 1e-3
 
 
-def test_it_learns_what_words_look_like_along_rays():
-    """A disc for one word and its outside for another, by the rays alone."""
+@torch.no_grad()
+def test_a_view_that_passes_the_object_sees_the_ground_alone():
+    """Rays that all look away from the cylinder have no points to look at."""
+    network, (_, sources, words) = field(), given()
+    away = rays().clone()
+    away[:, 3:6] = torch.tensor([5.0, 5.0, 0.0])[:, None, None]
+    assert torch.isfinite(network(away, sources, words)).all()
+
+
+@torch.no_grad()
+def test_half_precision_sees_nearly_the_same():
+    """Places along rays are worked out in single precision."""
+    network, (way, *others) = field(), given()
+    exact = network(way, *others)
+    rough = network.bfloat16()(way, *(each.bfloat16() for each in others))
+    assert rough.dtype == torch.bfloat16
+    assert (rough.float() - exact).pow(2).mean() < 1e-3 * exact.pow(2).mean()
+
+
+def test_rays_are_inside_the_cylinder_between_where_they_enter_and_leave_it():
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(4000, 3, generator=generator), dim=-1)
+    nearest = 0.3 * torch.randn(4000, 3, generator=generator)
+    nearest -= (nearest * directions).sum(-1, keepdim=True) * directions
+    near, far = crossing(directions, nearest)
+    depths = torch.linspace(-2, 2, 401)
+    points = nearest[:, None] + depths[:, None] * directions[:, None]
+    is_inside = (points[..., :2].norm(dim=-1) < RADIUS) & (points[..., 2] > BOTTOM) & (points[..., 2] < TOP)
+    is_between = (depths > near[:, None]) & (depths < far[:, None])
+    assert (is_inside != is_between).float().mean() < 1e-4
+    assert 0.2 < (far > near).float().mean() < 0.8
+
+
+def test_what_is_in_front_hides_what_is_behind():
+    clear, thick = math.log(2.0), 50.0
+    densities = torch.tensor([[0.0, clear, thick, thick], [0.0, 0.0, clear, 0.0]])[..., None]
+    expected = torch.tensor([[0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.5, 0.0]])[..., None]
+    torch.testing.assert_close(blending_weights(densities), expected, atol=1e-5, rtol=0)
+
+
+def test_it_learns_where_things_are_from_some_sides_and_shows_them_from_others():
+    """A ball for one word, a disc on the ground for another: twelve views teach, four others are asked for."""
     network = field(0)
-    columns, rows = torch.meshgrid(torch.linspace(-1, 1, 8), torch.linspace(-1, 1, 8), indexing="xy")
-    rays = torch.zeros(2, 35, *SIZE)
-    rays[:, 0], rays[:, 1] = columns, rows
-    disc = ((columns**2 + rows**2) < 0.5).float().expand(4, *SIZE)
-    truth, words = torch.stack([disc, 1 - disc]), torch.eye(2)[:, None].repeat(1, 5, 16)
+    words = torch.eye(2)[:, None].repeat(1, 5, 16)
+
+    def seen(way):
+        """The two things along rays; how near the middle of a ray passes decides, softly."""
+        directions, nearest = (part.movedim(1, -1) for part in (way[:, :3], way[:, 3:6]))
+        middle = torch.tensor([0.0, 0.0, 0.2])
+        apart = torch.linalg.cross(nearest - middle, directions).norm(dim=-1)
+        ground = nearest - nearest[..., 2:] / directions[..., 2:] * directions
+        both = torch.stack([0.2 - apart, 0.25 - ground[..., :2].norm(dim=-1)])
+        return (30 * both).sigmoid()[:, :, None].expand(-1, -1, 4, -1, -1)
+
+    every = rays(16, (12, 12))
+    taught, asked = every[torch.arange(16) % 4 > 0], every[::4]
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-    for _ in range(150):
-        loss = (network(rays, rays[:, :0], words) - truth).pow(2).mean()
+    for step in range(200):
+        way = taught[torch.randperm(12, generator=torch.Generator().manual_seed(step))[:4]]
+        shown = network(way.repeat(2, 1, 1, 1), way.repeat(2, 1, 1, 1)[:, :0], words.repeat_interleave(4, 0))
+        loss = (shown - seen(way).flatten(0, 1)).pow(2).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert float(loss.detach()) < 0.02
+    with torch.no_grad():
+        shown = network(asked.repeat(2, 1, 1, 1), asked.repeat(2, 1, 1, 1)[:, :0], words.repeat_interleave(4, 0))
+    truth = seen(asked).flatten(0, 1)
+    error, spread = (shown - truth).pow(2).mean(), (truth - truth.mean()).pow(2).mean()
+    assert error < 0.1 * spread

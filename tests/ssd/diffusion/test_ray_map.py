@@ -5,7 +5,7 @@ import torch
 
 from threestudio_ssd.cameras.rays import ObjectFrame, ObjectViews
 from threestudio_ssd.diffusion.random import random_components
-from threestudio_ssd.diffusion.ray_map import RayMap, ray_channels, rays_seen
+from threestudio_ssd.diffusion.ray_map import RayMap, rays_seen
 from threestudio_ssd.toyworld.views import held_out_orbit
 
 NUM_VIEWS, SIZE = 3, (8, 8)
@@ -23,7 +23,7 @@ def latents():
 
 def channels(center=(0.0, 0.0, 0.0), unit=5.4):
     frame = ObjectFrame(torch.eye(3), torch.tensor(center), unit)
-    return ray_channels(ObjectViews(held_out_orbit(64, NUM_VIEWS), frame).passing(SIZE), SIZE)
+    return ObjectViews(held_out_orbit(64, NUM_VIEWS), frame).passing(SIZE)
 
 
 def stirred(unet):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...cameras.rays import ObjectViews
 from ...diffusion.beside import load_beside
-from ...diffusion.ray_map import RayMap, ray_channels, rays_seen
+from ...diffusion.ray_map import RayMap, rays_seen
 from ...early import named
 from ..editor import ImageEditor, Views
 from .consistency import Consistency, unet_of
@@ -43,5 +43,5 @@ class RaysSeen(Consistency):
         assert views.frame is not None
         rows, columns = (side // network.backbone.downscale for side in views.images.shape[-2:])
         rays = ObjectViews(views.cameras, views.frame).passing((rows, columns))
-        with rays_seen(unet_of(network, NAME), own, ray_channels(rays, (rows, columns)).to(views.images.device)):
+        with rays_seen(unet_of(network, NAME), own, rays.to(views.images.device)):
             return editor.edit(network, views)
