@@ -6,6 +6,8 @@ many things: words, and the view before the edit, set the gains of its layers (P
 Convolutions make latents of the features, since where an outline crosses a cell shows in the cells beside it.
 """
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -52,7 +54,7 @@ class LightField(nn.Module):
         super().__init__()
         self.control = Control(num_source_channels, text_width, (*[WIDTH] * (NUM_LAYERS + 1), *[HEAD_WIDTH] * 2))
         widths = [num_waves(3, OCTAVES), *[WIDTH] * NUM_LAYERS]
-        self.points = nn.ModuleList(nn.Linear(*each) for each in zip(widths, widths[1:], strict=False))
+        self.points = nn.ModuleList(nn.Linear(*each) for each in pairwise(widths))
         self.point_last = nn.Linear(WIDTH, 1 + 2 * NUM_FEATURES)
         self.ground = nn.Linear(num_waves(2, OCTAVES) + 1, WIDTH)
         self.ground_last = nn.Linear(WIDTH, NUM_FEATURES)
@@ -95,24 +97,23 @@ class LightField(nn.Module):
         Only rays through the cylinder are looked at.
         """
         near, far = crossing(directions, nearest)
-        is_inside = far > near
-        views = is_inside.nonzero()[:, 0]
+        inside = (far > near).nonzero(as_tuple=True)
         places = (torch.arange(NUM_POINTS, device=near.device, dtype=near.dtype) + 0.5) / NUM_POINTS
-        depths = torch.lerp(near[is_inside][:, None], far[is_inside][:, None], places)
-        points = nearest[is_inside][:, None] + depths[..., None] * directions[is_inside][:, None]
+        depths = torch.lerp(near[inside][:, None], far[inside][:, None], places)
+        points = nearest[inside][:, None] + depths[..., None] * directions[inside][:, None]
         middle, halves = (points.new_tensor(values) for values in (MIDDLE, HALVES))
         hidden = waves((points - middle) / halves, OCTAVES).to(gains[0])
         for layer, own in zip(self.points, gains, strict=True):
-            hidden = silu(gained(layer(hidden), own[views][:, None]))
+            hidden = silu(gained(layer(hidden), own[inside[0]][:, None]))
         densities, features, others = self.point_last(hidden).split([1, NUM_FEATURES, NUM_FEATURES], dim=-1)
         weights = blending_weights(softplus(densities.float() - SPARSE))
         shape = *near.shape, NUM_FEATURES
         blended, largest = others.new_zeros(shape), others.new_full(shape, EMPTY)
         shares = others.new_zeros(*near.shape, 1)
         return (
-            blended.index_put((is_inside,), (weights * features).sum(1).to(others)),
-            largest.index_put((is_inside,), others.amax(1)),
-            shares.index_put((is_inside,), weights.sum(1).to(others)),
+            blended.index_put(inside, (weights * features).sum(1).to(others)),
+            largest.index_put(inside, others.amax(1)),
+            shares.index_put(inside, weights.sum(1).to(others)),
         )
 
     def _ground(

@@ -21,7 +21,7 @@ def latents():
     return torch.randn(NUM_VIEWS, 4, *SIZE, generator=torch.Generator().manual_seed(1))
 
 
-def channels(center=(0.0, 0.0, 0.0), unit=5.4):
+def rays(center=(0.0, 0.0, 0.0), unit=5.4):
     frame = ObjectFrame(torch.eye(3), torch.tensor(center), unit)
     return ObjectViews(held_out_orbit(64, NUM_VIEWS), frame).passing(SIZE)
 
@@ -46,32 +46,32 @@ def predicted(unet, latents, told=None, shares=None):
 
 def test_a_new_map_changes_nothing_and_another_does(unet, latents):
     plain = predicted(unet, latents)
-    assert torch.equal(predicted(unet, latents, (RayMap(unet), channels())), plain)
-    told = predicted(unet, latents, (stirred(unet), channels()))
+    assert torch.equal(predicted(unet, latents, (RayMap(unet), rays())), plain)
+    told = predicted(unet, latents, (stirred(unet), rays()))
     assert (told - plain).abs().amax(dim=(1, 2, 3)).min() > 1e-3
     assert torch.equal(predicted(unet, latents), plain), "the network has to be as it was afterwards"
 
 
 def test_each_view_is_told_its_own_rays_and_of_one_object(unet, latents):
     ray_map = stirred(unet)
-    whole = predicted(unet, latents, (ray_map, channels()))
+    whole = predicted(unet, latents, (ray_map, rays()))
     for view in range(NUM_VIEWS):
-        alone = predicted(unet, latents[view : view + 1], (ray_map, channels()[view : view + 1]))
+        alone = predicted(unet, latents[view : view + 1], (ray_map, rays()[view : view + 1]))
         torch.testing.assert_close(alone[0], whole[view], atol=1e-4, rtol=1e-3)
-    assert not torch.allclose(predicted(unet, latents, (ray_map, channels(center=(0.5, 0.0, 0.0)))), whole, atol=1e-3)
-    assert not torch.allclose(predicted(unet, latents, (ray_map, channels(unit=4.0))), whole, atol=1e-3)
+    assert not torch.allclose(predicted(unet, latents, (ray_map, rays(center=(0.5, 0.0, 0.0)))), whole, atol=1e-3)
+    assert not torch.allclose(predicted(unet, latents, (ray_map, rays(unit=4.0))), whole, atol=1e-3)
 
 
 def test_the_same_views_with_no_prompt_are_told_nothing(unet, latents):
-    both = predicted(unet, torch.cat([latents, latents]), (stirred(unet), channels()))
-    plain, told = predicted(unet, latents), predicted(unet, latents, (stirred(unet), channels()))
+    both = predicted(unet, torch.cat([latents, latents]), (stirred(unet), rays()))
+    plain, told = predicted(unet, latents), predicted(unet, latents, (stirred(unet), rays()))
     torch.testing.assert_close(both[:NUM_VIEWS], told, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(both[NUM_VIEWS:], plain, atol=1e-5, rtol=1e-4)
 
 
 def test_a_view_that_is_told_nothing_is_drawn_as_without_the_map(unet, latents):
     shares = torch.tensor([1.0, 0.0, 1.0])
-    told, plain = predicted(unet, latents, (stirred(unet), channels()), shares), predicted(unet, latents)
+    told, plain = predicted(unet, latents, (stirred(unet), rays()), shares), predicted(unet, latents)
     torch.testing.assert_close(told[1], plain[1], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(told[0], plain[0], atol=1e-3)
 
@@ -84,18 +84,18 @@ def texts(seed):
 def test_what_is_told_is_worked_out_once_for_all_noise_levels_and_anew_for_other_words(unet, latents):
     ray_map, calls = stirred(unet), []
     ray_map.register_forward_hook(lambda *_: calls.append(1))
-    with rays_seen(unet, ray_map, channels()):
+    with rays_seen(unet, ray_map, rays()):
         first = [unet(latents, t, texts(2)).sample for t in (900, 500, 100)]
         assert len(calls) == 1
         other = unet(latents, 500, encoder_hidden_states=texts(3)).sample
         assert len(calls) == 2
-    torch.testing.assert_close(first[1], predicted(unet, latents, (ray_map, channels())))
+    torch.testing.assert_close(first[1], predicted(unet, latents, (ray_map, rays())))
     assert not torch.allclose(other, first[1], atol=1e-3)
 
 
 def test_the_light_field_is_trained_for_itself_alone(unet, latents):
     ray_map = stirred(unet)
-    with rays_seen(unet, ray_map, channels()):
+    with rays_seen(unet, ray_map, rays()):
         unet(latents, 500, texts(2)).sample.sum().backward()
     assert all(parameter.grad is None for parameter in ray_map.field.parameters())
     assert ray_map.seen.weight.grad.abs().max() > 0

@@ -43,5 +43,5 @@ class RaysSeen(Consistency):
         assert views.frame is not None
         rows, columns = (side // network.backbone.downscale for side in views.images.shape[-2:])
         rays = ObjectViews(views.cameras, views.frame).passing((rows, columns))
-        with rays_seen(unet_of(network, NAME), own, rays.to(views.images.device)):
+        with rays_seen(unet_of(network, NAME), own, rays):
             return editor.edit(network, views)
