@@ -79,7 +79,7 @@ class MakeTinyIp2p(Configurable):
         steps: int = 0
         """Training steps; 0: the recipe's."""
         field_steps: int = 0
-        """Those of the light field of a new map of rays, which come before; 0: the recipe's."""
+        """Those of the light field alone, which come before; 0: the recipe's if it is new, none if it is trained on."""
         batch: int = 16
         """Pairs a step and process."""
         seed: int = 0

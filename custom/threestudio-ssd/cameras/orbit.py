@@ -21,6 +21,11 @@ GROUND_SHARE = 0.35
 """Share of all opacity that must lie in the slab to be called a ground."""
 INNER_QUANTILES = (0.02, 0.98)
 """Opacity-weighted quantiles per axis between which the scene is taken to lie; floaters stay outside."""
+MIN_ONE_WAY = 0.3
+"""Length of the mean of the cameras' own ups from which on they say where up is."""
+MAX_ROLL, MIN_LEVEL = 0.2, 0.8
+"""Cameras are level where their rights vary so much less along up than in the horizontal direction in which they vary
+least, and where up is within an acute angle of their mean, of this cosine."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +161,7 @@ def fit_orbit(
 ) -> Orbit:
     """An orbit from which all of a scene is seen.
 
-    Up comes, in this order, from ``up``, from the mean up direction of ``cameras``, from ``stated_up``, from a flat
+    Up comes, in this order, from ``up``, from how ``cameras`` are held, from ``stated_up``, from a flat
     ground with most of the scene on one side of it, or is -y. The centre is the middle of the box between
     opacity-weighted quantiles, so that floaters do not count. The radius lets the sphere around that box fit the
     opening angle.
@@ -214,13 +219,31 @@ def up_of_scene(
         cameras: Cameras of the capture, if there are any.
         stated_up: As for ``fit_orbit``.
     """
-    if cameras is not None and len(cameras) and cameras.ups.mean(dim=0).norm() > 0.3:
-        return parse_axis(cameras.ups.double().mean(dim=0)), "the cameras' mean"
+    held = None if cameras is None else up_of_cameras(cameras)
+    if held is not None:
+        return held, "as the cameras are held"
     if stated_up not in (None, USUAL_UP):
         return parse_axis(stated_up), "the file says so"
     axis, share = find_up(means, weights)
     how = f"a flat ground holds {share:.0%} of the opacity" if share else "as in most splats: no flat ground stands out"
     return parse_axis(axis), how
+
+
+def up_of_cameras(cameras: Cameras) -> Float[Tensor, "3"] | None:
+    """The direction that points upwards, float64, as cameras are held; None if they are held every way.
+
+    The right of a level camera is horizontal wherever it looks, so up is what all of these are most nearly
+    perpendicular to. Where they look one way, or are not level, it is the mean of their own directions, which leans
+    towards where most of them are.
+    """
+    ups, rights = cameras.ups.double().cpu(), cameras.viewmats[:, 0, :3].double().cpu()
+    if not len(cameras) or ups.mean(dim=0).norm() < MIN_ONE_WAY:
+        return None
+    mean = parse_axis(ups.mean(dim=0))
+    spreads, axes = torch.linalg.eigh(rights.T @ rights / len(rights))
+    upright = axes[:, 0] * (axes[:, 0] @ mean).sign()
+    is_level = spreads[0] < MAX_ROLL * spreads[1] and upright @ mean > MIN_LEVEL
+    return upright if is_level else mean
 
 
 def find_up(means: Float[Tensor, "n 3"], weights: Float[Tensor, "n"]) -> tuple[str, float]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from .cameras import Cameras
-from .orbit import orbit_frame
+from .orbit import USUAL_UP, orbit_frame, up_of_cameras
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +29,13 @@ class ObjectFrame:
     def seen_by(cls, cameras: Cameras) -> "ObjectFrame":
         """That of what cameras have in their middle: it is where the rays through the images' middles come closest.
 
-        Up is the mean of the images' up directions; the front is any.
+        Up is as the cameras are held; the front is any.
         """
         forwards, centers = cell_rays(cameras, (1, 1))[:, 0].double(), cameras.centers.double().cpu()
         across = torch.eye(3, dtype=torch.float64) - forwards[:, :, None] * forwards[:, None]
         center = (torch.linalg.pinv(across.sum(0)) @ (across @ centers[..., None]).sum(0))[:, 0]
-        up = cameras.ups.double().cpu().mean(0)
-        axes = torch.stack(orbit_frame(up if float(up.norm()) > 0 else "-y"))
+        up = up_of_cameras(cameras)
+        axes = torch.stack(orbit_frame(USUAL_UP if up is None else up))
         return cls(axes.float(), center.float(), float((centers - center).norm(dim=1).mean()))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from ..cameras import Cameras, Orbit, orbit_cameras
-from ..cameras.orbit import orbit_frame, parse_axis
+from ..cameras.orbit import orbit_frame, up_of_cameras
 from ..seeds import Stream, generator
 
 GOLDEN_TURN_DEG = 180 * (3 - 5**0.5)
@@ -98,7 +98,7 @@ def capture_orbit(cameras: Cameras) -> tuple[Orbit, OrbitRange] | None:
     centers, forwards = cameras.centers.double(), cameras.forwards.double()
     across = torch.eye(3, dtype=torch.float64) - forwards[:, :, None] * forwards[:, None, :]
     center = torch.linalg.lstsq(across.sum(0), (across @ centers[:, :, None]).sum(0)).solution[:, 0]
-    up = parse_axis(cameras.ups.double().mean(0)) if cameras.ups.mean(0).norm() > 0.3 else None
+    up = up_of_cameras(cameras)
     if len(cameras) < MIN_ORBIT_VIEWS or up is None:
         return None
     away = centers - center

@@ -7,11 +7,12 @@ Convolutions make latents of the features, since where an outline crosses a cell
 """
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import silu, softplus
+from torch.nn.functional import pixel_shuffle, silu, softplus
 
 from .waves import num_waves, waves
 
@@ -39,10 +40,24 @@ EMPTY = -2.0
 """The largest features where a ray misses the cylinder."""
 SPARSE = 1.0
 """Points begin with a density of ``softplus(-SPARSE)``, so that light comes through."""
+FINER = 4
+"""A cell's side has so many parts of which each is told by itself whether the object covers it."""
+
+
+class Seen(NamedTuple):
+    """What a light field says of views.
+
+    Attributes:
+        latents: Scaled, (b c zh zw).
+        covered: Logits of how much of each part of a cell the object makes up, (b 1 FINER*zh FINER*zw).
+    """
+
+    latents: Tensor
+    covered: Tensor
 
 
 class LightField(nn.Module):
-    """Latents of a view by its rays, told by words and by the view before the edit.
+    """Latents of a view by its rays, and the object's outline, told by words and by the view before the edit.
 
     Args:
         num_channels: Of the latents.
@@ -61,6 +76,7 @@ class LightField(nn.Module):
         num_seen = 2 * NUM_FEATURES + 1 + num_source_channels + SOURCE_WIDTH
         self.head = nn.ModuleList([nn.Conv2d(num_seen, HEAD_WIDTH, 3, padding=1), nn.Conv2d(HEAD_WIDTH, HEAD_WIDTH, 1)])
         self.last = nn.Conv2d(HEAD_WIDTH, num_channels + num_source_channels, 3, padding=1)
+        self.outline = nn.Conv2d(HEAD_WIDTH, FINER**2, 3, padding=1)
         self.kept = nn.Conv2d(num_source_channels, num_channels, 1) if num_source_channels else None
         if self.kept is not None:
             nn.init.dirac_(self.kept.weight)
@@ -70,8 +86,8 @@ class LightField(nn.Module):
         rays: Float[Tensor, "b 8 zh zw"],
         sources: Float[Tensor, "b s zh zw"],
         embeds: Float[Tensor, "b l w"],
-    ) -> Float[Tensor, "b c zh zw"]:
-        """Scaled latents of what is seen.
+    ) -> Seen:
+        """What is seen.
 
         Args:
             rays: ``ObjectViews.passing``, in single precision whatever the network's is.
@@ -87,7 +103,9 @@ class LightField(nn.Module):
         for layer, own in zip(self.head, (of_first, of_second), strict=True):
             hidden = silu(gained(layer(hidden).movedim(1, -1), own[:, None, None])).movedim(-1, 1)
         latents, gates = self.last(hidden).tensor_split([self.last.out_channels - sources.shape[1]], dim=1)
-        return latents if self.kept is None else latents + self.kept(gates.sigmoid() * sources)
+        if self.kept is not None:
+            latents = latents + self.kept(gates.sigmoid() * sources)
+        return Seen(latents, pixel_shuffle(self.outline(hidden), FINER))
 
     def _object(
         self, directions: Float[Tensor, "b zh zw 3"], nearest: Float[Tensor, "b zh zw 3"], gains: list[Tensor]

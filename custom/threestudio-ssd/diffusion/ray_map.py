@@ -52,7 +52,7 @@ class RayMap(nn.Module):
     ) -> Float[Tensor, "b c zh zw"]:
         """What is added; see ``LightField.forward``."""
         with torch.no_grad():
-            seen = self.field(rays, sources, embeds)
+            seen = self.field(rays, sources, embeds).latents
         ways = torch.cat([rays[:, :3], OFFSET_SCALE * rays[:, 6:]], dim=1)
         read = waves(ways.movedim(1, -1), OCTAVES).movedim(-1, 1).contiguous().to(sources)
         return self.last(silu(self.first(read))) + self.seen(seen)

@@ -18,7 +18,7 @@ from .consistency import CONSISTENCIES, Consistency, register_consistency
 from .distillation import Distillation
 from .editor import EDITORS, EditorNetwork, EditorPrompts, ImageEditor, Views, register_editor
 from .folder import Folder
-from .instruct_pix2pix import InstructPix2Pix, InstructPix2PixSmall
+from .instruct_pix2pix import InstructPix2Pix, InstructPix2PixSmall, InstructPix2PixUnguided
 from .inversion import Inversion
 from .load import EditorKeys, build_editor, load_editor
 from .loaded import LoadedEditor
@@ -31,6 +31,7 @@ EDITORS |= {
     "inversion": Inversion,
     "ip2p": InstructPix2Pix,
     "ip2p-small": InstructPix2PixSmall,
+    "ip2p-unguided": InstructPix2PixUnguided,
     "distillation": Distillation,
     "folder": Folder,
     "pipeline": Pipeline,

@@ -62,3 +62,11 @@ class InstructPix2PixSmall(InstructPix2Pix):
     def reads_instruction(self) -> bool:
         """The target prompt is a description: the embedded model is trained with both."""
         return False
+
+
+@dataclass(frozen=True)
+class InstructPix2PixUnguided(InstructPix2PixSmall):
+    """The same without guidance, for a model that is told enough: one prediction a step."""
+
+    text_scale: float = 1.0
+    """s_T; at 1 the prediction without the prompt is not evaluated."""

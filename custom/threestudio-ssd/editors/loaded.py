@@ -1,6 +1,6 @@
 """An editor and its network, ready to be called with views."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,13 +44,29 @@ class LoadedEditor:
         """
         if missing := sorted(name for name in self.needs if getattr(views, name) is None):
             raise ValueError(f"{type(self.editor).__name__} needs the {', '.join(missing)} of the views")
-        sees_all = self.consistency.sees_all_views or self.editor.sees_all_views
-        at_once = len(views) if sees_all else self.batch_size
-        batches = [views[slice(i, i + at_once)] for i in range(0, len(views), at_once)]
         edited = torch.cat([
-            self.consistency.edit(self.editor, self.network, batch, self.own) for batch in batches
+            self.consistency.edit(self.editor, self.network, batch, self.own) for batch in self._batches(views)
         ]).clamp(0, 1)  # fmt: skip
         return edited if views.masks is None else views.surroundings.lerp(edited, views.masks)
+
+    def covered(self, views: Views) -> Float[Tensor, "b 1 h w"] | None:
+        """How much of each pixel of the edited views the new object makes up, in [0, 1]; None: not known."""
+        return self._outlines(self.consistency.covered, views)
+
+    def drawn(self, views: Views) -> Float[Tensor, "b 1 h w"] | None:
+        """The same of the old object, by its words and place alone; see ``Consistency``."""
+        return self._outlines(self.consistency.drawn, views)
+
+    @torch.no_grad()
+    def _outlines(self, ask: Callable[..., Tensor | None], views: Views) -> Tensor | None:
+        answers = [ask(self.network, batch, self.own) for batch in self._batches(views)]
+        outlines = [answer for answer in answers if answer is not None]
+        return torch.cat(outlines) if outlines else None
+
+    def _batches(self, views: Views) -> list[Views]:
+        sees_all = self.consistency.sees_all_views or self.editor.sees_all_views
+        at_once = len(views) if sees_all else self.batch_size
+        return [views[slice(i, i + at_once)] for i in range(0, len(views), at_once)]
 
     @property
     def facts(self) -> Mapping[str, Any]:

@@ -121,8 +121,10 @@ class ViewEditing:
         edited = editor(views)
         if kept is None or views.masks is None:
             return edited, torch.ones_like(edited[:, :1])
-        snap = self.snap
-        shares = changed_shares(edited, kept, sure=snap.sure, soft=snap.soft, weak=snap.weak) * self.masks[rows]
+        snap, shares = self.snap, editor.covered(views)
+        if shares is None:
+            shares = changed_shares(edited, kept, sure=snap.sure, soft=snap.soft, weak=snap.weak)
+        shares = shares * self.masks[rows]
         return kept.lerp(edited, shares), shares
 
     def _depths(self, gaussians: Scene, row: int) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]:

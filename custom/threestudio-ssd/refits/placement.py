@@ -1,15 +1,18 @@
 """Where the new object stands and how large it is, as far as the old one tells, whose place and size are known."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..cameras.orbit import Orbit, orbit_frame
 from ..cameras.rays import ObjectFrame
-from ..editors import EditorPrompts
+from ..editors import EditorPrompts, Views
 from ..gaussians import Gaussians
 from ..masks.region import Region
 from .carver import Carver
+from .editing import ViewEditing
 from .hull import INSIDE
 
 SHARE = 0.5
@@ -17,6 +20,8 @@ SHARE = 0.5
 smaller or larger than the editor has them as a rule, and the new object shares it; part is of the old thing alone."""
 RANGE = (0.8, 1.25)
 """Factors stay between these."""
+MEASUREMENTS = 3
+"""How often what is drawn is measured, each time in the unit that the last one says."""
 FARTHEST = 0.15
 """How far an object is moved at most, in units of half the region's width."""
 
@@ -35,6 +40,32 @@ def frame_in(region: Region, front_deg: float, orbit: Orbit) -> ObjectFrame:
     turned = torch.stack([front, torch.linalg.cross(axes[2], front), axes[2]])
     foot = region.world(region.center.new_tensor([[0.0, 0.0, -1.0]]))[0]
     return ObjectFrame(turned, foot.cpu(), orbit.radius)
+
+
+@torch.no_grad()
+def measured(editing: ViewEditing, covered: Float[Tensor, "c 1 h w"]) -> ObjectFrame | None:
+    """The frame of the new object, in whose unit the old one is as large as the editor would draw it.
+
+    Things are larger in one scene than in another, and the new object is as the old one is. Seen from all sides, areas
+    do not tell which way it looks.
+
+    Args:
+        editing: Of the views.
+        covered: How much of each of their pixels the old object makes up.
+
+    Returns:
+        The frame as it is where the editor knows nothing of sizes, or the old object is not seen.
+    """
+    frame = editing.frame
+    if frame is None:
+        return None
+    views, size = Views(editing.sources, editing.sources, editing.seeds, cameras=editing.cameras, frame=frame), 1.0
+    for _ in range(MEASUREMENTS):
+        drawn = editing.editor.drawn(replace(views, frame=replace(frame, unit=frame.unit * size)))
+        if drawn is None or not drawn.sum() or not covered.sum():
+            return frame
+        size = min(max(size * float((covered.sum() / drawn.sum()).sqrt()), RANGE[0]), RANGE[1])
+    return replace(frame, unit=frame.unit * size)
 
 
 @torch.no_grad()

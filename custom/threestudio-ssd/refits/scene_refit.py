@@ -37,10 +37,11 @@ from ..host import get_device
 from ..masks import MaskConfig, Selection, check_mask, find_selection, in_box, settle_mask
 from ..masks.region import HEIGHT_ROOM, RADIUS_ROOM, Region, region_around, region_of_box
 from ..metrics import load_lpips
+from ..rendering import coverage
 from ..scenes import Scene, load_scene
 from .carver import Carver
 from .editing import ViewEditing
-from .placement import frame_in, redrawing
+from .placement import frame_in, measured, redrawing
 from .rounds import Round, Schedule, at_strength, rounds_from
 from .view_words import ViewWordsConfig, all_view_words, check_view_words, phrases_of, view_words
 from .views_edit import EditedViews, ViewsEdit
@@ -293,6 +294,9 @@ class SceneRefit(SceneJob):
             *(self._view_words(cameras, each, views.orbit.up) for each in self._prompts),
             frame=None if region is None else frame_in(region, cfg.view_words.front_deg, views.orbit),
         )
+        if region is not None:
+            frame = measured(self.editing, coverage(whole, is_replaced, cameras)[:, None])
+            self.editing = replace(self.editing, frame=frame)
         editable = editable_of(whole, is_replaced)
         extent = self.views.extent if region is None else region.size
         growth = Growth(cfg.growth, editable, extent=extent, num_steps=cfg.num_steps, seed=cfg.seed)

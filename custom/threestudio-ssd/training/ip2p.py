@@ -9,6 +9,7 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import CLIPTokenizer
 
 from ..cameras import Cameras
@@ -45,7 +46,7 @@ FIELD_RECIPE = Recipe(
     steps=4000, batch_size=32, learning_rate=3e-3, seed=14, weight_decay=1e-2, warm_up_steps=100, hold_share=0.3,
     ema_decay=0.998,
 )  # fmt: skip
-"""For the light field of a new map of rays, which costs a fraction of a step of the U-Net."""
+"""For the light field of a map of rays, which costs a fraction of a step of the U-Net."""
 HELD_OUT_BATCHES, HELD_OUT_FIELDS = 4, 512
 ABOUT = """
 InstructPix2Pix of the toy world, 64 px: edits an image by an instruction ("make it blue", "put it on snow") or a
@@ -62,7 +63,7 @@ METHOD = (
 RAY_MAP = "ray_map.safetensors"
 """File beside the model's parts."""
 FIELD = "field.ckpt"
-"""Checkpoint of a new map's light field."""
+"""Checkpoint of a map's light field alone."""
 INSTRUCTION_SHARE = 0.5
 """Share of the texts that are instructions, of pairs that can have one; the others are captions of the target."""
 OBJECT_SHARE = 0.7
@@ -126,7 +127,7 @@ class PairBatches:
         self.new_objects = (is_new | ~is_new.any()).nonzero()[:, 0]
 
     def batch(self, size: int, generator: torch.Generator, *, is_whole: bool = False) -> Sample:
-        """Target latents drawn from their posteriors, token ids, source latents, rays.
+        """Target latents drawn from their posteriors, token ids, source latents, rays, where the new object is.
 
         A few texts and sources are left out, unless ``is_whole``.
         """
@@ -143,7 +144,8 @@ class PairBatches:
         conditions = self.conditions[rows].float() * torch.from_numpy(has_image).view(-1, 1, 1, 1)
         is_told = torch.from_numpy(rng.uniform(size=size) < RAYS_SHARE).float()
         rays = rays_of(self.pairs.cameras(rows), rng, (latents.shape[-2], latents.shape[-1]))
-        return Sample(latents, token_ids(self.tokenizer, texts), conditions, rays, is_told)
+        covered = self.pairs.shares[rows, None].float() / 255
+        return Sample(latents, token_ids(self.tokenizer, texts), conditions, rays, is_told, covered)
 
 
 def rays_of(cameras: Cameras, rng: np.random.Generator, size: tuple[int, int]) -> Float[Tensor, "b 8 zh zw"]:
@@ -190,12 +192,17 @@ def what_is_given(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.n
 def field_loss(
     field: nn.Module, text_encoder: Any, sample: Sample, place_weights: Tensor | float = 1.0
 ) -> Float[Tensor, ""]:
-    """Squared error of the latents that the light field takes the target for; the text encoder learns nothing of it."""
+    """How wrong a light field is of latents and of the object's outline; the text encoder learns nothing of it.
+
+    The squared error of the target's latents, and the cross-entropy of how much of each pixel the object makes up.
+    """
+    assert sample.covered is not None
     with mixed_precision():
         with torch.no_grad():
             embeds = text_encoder(sample.tokens).last_hidden_state
-        seen = field(sample.rays, sample.condition, embeds).float()
-    return (place_weights * (seen - sample.latents).pow(2)).mean()
+        seen = field(sample.rays, sample.condition, embeds)
+    of_latents = (place_weights * (seen.latents.float() - sample.latents).pow(2)).mean()
+    return of_latents + binary_cross_entropy_with_logits(seen.covered.float(), sample.covered)
 
 
 @torch.no_grad()
@@ -205,11 +212,28 @@ def held_out_field_loss(field: nn.Module, text_encoder: Any, held_out: PairBatch
     return float(field_loss(field, text_encoder, sample))
 
 
+def train_field(
+    worker: Worker, field: nn.Module, text_encoder: Any, training: PairBatches, held_out: PairBatches, work: Path,
+    recipe: Recipe,
+) -> None:  # fmt: skip
+    """Train the light field alone, in place; checkpoint and log are ``work/field.*``."""
+    weights = center_weights(UNET_CONFIG["sample_size"])
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        return field_loss(field, text_encoder, training.batch(recipe.batch_size, generator), weights)
+
+    def measure(average: dict[str, nn.Module]) -> str:
+        return f"held-out {held_out_field_loss(average['field'], text_encoder, held_out, recipe.seed):.5f}"
+
+    alone = fit({"field": field}, loss, recipe, work / FIELD, worker, report_every=250, measure=measure)
+    field.load_state_dict(alone.average["field"].state_dict())
+
+
 def train(
     worker: Worker, pairs_folder: Path, base: Path, work: Path, recipe: Recipe = RECIPE,
-    field_recipe: Recipe = FIELD_RECIPE,
+    field_recipe: Recipe | None = FIELD_RECIPE,
 ) -> Training:  # fmt: skip
-    """Fine-tune; checkpoints and logs are ``work/ip2p.*``, and ``work/field.*`` of a new map's light field.
+    """Fine-tune; checkpoints and logs are ``work/ip2p.*``, and ``work/field.*`` of the map's light field.
 
     Args:
         worker: This process.
@@ -217,7 +241,7 @@ def train(
         base: Folder of the model to start from: a text-to-image model, or an InstructPix2Pix that is trained on.
         work: Where checkpoints and logs go.
         recipe: Steps and rates of the U-Net, its text encoder and the map.
-        field_recipe: Those of the light field of a new map, which comes first.
+        field_recipe: Those of the light field alone, which comes first; None: it begins as it is.
     """
     pipeline = load_base(base)
     vae = pipeline.vae.requires_grad_(False).eval()
@@ -235,20 +259,9 @@ def train(
     torch.manual_seed(recipe.seed)
     unet = widened(pipeline.unet)
     ray_map = started_ray_map(unet, base)
-    if not (base / RAY_MAP).is_file():
+    if field_recipe:
         encoder.requires_grad_(False).eval()
-
-        def loss_of_field(step: int, generator: torch.Generator) -> Tensor:
-            return field_loss(ray_map.field, encoder, training.batch(field_recipe.batch_size, generator), weights)
-
-        def measure(average: dict[str, nn.Module]) -> str:
-            return f"held-out {held_out_field_loss(average['field'], encoder, held_out, recipe.seed):.5f}"
-
-        alone = fit(
-            {"field": ray_map.field}, loss_of_field, replace(field_recipe, start=begun), work / FIELD, worker,
-            report_every=250, measure=measure,
-        )  # fmt: skip
-        ray_map.field.load_state_dict(alone.average["field"].state_dict())
+        train_field(worker, ray_map.field, encoder, training, held_out, work, replace(field_recipe, start=begun))
     modules = {"unet": unet, "text_encoder": encoder, "ray_map": ray_map}
     for module in modules.values():
         module.requires_grad_(True)

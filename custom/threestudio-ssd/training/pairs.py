@@ -14,7 +14,7 @@ from ..toyworld.splat import to_cameras
 from ..toyworld.world import object_yaw_deg
 from .data import Rows, load_shards, write_shards
 from .loop import Worker
-from .scenes import SIZE, cameras_of_renders, draw_attributes, labels_of_views, render_with_masks
+from .scenes import SIZE, cameras_of_renders, draw_attributes, labels_of_views, render_with_masks, render_with_shares
 
 VIEWS_A_PAIR = 3
 CHANGES = {"object": 0.55, "color": 0.1, "pattern": 0.1, "ground": 0.1, "time": 0.1, "": 0.05}
@@ -35,6 +35,7 @@ class Pairs(Rows):
     Attributes:
         sources: Before.
         targets: After, from the same camera.
+        shares: How much of each of their pixels the new object makes up, 255: all.
         source_labels: Index of each attribute's word, in the order of ``toyworld.ATTRIBUTES``.
         labels: The same after the edit; one differs at most.
         seeds: The scene of each pair; several pairs share one.
@@ -47,6 +48,7 @@ class Pairs(Rows):
 
     sources: UInt8[Tensor, "n 3 h w"]
     targets: UInt8[Tensor, "n 3 h w"]
+    shares: UInt8[Tensor, "n h w"]
     source_labels: Int[Tensor, "n 5"]
     labels: Int[Tensor, "n 5"]
     seeds: Int[Tensor, " n"]
@@ -67,20 +69,28 @@ def load_pairs(folder: Path, *, is_held_out: bool) -> Pairs:
     Raises:
         ConfigError: If there are no shards, or no such scene in them.
     """
-    names = ("sources", "targets", "source_attributes", "attributes", "seeds", "angles_deg", "framings", "is_turned",
-             "viewmats", "Ks")  # fmt: skip
-    sources, targets, *rest = load_shards(folder, names, is_held_out=is_held_out)
+    names = ("sources", "targets", "shares", "source_attributes", "attributes", "seeds", "angles_deg", "framings",
+             "is_turned", "viewmats", "Ks")  # fmt: skip
+    sources, targets, shares, *rest = load_shards(folder, names, is_held_out=is_held_out)
     source_labels, labels, seeds, angles_deg, framings, is_turned, viewmats, Ks = rest
     before, after = (each.permute(0, 3, 1, 2).contiguous() for each in (sources, targets))
     shown_from = angles_deg.float(), framings.long()
     cameras = viewmats.float(), Ks.float()
     return Pairs(
-        before, after, source_labels.long(), labels.long(), seeds.long(), *shown_from, is_turned.bool(), *cameras
+        before,
+        after,
+        shares,
+        source_labels.long(),
+        labels.long(),
+        seeds.long(),
+        *shown_from,
+        is_turned.bool(),
+        *cameras,
     )
 
 
 def write_pair_shards(worker: Worker, folder: Path, num_shards: int, scenes_a_shard: int) -> None:
-    """Write shards of sources and targets uint8 (n 64 64 3), their attributes (n 5) each, seeds (n), views (n ...)."""
+    """Write shards of sources and targets uint8 (n 64 64 3), shares uint8 (n 64 64), and what ``Pairs`` has besides."""
     write_shards(worker, folder, num_shards, pair_of_scenes, range(FIRST_SEED, FIRST_SEED + scenes_a_shard))
 
 
@@ -94,9 +104,11 @@ def pair_of_scenes(seed: int) -> dict[str, np.ndarray]:
     turn_deg = float(rng.uniform(0, 360)) if is_turned else 0.0
     views = [sample_view(rng, is_wide=bool(rng.uniform() < WIDE_SHARE)) for _ in range(VIEWS_A_PAIR)]
     cameras = to_cameras([view.camera for view in views], SIZE, SIZE)
+    targets, shares = render_with_shares(build_scene(target, seed, turn_deg=turn_deg), cameras)
     return {
         "sources": render_with_masks(build_scene(source, seed), cameras)[0],
-        "targets": render_with_masks(build_scene(target, seed, turn_deg=turn_deg), cameras)[0],
+        "targets": targets,
+        "shares": shares,
         "source_attributes": np.tile(source.labels(), (VIEWS_A_PAIR, 1)).astype(np.int64),
         **labels_of_views(target, seed, views, turn_deg=turn_deg),
         "is_turned": np.full(VIEWS_A_PAIR, is_turned),

@@ -134,14 +134,22 @@ def draw_attributes(rng: np.random.Generator) -> Attributes:
     return Attributes(*drawn)
 
 
-@torch.no_grad()
 def render_with_masks(
     scene: ToyScene, cameras: Cameras
 ) -> tuple[UInt8[np.ndarray, "c h w 3"], Bool[np.ndarray, "c h w"]]:
     """Images of a scene, and the pixels where its object is visible; cameras of one size."""
+    images, shares = render_with_shares(scene, cameras)
+    return images, shares > 127
+
+
+@torch.no_grad()
+def render_with_shares(
+    scene: ToyScene, cameras: Cameras
+) -> tuple[UInt8[np.ndarray, "c h w 3"], UInt8[np.ndarray, "c h w"]]:
+    """Images of a scene, and how much of each pixel its object makes up, 255: all; cameras of one size."""
     gaussians = to_gaussians(scene)
     is_object = torch.from_numpy(scene.parts == PART_OBJECT)
     colors = torch.cat([rgbs_from_sh0(gaussians.sh0[:, 0]), is_object[:, None].float()], dim=1)
     blended = render(gaussians, cameras, torch.zeros(4), colors)[0]
-    images = (blended[..., :3].clamp(0, 1) * 255 + 0.5).to(torch.uint8)
-    return images.numpy(), (blended[..., 3] > 0.5).numpy()
+    pixels = (blended.clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()
+    return pixels[..., :3], pixels[..., 3]

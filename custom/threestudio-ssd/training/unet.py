@@ -82,6 +82,7 @@ class Sample(NamedTuple):
         condition: Further channels that the network sees beside the noisy latents, (b c2 h w); None: none.
         rays: ``ObjectViews.passing`` that the ``ray_map`` among the modules gets, (b 8 h w); None: none.
         ray_shares: How much of them each sample is told, (b).
+        covered: How much of each pixel the object makes up, in [0, 1], (b 1 H W); None: not known.
     """
 
     latents: Tensor
@@ -89,6 +90,7 @@ class Sample(NamedTuple):
     condition: Tensor | None = None
     rays: Tensor | None = None
     ray_shares: Tensor | None = None
+    covered: Tensor | None = None
 
 
 class LatentBatches:

@@ -1,11 +1,13 @@
 """Orbits: where the cameras stand, which way is up, and what they see."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from threestudio_ssd.cameras import fit_orbit, look_at, orbit_cameras, parse_axis
+from threestudio_ssd.cameras.orbit import up_of_cameras
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians import load_gaussians
 
@@ -141,3 +143,29 @@ def test_messages():
     with pytest.raises(ConfigError) as error:
         fit_orbit(means, opacities, center=[1, 2])
     assert str(error.value) == "center is [1, 2]; expected three numbers; set center=[0,0,0]"
+
+
+def test_level_cameras_tell_up_exactly_wherever_most_of_them_are():
+    up = torch.nn.functional.normalize(torch.tensor([0.2, -0.9, 0.4]), dim=0)
+    azimuths = torch.cat([torch.linspace(0, 60, 20), torch.tensor([150.0, 250.0])])
+    level = orbit_cameras((0, 0, 0), 4.0, torch.linspace(5, 60, 22), azimuths, 40.0, 64, 64, up=up)
+    mean = torch.nn.functional.normalize(level.ups.mean(0), dim=0)
+    assert mean @ up < 0.98
+    assert up_of_cameras(level).float() @ up > 1 - 1e-6
+
+
+def test_cameras_that_look_one_way_or_are_held_every_way_tell_less():
+    one_way = orbit_cameras((0, 0, 0), 4.0, 20.0, torch.linspace(-1, 1, 8), 40.0, 64, 64, up="+z")
+    rolled = replace(one_way, viewmats=rolled_by(one_way.viewmats, torch.linspace(-30, 30, 8)))
+    mean = torch.nn.functional.normalize(rolled.ups.double().mean(0), dim=0)
+    torch.testing.assert_close(up_of_cameras(rolled), mean, atol=1e-5, rtol=0)
+    every_way = replace(one_way, viewmats=rolled_by(one_way.viewmats, torch.arange(8) * 45.0))
+    assert up_of_cameras(every_way) is None
+
+
+def rolled_by(viewmats, angles_deg):
+    """World-to-camera matrices of cameras that are turned about where they look."""
+    turns = torch.eye(4).repeat(len(viewmats), 1, 1)
+    cosines, sines = angles_deg.deg2rad().cos(), angles_deg.deg2rad().sin()
+    turns[:, 0, 0], turns[:, 0, 1], turns[:, 1, 0], turns[:, 1, 1] = cosines, -sines, sines, cosines
+    return turns @ viewmats

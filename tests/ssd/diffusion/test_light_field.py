@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from threestudio_ssd.cameras.rays import ObjectFrame, ObjectViews
-from threestudio_ssd.diffusion.light_field import BOTTOM, RADIUS, TOP, LightField, blending_weights, crossing
+from threestudio_ssd.diffusion.light_field import (
+    BOTTOM,
+    FINER,
+    RADIUS,
+    TOP,
+    LightField,
+    blending_weights,
+    crossing,
+)
 from threestudio_ssd.toyworld.views import held_out_orbit
 
 SIZE, NUM_VIEWS = (8, 8), 3
@@ -33,10 +41,12 @@ def given(num_source_channels=4):
 def test_each_view_is_seen_for_itself(num_source_channels):
     network, inputs = field(num_source_channels), given(num_source_channels)
     whole = network(*inputs)
-    assert whole.shape == (NUM_VIEWS, 4, *SIZE)
+    assert whole.latents.shape == (NUM_VIEWS, 4, *SIZE)
+    assert whole.covered.shape == (NUM_VIEWS, 1, *(FINER * side for side in SIZE))
     for view in range(NUM_VIEWS):
         alone = network(*(each[view : view + 1] for each in inputs))
-        torch.testing.assert_close(alone[0], whole[view], atol=1e-5, rtol=1e-4)
+        for one, each in zip(alone, whole, strict=True):
+            torch.testing.assert_close(one[0], each[view], atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -45,7 +55,7 @@ def test_rays_sources_and_words_change_what_is_seen(place):
     network, inputs = field(), given()
     before = network(*inputs)
     inputs[place] = inputs[place].flip(0)
-    assert (network(*inputs) - before)[0].abs().mean() > 1e-3
+    assert all((now - then)[0].abs().mean() > 1e-3 for now, then in zip(network(*inputs), before, strict=True))
 
 
 @torch.no_grad()
@@ -54,15 +64,15 @@ def test_a_view_that_passes_the_object_sees_the_ground_alone():
     network, (_, sources, words) = field(), given()
     away = rays().clone()
     away[:, 3:6] = torch.tensor([5.0, 5.0, 0.0])[:, None, None]
-    assert torch.isfinite(network(away, sources, words)).all()
+    assert all(torch.isfinite(each).all() for each in network(away, sources, words))
 
 
 @torch.no_grad()
 def test_half_precision_sees_nearly_the_same():
     """Places along rays are worked out in single precision."""
     network, (way, *others) = field(), given()
-    exact = network(way, *others)
-    rough = network.bfloat16()(way, *(each.bfloat16() for each in others))
+    exact = network(way, *others).latents
+    rough = network.bfloat16()(way, *(each.bfloat16() for each in others)).latents
     assert rough.dtype == torch.bfloat16
     assert (rough.float() - exact).pow(2).mean() < 1e-3 * exact.pow(2).mean()
 
@@ -102,18 +112,22 @@ def test_it_learns_where_things_are_from_some_sides_and_shows_them_from_others()
         both = torch.stack([0.2 - apart, 0.25 - ground[..., :2].norm(dim=-1)])
         return (30 * both).sigmoid()[:, :, None].expand(-1, -1, 4, -1, -1)
 
+    def shown_by(way):
+        both = way.repeat(2, 1, 1, 1)
+        return network(both, both[:, :0], words.repeat_interleave(4, 0)).latents
+
     every = rays(16, (12, 12))
     taught, asked = every[torch.arange(16) % 4 > 0], every[::4]
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for step in range(200):
         way = taught[torch.randperm(12, generator=torch.Generator().manual_seed(step))[:4]]
-        shown = network(way.repeat(2, 1, 1, 1), way.repeat(2, 1, 1, 1)[:, :0], words.repeat_interleave(4, 0))
+        shown = shown_by(way)
         loss = (shown - seen(way).flatten(0, 1)).pow(2).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        shown = network(asked.repeat(2, 1, 1, 1), asked.repeat(2, 1, 1, 1)[:, :0], words.repeat_interleave(4, 0))
+        shown = shown_by(asked)
     truth = seen(asked).flatten(0, 1)
     error, spread = (shown - truth).pow(2).mean(), (truth - truth.mean()).pow(2).mean()
     assert error < 0.1 * spread

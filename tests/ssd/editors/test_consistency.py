@@ -280,6 +280,25 @@ def test_what_rays_say_is_where_the_object_is_in_each_view(ray_map, network, vie
         editor(replace(views, frame=None))
 
 
+def test_an_edit_that_forgets_starts_from_the_light_field_which_says_where_the_object_is(ray_map, network, views):
+    other = replace(views, images=1 - views.images)
+    for draft, strength, is_drafted in ((0.3, 1.0, True), (0.3, 0.6, False), (0.0, 1.0, False)):
+        editor = loaded(RaysSeen(ray_map, draft), network)
+        of_these, of_others = (editor(replace(each, strength=strength, kept=views.images)) for each in (views, other))
+        assert torch.allclose(of_these, of_others, atol=1e-4) == is_drafted, "what views show now does not count"
+        covered = editor.covered(replace(views, strength=strength))
+        assert (covered is not None) == is_drafted
+    views = replace(views, strength=1.0)
+    covered = loaded(RaysSeen(ray_map), network).covered(views)
+    assert covered.shape == views.images[:, :1].shape
+    assert 0 <= covered.min() < covered.max() <= 1
+    some = torch.tensor([4, 1])
+    torch.testing.assert_close(loaded(RaysSeen(ray_map), network).covered(views[some]), covered[some])
+    assert loaded(Independent(), network).covered(views) is None
+    with pytest.raises(ConfigError, match=r"consistency\.draft is 2; expected from 0 to 1"):
+        RaysSeen(ray_map, 2).load(network, torch.device("cpu"))
+
+
 def test_the_shipped_map_fits_the_shipped_model():
     network = PromptedBackbone(load_backbone("data/tiny-ip2p"), EditorPrompts("a ball", "a cube"))
     assert RaysSeen().load(network, torch.device("cpu")).last.weight.abs().max() > 0

@@ -1,6 +1,6 @@
 """How large an editor draws the old object and where the new one stands, and what is made of that."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from tests.edit_world import toy_cameras, toy_parts
 from tests.oracle import NoNetwork
 from threestudio_ssd.cameras.orbit import Orbit
 from threestudio_ssd.editors import EditorPrompts, ImageEditor
+from threestudio_ssd.editors.consistency import Independent
 from threestudio_ssd.editors.loaded import LoadedEditor
 from threestudio_ssd.masks.region import region_around
 from threestudio_ssd.refits.carver import Carver
@@ -19,13 +20,14 @@ from threestudio_ssd.refits.placement import (
     RANGE,
     drawn_size,
     frame_in,
+    measured,
     redrawing,
     resize_factor,
     resized,
     way_back,
 )
 from threestudio_ssd.refits.scene_refit import CarveConfig, SnapConfig
-from threestudio_ssd.rendering import render_bchw
+from threestudio_ssd.rendering import coverage, render_bchw
 
 UP = torch.tensor([0.0, 0.0, 1.0])
 
@@ -50,14 +52,20 @@ def place():
     return scene, is_object, region_around(scene.means[is_object], UP)
 
 
+def joined(empty, thing):
+    """Both in one scene, and which of its Gaussians are the thing."""
+    fields = {name: torch.cat([getattr(empty, name), value]) for name, value in thing.parameters().items()}
+    whole = empty.replace(**fields)
+    return whole, torch.arange(len(whole)) >= len(empty)
+
+
 def carver_of(place, factor):
     scene, is_object, region = place
     cameras, empty = toy_cameras(12, 64), scene.select(~is_object)
     painted = scene.select(is_object)
     painted = resized(painted, region, factor)
-    fields = {name: torch.cat([getattr(empty, name), value]) for name, value in painted.parameters().items()}
     network = NoNetwork(EditorPrompts("a ball", "a cone", "ugly"))
-    editor = LoadedEditor(Painter((empty, empty.replace(**fields))), network)
+    editor = LoadedEditor(Painter((empty, joined(empty, painted)[0])), network)
     words = (["seen from afar"] * len(cameras), ["seen from near"] * len(cameras))
     editing = ViewEditing(
         editor, cameras, region, scene, empty, torch.zeros(3), SnapConfig(), list(range(len(cameras))), *words
@@ -77,6 +85,34 @@ def test_the_frame_of_the_new_object_has_its_foot_where_the_old_one_stood_and_it
     torch.testing.assert_close(frame.axes, torch.eye(3), atol=1e-5, rtol=0)
     quarter = torch.tensor([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     torch.testing.assert_close(turned.axes, quarter, atol=1e-5, rtol=0)
+
+
+@dataclass(frozen=True)
+class Knows(Independent):
+    """Knows balls of one size in the frame's unit: the scene's, where that is ``unit``."""
+
+    parts: Any = None
+    unit: float = 5.0
+
+    def drawn(self, network, views, own):
+        ball, empty, region = self.parts
+        return coverage(*joined(empty, resized(ball, region, views.frame.unit / self.unit)), views.cameras)[:, None]
+
+
+@pytest.mark.parametrize("unit", [4.6, 5.0, 5.4, 9.0])
+def test_the_unit_of_the_frame_is_that_in_which_the_old_object_is_as_large_as_it_is(place, unit):
+    scene, is_object, region = place
+    ball, empty = scene.select(is_object), scene.select(~is_object)
+    cameras, frame = toy_cameras(12, 64), frame_in(region, 0.0, Orbit(torch.zeros(3), 5.0, UP, torch.ones(3)))
+    for consistency in (Knows((ball, empty, region), unit), Independent()):
+        editor = LoadedEditor(Painter(), NoNetwork(EditorPrompts("a ball", "a cone")), consistency=consistency)
+        editing = ViewEditing(
+            editor, cameras, region, scene, empty, torch.zeros(3), SnapConfig(), list(range(12)), frame=frame
+        )
+        covered = coverage(scene, is_object, cameras)[:, None]
+        expected = min(unit, 5.0 * RANGE[1]) if isinstance(consistency, Knows) else 5.0
+        assert measured(editing, covered).unit == pytest.approx(expected, rel=0.02)
+        assert measured(replace(editing, frame=None), covered) is None
 
 
 @pytest.mark.parametrize("factor", [0.85, 1.0, 1.15])

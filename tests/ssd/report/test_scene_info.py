@@ -68,7 +68,7 @@ def test_cameras_that_fit_are_told_from_those_that_do_not(scene, tmp_path, capsy
     assert (cameras["views"], cameras["photographs"], cameras["problem"]) == (6, 6, None)
     assert cameras["psnr"] > 18
     assert cameras["scene_seen"] > 0.9
-    assert fitting["up_found_by"] == "the cameras' mean"
+    assert fitting["up_found_by"] == "as the cameras are held"
     turned = load_gaussians(scene / "scene.ply")
     turned.means[:, [0, 2]] *= -1
     save_gaussians(turned, tmp_path / "turned.ply")

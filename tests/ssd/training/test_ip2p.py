@@ -38,6 +38,7 @@ def one_pair(source, target, *, is_turned=False):
     angles_deg, framings = torch.tensor([[45.0, 30.0]]), torch.tensor([0])
     return Pairs(
         *images,
+        torch.zeros(1, 64, 64, dtype=torch.uint8),
         *labels,
         torch.tensor([1]),
         angles_deg,
@@ -91,17 +92,22 @@ def test_a_network_that_reads_images_is_trained_on_as_it_is(tmp_path):
     base = tmp_path / "base"
     save_components(random_components("v_prediction", image_size=64), base)
     write_pair_shards(Worker(), tmp_path / "pairs", 2, 3)
-    recipes = [replace(each, steps=1, batch_size=2) for each in (ip2p.RECIPE, ip2p.FIELD_RECIPE)]
-    for start, out in ((base, tmp_path / "first"), (tmp_path / "first", tmp_path / "second")):
-        work = tmp_path / f"work-{out.name}"
-        ip2p.train(Worker(), tmp_path / "pairs", start, work, *recipes)
-        assert (work / ip2p.FIELD).is_file() == (start == base), "a map that is trained on has its light field"
-        ip2p.save(start, work, out)
+    recipe, field_recipe = (replace(each, steps=1, batch_size=2) for each in (ip2p.RECIPE, ip2p.FIELD_RECIPE))
+    for start, out, own in ((base, "first", field_recipe), ("first", "second", None), ("first", "third", field_recipe)):
+        work = tmp_path / f"work-{out}"
+        ip2p.train(Worker(), tmp_path / "pairs", tmp_path / start, work, recipe, own)
+        assert (work / ip2p.FIELD).is_file() == (own is not None)
+        ip2p.save(tmp_path / start, work, tmp_path / out)
     first, second = (load_backbone(tmp_path / name).network for name in ("first", "second"))
     assert first.config.in_channels == second.config.in_channels == 8
     assert not torch.equal(first.conv_in.weight, second.conv_in.weight)
     torch.testing.assert_close(first.conv_in.weight, second.conv_in.weight, atol=1e-3, rtol=1e-3)
     assert "trained on from `first`" in (tmp_path / "second" / "README.md").read_text()
+    maps = [RayMap(first) for _ in range(2)]
+    for ray_map, name in zip(maps, ("first", "third"), strict=True):
+        load_beside(ray_map, tmp_path / name / ip2p.RAY_MAP, first, "key")
+    torch.testing.assert_close(maps[0].field.last.weight, maps[1].field.last.weight, atol=1e-2, rtol=1e-2)
+    assert not torch.equal(maps[0].field.last.weight, maps[1].field.last.weight)
 
 
 def test_rays_are_those_of_the_frame_give_or_take_a_little():
@@ -186,3 +192,6 @@ def test_the_shipped_map_of_rays_says_what_no_word_does(tmp_path):
         for each in (sample, sample._replace(rays=None, ray_shares=None))
     )
     assert with_rays < 0.95 * without
+    said = ray_map.field(sample.rays, sample.condition, modules["text_encoder"](sample.tokens).last_hidden_state)
+    ours, theirs = said.covered > 0, sample.covered > 0.5
+    assert (ours & theirs).sum() / (ours | theirs).sum() > 0.85

@@ -33,6 +33,17 @@ def test_pairs_differ_in_one_attribute_at_most_and_are_reproducible(folder, tmp_
     assert ((change > 0.2) == differ.any(1)).all()
 
 
+def test_shares_say_where_the_new_object_is(folder):
+    pairs = load_pairs(folder, is_held_out=False)
+    is_new = (pairs.source_labels != pairs.labels)[:, list(ATTRIBUTES).index("color")]
+    assert pairs.shares.shape == pairs.targets[:, 0].shape
+    has_changed = (pairs.sources.int() - pairs.targets).abs().amax(1) > 40
+    for row in is_new.nonzero()[:, 0].tolist():  # another colour: the object changes, and next to nothing else
+        both = (has_changed[row] & (pairs.shares[row] > 127)).sum() / has_changed[row].sum()
+        assert both > 0.9
+    assert is_new.any()
+
+
 def test_only_new_objects_are_turned(folder):
     pairs = load_pairs(folder, is_held_out=False)
     is_new = (pairs.source_labels != pairs.labels)[:, list(ATTRIBUTES).index("object")]

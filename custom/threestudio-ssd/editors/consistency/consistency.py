@@ -48,6 +48,28 @@ class Consistency(ABC):
             own: What ``load`` gave.
         """
 
+    def covered(self, network: Any, views: Views, own: Any) -> Float[Tensor, "b 1 h w"] | None:
+        """How much of each pixel of the edited views the new object makes up, in [0, 1]; None: not known.
+
+        Args:
+            network: See ``edit``.
+            views: What is edited.
+            own: What ``load`` gave.
+        """
+        return None
+
+    def drawn(self, network: Any, views: Views, own: Any) -> Float[Tensor, "b 1 h w"] | None:
+        """How much of each pixel the old object would make up, by its words and place alone; None: not known.
+
+        Where that is more than it does, it is smaller than such things are in ``Views.frame``.
+
+        Args:
+            network: See ``edit``.
+            views: Where from; what they show is not looked at.
+            own: What ``load`` gave.
+        """
+        return None
+
 
 @dataclass(frozen=True)
 class Independent(Consistency):

@@ -1,20 +1,29 @@
 """A map of rays beside the editor's network, which tells it exactly where each view sees the object from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ...cameras.rays import ObjectViews
 from ...diffusion.beside import load_beside
+from ...diffusion.light_field import Seen
 from ...diffusion.ray_map import RayMap, rays_seen
 from ...early import named
-from ..editor import ImageEditor, Views
+from ...errors import check_values
+from ..editor import EditorPrompts, ImageEditor, Views
+from ..prompted import PromptedBackbone
 from .consistency import Consistency, unet_of
 
 NAME = "ray-map"
+FORGOTTEN = 0.9
+"""An edit of this strength or more keeps next to nothing of what a view shows now."""
+SHARPNESS = 4.0
+"""The light field is unsure where exactly an outline runs, over pixels; objects end within one. Its logits are
+multiplied with this."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,9 @@ class RaysSeen(Consistency):
     Words say a side in sectors and a size hardly at all, so that views differ by what is left open; with the rays
     nothing is. The rays are those of the frame that a refit gives the new object: its foot where the old one stood, its
     front where ``view_words.front_deg`` says.
+
+    The map's light field says by itself what the views show, softly, and where the object is in them. An edit that
+    forgets what a view shows now starts from there, and the U-Net only touches it up.
     """
 
     needs = frozenset({"cameras", "frame"})
@@ -31,17 +43,55 @@ class RaysSeen(Consistency):
 
     file: str = "data/tiny-ip2p/ray_map.safetensors"
     """Weights of a ``RayMap`` that was trained with the model."""
+    draft: float = 0.3
+    """Strength that an edit of ``FORGOTTEN`` or more has instead, from what the light field says, in [0, 1]; 0: it has
+    its own strength, and starts from what the view shows now."""
 
     def load(self, network: Any, device: torch.device, **options: Any) -> RayMap:
         """The map; see ``Consistency``."""
+        check_values("system.editing.consistency", self, RaysSeen, {"draft": (0 <= self.draft <= 1, "from 0 to 1")})
         unet = unet_of(network, NAME)
         return load_beside(RayMap(unet), named(self.file), unet, "system.editing.consistency.file")
 
     def edit(self, editor: ImageEditor, network: Any, views: Views, own: RayMap) -> Float[Tensor, "b 3 h w"]:
         """See ``Consistency``."""
-        assert views.cameras is not None
-        assert views.frame is not None
-        rows, columns = (side // network.backbone.downscale for side in views.images.shape[-2:])
-        rays = ObjectViews(views.cameras, views.frame).passing((rows, columns))
-        with rays_seen(unet_of(network, NAME), own, rays):
+        if self._is_drafted(views):
+            draft = network.backbone.decode(_said(network, views, own).latents)
+            views = replace(views, images=draft, strength=self.draft)
+        with rays_seen(unet_of(network, NAME), own, _rays(network, views)):
             return editor.edit(network, views)
+
+    def covered(self, network: Any, views: Views, own: RayMap) -> Float[Tensor, "b 1 h w"] | None:
+        """What the light field says, of views that start from it; see ``Consistency``."""
+        return _outlines(views, _said(network, views, own)) if self._is_drafted(views) else None
+
+    def drawn(self, network: Any, views: Views, own: RayMap) -> Float[Tensor, "b 1 h w"] | None:
+        """What the light field says without the view before the edit, which shows how large the object is."""
+        if not network.prompts.source:
+            return None
+        views = replace(views, words=None)
+        return _outlines(views, _said(network.asked(EditorPrompts("", network.prompts.source)), views, own, shows=0.0))
+
+    def _is_drafted(self, views: Views) -> bool:
+        return self.draft > 0 and views.strength >= FORGOTTEN
+
+
+def _rays(network: PromptedBackbone, views: Views) -> Float[Tensor, "b 8 zh zw"]:
+    assert views.cameras is not None
+    assert views.frame is not None
+    rows, columns = (side // network.backbone.downscale for side in views.images.shape[-2:])
+    return ObjectViews(views.cameras, views.frame).passing((rows, columns))
+
+
+@torch.no_grad()
+def _said(network: PromptedBackbone, views: Views, own: RayMap, *, shows: float = 1.0) -> Seen:
+    """What the light field takes the views for; ``shows`` is 0 where the view before the edit is left out."""
+    backbone, embeds = network.backbone, network.target(views).hidden
+    rays, dtype = _rays(network, views).to(embeds.device), own.field.last.weight.dtype
+    sources = shows * backbone.encode_condition(views.sources) if backbone.has_image_condition else rays[:, :0]
+    return own.field(rays, sources.to(dtype), embeds.to(dtype))
+
+
+def _outlines(views: Views, seen: Seen) -> Float[Tensor, "b 1 h w"]:
+    covered = seen.covered.float().mul(SHARPNESS).sigmoid()
+    return interpolate(covered, views.images.shape[-2:], mode="bilinear", antialias=True)
