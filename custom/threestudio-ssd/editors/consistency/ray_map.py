@@ -62,8 +62,11 @@ class RaysSeen(Consistency):
             return editor.edit(network, views)
 
     def covered(self, network: Any, views: Views, own: RayMap) -> Float[Tensor, "b 1 h w"] | None:
-        """What the light field says, of views that start from it; see ``Consistency``."""
-        return _outlines(views, _said(network, views, own)) if self._is_drafted(views) else None
+        """What the light field says, of views that start from it; see ``Consistency``.
+
+        Without the view before the edit: what the old object covers there misleads it about the new one's outline.
+        """
+        return _outlines(views, _said(network, views, own, shows=0.0)) if self._is_drafted(views) else None
 
     def drawn(self, network: Any, views: Views, own: RayMap) -> Float[Tensor, "b 1 h w"] | None:
         """What the light field says without the view before the edit, which shows how large the object is."""
