@@ -12,7 +12,6 @@ from ..editors import EditorPrompts, Views
 from ..gaussians import Gaussians
 from ..masks.region import Region
 from .carver import Carver
-from .editing import ViewEditing
 from .hull import INSIDE
 
 SHARE = 0.5
@@ -43,28 +42,30 @@ def frame_in(region: Region, front_deg: float, orbit: Orbit) -> ObjectFrame:
 
 
 @torch.no_grad()
-def measured(editing: ViewEditing, covered: Float[Tensor, "c 1 h w"]) -> ObjectFrame | None:
+def measured(carver: Carver) -> ObjectFrame | None:
     """The frame of the new object, in whose unit the old one is as large as the editor would draw it.
 
     Things are larger in one scene than in another, and the new object is as the old one is. Seen from all sides, areas
     do not tell which way it looks.
 
     Args:
-        editing: Of the views.
-        covered: How much of each of their pixels the old object makes up.
+        carver: Of views of the scene.
 
     Returns:
         The frame as it is where the editor knows nothing of sizes, or the old object is not seen.
     """
-    frame = editing.frame
+    editing, frame, size = carver.editing, carver.editing.frame, 1.0
     if frame is None:
         return None
-    views, size = Views(editing.sources, editing.sources, editing.seeds, cameras=editing.cameras, frame=frame), 1.0
+    cameras = editing.cameras
+    unseen = editing.background.new_zeros(len(cameras), 3, int(cameras.heights[0]), int(cameras.widths[0]))
+    views = Views(unseen, unseen, editing.seeds, cameras=cameras, frame=frame)
     for _ in range(MEASUREMENTS):
         drawn = editing.editor.drawn(replace(views, frame=replace(frame, unit=frame.unit * size)))
-        if drawn is None or not drawn.sum() or not covered.sum():
+        if drawn is None or not drawn.sum() or not carver.covered_before.sum():
             return frame
-        size = min(max(size * float((covered.sum() / drawn.sum()).sqrt()), RANGE[0]), RANGE[1])
+        factor = float((carver.covered_before.sum() / drawn.sum()).sqrt())
+        size = min(max(size * factor, RANGE[0]), RANGE[1])
     return replace(frame, unit=frame.unit * size)
 
 

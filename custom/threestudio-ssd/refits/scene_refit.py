@@ -37,7 +37,6 @@ from ..host import get_device
 from ..masks import MaskConfig, Selection, check_mask, find_selection, in_box, settle_mask
 from ..masks.region import HEIGHT_ROOM, RADIUS_ROOM, Region, region_around, region_of_box
 from ..metrics import load_lpips
-from ..rendering import coverage
 from ..scenes import Scene, load_scene
 from .carver import Carver
 from .editing import ViewEditing
@@ -294,16 +293,15 @@ class SceneRefit(SceneJob):
             *(self._view_words(cameras, each, views.orbit.up) for each in self._prompts),
             frame=None if region is None else frame_in(region, cfg.view_words.front_deg, views.orbit),
         )
-        if region is not None:
-            frame = measured(self.editing, coverage(whole, is_replaced, cameras)[:, None])
-            self.editing = replace(self.editing, frame=frame)
+        carver = Carver(self.editing, whole, is_replaced, cfg.carve, self._turn_deg)
+        self.editing = replace(self.editing, frame=measured(carver))
         editable = editable_of(whole, is_replaced)
         extent = self.views.extent if region is None else region.size
         growth = Growth(cfg.growth, editable, extent=extent, num_steps=cfg.num_steps, seed=cfg.seed)
         rates = {name: cfg.learning_rates[name] for name in editable.selected}
         self.edit: ViewsEdit = ViewsEdit(
             SceneUnderEdit(editable, cameras, cfg.seed, growth),
-            Carver(self.editing, whole, is_replaced, cfg.carve, self._turn_deg),
+            replace(carver, editing=self.editing),
             EditedViews(len(cameras), cfg.lambda_ssim, cfg.lambda_lpips, self.lpips),
             Movement(rates, betas=tuple(cfg.adam_betas), anchors=cfg.lambda_anchor),
             Schedule(self.rounds, cfg.num_steps),

@@ -14,7 +14,7 @@ from ..toyworld.splat import to_cameras
 from ..toyworld.world import object_yaw_deg
 from .data import Rows, load_shards, write_shards
 from .loop import Worker
-from .scenes import SIZE, cameras_of_renders, draw_attributes, labels_of_views, render_with_masks, render_with_shares
+from .scenes import SIZE, cameras_of_renders, draw_attributes, labels_of_views, render_with_shares
 
 VIEWS_A_PAIR = 3
 CHANGES = {"object": 0.55, "color": 0.1, "pattern": 0.1, "ground": 0.1, "time": 0.1, "": 0.05}
@@ -106,7 +106,7 @@ def pair_of_scenes(seed: int) -> dict[str, np.ndarray]:
     cameras = to_cameras([view.camera for view in views], SIZE, SIZE)
     targets, shares = render_with_shares(build_scene(target, seed, turn_deg=turn_deg), cameras)
     return {
-        "sources": render_with_masks(build_scene(source, seed), cameras)[0],
+        "sources": render_with_shares(build_scene(source, seed), cameras)[0],
         "targets": targets,
         "shares": shares,
         "source_attributes": np.tile(source.labels(), (VIEWS_A_PAIR, 1)).astype(np.int64),

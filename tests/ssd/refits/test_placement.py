@@ -109,10 +109,10 @@ def test_the_unit_of_the_frame_is_that_in_which_the_old_object_is_as_large_as_it
         editing = ViewEditing(
             editor, cameras, region, scene, empty, torch.zeros(3), SnapConfig(), list(range(12)), frame=frame
         )
-        covered = coverage(scene, is_object, cameras)[:, None]
+        carver = Carver(editing, scene, is_object, CarveConfig())
         expected = min(unit, 5.0 * RANGE[1]) if isinstance(consistency, Knows) else 5.0
-        assert measured(editing, covered).unit == pytest.approx(expected, rel=0.02)
-        assert measured(replace(editing, frame=None), covered) is None
+        assert measured(carver).unit == pytest.approx(expected, rel=0.02)
+        assert measured(replace(carver, editing=replace(editing, frame=None))) is None
 
 
 @pytest.mark.parametrize("factor", [0.85, 1.0, 1.15])

@@ -49,10 +49,11 @@ print(json.dumps({name: part / whole for name, part in seconds.items()} | {"seco
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="it is 0.57 since the networks make a sixth of the predictions (docs/shapes.md)")
 def test_most_time_of_the_embedded_change_of_shape_is_spent_in_networks_and_rasteriser():
     """In a process of its own, since tests check the shapes of every call."""
     command = [sys.executable, "-c", MEASURED]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     shares = json.loads(done.stdout.splitlines()[-1])
-    assert shares["networks"] + shares["rasteriser"] > 0.5, shares
+    assert shares["networks"] + shares["rasteriser"] > 0.7, shares

@@ -11,10 +11,11 @@ from torch.nn.functional import interpolate
 from ...cameras.rays import ObjectViews
 from ...diffusion.beside import load_beside
 from ...diffusion.light_field import Seen
+from ...diffusion.prompts import PromptEmbeds
 from ...diffusion.ray_map import RayMap, rays_seen
 from ...early import named
 from ...errors import check_values
-from ..editor import EditorPrompts, ImageEditor, Views
+from ..editor import ImageEditor, Views
 from ..prompted import PromptedBackbone
 from .consistency import Consistency, unet_of
 
@@ -56,7 +57,8 @@ class RaysSeen(Consistency):
     def edit(self, editor: ImageEditor, network: Any, views: Views, own: RayMap) -> Float[Tensor, "b 3 h w"]:
         """See ``Consistency``."""
         if self._is_drafted(views):
-            draft = network.backbone.decode(_said(network, views, own).latents)
+            sources = network.backbone.encode_condition(views.sources) if _num_sources(network) else None
+            draft = network.backbone.decode(_said(network, views, own, network.target(views), sources).latents)
             views = replace(views, images=draft, strength=self.draft)
         with rays_seen(unet_of(network, NAME), own, _rays(network, views)):
             return editor.edit(network, views)
@@ -66,14 +68,11 @@ class RaysSeen(Consistency):
 
         Without the view before the edit: what the old object covers there misleads it about the new one's outline.
         """
-        return _outlines(views, _said(network, views, own, shows=0.0)) if self._is_drafted(views) else None
+        return _outlines(network, views, own, network.target(views)) if self._is_drafted(views) else None
 
     def drawn(self, network: Any, views: Views, own: RayMap) -> Float[Tensor, "b 1 h w"] | None:
         """What the light field says without the view before the edit, which shows how large the object is."""
-        if not network.prompts.source:
-            return None
-        views = replace(views, words=None)
-        return _outlines(views, _said(network.asked(EditorPrompts("", network.prompts.source)), views, own, shows=0.0))
+        return _outlines(network, views, own, network.source(views)) if network.prompts.source else None
 
     def _is_drafted(self, views: Views) -> bool:
         return self.draft > 0 and views.strength >= FORGOTTEN
@@ -86,15 +85,25 @@ def _rays(network: PromptedBackbone, views: Views) -> Float[Tensor, "b 8 zh zw"]
     return ObjectViews(views.cameras, views.frame).passing((rows, columns))
 
 
+def _num_sources(network: PromptedBackbone) -> int:
+    """Channels of the view before the edit that the network reads."""
+    config = network.backbone.network.config
+    return config.in_channels - config.out_channels
+
+
 @torch.no_grad()
-def _said(network: PromptedBackbone, views: Views, own: RayMap, *, shows: float = 1.0) -> Seen:
-    """What the light field takes the views for; ``shows`` is 0 where the view before the edit is left out."""
-    backbone, embeds = network.backbone, network.target(views).hidden
-    rays, dtype = _rays(network, views).to(embeds.device), own.field.last.weight.dtype
-    sources = shows * backbone.encode_condition(views.sources) if backbone.has_image_condition else rays[:, :0]
-    return own.field(rays, sources.to(dtype), embeds.to(dtype))
+def _said(
+    network: PromptedBackbone, views: Views, own: RayMap, prompts: PromptEmbeds,
+    sources: Float[Tensor, "b s zh zw"] | None = None,
+) -> Seen:  # fmt: skip
+    """What the light field takes the views for; ``sources`` None: without the views before the edit."""
+    rays, dtype = _rays(network, views).to(prompts.hidden.device), own.field.last.weight.dtype
+    if sources is None:
+        sources = rays.new_zeros(len(rays), _num_sources(network), *rays.shape[2:])
+    return own.field(rays, sources.to(dtype), prompts.hidden.to(dtype))
 
 
-def _outlines(views: Views, seen: Seen) -> Float[Tensor, "b 1 h w"]:
-    covered = seen.covered.float().mul(SHARPNESS).sigmoid()
+def _outlines(network: PromptedBackbone, views: Views, own: RayMap, prompts: PromptEmbeds) -> Float[Tensor, "b 1 h w"]:
+    """How much of each pixel the object makes up by words and rays alone."""
+    covered = _said(network, views, own, prompts).covered.float().mul(SHARPNESS).sigmoid()
     return interpolate(covered, views.images.shape[-2:], mode="bilinear", antialias=True)
