@@ -160,8 +160,8 @@ class Edit(nn.Module, ABC):
     def _count(self, loss: Tensor, optimizers: Sequence[Optimizer]) -> Bool[Tensor, ""]:
         """Whether loss and gradients are finite; if not, the step is counted."""
         gradients = [each.grad for each in _parameters_of(optimizers) if each.grad is not None]
-        finite = [torch.isfinite(values).all() for values in (loss, *gradients)]
-        is_good = torch.stack([each.to(loss.device) for each in finite]).all()
+        sums = [values.sum(dtype=torch.float32).to(loss.device) for values in (loss, *gradients)]
+        is_good = torch.stack(sums).isfinite().all()  # a sum is finite where all of it is
         all_of_them, in_a_row = (self.skipped.to(loss.device) + ~is_good).unbind()
         self.skipped = torch.stack([all_of_them, in_a_row * ~is_good])
         return is_good

@@ -18,7 +18,7 @@ from .detail import new_detail
 from .edit import Facts, value_at
 from .gaussian_edit import Objective, SceneUnderEdit
 from .inward import inward_clamp
-from .photometric import photometric_loss
+from .photometric import mean_inside, photometric_loss
 
 LATENT_COVERAGE = 0.05
 """Share of a pixel that the selection has to make up for its latent cell to be masked in."""
@@ -190,10 +190,7 @@ class Photometric(Objective):
         """The loss of a step's views, and their PSNR in dB."""
         (image,), places = images, rows[0].tolist()
         target = torch.stack([self.targets[place] for place in places])
-        inside = torch.ones_like(image[..., 0], dtype=torch.bool)
-        if self.inside is not None:
-            inside = torch.stack([self.inside[place] for place in places])
+        inside = None if self.inside is None else torch.stack([self.inside[place] for place in places])
         loss = photometric_loss(image, target, self.lambda_ssim, inside)
-        squares = torch.where(inside, (image.detach() - target).pow(2).mean(dim=-1), 0.0)
-        error = squares.sum() / inside.sum().clamp_min(1)
+        error = mean_inside((image.detach() - target).pow(2), inside)
         return loss, {"loss": loss.detach(), "psnr": -10 * torch.log10(error)}

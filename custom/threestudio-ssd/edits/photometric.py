@@ -23,16 +23,21 @@ def photometric_loss(
         lambda_ssim: λ in [0, 1]; 0.2 in the paper. Pictures too small for SSIM's window get L1 alone.
         inside: Pixels that the targets show; None: all. Others have no part in the loss and get no gradient.
     """
-    if inside is None:
-        inside = torch.ones_like(images[..., 0], dtype=torch.bool)
-    images, targets = (torch.where(inside[..., None], pictures, 0.0) for pictures in (images, targets))
-    count = inside.sum().clamp_min(1)
-    l1 = (images - targets).abs().mean(dim=-1).sum() / count
+    if inside is not None:
+        images, targets = (torch.where(inside[..., None], pictures, 0.0) for pictures in (images, targets))
+    l1 = mean_inside((images - targets).abs(), inside)
     if lambda_ssim == 0 or min(images.shape[1:3]) < WINDOW:
         return l1
     pictures = images.permute(0, 3, 1, 2), targets.permute(0, 3, 1, 2)
-    similarity = (ssim_map(*pictures, images.dtype) * inside).sum() / count
+    similarity = mean_inside(ssim_map(*pictures, images.dtype).permute(0, 2, 3, 1), inside)
     return (1 - lambda_ssim) * l1 + lambda_ssim * (1 - similarity)
+
+
+def mean_inside(values: Float[Tensor, "b h w d"], inside: Bool[Tensor, "b h w"] | None) -> Float[Tensor, ""]:
+    """Mean over the pixels that are inside; None: over all."""
+    if inside is None:
+        return values.mean()
+    return torch.where(inside[..., None], values, 0.0).sum() / (values.shape[-1] * inside.sum()).clamp_min(1)
 
 
 def random_points(

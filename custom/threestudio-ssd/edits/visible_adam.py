@@ -67,30 +67,37 @@ class VisibleAdam(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        is_off = self.found_inf
+        if is_off is not None and is_off.device.type == "cpu":  # which nobody waits for
+            if is_off:
+                return loss
+            is_off = None
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
+                    self._update(parameter, parameter.grad, group, is_off)
         return loss
 
-    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any], is_off: Tensor | None) -> None:
         state, (beta1, beta2), weights = self.state[parameter], group["betas"], group["visible_weights"]
-        is_off = gradient.new_zeros(()) if self.found_inf is None else self.found_inf.to(gradient)
-        gradient = torch.where(is_off > 0, 0.0, gradient)
+        moves: Any = 1.0
+        if is_off is not None:
+            is_off = is_off.to(gradient)
+            gradient, moves = torch.where(is_off > 0, 0.0, gradient), 1 - is_off
         if weights is not None:
             gradient = _per_visible_pixel(gradient.flatten(1), group).view_as(gradient)
         square = gradient.pow(2) if weights is None else gradient.pow(2).mean()
         if not state:
             state["step"] = torch.zeros((), device=parameter.device)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(square)
-        state["step"] = state["step"].to(is_off.device) + (1 - is_off)
-        state["exp_avg"].lerp_(gradient, (1 - beta1) * (1 - is_off))
-        state["exp_avg_sq"].lerp_(square, (1 - beta2) * (1 - is_off))
+        state["step"] = state["step"].to(gradient.device) + moves
+        state["exp_avg"].lerp_(gradient, (1 - beta1) * moves)
+        state["exp_avg_sq"].lerp_(square, (1 - beta2) * moves)
         count = state["step"] if parameter.device.type == "mps" else state["step"].double()  # Metal has no doubles
         first = state["exp_avg"] / (1 - beta1**count)
         second = state["exp_avg_sq"] / (1 - beta2**count)
         change = group["lr"] * first / (second.sqrt() + group["eps"])
-        parameter.sub_(torch.where(is_off > 0, 0.0, change))
+        parameter.sub_(change if is_off is None else torch.where(is_off > 0, 0.0, change))
 
 
 def _per_visible_pixel(gradient: Float[Tensor, "n c"], group: dict[str, Any]) -> Float[Tensor, "n c"]:

@@ -60,28 +60,32 @@ class Region:
 
     def unit(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         """Coordinates in which the region is the unit cylinder or the cube from -1 to 1."""
-        return (points @ self.axes.T - self.center) / self.half
+        return ((self.axes @ points.T - self.center[:, None]) / self.half[:, None]).T
 
     def world(self, places: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         """Inverse of ``unit``."""
-        return (places * self.half + self.center) @ self.axes
+        return (self.axes.T @ (places * self.half + self.center).T).T
 
     def contains(self, points: Float[Tensor, "n 3"]) -> Bool[Tensor, "n"]:
         """Which points lie inside."""
-        places = self.unit(points)
-        if not self.is_round:
-            return places.abs().amax(dim=1) <= 1
-        return (places[:, :2].norm(dim=1) <= 1) & (places[:, 2].abs() <= 1)
+        return self._holds(self.unit(points))
 
     def clamped(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         """The points, those outside moved to the border; those inside stay as they are, bit for bit."""
         places = self.unit(points)
         if self.is_round:
-            across = places[:, :2] / places[:, :2].norm(dim=1, keepdim=True).clamp_min(1)
-            inside = torch.cat([across, places[:, 2:].clamp(-1, 1)], dim=1)
+            x, y, z = places.unbind(dim=1)
+            shrink = torch.hypot(x, y).clamp_min(1).reciprocal()
+            inside = torch.stack([x * shrink, y * shrink, z.clamp(-1, 1)]).T
         else:
             inside = places.clamp(-1, 1)
-        return torch.where(self.contains(points)[:, None], points, self.world(inside))
+        return torch.where(self._holds(places)[:, None], points, self.world(inside))
+
+    def _holds(self, places: Float[Tensor, "n 3"]) -> Bool[Tensor, "n"]:
+        """Which coordinates of ``unit`` lie inside."""
+        x, y, z = places.unbind(dim=1)
+        across = torch.hypot(x, y) if self.is_round else torch.maximum(x.abs(), y.abs())
+        return (across <= 1) & (z.abs() <= 1)
 
     def corners(self) -> Float[Tensor, "k 3"]:
         """Points whose convex hull is the region, to within a hundredth of a round one's radius."""

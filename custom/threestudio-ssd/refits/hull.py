@@ -61,18 +61,21 @@ class Hull:
         """Of the views that see a point, the share that takes it for the object; 0 outside the region, and of a point
         that few see.
         """
-        points = self.points
-        size = points.new_tensor([self.shares.shape[-1], self.shares.shape[-2]])
+        is_within = self.region.contains(self.points)
+        points = self.points[is_within]
+        height, width = self.shares.shape[-2:]
         hits, seen = points.new_zeros(2, len(points))
         for row, share in enumerate(self.shares):
             pixels, depths = self.cameras.pixels(row, points)
-            is_seen = (depths > 0) & (pixels >= 0).all(dim=1) & (pixels < size).all(dim=1)
-            places = (2 * pixels / size - 1)[None, None]
+            x, y = pixels.unbind(dim=1)
+            is_seen = (depths > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+            places = (2 * pixels / points.new_tensor([width, height]) - 1)[None, None]
             value = grid_sample(share[None], places, mode="bilinear", padding_mode="border", align_corners=False)
             hits += is_seen & (value[0, 0, 0] > INSIDE)
             seen += is_seen
-        counts = self.region.contains(points) & (seen >= LEAST_SIGHT * len(self.shares))
-        return torch.where(counts, hits / seen.clamp_min(1), 0.0).view([len(side) for side in self.sides])
+        support = points.new_zeros(len(self.points))
+        support[is_within] = torch.where(seen >= LEAST_SIGHT * len(self.shares), hits / seen.clamp_min(1), 0.0)
+        return support.view([len(side) for side in self.sides])
 
     def is_inside(self, agreement: float) -> Bool[Tensor, "x y z"]:
         """The points that at least this share of the views take for the object, in (0, 1]."""
@@ -123,5 +126,5 @@ class Hull:
         center = camera.centers.to(self.points)
         ends = torch.stack([side[-1] for side in self.sides])  # of the grid, which reaches a little beyond the region
         begin, way = self.region.unit(center) / ends, (rays @ self.region.axes.T) / self.region.half / ends
-        places = begin.flip(-1) + way.flip(-1) * steps[:, None, None, None]
+        places = torch.addcmul(begin.flip(-1), way.flip(-1), steps[:, None, None, None])
         return grid_sample(self.support[None, None], places[None], align_corners=True)[0, 0].amax(dim=0)

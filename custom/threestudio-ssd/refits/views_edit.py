@@ -244,10 +244,12 @@ class ViewsEdit(GaussianEdit):
     def loss(self, step: int) -> tuple[Tensor, Facts]:
         """That of the views, and what keeps opacities low, or at 0 or 1."""
         loss, facts = super().loss(step)
-        opacities = self.editable.current().opacities
         one = self.schedule.rounds[self.schedule.index(step)]
-        loss = loss + one.lambda_opacity * opacities.mean()
-        return loss + one.lambda_opaque * (4 * opacities * (1 - opacities)).mean(), facts
+        if one.lambda_opacity or one.lambda_opaque:
+            opacities = self.editable.current().opacities
+            loss = loss + one.lambda_opacity * opacities.mean()
+            loss = loss + one.lambda_opaque * (4 * opacities * (1 - opacities)).mean()
+        return loss, facts
 
     def set_rates(self, optimizers: Sequence[Optimizer], step: int) -> None:
         """See ``GaussianEdit``; within a round, rates fall to a share of themselves."""

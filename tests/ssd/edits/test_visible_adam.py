@@ -66,3 +66,19 @@ def test_shared_steps_are_those_of_the_neighbourhood():
     assert shared[2] < 0
     torch.testing.assert_close(shared[2], shared[0], rtol=0.1, atol=0)
     assert shared[3] > 0
+
+
+@torch.no_grad()
+def test_a_step_that_is_left_out_moves_nothing_where_nobody_reads_whether_it_is():
+    """On a GPU the tensor that says so is not read; on a CPU ``step`` reads it."""
+    parameters = [torch.nn.Parameter(torch.zeros(6, 1, 3)) for _ in range(2)]
+    told, left_out = (VisibleAdam([{"params": [each], "lr": 0.1}]) for each in parameters)
+    for number, gradient in enumerate(gradients()):
+        is_off = number in (0, 3)
+        told._update(
+            parameters[0], gradient * (torch.nan if is_off else 1), told.param_groups[0], torch.tensor(float(is_off))
+        )
+        parameters[1].grad, left_out.found_inf = gradient, torch.tensor(float(is_off))
+        left_out.step()
+    assert parameters[0].abs().min() > 0
+    torch.testing.assert_close(parameters[0], parameters[1], rtol=0, atol=0)

@@ -5,6 +5,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from threestudio_ssd.metrics import gaussian_blur
+from threestudio_ssd.metrics.blur import _filtered, _kernel, _shifted_sums
 
 
 def test_flat_images_stay_as_they_are():
@@ -18,6 +19,15 @@ def test_it_is_the_usual_filter_with_mirrored_edges(sigma, generator):
     usual = gaussian_filter(images.numpy(), (0, 0, sigma, sigma), mode="mirror", radius=round(3 * sigma))
     assert torch.allclose(gaussian_blur(images, sigma), torch.from_numpy(usual), atol=1e-12)
     assert torch.allclose(gaussian_blur(images, sigma, 2 * round(3 * sigma) + 1), torch.from_numpy(usual), atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "constant"])
+def test_other_devices_make_the_same(mode, generator):
+    images = torch.rand(2, 3, 20, 24, generator=generator)
+    kernel = _kernel(1.5, 11)
+    torch.testing.assert_close(
+        _shifted_sums(images, kernel, mode), _filtered(images, kernel, is_mirrored=mode == "reflect")
+    )
 
 
 @pytest.mark.parametrize(("sigma", "window"), [(1.5, 11), (0.8, None)])

@@ -5,6 +5,7 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from threestudio_ssd.metrics import ssim
+from threestudio_ssd.metrics.ssim import ssim_map
 
 
 def test_agrees_with_torchmetrics(pictures, noise):
@@ -43,3 +44,15 @@ def test_an_edit_inside_leaves_the_outside_perfect(pictures):
 def test_pictures_smaller_than_the_window_are_refused(pictures):
     with pytest.raises(ValueError, match="at least 11x11"):
         ssim(pictures[..., :10, :10], pictures[..., :10, :10])
+
+
+def test_its_gradient_is_that_of_finite_differences(pictures):
+    images = pictures[:1, :, :14, :13].double().requires_grad_()
+    references = pictures[1:, :, :14, :13].double()
+    assert torch.autograd.gradcheck(lambda each: ssim_map(each, references), images)
+
+
+def test_where_both_are_flat_the_gradient_is_finite(pictures):
+    flat = torch.full_like(pictures, 0.3).requires_grad_()
+    ssim_map(flat, flat.detach() + 0.1, torch.float32).sum().backward()
+    assert flat.grad.isfinite().all()
