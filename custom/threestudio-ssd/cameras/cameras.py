@@ -129,8 +129,8 @@ class Cameras:
         Points behind the camera, whose depth is not above 0, have pixels that mean nothing.
         """
         viewmat, K = self.viewmats[index].to(points), self.Ks[index].to(points)
-        x, y, depths = torch.addmm((K @ viewmat[:3, 3])[:, None], K @ viewmat[:3, :3], points.T)
-        return torch.stack([x / depths, y / depths]).T, depths
+        seen = viewmat[:3, :3] @ points.T + viewmat[:3, 3:]
+        return ((K @ seen)[:2] / seen[2]).T, seen[2]
 
     def to(self, device: torch.device | str) -> "Cameras":
         """The same cameras on another device; widths and heights stay on the CPU, where everyone asks for them."""
