@@ -306,7 +306,7 @@ def refit_scene(
     cameras: str | Path | None = None,
     mask: Mask | None = None,
     model: str | Path | None = None,
-    steps: int = 280,
+    steps: int | None = None,
     strength: float | None = None,
     seed: int = 0,
     config: str | Path = REFIT_CONFIG,
@@ -322,7 +322,7 @@ def refit_scene(
         cameras: File or folder of the capture's cameras; None: an orbit around the scene.
         mask: What is replaced; it must leave something.
         model: Folder or hub id of the editor's model; None: as the config says, which is ``data/tiny-ip2p``.
-        steps: Optimisation steps of all rounds together.
+        steps: Optimisation steps of all rounds together; None: as the config says: 70 with ``data/tiny-ip2p``, or 280.
         strength: How strong the edit is, from 0 to 2; None: as the config says, which is 1.
         seed: Decides views and noise.
         config: Where all other keys come from, a file of the repository or one of your own.
@@ -496,8 +496,8 @@ def _scene_words(scene: str | Path, cameras: str | Path | None, mask: Mask | Non
     }
 
 
-def _common_words(source: str, target: str, steps: int, strength: float | None, seed: int) -> dict[str, Any]:
-    """The words that edits of scenes and images share, as a config names them; a strength of None is the config's."""
+def _common_words(source: str, target: str, steps: int | None, strength: float | None, seed: int) -> dict[str, Any]:
+    """The words that edits of scenes and images share, as a config names them; None leaves what it says."""
     fix = "write strength=1, for example"
     given = {} if strength is None else {"strength": number_of("strength", strength, "a number from 0 to 2", fix)}
     prompts = {"source_prompt": text_of("source", source), "target_prompt": text_of("target", target)}
@@ -509,9 +509,10 @@ def _model_word(model: str | Path) -> dict[str, str]:
     return {"model": path_of("model", model, 'write model="data/tiny-ldm"')}
 
 
-def _run_words(steps: int, seed: int) -> dict[str, Any]:
-    """The words that all runs share, as a config names them."""
-    return {"steps": count_of("steps", steps, 1, 200), "seed": count_of("seed", seed, 0, 0)}
+def _run_words(steps: int | None, seed: int) -> dict[str, Any]:
+    """The words that all runs share, as a config names them; steps of None are the config's."""
+    given = {} if steps is None else {"steps": count_of("steps", steps, 1, 200)}
+    return given | {"seed": count_of("seed", seed, 0, 0)}
 
 
 def _experiment(

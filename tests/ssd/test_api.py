@@ -66,6 +66,15 @@ def refit_of(place, **more):
     return ssd.refit_scene(place / "scene.ply", **{**words, **more})
 
 
+@pytest.mark.parametrize(("model", "steps"), [("data/tiny-ip2p", 70), ("data/tiny-ldm", 280)])
+def test_a_refit_has_as_many_steps_as_its_config_says(model, steps):
+    run = ssd.refit_scene(
+        REPOSITORY / "data/toy-scene/scene.ply", target="a red cube", source="a red ball", model=model,
+        mask=ssd.Mask(box=[-1, -1, 0.1, 1, 1, 2]), changes={"system.closing.num_steps": 0},
+    )  # fmt: skip
+    assert run.num_steps == steps
+
+
 def test_a_refit_gives_the_bytes_of_launch_py_and_can_be_stopped(world, tmp_path, monkeypatch):
     monkeypatch.setitem(EDITORS, "oracle", Oracle)
     edited = []
