@@ -153,7 +153,7 @@ def unreadable_image(path: str | Path, key: str, why: str = "", looked_in: Seque
     return SceneFormatError(
         what=f"{key} {path} cannot be read{f' ({why})' if why else ''}",
         expected="a PNG or JPEG file",
-        fix=f"set {key} to a picture{'' if why else places(path, looked_in)}",
+        fix="save it again as PNG" if why else f"set {key} to a picture{places(path, looked_in)}",
     )
 
 

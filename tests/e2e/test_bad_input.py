@@ -80,7 +80,7 @@ BAD = {
     "box of nothing": (
         lambda world, folder: {"mask.picture": "", "mask.box": "[50,50,50,51,51,51]"},
         "selects none of",
-        "check the box",
+        "move or enlarge mask.box",
     ),
     "box of two numbers, before the model is looked for": (
         lambda world, folder: {"mask.picture": "", "mask.box": "[1,2]", "model": "no/such/model"},

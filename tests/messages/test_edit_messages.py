@@ -101,7 +101,7 @@ MESSAGES = {
         lambda: select_on_toy(box=[50.0, 50.0, 50.0, 51.0, 51.0, 51.0]),
         "the mask (box [50.0, 50.0, 50.0, 51.0, 51.0, 51.0]) selects none of 183 Gaussians",
         "at least one",
-        "lower mask.threshold, or check the box and the pictures",
+        "move or enlarge mask.box: centres lie between [-11.65, -11.99, -2.98] and [11.81, 11.15, 11.41]",
     ),
     "capture without cameras": (
         lambda: GSViews({"views": "capture"}),

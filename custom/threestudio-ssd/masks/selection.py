@@ -187,10 +187,20 @@ def find_selection(
     is_selected = grown(gaussians.means, is_selected, cfg.grow)
     if not is_selected.any():
         what = f"the mask ({describe_mask(cfg)}) selects none of {len(gaussians)} {gaussians.parts}"
-        fix = "lower mask.threshold, or check the box and the pictures"
-        raise ConfigError(what=what, expected="at least one", fix=fix)
+        raise ConfigError(what=what, expected="at least one", fix=_way_to_some(cfg, gaussians))
     threestudio.info(f"The mask selects {int(is_selected.sum()):,} of {len(gaussians):,} {gaussians.parts}.")
     return Selection(is_selected, evidence)
+
+
+def _way_to_some(cfg: Any, gaussians: Scene) -> str:
+    """What to do about a mask that selects nothing."""
+    places = [f"mask.{name}" for name in ("box", "sphere") if _is_set(cfg, name)]
+    ends = gaussians.means.amin(dim=0), gaussians.means.amax(dim=0)
+    low, high = ([round(each, 2) for each in gaussians.local(end.tolist(), sign=1)] for end in ends)
+    advice = f"move or enlarge {' and '.join(places)}: centres lie between {low} and {high}" if places else ""
+    if any(_is_set(cfg, name) for name in _KEYS if name not in ("box", "sphere")):
+        advice += ", or check the other keys of the mask" if advice else "lower mask.threshold, or check the pictures"
+    return advice or "enlarge the selection, or raise mask.grow"
 
 
 def describe_mask(part: MaskPart | MaskConfig | DictConfig) -> str:
