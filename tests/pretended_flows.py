@@ -150,7 +150,7 @@ def watched(gpu: PretendedGpu, flow: Callable[[Path], Any], world: Path) -> dict
         renders, networks = gpu.calls["rasterization"] / WATCHED, _network_calls(edit) - asked
         here = run.result()
     force_device("cpu")
-    with patch.object(blur, "_filtered", _filtered_elsewhere):
+    with patch.object(blur, "_filtered", blur._shifted_sums):  # ``test_blur`` holds the two against each other
         other = flow(world)
         other.run(WARM)
         for step in range(WARM, WARM + WATCHED):
@@ -161,11 +161,6 @@ def watched(gpu: PretendedGpu, flow: Callable[[Path], Any], world: Path) -> dict
         "reads": reads, "renders": renders, "network_calls": networks / WATCHED, "kept_bytes": kept,
         "largest_gap": max(float(each.max()) for each in gaps), "mean_gap": max(float(each.mean()) for each in gaps),
     }  # fmt: skip
-
-
-def _filtered_elsewhere(images: torch.Tensor, kernel: tuple[float, ...], *, is_mirrored: bool) -> torch.Tensor:
-    """What other devices compute; ``test_blur`` holds it against what a CPU does."""
-    return blur._shifted_sums(images, kernel, "reflect" if is_mirrored else "constant")
 
 
 def _network_calls(edit: Any) -> int:

@@ -161,7 +161,7 @@ class Edit(nn.Module, ABC):
         """Whether loss and gradients are finite; if not, the step is counted."""
         gradients = [each.grad for each in _parameters_of(optimizers) if each.grad is not None]
         sums = [values.sum(dtype=torch.float32).to(loss.device) for values in (loss, *gradients)]
-        is_good = torch.stack(sums).isfinite().all()  # a sum is finite where all of it is
+        is_good = torch.stack(sums).isfinite().all()  # a sum is not where a part of it is not
         all_of_them, in_a_row = (self.skipped.to(loss.device) + ~is_good).unbind()
         self.skipped = torch.stack([all_of_them, in_a_row * ~is_good])
         return is_good

@@ -59,12 +59,12 @@ def _filtered(images: Tensor, kernel: tuple[float, ...], *, is_mirrored: bool) -
         pixels = images.detach().permute(0, 2, 3, 1).contiguous().numpy()
         sums = [cv2.sepFilter2D(image, -1, weights, weights, borderType=border) for image in pixels]
         return torch.from_numpy(np.stack(sums).reshape(pixels.shape)).permute(0, 3, 1, 2)
-    return _shifted_sums(images, kernel, "reflect" if is_mirrored else "constant")
+    return _shifted_sums(images, kernel, is_mirrored=is_mirrored)
 
 
-def _shifted_sums(images: Tensor, kernel: tuple[float, ...], mode: str) -> Tensor:
+def _shifted_sums(images: Tensor, kernel: tuple[float, ...], *, is_mirrored: bool) -> Tensor:
     """The same on any device, by sums of shifted images: quicker than convolutions of one channel."""
-    padded = pad(images, (len(kernel) // 2,) * 4, mode=mode)
+    padded = pad(images, (len(kernel) // 2,) * 4, mode="reflect" if is_mirrored else "constant")
     return _across(_across(padded, kernel, -2), kernel, -1)
 
 
