@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+import threestudio
+
 from ..errors import ConfigError
 from ..pretrained import locate
 from .compiled import compiled
@@ -23,6 +25,7 @@ from .precision import cpu_autocast, place
 from .prompts import PromptEmbeds, TextEncoders
 from .single_file import read_single_file
 from .textual_inversion import add_embeddings
+from .words import unknown_words
 
 
 @dataclass
@@ -285,6 +288,16 @@ class Backbone:
         self.text_encoders.warn_of_dropped_words(prompts)
         with torch.no_grad(), self._own_precision():
             return self.family.embed(self.text_encoders, prompts, self.network)
+
+    def warn_of_unknown_words(self, prompts: Sequence[str]) -> None:
+        """Warn of words that a small model has never met, where it says which it has; before `free_text_encoder`."""
+        words = unknown_words(self.text_encoders, prompts) if self.text_encoders is not None else []
+        if words:
+            listed = ", ".join(f'"{word}"' for word in words)
+            threestudio.warn(
+                f"{self.model_id} has never met {listed}, so expect nothing of it; it knows the toy world of "
+                "docs/embedded-models.md alone. Name a model that knows more: model=HUB_ID."
+            )
 
     def free_text_encoder(self) -> None:
         """Give the memory of the text encoders back; `encode_prompts` cannot be called any more."""

@@ -98,15 +98,17 @@ class TextEncoders:
         return PromptEmbeds(embeds.hidden * is_kept[:, None, None], pooled)
 
     def warn_of_dropped_words(self, prompts: Sequence[str]) -> None:
-        """Warn of words beyond the longest tokenizer's length, naming them."""
+        """Warn once of words beyond the longest tokenizer's length, naming those of the longest prompt."""
         tokenizer = max((each for each in self.tokenizers if each is not None), key=_max_tokens)
-        for prompt in prompts:
-            num_tokens, dropped = dropped_words(tokenizer, prompt)
-            if dropped:
-                threestudio.warn(
-                    f'The prompt "{prompt}" has {num_tokens} tokens but the model reads '
-                    f'{_max_tokens(tokenizer)}: "{dropped}" is dropped.'
-                )
+        cut = [(*dropped_words(tokenizer, prompt), prompt) for prompt in prompts]
+        cut = [each for each in cut if each[1]]
+        if cut:
+            num_tokens, dropped, prompt = max(cut, key=lambda each: each[0])
+            others = f" The same holds for {len(cut) - 1} more." if len(cut) > 1 else ""
+            threestudio.warn(
+                f'The prompt "{prompt}" has {num_tokens} tokens but the model reads '
+                f'{_max_tokens(tokenizer)}: "{dropped}" is dropped.{others}'
+            )
 
 
 def dropped_words(tokenizer: Any, prompt: str) -> tuple[int, str]:

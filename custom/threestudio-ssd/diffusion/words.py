@@ -36,6 +36,18 @@ class PromptWords:
         return [column for start in places for each in self.columns[start : start + len(wanted)] for column in each]
 
 
+KNOWN_WORDS = "known_words"
+"""Key of a tokenizer's config: all words that a small model has met in its training."""
+
+
+def unknown_words(encoders: TextEncoders, texts: Sequence[str]) -> list[str]:
+    """Words that a model has never met, in order; none of a model that does not say which it has met."""
+    tokenizer = next(each for each in encoders.tokenizers if each is not None)
+    known = set(tokenizer.init_kwargs.get(KNOWN_WORDS, ()))
+    words = dict.fromkeys(word for text in texts for word in split_words(text) if word.isalpha())
+    return [word for word in words if word not in known] if known else []
+
+
 def split_words(text: str) -> list[str]:
     """Words and punctuation marks, lower case."""
     return re.findall(r"[\w'<>-]+|[^\w\s]", text.lower())

@@ -34,6 +34,7 @@ class PromptedBackbone(EditorNetwork):
         self.image_size, self.size_multiple = backbone.image_size, backbone.size_multiple
         self.counters = backbone.counters
         texts = prompt_texts(prompts, words)
+        backbone.warn_of_unknown_words([prompts.source, prompts.target])
         embeds = backbone.encode_prompts(texts)
         self._rows = {text: embeds[index] for index, text in enumerate(texts)}
         backbone.free_text_encoder()

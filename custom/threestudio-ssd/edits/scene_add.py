@@ -93,6 +93,11 @@ class SceneAdd(SceneEdit):
         """The object as it came out."""
         return self.editable.result(), self.editable.result_selection()
 
+    @property
+    def num_selected(self) -> int:
+        """How many Gaussians the object has."""
+        return int(self.editable.result_selection().sum())
+
 
 def check_place(box: Sequence[float]) -> None:
     """Refuse an addition without a place.

@@ -247,6 +247,11 @@ class SceneEdit(SceneJob):
             return self.scene, self.selection.is_selected
         return with_moved(self.scene, self.selection.is_selected, self.editable)
 
+    @property
+    def num_selected(self) -> int:
+        """How many Gaussians of the source may change."""
+        return int(self.selection.is_selected.sum())
+
     @torch.no_grad()
     def keep_inside(self, editable: EditableScene) -> None:
         """Put the Gaussians back where they have to stay: in the region of the seeds, if there are any."""

@@ -369,6 +369,11 @@ class SceneRefit(SceneJob):
             return self.scene, self.selection.is_selected
         return with_moved(self.scene, self.selection.is_selected, self.editable)
 
+    @property
+    def num_selected(self) -> int:
+        """How many Gaussians of the source are replaced, or may change."""
+        return int(self.selection.is_selected.sum())
+
 
 def _can_redraw(cfg: DictConfig) -> bool:
     """Whether the editor can be asked for the old object: it takes descriptions, and there is one."""

@@ -33,6 +33,8 @@ from ..scenes import Scene
 from .answers import HALF_DONE, VISIBLE_CHANGE
 from .run_page import VIDEO, save_page, views_of
 
+NOTEWORTHY_FALL = 0.005
+"""CLIP similarities that fall by less have stayed the same."""
 RUNAWAY_SPECKLE, RUNAWAY_SHARE = 0.03, 0.05
 """Colours ran away when neighbours differ by so much more than before, or so many more are out of range."""
 PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "pytorch-lightning", "numba")
@@ -43,12 +45,13 @@ class EditReport:
     """What is compared: the two scenes, held-out cameras of one size, and the two prompts.
 
     ``selection_in_view`` is a scene, and which of its Gaussians say where images may change: as a rule the source and
-    the selection.
+    the selection. ``num_selected`` is how many Gaussians could change.
     """
 
     source: Scene
     edited: Scene
     selection_in_view: tuple[Scene, Bool[Tensor, "n"]]
+    num_selected: int
     cameras: Cameras
     background: Float[Tensor, "3"]
     source_prompt: str
@@ -77,7 +80,7 @@ def make_report(edit: EditReport, saver: SaverMixin, facts: dict[str, Any]) -> d
     report = {
         "source_prompt": edit.source_prompt, "target_prompt": edit.target_prompt, **facts,
         "num_gaussians_before": len(edit.source), "num_gaussians_after": len(edit.edited),
-        "num_selected": int(edit.selection_in_view[1].sum()),
+        "num_selected": edit.num_selected,
         **measure_change(covered, before, after),
         **clip_scores_of_edit(
             before.permute(0, 3, 1, 2), after.permute(0, 3, 1, 2), words, edit.clip_model, edit.offline
@@ -117,14 +120,23 @@ def measure_change(
 def verdicts_of(report: Mapping[str, Any]) -> list[str]:
     """What a user must be told of a result that may not be what was asked for; empty for one that may.
 
+    A small CLIP is wrong about the direction of some right edits, so an edit has moved away from its prompt only where
+    both of its figures say so.
+
     Args:
-        report: With ``changed_visibly``, ``changed_share`` and, of an edit by words, ``clip_directional_similarity``.
+        report: With ``changed_visibly``, ``changed_share`` and, of an edit by words, ``clip_directional_similarity``,
+            ``clip_similarity`` and ``clip_similarity_before``.
     """
     if not report["changed_visibly"]:
         return ["The edit changed nothing visible."]
-    verdicts, similarity, share = [], report.get("clip_directional_similarity"), report["changed_share"]
-    if similarity is not None and similarity < 0:
-        verdicts.append(f"The edit moved away from the prompt: its directional CLIP similarity is {similarity:.3f}.")
+    verdicts, direction, share = [], report.get("clip_directional_similarity"), report["changed_share"]
+    if direction is not None and direction < 0:
+        before, after = report["clip_similarity_before"], report["clip_similarity"]
+        if after < before - NOTEWORTHY_FALL:
+            verdicts.append(
+                f"The edit moved away from the prompt: its directional CLIP similarity is {direction:.3f}, and the "
+                f"prompt fits the result worse than the source, {after:.3f} after {before:.3f}."
+            )
     if share is not None and share < HALF_DONE:
         verdicts.append(f"The edit is half done: {share:.0%} of what the selection shows changed visibly.")
     return verdicts

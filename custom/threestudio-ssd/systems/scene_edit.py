@@ -106,7 +106,8 @@ class SceneEditSystem(EditSystem):
         save_before_after(self, before, after, job.views.video, job.background)
         report = make_report(
             EditReport(
-                source=before, edited=after, selection_in_view=job.selection_in_view(), cameras=job.views.test,
+                source=before, edited=after, selection_in_view=job.selection_in_view(),
+                num_selected=job.num_selected, cameras=job.views.test,
                 background=job.background, source_prompt=self.words[0], target_prompt=self.words[1],
                 clip_model=clip_model_of(self.cfg), offline=self.is_offline,
             ),

@@ -1,6 +1,7 @@
 """The tokenizer of the toy captions' words."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,18 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from .captions import FRAMINGS, MAX_TOKENS, random_view_caption
+from .captions import (
+    CUBE_SIDES,
+    FRAMINGS,
+    HEIGHTS,
+    MAX_TOKENS,
+    PREFIXES,
+    SIDES,
+    SYNONYMS,
+    TIME_PHRASES,
+    random_view_caption,
+)
+from .instructions import TEMPLATES
 from .vocabulary import ATTRIBUTES, Attributes
 
 CAPTION_SEED = 20
@@ -22,6 +34,15 @@ def token_ids(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Int[Tensor, "b 
     """Token ids of captions or instructions, padded to the embedded models' length."""
     length = {"padding": "max_length", "max_length": MAX_TOKENS, "truncation": True}
     return tokenizer(list(texts), **length, return_tensors="pt").input_ids
+
+
+def known_words() -> list[str]:
+    """Every word that captions and instructions are made of, which is what a model of the toy world knows."""
+    told = [PREFIXES, FRAMINGS, SIDES, CUBE_SIDES, [word for word, _ in HEIGHTS], *TIME_PHRASES.values()]
+    told += [*SYNONYMS.values(), *ATTRIBUTES.values(), *TEMPLATES.values(), ["an", "seen", "from", "empty"]]
+    return sorted(
+        {word for texts in told for text in texts for word in re.findall(r"[a-z]+", re.sub("{.*?}", "", text))}
+    )
 
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -49,7 +70,7 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     symbols = sorted(alphabet) + [f"{char}</w>" for char in sorted(alphabet)]
     symbols += [left + right for left, right in merges]
     vocab = {symbol: index for index, symbol in enumerate(dict.fromkeys([*symbols, _START, _END]))}
-    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS, known_words=known_words())
     tokenizer.save_pretrained(folder)
     return tokenizer
 

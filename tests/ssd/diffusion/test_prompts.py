@@ -108,3 +108,10 @@ def test_words_that_do_not_fit_are_named(backbone, warnings_seen):
 )
 def test_a_word_cut_in_two_counts_as_dropped(prompt, dropped):
     assert dropped_words(letter_tokenizer(model_max_length=8), prompt)[1] == dropped
+
+
+def test_several_prompts_that_do_not_fit_are_one_warning(backbone, warnings_seen):
+    backbone.encode_prompts(["x" * 90, "", "x" * 80 + " ball"])
+    assert len(warnings_seen) == 1
+    assert warnings_seen[0].startswith(f'The prompt "{"x" * 90}" has')
+    assert warnings_seen[0].endswith(" The same holds for 1 more.")

@@ -27,9 +27,13 @@ def test_a_missing_clip_has_its_message(tmp_path):
         ({}, []),
         ({"changed_visibly": False}, ["The edit changed nothing visible."]),
         (
-            {"clip_directional_similarity": -0.1234},
-            ["The edit moved away from the prompt: its directional CLIP similarity is -0.123."],
+            {"clip_directional_similarity": -0.1234, "clip_similarity": 0.21, "clip_similarity_before": 0.25},
+            [
+                "The edit moved away from the prompt: its directional CLIP similarity is -0.123, and the prompt fits "
+                "the result worse than the source, 0.210 after 0.250."
+            ],
         ),
+        ({"clip_directional_similarity": -0.1234, "clip_similarity": 0.248, "clip_similarity_before": 0.25}, []),
         ({"changed_share": 0.42}, ["The edit is half done: 42% of what the selection shows changed visibly."]),
         ({"changed_share": None, "clip_directional_similarity": None}, []),
     ],

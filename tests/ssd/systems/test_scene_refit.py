@@ -100,6 +100,7 @@ def test_what_is_not_selected_keeps_its_bytes_and_the_selection_is_gone(place, r
     report = json.loads((refitted / "save" / "report.json").read_text())
     assert is_new.sum() <= len(after) - len(kept)
     assert len(is_new) == len(after) == report["num_gaussians_after"]
+    assert report["num_selected"] == int(is_selected.sum()), "those of the source, without what took their place"
     assert not is_new[: len(kept)].any()
     assert report["psnr_outside"] > 40
     assert report["editor"] == "Oracle"
