@@ -80,6 +80,8 @@ class MakeTinyIp2p(Configurable):
         """Training steps; 0: the recipe's."""
         field_steps: int = 0
         """Those of the light field alone, which come before; 0: the recipe's if it is new, none if it is trained on."""
+        new_field: bool = False
+        """Whether the light field of a model that is trained on begins anew."""
         batch: int = 16
         """Pairs a step and process."""
         seed: int = 0

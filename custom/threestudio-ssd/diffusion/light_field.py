@@ -12,20 +12,22 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, silu, softplus
+from torch.nn.functional import avg_pool2d, linear, pixel_shuffle, pixel_unshuffle, silu, softplus
 
 from .waves import num_waves, waves
 
-RADIUS, BOTTOM, TOP = 0.29, -0.02, 0.52
+RADIUS, BOTTOM, TOP = 0.265, -0.01, 0.475
 """The upright cylinder in which an object stands, in the unit of its frame: about the distance of the cameras."""
 MIDDLE, HALVES = (0.0, 0.0, (TOP + BOTTOM) / 2), (RADIUS, RADIUS, (TOP - BOTTOM) / 2)
-NUM_POINTS = 12
+RAYS_A_SIDE = 2
+"""Each side of a cell has so many rays: what is smaller than a cell is seen by some of them and not by others."""
+NUM_POINTS = 16
 """On each ray, evenly within the cylinder."""
 REACH = 0.8
 """How far from the object the ground is told by places, in the frame's unit; what is beyond lies at the edge."""
 FARTHEST = 2.0
 """Where a ray ends that does not meet the ground."""
-OCTAVES = 4
+OCTAVES = 5
 """Sines and cosines of places; of directions there are half as many."""
 WIDTH, NUM_LAYERS, NUM_FEATURES = 64, 3, 16
 """Of the network of points."""
@@ -35,13 +37,13 @@ NUM_QUERIES = 4
 """How often words are gathered."""
 FOCUS = 4.0
 """Weights of the words' keys begin so much larger than usual, so that the queries begin with different words."""
-CONTROL_WIDTH, HEAD_WIDTH = 256, 64
+CONTROL_WIDTH, RAY_WIDTH, HEAD_WIDTH = 256, 32, 64
 EMPTY = -2.0
 """The largest features where a ray misses the cylinder."""
 SPARSE = 1.0
 """Points begin with a density of ``softplus(-SPARSE)``, so that light comes through."""
 FINER = 4
-"""A cell's side has so many parts of which each is told by itself whether the object covers it."""
+"""A cell's side has so many parts of which each is told by itself whether the object covers it; a ray has several."""
 
 
 class Seen(NamedTuple):
@@ -67,49 +69,54 @@ class LightField(nn.Module):
 
     def __init__(self, num_channels: int, num_source_channels: int, text_width: int) -> None:
         super().__init__()
-        self.control = Control(num_source_channels, text_width, (*[WIDTH] * (NUM_LAYERS + 1), *[HEAD_WIDTH] * 2))
+        self.control = Control(
+            num_source_channels, text_width, (*[WIDTH] * (NUM_LAYERS + 1), RAY_WIDTH, *[HEAD_WIDTH] * 2)
+        )
         widths = [num_waves(3, OCTAVES), *[WIDTH] * NUM_LAYERS]
         self.points = nn.ModuleList(nn.Linear(*each) for each in pairwise(widths))
         self.point_last = nn.Linear(WIDTH, 1 + 2 * NUM_FEATURES)
         self.ground = nn.Linear(num_waves(2, OCTAVES) + 1, WIDTH)
         self.ground_last = nn.Linear(WIDTH, NUM_FEATURES)
-        num_seen = 2 * NUM_FEATURES + 1 + num_source_channels + SOURCE_WIDTH
+        self.beside = nn.Conv2d(2 * NUM_FEATURES + 1, RAY_WIDTH, 3, padding=1)
+        self.outline = nn.Conv2d(RAY_WIDTH, (FINER // RAYS_A_SIDE) ** 2, 3, padding=1)
+        num_seen = RAY_WIDTH * RAYS_A_SIDE**2 + num_source_channels + SOURCE_WIDTH
         self.head = nn.ModuleList([nn.Conv2d(num_seen, HEAD_WIDTH, 3, padding=1), nn.Conv2d(HEAD_WIDTH, HEAD_WIDTH, 1)])
         self.last = nn.Conv2d(HEAD_WIDTH, num_channels + num_source_channels, 3, padding=1)
-        self.outline = nn.Conv2d(HEAD_WIDTH, FINER**2, 3, padding=1)
         self.kept = nn.Conv2d(num_source_channels, num_channels, 1) if num_source_channels else None
         if self.kept is not None:
             nn.init.dirac_(self.kept.weight)
 
     def forward(
         self,
-        rays: Float[Tensor, "b 8 zh zw"],
+        rays: Float[Tensor, "b 8 rh rw"],
         sources: Float[Tensor, "b s zh zw"],
         embeds: Float[Tensor, "b l w"],
     ) -> Seen:
         """What is seen.
 
         Args:
-            rays: ``ObjectViews.passing``, in single precision whatever the network's is.
+            rays: ``ObjectViews.passing`` of ``RAYS_A_SIDE`` rays for each cell's side, in single precision whatever the
+                network's is.
             sources: Latents of the view before, as the U-Net gets them.
             embeds: Of the prompt's tokens.
         """
         directions, nearest = (part.movedim(1, -1) for part in (rays[:, :3], rays[:, 3:6]))
-        around, gains = self.control(directions, sources, embeds)
-        *of_points, of_ground, of_first, of_second = gains
+        around, gains = self.control(cell_means(rays)[:, :3].movedim(1, -1), sources, embeds)
+        *of_points, of_ground, of_rays, of_first, of_second = gains
         object_seen, largest, shares = self._object(directions, nearest, of_points)
         seen = object_seen + (1 - shares) * self._ground(directions, nearest, of_ground)
-        hidden = torch.cat([torch.cat([seen, shares, largest], dim=-1).movedim(-1, 1), sources, around], dim=1)
+        of_ray = _layer(self.beside, torch.cat([seen, shares, largest], dim=-1).movedim(-1, 1), of_rays)
+        hidden = torch.cat([pixel_unshuffle(of_ray, RAYS_A_SIDE), sources, around], dim=1)
         for layer, own in zip(self.head, (of_first, of_second), strict=True):
-            hidden = silu(gained(layer(hidden).movedim(1, -1), own[:, None, None])).movedim(-1, 1)
+            hidden = _layer(layer, hidden, own)
         latents, gates = self.last(hidden).tensor_split([self.last.out_channels - sources.shape[1]], dim=1)
         if self.kept is not None:
             latents = latents + self.kept(gates.sigmoid() * sources)
-        return Seen(latents, pixel_shuffle(self.outline(hidden), FINER))
+        return Seen(latents, pixel_shuffle(self.outline(of_ray), FINER // RAYS_A_SIDE))
 
     def _object(
-        self, directions: Float[Tensor, "b zh zw 3"], nearest: Float[Tensor, "b zh zw 3"], gains: list[Tensor]
-    ) -> tuple[Float[Tensor, "b zh zw f"], Float[Tensor, "b zh zw f"], Float[Tensor, "b zh zw 1"]]:
+        self, directions: Float[Tensor, "b rh rw 3"], nearest: Float[Tensor, "b rh rw 3"], gains: list[Tensor]
+    ) -> tuple[Float[Tensor, "b rh rw f"], Float[Tensor, "b rh rw f"], Float[Tensor, "b rh rw 1"]]:
         """Blended features, the largest of others along the ray, and how much of the ray ends here.
 
         Only rays through the cylinder are looked at.
@@ -120,10 +127,10 @@ class LightField(nn.Module):
         depths = torch.lerp(near[inside][:, None], far[inside][:, None], places)
         points = nearest[inside][:, None] + depths[..., None] * directions[inside][:, None]
         middle, halves = (points.new_tensor(values) for values in (MIDDLE, HALVES))
-        hidden = waves((points - middle) / halves, OCTAVES).to(gains[0])
-        for layer, own in zip(self.points, gains, strict=True):
-            hidden = silu(gained(layer(hidden), own[inside[0]][:, None]))
-        densities, features, others = self.point_last(hidden).split([1, NUM_FEATURES, NUM_FEATURES], dim=-1)
+        places = waves((points - middle) / halves, OCTAVES).to(gains[0])
+        of_views = places.split(torch.bincount(inside[0], minlength=len(near)).tolist())
+        seen = [self._points(own, [each[view] for each in gains]) for view, own in enumerate(of_views)]
+        densities, features, others = torch.cat(seen).split([1, NUM_FEATURES, NUM_FEATURES], dim=-1)
         weights = blending_weights(softplus(densities.float() - SPARSE))
         shape = *near.shape, NUM_FEATURES
         blended, largest = others.new_zeros(shape), others.new_full(shape, EMPTY)
@@ -134,9 +141,17 @@ class LightField(nn.Module):
             shares.index_put(inside, weights.sum(1).to(others)),
         )
 
+    def _points(self, places: Float[Tensor, "r p f"], gains: list[Tensor]) -> Float[Tensor, "r p d"]:
+        """What points of one view are; gains go into the weights, of which there are fewer than of points."""
+        hidden = places
+        for layer, own in zip(self.points, gains, strict=True):
+            weight = layer.weight * (1 + own.chunk(2)[0])[:, None]
+            hidden = silu(linear(hidden, weight, gained(layer.bias, own)))
+        return self.point_last(hidden)
+
     def _ground(
-        self, directions: Float[Tensor, "b zh zw 3"], nearest: Float[Tensor, "b zh zw 3"], gains: Tensor
-    ) -> Float[Tensor, "b zh zw f"]:
+        self, directions: Float[Tensor, "b rh rw 3"], nearest: Float[Tensor, "b rh rw 3"], gains: Tensor
+    ) -> Float[Tensor, "b rh rw f"]:
         """Features of the place where a ray meets the ground, or of one far away."""
         sinks = directions[..., 2:]
         depths = torch.where(sinks < -1e-3, nearest[..., 2:] / -sinks.clamp_max(-1e-3), FARTHEST)
@@ -191,6 +206,16 @@ class Control(nn.Module):
         said = (weights @ embeds).flatten(1)
         control = self.layers(torch.cat([self.said_norm(said), self.seen_norm(seen)], dim=1))
         return around, list(control.split([2 * width for width in self.widths], dim=1))
+
+
+def _layer(layer: nn.Module, hidden: Float[Tensor, "b f h w"], own: Float[Tensor, "b g"]) -> Float[Tensor, "b o h w"]:
+    """A convolution with gains, then SiLU."""
+    return silu(gained(layer(hidden).movedim(1, -1), own[:, None, None])).movedim(-1, 1)
+
+
+def cell_means(rays: Float[Tensor, "b 8 rh rw"]) -> Float[Tensor, "b 8 zh zw"]:
+    """The ray through the middle of each cell, as nearly as the mean of the cell's rays is it."""
+    return avg_pool2d(rays, RAYS_A_SIDE)
 
 
 def gained(hidden: Float[Tensor, "*b w"], own: Float[Tensor, "*#b w2"]) -> Float[Tensor, "*b w"]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from .light_field import LightField
+from .light_field import LightField, cell_means
 from .waves import num_waves, waves
 
 OFFSET_SCALE = 3.0
@@ -46,13 +46,14 @@ class RayMap(nn.Module):
 
     def forward(
         self,
-        rays: Float[Tensor, "b 8 zh zw"],
+        rays: Float[Tensor, "b 8 rh rw"],
         sources: Float[Tensor, "b s zh zw"],
         embeds: Float[Tensor, "b l w"],
     ) -> Float[Tensor, "b c zh zw"]:
         """What is added; see ``LightField.forward``."""
         with torch.no_grad():
             seen = self.field(rays, sources, embeds).latents
+        rays = cell_means(rays)
         ways = torch.cat([rays[:, :3], OFFSET_SCALE * rays[:, 6:]], dim=1)
         read = waves(ways.movedim(1, -1), OCTAVES).movedim(-1, 1).contiguous().to(sources)
         return self.last(silu(self.first(read))) + self.seen(seen)
@@ -60,7 +61,7 @@ class RayMap(nn.Module):
 
 @contextmanager
 def rays_seen(
-    unet: Any, ray_map: RayMap, rays: Float[Tensor, "b 8 zh zw"], shares: Float[Tensor, "b"] | None = None
+    unet: Any, ray_map: RayMap, rays: Float[Tensor, "b 8 rh rw"], shares: Float[Tensor, "b"] | None = None
 ) -> Iterator[None]:
     """While entered, a U-Net is told where its views look.
 
@@ -71,7 +72,7 @@ def rays_seen(
     Args:
         unet: That which the map was built for.
         ray_map: What is beside it.
-        rays: ``ObjectViews.passing`` of the views.
+        rays: ``ObjectViews.passing`` of the views, as a ``LightField`` takes them.
         shares: How much each view is told, in [0, 1]; None: all.
     """
     embeds: Tensor

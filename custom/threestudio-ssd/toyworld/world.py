@@ -59,7 +59,7 @@ def build_scene(attributes: Attributes, seed: int, *, has_object: bool = True, t
         turn_deg: The object is turned by so much from the direction that the seed decides, about its upright axis.
     """
     choices = np.random.default_rng([seed, 0])
-    yaw, size = _draw_yaw(choices) + np.radians(turn_deg), choices.uniform(0.92, 1.08)
+    yaw, size = _draw_yaw(choices) + np.radians(turn_deg), _draw_size(choices)
     sun_azimuth, sun_height = choices.uniform(0, 2 * np.pi), choices.uniform(0.8, 1.2)
     color_jitter = choices.normal(0, 0.02, 3)
     sun = np.array([np.cos(sun_azimuth), np.sin(sun_azimuth), sun_height])
@@ -98,6 +98,13 @@ def build_scene(attributes: Attributes, seed: int, *, has_object: bool = True, t
 def object_yaw_deg(seed: int) -> float:
     """Direction in which the object of a scene of this seed looks: azimuth of its front, in degrees."""
     return float(np.degrees(_draw_yaw(np.random.default_rng([seed, 0]))))
+
+
+def object_size(seed: int) -> float:
+    """How large the object of a scene of this seed is, as a factor of all its lengths."""
+    choices = np.random.default_rng([seed, 0])
+    _draw_yaw(choices)
+    return _draw_size(choices)
 
 
 def sample_attributes(rng: np.random.Generator) -> Attributes:
@@ -182,6 +189,10 @@ def sample_view(rng: np.random.Generator, *, is_wide: bool) -> View:
 
 def _draw_yaw(choices: np.random.Generator) -> float:
     return choices.uniform(0, 2 * np.pi)
+
+
+def _draw_size(choices: np.random.Generator) -> float:
+    return choices.uniform(0.92, 1.08)
 
 
 def _look_along(ahead: np.ndarray, eye: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from jaxtyping import Float
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import CLIPTokenizer
@@ -15,11 +16,13 @@ from transformers import CLIPTokenizer
 from ..cameras import Cameras
 from ..cameras.rays import ObjectFrame, ObjectViews
 from ..diffusion.beside import load_beside, save_beside
+from ..diffusion.light_field import RAYS_A_SIDE
 from ..diffusion.ray_map import RayMap
 from ..toyworld.captions import VIEW_SHARE, parse_caption
 from ..toyworld.instructions import random_instruction
 from ..toyworld.tokenizer import token_ids
 from ..toyworld.vocabulary import ATTRIBUTES, Attributes
+from ..toyworld.world import object_size
 from . import start
 from .loop import Recipe, Training, Worker, fit, load_average, numpy_generator
 from .pairs import Pairs, load_pairs
@@ -72,9 +75,10 @@ TIMES = ((0.25, (0.1, 0.65)), (0.3, (0.5, 0.9)), (0.4, (0.85, 1.0)))
 """As ``unet.TIMES``: source, text and rays leave little open, so most is decided where nothing but noise is seen."""
 RAYS_SHARE = 0.9
 """Share of the samples that are told from where exactly the new object is seen."""
-FOOT_JITTER, UNIT, UNIT_JITTER = 0.04, 5.45, 0.02
+FOOT_JITTER, UNIT, UNIT_JITTER = 0.01, 5.45, 0.015
 """The frame of an object has its foot in the origin and this unit, about the distance of a capture's cameras from it,
-give or take so much (world units, a standard deviation, and a share): nobody knows either exactly."""
+times the object's size, so that all of a kind are of one size in it; give or take so much (world units, a standard
+deviation, and a share): nobody knows either exactly."""
 DROP_TEXT, DROP_IMAGE, DROP_BOTH = 0.05, 0.05, 0.05
 """Shares of samples without instruction, without source image, without either (Brooks et al. 2023, section 3.2.1)."""
 
@@ -100,10 +104,21 @@ def widened(unet: Any) -> Any:
     return quick_to_train(wide)
 
 
-def started_ray_map(unet: Any, base: Path) -> RayMap:
-    """That of the model which is trained on, if it has one; else a new one."""
+def started_ray_map(unet: Any, base: Path, *, has_new_field: bool = False) -> RayMap:
+    """That of the model which is trained on, if it has one; else a new one.
+
+    Args:
+        unet: The widened network.
+        base: Folder of the model.
+        has_new_field: Whether its light field is a new one, which may be of other shapes than the model's.
+    """
     path, ray_map = base / RAY_MAP, RayMap(unet)
-    return load_beside(ray_map, path, unet, "run.base").requires_grad_(True) if path.is_file() else ray_map
+    if path.is_file() and has_new_field:
+        kept = {name: weight for name, weight in load_file(path).items() if not name.startswith("field.")}
+        ray_map.load_state_dict({**ray_map.state_dict(), **kept})
+    elif path.is_file():
+        load_beside(ray_map, path, unet, "run.base")
+    return ray_map.requires_grad_(True)
 
 
 class PairBatches:
@@ -143,26 +158,30 @@ class PairBatches:
         ]
         conditions = self.conditions[rows].float() * torch.from_numpy(has_image).view(-1, 1, 1, 1)
         is_told = torch.from_numpy(rng.uniform(size=size) < RAYS_SHARE).float()
-        rays = rays_of(self.pairs.cameras(rows), rng, (latents.shape[-2], latents.shape[-1]))
+        sizes = torch.tensor([object_size(seed) for seed in self.pairs.seeds[rows].tolist()])
+        rays = rays_of(self.pairs.cameras(rows), sizes, rng, (latents.shape[-2], latents.shape[-1]))
         covered = self.pairs.shares[rows, None].float() / 255
         return Sample(latents, token_ids(self.tokenizer, texts), conditions, rays, is_told, covered)
 
 
-def rays_of(cameras: Cameras, rng: np.random.Generator, size: tuple[int, int]) -> Float[Tensor, "b 8 zh zw"]:
-    """``ObjectViews.passing`` of cameras, each of an object that stands near the origin.
+def rays_of(
+    cameras: Cameras, sizes: Float[Tensor, "b"], rng: np.random.Generator, size: tuple[int, int]
+) -> Float[Tensor, "b 8 rh rw"]:
+    """``ObjectViews.passing`` of cameras, each of an object that stands near the origin, as a light field takes them.
 
     Args:
         cameras: In the frame of the object.
+        sizes: Of the objects, 1: as usual.
         rng: Random numbers.
         size: Rows and columns of cells.
     """
     feet = torch.from_numpy(rng.normal(0, FOOT_JITTER, (len(cameras), 3))).float()
-    units = torch.from_numpy(rng.uniform(1 - UNIT_JITTER, 1 + UNIT_JITTER, len(cameras))).float() * UNIT
+    units = torch.from_numpy(rng.uniform(1 - UNIT_JITTER, 1 + UNIT_JITTER, len(cameras))).float() * sizes * UNIT
     viewmats = cameras.viewmats.clone()
     viewmats[:, :3, 3] += (viewmats[:, :3, :3] @ feet[..., None])[..., 0]
     viewmats[:, :3, 3] /= units[:, None]
     views = ObjectViews(replace(cameras, viewmats=viewmats), ObjectFrame(torch.eye(3), torch.zeros(3), 1.0))
-    return views.passing(size)
+    return views.passing((RAYS_A_SIDE * size[0], RAYS_A_SIDE * size[1]))
 
 
 def text_of(pairs: Pairs, row: int, rng: np.random.Generator) -> str:
@@ -231,7 +250,7 @@ def train_field(
 
 def train(
     worker: Worker, pairs_folder: Path, base: Path, work: Path, recipe: Recipe = RECIPE,
-    field_recipe: Recipe | None = FIELD_RECIPE,
+    field_recipe: Recipe | None = FIELD_RECIPE, *, has_new_field: bool = False,
 ) -> Training:  # fmt: skip
     """Fine-tune; checkpoints and logs are ``work/ip2p.*``, and ``work/field.*`` of the map's light field.
 
@@ -242,6 +261,7 @@ def train(
         work: Where checkpoints and logs go.
         recipe: Steps and rates of the U-Net, its text encoder and the map.
         field_recipe: Those of the light field alone, which comes first; None: it begins as it is.
+        has_new_field: See ``started_ray_map``.
     """
     pipeline = load_base(base)
     vae = pipeline.vae.requires_grad_(False).eval()
@@ -258,7 +278,7 @@ def train(
 
     torch.manual_seed(recipe.seed)
     unet = widened(pipeline.unet)
-    ray_map = started_ray_map(unet, base)
+    ray_map = started_ray_map(unet, base, has_new_field=has_new_field)
     if field_recipe:
         encoder.requires_grad_(False).eval()
         train_field(worker, ray_map.field, encoder, training, held_out, work, replace(field_recipe, start=begun))

@@ -57,9 +57,10 @@ def make_ip2p(cfg: Any) -> None:
     base, work, run = Path(cfg.base), Path(cfg.work) / "tiny-ip2p", partial(run_workers, cfg.num_processes)
     recipe = replace(ip2p.RECIPE.with_steps(cfg.steps), batch_size=cfg.batch, seed=cfg.seed or ip2p.RECIPE.seed)
     field_recipe = replace(ip2p.FIELD_RECIPE.with_steps(cfg.field_steps), seed=recipe.seed + 1)
-    has_field = (base / ip2p.RAY_MAP).is_file()
+    begins_field = cfg.new_field or not (base / ip2p.RAY_MAP).is_file()
+    own_recipe = field_recipe if cfg.field_steps or begins_field else None
     run(pairs.write_pair_shards, work / "pairs", cfg.num_shards, cfg.scenes_a_shard)
-    run(ip2p.train, work / "pairs", base, work, recipe, field_recipe if cfg.field_steps or not has_field else None)
+    run(partial(ip2p.train, has_new_field=cfg.new_field), work / "pairs", base, work, recipe, own_recipe)
     ip2p.save(base, work, Path(cfg.out))
     threestudio.info(f"The embedded InstructPix2Pix is in {cfg.out}.")
 

@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
 
 from threestudio_ssd.cameras.rays import ObjectFrame, ObjectViews
 from threestudio_ssd.diffusion.light_field import (
     BOTTOM,
     FINER,
     RADIUS,
+    RAYS_A_SIDE,
     TOP,
     LightField,
     blending_weights,
@@ -27,7 +29,7 @@ def field(num_source_channels=4):
 
 def rays(num_views=NUM_VIEWS, size=SIZE):
     frame = ObjectFrame(torch.eye(3), torch.zeros(3), 5.45)
-    return ObjectViews(held_out_orbit(64, num_views), frame).passing(size)
+    return ObjectViews(held_out_orbit(64, num_views), frame).passing(tuple(RAYS_A_SIDE * side for side in size))
 
 
 def given(num_source_channels=4):
@@ -110,11 +112,11 @@ def test_it_learns_where_things_are_from_some_sides_and_shows_them_from_others()
         apart = torch.linalg.cross(nearest - middle, directions).norm(dim=-1)
         ground = nearest - nearest[..., 2:] / directions[..., 2:] * directions
         both = torch.stack([0.2 - apart, 0.25 - ground[..., :2].norm(dim=-1)])
-        return (30 * both).sigmoid()[:, :, None].expand(-1, -1, 4, -1, -1)
+        return avg_pool2d((30 * both).sigmoid(), RAYS_A_SIDE)[:, :, None].expand(-1, -1, 4, -1, -1)
 
     def shown_by(way):
         both = way.repeat(2, 1, 1, 1)
-        return network(both, both[:, :0], words.repeat_interleave(4, 0)).latents
+        return network(both, avg_pool2d(both, RAYS_A_SIDE)[:, :0], words.repeat_interleave(4, 0)).latents
 
     every = rays(16, (12, 12))
     taught, asked = every[torch.arange(16) % 4 > 0], every[::4]

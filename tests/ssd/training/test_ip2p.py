@@ -10,6 +10,7 @@ from threestudio.plugins import REPOSITORY
 from threestudio_ssd.cameras.rays import ObjectFrame, ObjectViews
 from threestudio_ssd.diffusion import load_backbone
 from threestudio_ssd.diffusion.beside import load_beside
+from threestudio_ssd.diffusion.light_field import RAYS_A_SIDE
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
 from threestudio_ssd.diffusion.ray_map import RayMap
@@ -93,9 +94,15 @@ def test_a_network_that_reads_images_is_trained_on_as_it_is(tmp_path):
     save_components(random_components("v_prediction", image_size=64), base)
     write_pair_shards(Worker(), tmp_path / "pairs", 2, 3)
     recipe, field_recipe = (replace(each, steps=1, batch_size=2) for each in (ip2p.RECIPE, ip2p.FIELD_RECIPE))
-    for start, out, own in ((base, "first", field_recipe), ("first", "second", None), ("first", "third", field_recipe)):
+    runs = (
+        (base, "first", field_recipe),
+        ("first", "second", None),
+        ("first", "third", field_recipe),
+        ("first", "new", None),
+    )
+    for start, out, own in runs:
         work = tmp_path / f"work-{out}"
-        ip2p.train(Worker(), tmp_path / "pairs", tmp_path / start, work, recipe, own)
+        ip2p.train(Worker(), tmp_path / "pairs", tmp_path / start, work, recipe, own, has_new_field=out == "new")
         assert (work / ip2p.FIELD).is_file() == (own is not None)
         ip2p.save(tmp_path / start, work, tmp_path / out)
     first, second = (load_backbone(tmp_path / name).network for name in ("first", "second"))
@@ -103,22 +110,25 @@ def test_a_network_that_reads_images_is_trained_on_as_it_is(tmp_path):
     assert not torch.equal(first.conv_in.weight, second.conv_in.weight)
     torch.testing.assert_close(first.conv_in.weight, second.conv_in.weight, atol=1e-3, rtol=1e-3)
     assert "trained on from `first`" in (tmp_path / "second" / "README.md").read_text()
-    maps = [RayMap(first) for _ in range(2)]
-    for ray_map, name in zip(maps, ("first", "third"), strict=True):
+    maps = [RayMap(first) for _ in range(3)]
+    for ray_map, name in zip(maps, ("first", "third", "new"), strict=True):
         load_beside(ray_map, tmp_path / name / ip2p.RAY_MAP, first, "key")
     torch.testing.assert_close(maps[0].field.last.weight, maps[1].field.last.weight, atol=1e-2, rtol=1e-2)
     assert not torch.equal(maps[0].field.last.weight, maps[1].field.last.weight)
+    torch.testing.assert_close(maps[0].first.weight, maps[2].first.weight, atol=1e-2, rtol=1e-2)
+    assert (maps[0].field.last.weight - maps[2].field.last.weight).abs().max() > 0.02
 
 
 def test_rays_are_those_of_the_frame_give_or_take_a_little():
     cameras = held_out_orbit(64, 4)
-    frame = ObjectFrame(torch.eye(3), torch.zeros(3), ip2p.UNIT)
-    exact = ObjectViews(cameras, frame).passing((16, 16))
-    given = ip2p.rays_of(cameras, np.random.default_rng(0), (16, 16))
-    assert given.shape == exact.shape
-    gaps = (given - exact).abs()
-    assert gaps[:, :3].max() < 1e-5
-    assert 1e-3 < gaps[:, 3:].mean() < 0.03
+    sizes, cells = torch.tensor([0.9, 1.0, 1.1, 1.0]), (16, 16)
+    given = ip2p.rays_of(cameras, sizes, np.random.default_rng(0), cells)
+    for row, size in enumerate(sizes.tolist()):
+        frame = ObjectFrame(torch.eye(3), torch.zeros(3), size * ip2p.UNIT)
+        exact = ObjectViews(cameras, frame).passing(tuple(RAYS_A_SIDE * side for side in cells))[row]
+        gaps = (given[row] - exact).abs()
+        assert gaps[:3].max() < 1e-5
+        assert 1e-4 < gaps[3:].mean() < 0.01
 
 
 def test_the_light_field_learns_from_pairs_and_the_text_encoder_does_not(tmp_path):

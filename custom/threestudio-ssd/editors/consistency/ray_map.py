@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from ...cameras.rays import ObjectViews
 from ...diffusion.beside import load_beside
-from ...diffusion.light_field import Seen
+from ...diffusion.light_field import RAYS_A_SIDE, Seen
 from ...diffusion.prompts import PromptEmbeds
 from ...diffusion.ray_map import RayMap, rays_seen
 from ...early import named
@@ -22,7 +22,7 @@ from .consistency import Consistency, unet_of
 NAME = "ray-map"
 FORGOTTEN = 0.9
 """An edit of this strength or more keeps next to nothing of what a view shows now."""
-SHARPNESS = 4.0
+SHARPNESS = 2.0
 """The light field is unsure where exactly an outline runs, over pixels; objects end within one. Its logits are
 multiplied with this."""
 
@@ -35,7 +35,7 @@ class RaysSeen(Consistency):
     nothing is. The rays are those of the frame that a refit gives the new object: its foot where the old one stood, its
     front where ``view_words.front_deg`` says.
 
-    The map's light field says by itself what the views show, softly, and where the object is in them. An edit that
+    The map's light field says by itself what the views show, and where the object is in them. An edit that
     forgets what a view shows now starts from there, and the U-Net only touches it up.
     """
 
@@ -44,7 +44,7 @@ class RaysSeen(Consistency):
 
     file: str = "data/tiny-ip2p/ray_map.safetensors"
     """Weights of a ``RayMap`` that was trained with the model."""
-    draft: float = 0.3
+    draft: float = 0.1
     """Strength that an edit of ``FORGOTTEN`` or more has instead, from what the light field says, in [0, 1]; 0: it has
     its own strength, and starts from what the view shows now."""
 
@@ -78,11 +78,11 @@ class RaysSeen(Consistency):
         return self.draft > 0 and views.strength >= FORGOTTEN
 
 
-def _rays(network: PromptedBackbone, views: Views) -> Float[Tensor, "b 8 zh zw"]:
+def _rays(network: PromptedBackbone, views: Views) -> Float[Tensor, "b 8 rh rw"]:
     assert views.cameras is not None
     assert views.frame is not None
     rows, columns = (side // network.backbone.downscale for side in views.images.shape[-2:])
-    return ObjectViews(views.cameras, views.frame).passing((rows, columns))
+    return ObjectViews(views.cameras, views.frame).passing((RAYS_A_SIDE * rows, RAYS_A_SIDE * columns))
 
 
 def _num_sources(network: PromptedBackbone) -> int:
@@ -99,7 +99,7 @@ def _said(
     """What the light field takes the views for; ``sources`` None: without the views before the edit."""
     rays, dtype = _rays(network, views).to(prompts.hidden.device), own.field.last.weight.dtype
     if sources is None:
-        sources = rays.new_zeros(len(rays), _num_sources(network), *rays.shape[2:])
+        sources = rays.new_zeros(len(rays), _num_sources(network), *(side // RAYS_A_SIDE for side in rays.shape[2:]))
     return own.field(rays, sources.to(dtype), prompts.hidden.to(dtype))
 
 
