@@ -145,6 +145,7 @@ class LightField(nn.Module):
         """What points of one view are; gains go into the weights, of which there are fewer than of points."""
         hidden = places
         for layer, own in zip(self.points, gains, strict=True):
+            assert isinstance(layer, nn.Linear)
             weight = layer.weight * (1 + own.chunk(2)[0])[:, None]
             hidden = silu(linear(hidden, weight, gained(layer.bias, own)))
         return self.point_last(hidden)
