@@ -43,9 +43,9 @@ KNOWN_WORDS = "known_words"
 def unknown_words(encoders: TextEncoders, texts: Sequence[str]) -> list[str]:
     """Words that a model has never met, in order; none of a model that does not say which it has met."""
     tokenizer = next(each for each in encoders.tokenizers if each is not None)
-    known = set(tokenizer.init_kwargs.get(KNOWN_WORDS, ()))
+    vocabulary = set(tokenizer.init_kwargs.get(KNOWN_WORDS, ()))
     words = dict.fromkeys(word for text in texts for word in split_words(text) if word.isalpha())
-    return [word for word in words if word not in known] if known else []
+    return [word for word in words if word not in vocabulary] if vocabulary else []
 
 
 def split_words(text: str) -> list[str]:
