@@ -95,8 +95,7 @@ class LightField(nn.Module):
         """What is seen.
 
         Args:
-            rays: ``ObjectViews.passing`` of ``RAYS_A_SIDE`` rays for each cell's side, in single precision whatever the
-                network's is.
+            rays: ``ObjectViews.passing`` of a ``grid_of_rays``, in single precision whatever the network's is.
             sources: Latents of the view before, as the U-Net gets them.
             embeds: Of the prompt's tokens.
         """
@@ -212,6 +211,12 @@ class Control(nn.Module):
 def _layer(layer: nn.Module, hidden: Float[Tensor, "b f h w"], own: Float[Tensor, "b g"]) -> Float[Tensor, "b o h w"]:
     """A convolution with gains, then SiLU."""
     return silu(gained(layer(hidden).movedim(1, -1), own[:, None, None])).movedim(-1, 1)
+
+
+def grid_of_rays(cells: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of rays that a field takes for so many rows and columns of cells."""
+    rows, columns = cells
+    return RAYS_A_SIDE * rows, RAYS_A_SIDE * columns
 
 
 def cell_means(rays: Float[Tensor, "b 8 rh rw"]) -> Float[Tensor, "b 8 zh zw"]:

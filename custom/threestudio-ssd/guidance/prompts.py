@@ -70,7 +70,7 @@ class EditPrompts(Completed, PromptProcessor):
         count = len(pairs)
         texts = {"src": sources, "tgt": targets, "null": ("",) * count, "neg": (self.cfg.negative_prompt,) * count}
         distinct = list(dict.fromkeys(text for name in sorted(names) for text in texts[name]))
-        backbone.warn_of_unknown_words(list(dict.fromkeys(text for name in ("src", "tgt") for text in texts[name])))
+        backbone.warn_of_unknown_words([*sources, *targets])
         embeds = backbone.encode_prompts(distinct)
         backbone.free_text_encoder()
         return {name: embeds[[distinct.index(text) for text in texts[name]]] for name in names}

@@ -16,7 +16,7 @@ from transformers import CLIPTokenizer
 from ..cameras import Cameras
 from ..cameras.rays import ObjectFrame, ObjectViews
 from ..diffusion.beside import load_beside, save_beside
-from ..diffusion.light_field import RAYS_A_SIDE
+from ..diffusion.light_field import grid_of_rays
 from ..diffusion.ray_map import RayMap
 from ..toyworld.captions import VIEW_SHARE, parse_caption
 from ..toyworld.instructions import random_instruction
@@ -181,7 +181,7 @@ def rays_of(
     viewmats[:, :3, 3] += (viewmats[:, :3, :3] @ feet[..., None])[..., 0]
     viewmats[:, :3, 3] /= units[:, None]
     views = ObjectViews(replace(cameras, viewmats=viewmats), ObjectFrame(torch.eye(3), torch.zeros(3), 1.0))
-    return views.passing((RAYS_A_SIDE * size[0], RAYS_A_SIDE * size[1]))
+    return views.passing(grid_of_rays(size))
 
 
 def text_of(pairs: Pairs, row: int, rng: np.random.Generator) -> str:

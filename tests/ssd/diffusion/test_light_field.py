@@ -16,6 +16,7 @@ from threestudio_ssd.diffusion.light_field import (
     LightField,
     blending_weights,
     crossing,
+    grid_of_rays,
 )
 from threestudio_ssd.toyworld.views import held_out_orbit
 
@@ -29,7 +30,7 @@ def field(num_source_channels=4):
 
 def rays(num_views=NUM_VIEWS, size=SIZE):
     frame = ObjectFrame(torch.eye(3), torch.zeros(3), 5.45)
-    return ObjectViews(held_out_orbit(64, num_views), frame).passing(tuple(RAYS_A_SIDE * side for side in size))
+    return ObjectViews(held_out_orbit(64, num_views), frame).passing(grid_of_rays(size))
 
 
 def given(num_source_channels=4):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from threestudio_ssd.cameras.rays import ObjectFrame, ObjectViews
-from threestudio_ssd.diffusion.light_field import RAYS_A_SIDE
+from threestudio_ssd.diffusion.light_field import grid_of_rays
 from threestudio_ssd.diffusion.random import random_components
 from threestudio_ssd.diffusion.ray_map import RayMap, rays_seen
 from threestudio_ssd.toyworld.views import held_out_orbit
@@ -24,7 +24,7 @@ def latents():
 
 def rays(center=(0.0, 0.0, 0.0), unit=5.4):
     frame = ObjectFrame(torch.eye(3), torch.tensor(center), unit)
-    return ObjectViews(held_out_orbit(64, NUM_VIEWS), frame).passing(tuple(RAYS_A_SIDE * side for side in SIZE))
+    return ObjectViews(held_out_orbit(64, NUM_VIEWS), frame).passing(grid_of_rays(SIZE))
 
 
 def stirred(unet):

@@ -10,7 +10,7 @@ from threestudio.plugins import REPOSITORY
 from threestudio_ssd.cameras.rays import ObjectFrame, ObjectViews
 from threestudio_ssd.diffusion import load_backbone
 from threestudio_ssd.diffusion.beside import load_beside
-from threestudio_ssd.diffusion.light_field import RAYS_A_SIDE
+from threestudio_ssd.diffusion.light_field import grid_of_rays
 from threestudio_ssd.diffusion.models import save_components
 from threestudio_ssd.diffusion.random import random_components
 from threestudio_ssd.diffusion.ray_map import RayMap
@@ -125,7 +125,7 @@ def test_rays_are_those_of_the_frame_give_or_take_a_little():
     given = ip2p.rays_of(cameras, sizes, np.random.default_rng(0), cells)
     for row, size in enumerate(sizes.tolist()):
         frame = ObjectFrame(torch.eye(3), torch.zeros(3), size * ip2p.UNIT)
-        exact = ObjectViews(cameras, frame).passing(tuple(RAYS_A_SIDE * side for side in cells))[row]
+        exact = ObjectViews(cameras, frame).passing(grid_of_rays(cells))[row]
         gaps = (given[row] - exact).abs()
         assert gaps[:3].max() < 1e-5
         assert 1e-4 < gaps[3:].mean() < 0.01

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from ...cameras.rays import ObjectViews
 from ...diffusion.beside import load_beside
-from ...diffusion.light_field import RAYS_A_SIDE, Seen
+from ...diffusion.light_field import Seen, grid_of_rays
 from ...diffusion.prompts import PromptEmbeds
 from ...diffusion.ray_map import RayMap, rays_seen
 from ...early import named
@@ -81,8 +81,13 @@ class RaysSeen(Consistency):
 def _rays(network: PromptedBackbone, views: Views) -> Float[Tensor, "b 8 rh rw"]:
     assert views.cameras is not None
     assert views.frame is not None
-    rows, columns = (side // network.backbone.downscale for side in views.images.shape[-2:])
-    return ObjectViews(views.cameras, views.frame).passing((RAYS_A_SIDE * rows, RAYS_A_SIDE * columns))
+    return ObjectViews(views.cameras, views.frame).passing(grid_of_rays(_cells(network, views)))
+
+
+def _cells(network: PromptedBackbone, views: Views) -> tuple[int, int]:
+    """Rows and columns of the latents of a view."""
+    height, width = views.images.shape[-2:]
+    return height // network.backbone.downscale, width // network.backbone.downscale
 
 
 def _num_sources(network: PromptedBackbone) -> int:
@@ -99,7 +104,7 @@ def _said(
     """What the light field takes the views for; ``sources`` None: without the views before the edit."""
     rays, dtype = _rays(network, views).to(prompts.hidden.device), own.field.last.weight.dtype
     if sources is None:
-        sources = rays.new_zeros(len(rays), _num_sources(network), *(side // RAYS_A_SIDE for side in rays.shape[2:]))
+        sources = rays.new_zeros(len(rays), _num_sources(network), *_cells(network, views))
     return own.field(rays, sources.to(dtype), prompts.hidden.to(dtype))
 
 
