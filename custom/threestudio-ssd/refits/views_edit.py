@@ -186,6 +186,7 @@ class ViewsEdit(GaussianEdit):
         if one.tint:
             self._tint(images, rows)
         self.views.update(rows, images)
+        self.views.is_edited[rows] = True
 
     def _show(self, number: int, names: Sequence[str], images: Float[Tensor, "b 3 h w"]) -> None:
         if self.on_views is not None:

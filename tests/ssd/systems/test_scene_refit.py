@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.gaussians.io import load_gaussians, save_gaussians
 from threestudio_ssd.masks import load_selection
 from threestudio_ssd.metrics.lpips import Lpips, linear_weights
+from threestudio_ssd.refits.editing import ViewEditing
 from threestudio_ssd.refits.placement import seen_size
 from threestudio_ssd.refits.scene_refit import SceneRefit
 from threestudio_ssd.rendering import render_bchw
@@ -239,6 +241,20 @@ def test_views_are_edited_when_they_are_shown_as_gaussian_editor_does(place, tmp
     refit(place, tmp_path / "parts", "train", **words, **{"trainer.max_steps": 5})
     parts = refit(place, tmp_path / "parts", "train", "export", **words, resume="auto")
     assert (parts / "save" / "edited.ply").read_bytes() == (whole / "save" / "edited.ply").read_bytes()
+
+
+def test_each_view_is_edited_at_first_sight_and_then_at_every_edit_rate(place, tmp_path, monkeypatch):
+    edited, edit = [], ViewEditing.edit
+
+    def noted(editing, scene, rows, strength, number):
+        edited.append(sorted(rows.tolist()))
+        return edit(editing, scene, rows, strength, number)
+
+    monkeypatch.setattr(ViewEditing, "edit", noted)
+    refit(place, tmp_path, "train", **WHOLE, **{"system.edit_rate": 8, "system.edit_order": "shown"})
+    assert sorted(chain.from_iterable(edited[:6])) == list(range(12))  # two views a step, and 12 views
+    assert len(edited) == 7  # of 12 steps the first six and the ninth
+    assert len(edited[6]) == 2
 
 
 def test_an_editor_that_inverts_views_edits_a_scene(place, tmp_path):
