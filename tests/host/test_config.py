@@ -201,6 +201,7 @@ def test_the_command_line_cannot_invent_words(write):
         ("sorce_prompt=b", "unknown key sorce_prompt", "did you mean source_prompt?"),
         ("mask.txt=b", "unknown key mask.txt", "did you mean mask.text?"),
         ("source_prompt.x=b", "unknown key source_prompt.x", "remove it, or use one of these keys"),
+        ("editor=sdedit", "unknown key editor", "configs/editor-image.yaml has this key"),
     ]:
         with pytest.raises(ConfigError) as caught:
             load_config(path, cli_args=[given])

@@ -361,10 +361,16 @@ def _check_declared(tree: DictConfig, key: str, fields: list[str]) -> None:
             return
         names = [str(name) for name in node] + (fields if depth == 0 else [])
         if part not in names:
-            raise unknown_key(".".join(parts[: depth + 1]), names)
+            raise unknown_key(".".join(parts[: depth + 1]), names, None if depth else _where_it_is(part))
         node = node._get_node(part)
         if not isinstance(node, DictConfig | ListConfig) and depth + 1 < len(parts):
             raise unknown_key(key, [".".join(parts[: depth + 1])])
+
+
+def _where_it_is(word: str) -> str | None:
+    """Which shipped config has a word at its top, if one has, and that is what to do about it."""
+    having = [file for file in sorted(SHIPPED_CONFIGS.glob("*.yaml")) if word in _parse_file(file, ())]
+    return f"{having[0].parent.name}/{having[0].name} has this key" if having else None
 
 
 def _check_word_type(key: str, value: object, declared: Any) -> None:

@@ -21,15 +21,21 @@ def join(path: str, key: object) -> str:
     return f"{path}{text}" if text.startswith("[") or not path else f"{path}.{text}"
 
 
-def unknown_key(path: str, names: list[str]) -> ConfigError:
-    """The error for a key that nothing knows; ``path`` is its full dotted path."""
+def unknown_key(path: str, names: list[str], fix: str | None = None) -> ConfigError:
+    """The error for a key that nothing knows.
+
+    Args:
+        path: Full dotted path.
+        names: Keys that are there.
+        fix: What to do; None: take the nearest of the names.
+    """
     parent, _, key = path.rpartition(".")
     names = list(dict.fromkeys(names))
     near = did_you_mean(key, names)
     return ConfigError(
         what=f"unknown key {path}",
         expected=f"one of: {', '.join(names)}" if names else "no keys here",
-        fix=f"did you mean {join(parent, near)}?" if near else "remove it, or use one of these keys",
+        fix=fix or (f"did you mean {join(parent, near)}?" if near else "remove it, or use one of these keys"),
     )
 
 
