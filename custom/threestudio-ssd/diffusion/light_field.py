@@ -3,7 +3,9 @@
 Points along a ray have a density and features, and these are blended front to back as NeRF blends colours (Mildenhall
 et al. 2020, arXiv:2003.08934, equation 3; features as in Niemeyer & Geiger 2021, arXiv:2011.12100). One network holds
 many things: words, and the view before the edit, set the gains of its layers (Perez et al. 2018, arXiv:1709.07871).
-Convolutions make latents of the features, since where an outline crosses a cell shows in the cells beside it.
+The view before also shows where the light comes from; points have normals, and features that only the light brings out
+(Lambert's law). Convolutions make latents of the features, since where an outline crosses a cell shows in the cells
+beside it.
 """
 
 from itertools import pairwise
@@ -12,7 +14,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, linear, pixel_shuffle, pixel_unshuffle, silu, softplus
+from torch.nn.functional import avg_pool2d, linear, normalize, pixel_shuffle, pixel_unshuffle, relu, silu, softplus
 
 from .waves import num_waves, waves
 
@@ -33,6 +35,8 @@ WIDTH, NUM_LAYERS, NUM_FEATURES = 64, 3, 16
 """Of the network of points."""
 SOURCE_WIDTH, NUM_LOOKS = 32, 4
 """Features of the view before, and how often they are gathered."""
+LIGHT_WIDTH = 32
+"""Of the network that finds the light."""
 NUM_QUERIES = 4
 """How often words are gathered."""
 FOCUS = 4.0
@@ -74,7 +78,8 @@ class LightField(nn.Module):
         )
         widths = [num_waves(3, OCTAVES), *[WIDTH] * NUM_LAYERS]
         self.points = nn.ModuleList(nn.Linear(*each) for each in pairwise(widths))
-        self.point_last = nn.Linear(WIDTH, 1 + 2 * NUM_FEATURES)
+        self.point_last = nn.Linear(WIDTH, 1 + NUM_FEATURES + 3)
+        self.plain = nn.Linear(WIDTH + 1, NUM_FEATURES, bias=False)
         self.ground = nn.Linear(num_waves(2, OCTAVES) + 1, WIDTH)
         self.ground_last = nn.Linear(WIDTH, NUM_FEATURES)
         self.beside = nn.Conv2d(2 * NUM_FEATURES + 1, RAY_WIDTH, 3, padding=1)
@@ -85,12 +90,16 @@ class LightField(nn.Module):
         self.kept = nn.Conv2d(num_source_channels, num_channels, 1) if num_source_channels else None
         if self.kept is not None:
             nn.init.dirac_(self.kept.weight)
+        self.light = Light(num_source_channels)
+        self.lit = nn.Linear(WIDTH + 1, NUM_FEATURES, bias=False)
+        nn.init.zeros_(self.lit.weight)
 
     def forward(
         self,
         rays: Float[Tensor, "b 8 rh rw"],
         sources: Float[Tensor, "b s zh zw"],
         embeds: Float[Tensor, "b l w"],
+        light: Float[Tensor, "b 3"] | None = None,
     ) -> Seen:
         """What is seen.
 
@@ -98,11 +107,13 @@ class LightField(nn.Module):
             rays: ``ObjectViews.passing`` of a ``grid_of_rays``, in single precision whatever the network's is.
             sources: Latents of the view before, as the U-Net gets them.
             embeds: Of the prompt's tokens.
+            light: Where it comes from, in the frame of the rays; None: as ``light_of`` finds it.
         """
         directions, nearest = (part.movedim(1, -1) for part in (rays[:, :3], rays[:, 3:6]))
-        around, gains = self.control(cell_means(rays)[:, :3].movedim(1, -1), sources, embeds)
+        light = (self.light_of(rays, sources) if light is None else light).to(sources)
+        around, gains = self.control(cell_means(rays)[:, :3].movedim(1, -1), sources, embeds, light)
         *of_points, of_ground, of_rays, of_first, of_second = gains
-        object_seen, largest, shares = self._object(directions, nearest, of_points)
+        object_seen, largest, shares = self._object(directions, nearest, of_points, light)
         seen = object_seen + (1 - shares) * self._ground(directions, nearest, of_ground)
         of_ray = _layer(self.beside, torch.cat([seen, shares, largest], dim=-1).movedim(-1, 1), of_rays)
         hidden = torch.cat([pixel_unshuffle(of_ray, RAYS_A_SIDE), sources, around], dim=1)
@@ -113,8 +124,16 @@ class LightField(nn.Module):
             latents = latents + self.kept(gates.sigmoid() * sources)
         return Seen(latents, pixel_shuffle(self.outline(of_ray), FINER // RAYS_A_SIDE))
 
+    def light_of(self, rays: Float[Tensor, "b 8 rh rw"], sources: Float[Tensor, "b s zh zw"]) -> Float[Tensor, "b 3"]:
+        """Where the light comes from in the frame of the rays, as each view before the edit shows it for itself."""
+        return self.light(cell_means(rays)[:, :3].movedim(1, -1), sources)
+
     def _object(
-        self, directions: Float[Tensor, "b rh rw 3"], nearest: Float[Tensor, "b rh rw 3"], gains: list[Tensor]
+        self,
+        directions: Float[Tensor, "b rh rw 3"],
+        nearest: Float[Tensor, "b rh rw 3"],
+        gains: list[Tensor],
+        light: Float[Tensor, "b 3"],
     ) -> tuple[Float[Tensor, "b rh rw f"], Float[Tensor, "b rh rw f"], Float[Tensor, "b rh rw 1"]]:
         """Blended features, the largest of others along the ray, and how much of the ray ends here.
 
@@ -128,26 +147,33 @@ class LightField(nn.Module):
         middle, halves = (points.new_tensor(values) for values in (MIDDLE, HALVES))
         places = waves((points - middle) / halves, OCTAVES).to(gains[0])
         of_views = places.split(torch.bincount(inside[0], minlength=len(near)).tolist())
-        seen = [self._points(own, [each[view] for each in gains]) for view, own in enumerate(of_views)]
-        densities, features, others = torch.cat(seen).split([1, NUM_FEATURES, NUM_FEATURES], dim=-1)
-        weights = blending_weights(softplus(densities.float() - SPARSE))
+        seen = [self._points(own, [each[view] for each in gains], light[view]) for view, own in enumerate(of_views)]
+        features, others, ends = (torch.cat(parts) for parts in zip(*seen, strict=True))
         shape = *near.shape, NUM_FEATURES
         blended, largest = others.new_zeros(shape), others.new_full(shape, EMPTY)
         shares = others.new_zeros(*near.shape, 1)
-        return (
-            blended.index_put(inside, (weights * features).sum(1).to(others)),
-            largest.index_put(inside, others.amax(1)),
-            shares.index_put(inside, weights.sum(1).to(others)),
-        )
+        return blended.index_put(inside, features), largest.index_put(inside, others), shares.index_put(inside, ends)
 
-    def _points(self, places: Float[Tensor, "r p f"], gains: list[Tensor]) -> Float[Tensor, "r p d"]:
-        """What points of one view are; gains go into the weights, of which there are fewer than of points."""
+    def _points(
+        self, places: Float[Tensor, "r p f"], gains: list[Tensor], light: Float[Tensor, "3"]
+    ) -> tuple[Float[Tensor, "r k"], Float[Tensor, "r k"], Float[Tensor, "r 1"]]:
+        """What ``_object`` gives of the rays of one view.
+
+        Gains go into the weights, of which there are fewer than of points. What is linear in points is worked out of
+        what is gathered along the ray; of what the light brings out, only where it falls on counts.
+        """
         hidden = places
         for layer, own in zip(self.points, gains, strict=True):
             assert isinstance(layer, nn.Linear)
             weight = layer.weight * (1 + own.chunk(2)[0])[:, None]
             hidden = silu(linear(hidden, weight, gained(layer.bias, own)))
-        return self.point_last(hidden)
+        densities, others, normals = self.point_last(hidden).split([1, NUM_FEATURES, 3], dim=-1)
+        weights = blending_weights(softplus(densities.float() - SPARSE))
+        lit = weights * relu((normals * light).sum(-1, keepdim=True)).float()
+        both = torch.cat([weights, lit], dim=-1)
+        gathered = torch.cat([both.mT.to(hidden) @ hidden, both.sum(1).to(hidden)[..., None]], dim=-1)
+        features = self.plain(gathered[:, 0]) + self.lit(gathered[:, 1])
+        return features, others.amax(1), weights.sum(1).to(hidden)
 
     def _ground(
         self, directions: Float[Tensor, "b rh rw 3"], nearest: Float[Tensor, "b rh rw 3"], gains: Tensor
@@ -161,7 +187,7 @@ class LightField(nn.Module):
 
 
 class Control(nn.Module):
-    """What words and the view before say of a scene: the gains and shifts of layers, and features of each cell.
+    """What words, the view before and the light say of a scene: gains and shifts of layers, and features of each cell.
 
     Args:
         num_source_channels: Of the latents of the view before.
@@ -185,7 +211,7 @@ class Control(nn.Module):
         num_said, num_seen = NUM_QUERIES * text_width, (NUM_LOOKS + 1) * SOURCE_WIDTH
         self.said_norm, self.seen_norm = nn.LayerNorm(num_said), nn.LayerNorm(num_seen)
         self.layers = nn.Sequential(
-            nn.Linear(num_said + num_seen, CONTROL_WIDTH),
+            nn.Linear(num_said + num_seen + 3, CONTROL_WIDTH),
             nn.SiLU(),
             nn.Linear(CONTROL_WIDTH, CONTROL_WIDTH),
             nn.SiLU(),
@@ -197,6 +223,7 @@ class Control(nn.Module):
         directions: Float[Tensor, "b zh zw 3"],
         sources: Float[Tensor, "b s zh zw"],
         embeds: Float[Tensor, "b l w"],
+        light: Float[Tensor, "b 3"],
     ) -> tuple[Float[Tensor, "b f zh zw"], list[Tensor]]:
         """Features of cells, and gains and shifts (b 2*w) of each layer."""
         around = self.source(torch.cat([sources, waves(directions, OCTAVES // 2).movedim(-1, 1).to(sources)], dim=1))
@@ -204,8 +231,55 @@ class Control(nn.Module):
         seen = torch.cat([looks @ cells, cells.mean(1, keepdim=True)], dim=1).flatten(1)
         weights = (self.queries @ self.keys(embeds).mT * embeds.shape[-1] ** -0.5).softmax(-1)
         said = (weights @ embeds).flatten(1)
-        control = self.layers(torch.cat([self.said_norm(said), self.seen_norm(seen)], dim=1))
+        control = self.layers(torch.cat([self.said_norm(said), self.seen_norm(seen), light], dim=1))
         return around, list(control.split([2 * width for width in self.widths], dim=1))
+
+
+class Light(nn.Module):
+    """Where the light comes from, by what a view shows: lit and dark sides, shadows.
+
+    It is found as the camera sees it, where a bright side is to the left or to the right, and then turned into the
+    frame of the rays.
+
+    Args:
+        num_source_channels: Of the latents of the view.
+    """
+
+    def __init__(self, num_source_channels: int) -> None:
+        super().__init__()
+        self.source = nn.Sequential(
+            nn.Conv2d(num_source_channels + 3, LIGHT_WIDTH, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(LIGHT_WIDTH, LIGHT_WIDTH, 3, padding=1),
+            nn.SiLU(),
+        )
+        self.looks = nn.Conv2d(LIGHT_WIDTH, NUM_LOOKS, 1)
+        num_seen = (NUM_LOOKS + 1) * LIGHT_WIDTH
+        self.layers = nn.Sequential(nn.LayerNorm(num_seen), nn.Linear(num_seen, 2 * LIGHT_WIDTH), nn.SiLU())
+        self.last = nn.Linear(2 * LIGHT_WIDTH, 3)
+        for part in self.last.parameters():
+            nn.init.zeros_(part)  # a new network says nothing of the light
+
+    def forward(
+        self, directions: Float[Tensor, "b zh zw 3"], sources: Float[Tensor, "b s zh zw"]
+    ) -> Float[Tensor, "b 3"]:
+        """A vector in the frame of the directions, which are in single precision."""
+        axes = camera_axes(directions)
+        places = (directions @ axes.mT[:, None])[..., :2]
+        sinks = axes[:, None, None, 2, 2:].expand(*places.shape[:3], 1)
+        seen_from = torch.cat([places, sinks], dim=-1).movedim(-1, 1)
+        around = self.source(torch.cat([sources, seen_from.to(sources)], dim=1))
+        cells, looks = around.flatten(2).mT, self.looks(around).flatten(2).softmax(-1)
+        seen = torch.cat([looks @ cells, cells.mean(1, keepdim=True)], dim=1).flatten(1)
+        return (self.last(self.layers(seen)).float()[:, None] @ axes)[:, 0]
+
+
+def camera_axes(directions: Float[Tensor, "b zh zw 3"]) -> Float[Tensor, "b 3 3"]:
+    """Right, down and ahead of cameras as unit vectors, the rows, by the directions of the rays through their cells."""
+    ahead = normalize(directions.mean((1, 2)), dim=-1)
+    across = (directions[:, :, -1] - directions[:, :, 0]).mean(1)
+    right = normalize(across - (across * ahead).sum(-1, keepdim=True) * ahead, dim=-1)
+    return torch.stack([right, torch.linalg.cross(ahead, right), ahead], dim=1)
 
 
 def _layer(layer: nn.Module, hidden: Float[Tensor, "b f h w"], own: Float[Tensor, "b g"]) -> Float[Tensor, "b o h w"]:

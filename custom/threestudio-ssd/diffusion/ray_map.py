@@ -49,10 +49,11 @@ class RayMap(nn.Module):
         rays: Float[Tensor, "b 8 rh rw"],
         sources: Float[Tensor, "b s zh zw"],
         embeds: Float[Tensor, "b l w"],
+        light: Float[Tensor, "b 3"] | None = None,
     ) -> Float[Tensor, "b c zh zw"]:
         """What is added; see ``LightField.forward``."""
         with torch.no_grad():
-            seen = self.field(rays, sources, embeds).latents
+            seen = self.field(rays, sources, embeds, light).latents
         rays = cell_means(rays)
         ways = torch.cat([rays[:, :3], OFFSET_SCALE * rays[:, 6:]], dim=1)
         read = waves(ways.movedim(1, -1), OCTAVES).movedim(-1, 1).contiguous().to(sources)
@@ -61,7 +62,11 @@ class RayMap(nn.Module):
 
 @contextmanager
 def rays_seen(
-    unet: Any, ray_map: RayMap, rays: Float[Tensor, "b 8 rh rw"], shares: Float[Tensor, "b"] | None = None
+    unet: Any,
+    ray_map: RayMap,
+    rays: Float[Tensor, "b 8 rh rw"],
+    shares: Float[Tensor, "b"] | None = None,
+    light: Float[Tensor, "b 3"] | None = None,
 ) -> Iterator[None]:
     """While entered, a U-Net is told where its views look.
 
@@ -74,6 +79,7 @@ def rays_seen(
         ray_map: What is beside it.
         rays: ``ObjectViews.passing`` of the views, as a ``LightField`` takes them.
         shares: How much each view is told, in [0, 1]; None: all.
+        light: See ``LightField.forward``.
     """
     embeds: Tensor
     last: tuple[Tensor, Tensor, Tensor] | None = None
@@ -83,7 +89,7 @@ def rays_seen(
         embeds = (kwargs["encoder_hidden_states"] if "encoder_hidden_states" in kwargs else args[2])[: len(rays)]
 
     def told(sources: Tensor) -> Tensor:
-        said = ray_map(rays.to(sources.device), sources, embeds)
+        said = ray_map(rays.to(sources.device), sources, embeds, light)
         return said if shares is None else said * shares.to(said).view(-1, 1, 1, 1)
 
     def add(_module: Any, args: tuple[Tensor], output: Tensor) -> Tensor:

@@ -60,10 +60,8 @@ def build_scene(attributes: Attributes, seed: int, *, has_object: bool = True, t
     """
     choices = np.random.default_rng([seed, 0])
     yaw, size = _draw_yaw(choices) + np.radians(turn_deg), _draw_size(choices)
-    sun_azimuth, sun_height = choices.uniform(0, 2 * np.pi), choices.uniform(0.8, 1.2)
+    sun = _draw_sun(choices)
     color_jitter = choices.normal(0, 0.02, 3)
-    sun = np.array([np.cos(sun_azimuth), np.sin(sun_azimuth), sun_height])
-    sun /= np.linalg.norm(sun)
     light = TIME_LIGHT[attributes.time]
 
     surface = object_surface(attributes.object, NUM_OBJECT, np.random.default_rng([seed, 1]))
@@ -105,6 +103,14 @@ def object_size(seed: int) -> float:
     choices = np.random.default_rng([seed, 0])
     _draw_yaw(choices)
     return _draw_size(choices)
+
+
+def sun_direction(seed: int) -> np.ndarray:
+    """Where the sun of a scene of this seed stands: a unit vector, (3)."""
+    choices = np.random.default_rng([seed, 0])
+    _draw_yaw(choices)
+    _draw_size(choices)
+    return _draw_sun(choices)
 
 
 def sample_attributes(rng: np.random.Generator) -> Attributes:
@@ -193,6 +199,12 @@ def _draw_yaw(choices: np.random.Generator) -> float:
 
 def _draw_size(choices: np.random.Generator) -> float:
     return choices.uniform(0.92, 1.08)
+
+
+def _draw_sun(choices: np.random.Generator) -> np.ndarray:
+    azimuth, height = choices.uniform(0, 2 * np.pi), choices.uniform(0.8, 1.2)
+    sun = np.array([np.cos(azimuth), np.sin(azimuth), height])
+    return sun / np.linalg.norm(sun)
 
 
 def _look_along(ahead: np.ndarray, eye: np.ndarray) -> np.ndarray:

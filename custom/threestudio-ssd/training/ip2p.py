@@ -10,7 +10,7 @@ from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPip
 from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity
 from transformers import CLIPTokenizer
 
 from ..cameras import Cameras
@@ -25,7 +25,7 @@ from ..toyworld.vocabulary import ATTRIBUTES, Attributes
 from ..toyworld.world import object_size
 from . import start
 from .loop import Recipe, Training, Worker, fit, load_average, numpy_generator
-from .pairs import Pairs, load_pairs
+from .pairs import Pairs, load_pairs, sun_of_pair
 from .precision import mixed_precision, quick_to_train
 from .publish import save_pipeline, write_readme
 from .unet import (
@@ -50,6 +50,12 @@ FIELD_RECIPE = Recipe(
     ema_decay=0.998,
 )  # fmt: skip
 """For the light field of a map of rays, which costs a fraction of a step of the U-Net."""
+LIGHT_BATCH = 96
+"""Further views a step from which the field learns where the light comes from, which costs next to nothing."""
+LIGHT_WEIGHT = 0.2
+"""Of the squared error of the light's direction in a field's loss."""
+LIGHT_JITTER = 0.05
+"""What a field is told of the light is off by so much, a standard deviation: in an edit it has to be found."""
 HELD_OUT_BATCHES, HELD_OUT_FIELDS = 4, 512
 ABOUT = """
 InstructPix2Pix of the toy world, 64 px: edits an image by an instruction ("make it blue", "put it on snow") or a
@@ -159,9 +165,24 @@ class PairBatches:
         conditions = self.conditions[rows].float() * torch.from_numpy(has_image).view(-1, 1, 1, 1)
         is_told = torch.from_numpy(rng.uniform(size=size) < RAYS_SHARE).float()
         sizes = torch.tensor([object_size(seed) for seed in self.pairs.seeds[rows].tolist()])
-        rays = rays_of(self.pairs.cameras(rows), sizes, rng, (latents.shape[-2], latents.shape[-1]))
+        rays = rays_of(self.pairs.cameras(rows), sizes, rng, self._cells)
         covered = self.pairs.shares[rows, None].float() / 255
-        return Sample(latents, token_ids(self.tokenizer, texts), conditions, rays, is_told, covered)
+        light = self._suns(rows) + torch.from_numpy(rng.normal(0, LIGHT_JITTER, (size, 3))).float()
+        return Sample(latents, token_ids(self.tokenizer, texts), conditions, rays, is_told, covered, light)
+
+    def lit(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Rays (b 8 rh rw), source latents (b c h w), and where the light comes from (b 3)."""
+        rows, rng = self.pairs.draw(size, generator), numpy_generator(generator)
+        rays = rays_of(self.pairs.cameras(rows), torch.ones(size), rng, self._cells)
+        return rays, self.conditions[rows].float(), self._suns(rows)
+
+    @property
+    def _cells(self) -> tuple[int, int]:
+        height, width = self.conditions.shape[-2:]
+        return height, width
+
+    def _suns(self, rows: Tensor) -> Float[Tensor, "b 3"]:
+        return torch.from_numpy(np.stack([sun_of_pair(seed) for seed in self.pairs.seeds[rows].tolist()])).float()
 
 
 def rays_of(
@@ -208,27 +229,38 @@ def what_is_given(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.n
     return np.isin(kind, (1, 3)), np.isin(kind, (0, 3))
 
 
-def field_loss(
-    field: nn.Module, text_encoder: Any, sample: Sample, place_weights: Tensor | float = 1.0
-) -> Float[Tensor, ""]:
+def field_loss(field: Any, text_encoder: Any, sample: Sample, place_weights: Tensor | float = 1.0) -> Float[Tensor, ""]:
     """How wrong a light field is of latents and of the object's outline; the text encoder learns nothing of it.
 
     The squared error of the target's latents, and the cross-entropy of how much of each pixel the object makes up.
+    Where there is a view before the edit the field is told the light, as an edit finds it by all views.
     """
     assert sample.covered is not None
+    assert sample.condition is not None
+    assert sample.light is not None
     with mixed_precision():
         with torch.no_grad():
             embeds = text_encoder(sample.tokens).last_hidden_state
-        seen = field(sample.rays, sample.condition, embeds)
+            guess = field.light_of(sample.rays, sample.condition)
+        has_image = sample.condition.flatten(1).any(1, keepdim=True)
+        seen = field(sample.rays, sample.condition, embeds, torch.where(has_image, sample.light, guess))
     of_latents = (place_weights * (seen.latents.float() - sample.latents).pow(2)).mean()
     return of_latents + binary_cross_entropy_with_logits(seen.covered.float(), sample.covered)
 
 
+def light_loss(field: Any, rays: Tensor, sources: Tensor, suns: Tensor) -> Float[Tensor, ""]:
+    """How wrong a light field is of where the light comes from, a squared error."""
+    return (field.light_of(rays, sources) - suns).pow(2).mean()
+
+
 @torch.no_grad()
-def held_out_field_loss(field: nn.Module, text_encoder: Any, held_out: PairBatches, seed: int) -> float:
-    """Mean ``field_loss`` of samples that are not trained on; the same for a seed."""
-    sample = held_out.batch(HELD_OUT_FIELDS, torch.Generator().manual_seed(seed), is_whole=True)
-    return float(field_loss(field, text_encoder, sample))
+def held_out_field(field: Any, text_encoder: Any, held_out: PairBatches, seed: int) -> str:
+    """Mean ``field_loss`` of samples that are not trained on, and by how much it misses the light, in words."""
+    generator = torch.Generator().manual_seed(seed)
+    loss = float(field_loss(field, text_encoder, held_out.batch(HELD_OUT_FIELDS, generator, is_whole=True)))
+    rays, sources, suns = held_out.lit(HELD_OUT_FIELDS, generator)
+    miss = cosine_similarity(field.light_of(rays, sources), suns).clamp(-1, 1).acos().rad2deg().median()
+    return f"held-out {loss:.5f}, light off by {float(miss):.1f} degrees"
 
 
 def train_field(
@@ -239,10 +271,12 @@ def train_field(
     weights = center_weights(UNET_CONFIG["sample_size"])
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        return field_loss(field, text_encoder, training.batch(recipe.batch_size, generator), weights)
+        of_light = light_loss(field, *training.lit(LIGHT_BATCH, generator))
+        of_field = field_loss(field, text_encoder, training.batch(recipe.batch_size, generator), weights)
+        return of_field + LIGHT_WEIGHT * of_light
 
     def measure(average: dict[str, nn.Module]) -> str:
-        return f"held-out {held_out_field_loss(average['field'], text_encoder, held_out, recipe.seed):.5f}"
+        return held_out_field(average["field"], text_encoder, held_out, recipe.seed)
 
     alone = fit({"field": field}, loss, recipe, work / FIELD, worker, report_every=250, measure=measure)
     field.load_state_dict(alone.average["field"].state_dict())
@@ -292,7 +326,8 @@ def train(
         t = training_timesteps(numpy_generator(generator), recipe.batch_size, len(alphas), TIMES)
         noise = torch.randn(sample.latents.shape, generator=generator)
         drawn = velocity_loss(modules, alphas, sample, t, noise, weights)
-        return drawn + field_loss(ray_map.field, encoder, sample, weights)
+        of_light = light_loss(ray_map.field, *training.lit(LIGHT_BATCH, generator))
+        return drawn + field_loss(ray_map.field, encoder, sample, weights) + LIGHT_WEIGHT * of_light
 
     return fit(
         modules, loss, replace(recipe, start=begun), work / "ip2p.ckpt", worker, report_every=250,

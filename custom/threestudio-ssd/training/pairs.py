@@ -1,6 +1,7 @@
 """Pairs of toy scenes that differ in one attribute at most: what the InstructPix2Pix learns from."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from ..cameras import Cameras
 from ..toyworld import build_scene, sample_view
 from ..toyworld.instructions import random_other
 from ..toyworld.splat import to_cameras
-from ..toyworld.world import object_yaw_deg
+from ..toyworld.vocabulary import Attributes
+from ..toyworld.world import object_yaw_deg, sun_direction
 from .data import Rows, load_shards, write_shards
 from .loop import Worker
 from .scenes import SIZE, cameras_of_renders, draw_attributes, labels_of_views, render_with_shares
@@ -94,14 +96,26 @@ def write_pair_shards(worker: Worker, folder: Path, num_shards: int, scenes_a_sh
     write_shards(worker, folder, num_shards, pair_of_scenes, range(FIRST_SEED, FIRST_SEED + scenes_a_shard))
 
 
-def pair_of_scenes(seed: int) -> dict[str, np.ndarray]:
-    """Rows of a shard: a scene from three sides, before and after."""
-    rng = np.random.default_rng([seed, CHOICE_STREAM])
+def draw_change(rng: np.random.Generator) -> tuple[Attributes, Attributes, bool, float]:
+    """A scene before and after, whether the new object looks elsewhere, and by how many degrees it is turned then."""
     source = draw_attributes(rng)
     changed = str(rng.choice(list(CHANGES), p=list(CHANGES.values())))
     target = source._replace(**{changed: random_other(changed, getattr(source, changed), rng)}) if changed else source
     is_turned = changed == "object" and bool(rng.uniform() < TURNED_SHARE)
-    turn_deg = float(rng.uniform(0, 360)) if is_turned else 0.0
+    return source, target, is_turned, float(rng.uniform(0, 360)) if is_turned else 0.0
+
+
+@cache
+def sun_of_pair(seed: int) -> np.ndarray:
+    """Where the sun of a pair's scene stands, in the frame of the new object: a unit vector, (3)."""
+    _, _, _, turn_deg = draw_change(np.random.default_rng([seed, CHOICE_STREAM]))
+    return sun_direction(seed) @ _turn(object_yaw_deg(seed) + turn_deg)
+
+
+def pair_of_scenes(seed: int) -> dict[str, np.ndarray]:
+    """Rows of a shard: a scene from three sides, before and after."""
+    rng = np.random.default_rng([seed, CHOICE_STREAM])
+    source, target, is_turned, turn_deg = draw_change(rng)
     views = [sample_view(rng, is_wide=bool(rng.uniform() < WIDE_SHARE)) for _ in range(VIEWS_A_PAIR)]
     cameras = to_cameras([view.camera for view in views], SIZE, SIZE)
     targets, shares = render_with_shares(build_scene(target, seed, turn_deg=turn_deg), cameras)
@@ -119,6 +133,12 @@ def pair_of_scenes(seed: int) -> dict[str, np.ndarray]:
 
 def _turned_back(viewmats: np.ndarray, yaw_deg: float) -> np.ndarray:
     """The same views of a world that is turned about its upright axis so that this azimuth becomes zero."""
-    turn, (cos, sin) = np.eye(4), (np.cos(np.radians(yaw_deg)), np.sin(np.radians(yaw_deg)))
-    turn[:2, :2] = [[cos, -sin], [sin, cos]]
+    turn = np.eye(4)
+    turn[:3, :3] = _turn(yaw_deg)
     return (viewmats @ turn).astype(np.float32)
+
+
+def _turn(yaw_deg: float) -> np.ndarray:
+    """The rotation, (3 3), from a frame whose x axis has this azimuth into the world."""
+    cos, sin = np.cos(np.radians(yaw_deg)), np.sin(np.radians(yaw_deg))
+    return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])

@@ -83,6 +83,7 @@ class Sample(NamedTuple):
         rays: ``ObjectViews.passing`` that the ``ray_map`` among the modules gets, (b 8 h w); None: none.
         ray_shares: How much of them each sample is told, (b).
         covered: How much of each pixel the object makes up, in [0, 1], (b 1 H W); None: not known.
+        light: Where it comes from, in the frame of the rays, (b 3); None: not known.
     """
 
     latents: Tensor
@@ -91,6 +92,7 @@ class Sample(NamedTuple):
     rays: Tensor | None = None
     ray_shares: Tensor | None = None
     covered: Tensor | None = None
+    light: Tensor | None = None
 
 
 class LatentBatches:

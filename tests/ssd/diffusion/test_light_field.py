@@ -15,6 +15,8 @@ from threestudio_ssd.diffusion.light_field import (
     TOP,
     LightField,
     blending_weights,
+    camera_axes,
+    cell_means,
     crossing,
     grid_of_rays,
 )
@@ -134,3 +136,36 @@ def test_it_learns_where_things_are_from_some_sides_and_shows_them_from_others()
     truth = seen(asked).flatten(0, 1)
     error, spread = (shown - truth).pow(2).mean(), (truth - truth.mean()).pow(2).mean()
     assert error < 0.1 * spread
+
+
+def test_the_axes_of_cameras_are_found_by_their_rays():
+    cameras = held_out_orbit(64, NUM_VIEWS)
+    axes = camera_axes(cell_means(rays())[:, :3].movedim(1, -1))
+    torch.testing.assert_close(axes, cameras.viewmats[:, :3, :3], atol=2e-3, rtol=0)
+
+
+@torch.no_grad()
+def test_the_light_turns_with_the_frame():
+    """The same views in a frame that is turned about its upright axis show the same light, from elsewhere there."""
+    network, (_, sources, _) = field(), given()
+    network.light.last.weight.normal_()
+    turn = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    cameras = held_out_orbit(64, NUM_VIEWS)
+    found = []
+    for axes in (torch.eye(3), turn):
+        way = ObjectViews(cameras, ObjectFrame(axes, torch.zeros(3), 5.45)).passing(grid_of_rays(SIZE))
+        found.append(network.light_of(way, sources))
+    assert found[0].norm(dim=-1).min() > 0.1
+    assert any(torch.allclose(found[0] @ each, found[1], atol=1e-4) for each in (turn, turn.T))
+
+
+@torch.no_grad()
+def test_the_side_that_the_light_falls_on_is_another_one_with_another_light():
+    network, inputs = field(), given()
+    lights = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).repeat_interleave(NUM_VIEWS, 0).split(NUM_VIEWS)
+    network.control.layers[0].weight[:, -3:] = 0  # which lets words do it as well
+    torch.testing.assert_close(*(network(*inputs, light).latents for light in lights))
+    network.lit.weight.normal_()
+    east, south = (network(*inputs, light) for light in lights)
+    assert (east.latents - south.latents).abs().mean() > 1e-4
+    torch.testing.assert_close(east.covered, network(*inputs, lights[0]).covered)

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from threestudio_ssd.cameras.rays import ObjectFrame
 from threestudio_ssd.diffusion import load_backbone, random_backbone
 from threestudio_ssd.diffusion.beside import save_beside
+from threestudio_ssd.diffusion.light_field import LightField
 from threestudio_ssd.diffusion.ray_map import RayMap
 from threestudio_ssd.diffusion.view_adapter import ViewAdapter
 from threestudio_ssd.editors import (
@@ -32,6 +33,7 @@ from threestudio_ssd.editors.consistency import (
 from threestudio_ssd.editors.consistency.attention import by_azimuth, parts_of, view_attention
 from threestudio_ssd.editors.consistency.dge import near_epipolar_lines
 from threestudio_ssd.editors.consistency.gauss_ctrl import controlled, disparity_images, reference_attention
+from threestudio_ssd.editors.instruct_pix2pix import InstructPix2PixUnguided
 from threestudio_ssd.errors import ConfigError
 from threestudio_ssd.toyworld.views import held_out_orbit
 
@@ -278,6 +280,26 @@ def test_what_rays_say_is_where_the_object_is_in_each_view(ray_map, network, vie
     torch.testing.assert_close(editor(views[some]), edited[some], atol=1e-3, rtol=0)
     with pytest.raises(ValueError, match="needs the frame of the views"):
         editor(replace(views, frame=None))
+
+
+@torch.no_grad()
+def test_the_field_is_told_one_light_by_all_views_together(views, monkeypatch):
+    network = PromptedBackbone(random_backbone(in_channels=8), EditorPrompts("a ball", "a cube"))
+    own, told, forward = RayMap(network.backbone.network), [], LightField.forward
+    own.field.light.last.weight.normal_()
+    editor = LoadedEditor(InstructPix2PixUnguided(num_steps=4), network, 4, RaysSeen(), own)
+
+    def noted(field, rays, sources, embeds, light=None):
+        told.append(light)
+        return forward(field, rays, sources, embeds, light)
+
+    monkeypatch.setattr(LightField, "forward", noted)
+    editor(replace(views, strength=1.0))
+    assert len(told) >= 2, "the draft, and what the network is told"
+    for light in told:
+        assert torch.equal(light, told[0])
+        assert torch.equal(light, light[:1].expand(len(views), 3))
+        torch.testing.assert_close(light.norm(dim=-1), torch.ones(len(views)))
 
 
 def test_an_edit_that_forgets_starts_from_the_light_field_which_says_where_the_object_is(ray_map, network, views):

@@ -22,7 +22,7 @@ from threestudio_ssd.toyworld.captions import framing_of
 from threestudio_ssd.toyworld.shapes import SHAPES, object_surface
 from threestudio_ssd.toyworld.splat import save_cameras_json, to_cameras, to_gaussians
 from threestudio_ssd.toyworld.vocabulary import COLOR_RGB, TIME_LIGHT
-from threestudio_ssd.toyworld.world import SHARE_RANGE
+from threestudio_ssd.toyworld.world import SHARE_RANGE, sun_direction
 
 GEOMETRY = ("means", "scales", "quats", "opacities", "parts")
 
@@ -221,3 +221,13 @@ def test_the_scene_without_its_object_has_no_shadow_and_is_else_the_same():
     assert ratios.max() <= 1.0
     far = np.linalg.norm(empty.means, axis=1) > 3
     np.testing.assert_allclose(ratios[far], 1, atol=1e-4)
+
+
+def test_what_faces_the_sun_is_bright_and_what_faces_away_is_as_dark_as_everything_else_that_does():
+    for seed in (1, 2, 3):
+        scene = build_scene(Attributes("ball"), seed)
+        is_object = scene.parts == PART_OBJECT
+        facing = normals_of(scene.quats[is_object]) @ sun_direction(seed)
+        brightness = scene.rgbs[is_object].sum(1)
+        assert np.corrcoef(facing[facing > 0], brightness[facing > 0])[0, 1] > 0.99
+        assert np.ptp(brightness[facing < 0]) < 0.01 * brightness.max()

@@ -4,11 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from threestudio_ssd.toyworld import ATTRIBUTES, sample_view
+from threestudio_ssd.gaussians.transform import rotation_matrices
+from threestudio_ssd.toyworld import ATTRIBUTES, PART_OBJECT, build_scene, object_yaw_deg, sample_view
 from threestudio_ssd.toyworld.views import OBJECT_CENTER
 from threestudio_ssd.toyworld.vocabulary import Attributes
+from threestudio_ssd.toyworld.world import sun_direction
 from threestudio_ssd.training.loop import Worker
-from threestudio_ssd.training.pairs import FIRST_SEED, VIEWS_A_PAIR, load_pairs, write_pair_shards
+from threestudio_ssd.training.pairs import (
+    CHOICE_STREAM,
+    FIRST_SEED,
+    VIEWS_A_PAIR,
+    draw_change,
+    load_pairs,
+    sun_of_pair,
+    write_pair_shards,
+)
 from threestudio_ssd.training.scenes import labels_of_views
 
 SCENES = 24
@@ -77,3 +87,20 @@ def test_held_out_pairs_are_those_of_every_twentieth_seed(folder):
     assert set(training.seeds.tolist()) == {FIRST_SEED + place for place in range(SCENES) if place % 20}
     with np.load(folder / "shard_000.npz") as shard:
         np.testing.assert_array_equal(training.targets[0].permute(1, 2, 0).numpy(), shard["targets"][VIEWS_A_PAIR])
+
+
+def test_the_sun_of_a_pair_is_in_the_frame_of_its_new_object(folder):
+    """As a camera stands in that frame and in the world alike, from the new object's front and from the x axis."""
+    pairs = load_pairs(folder, is_held_out=False)
+    for row in (0, int(pairs.is_turned.nonzero()[0])):
+        seed = int(pairs.seeds[row])
+        target, turn_deg = draw_change(np.random.default_rng([seed, CHOICE_STREAM]))[1::2]
+        scene = build_scene(target, seed, turn_deg=turn_deg)
+        is_object = scene.parts == PART_OBJECT
+        front = np.radians(object_yaw_deg(seed) + turn_deg)
+        cos, sin = np.cos(front), np.sin(front)
+        normals = rotation_matrices(torch.from_numpy(scene.quats[is_object]))[:, :, 2].numpy()
+        own = normals @ np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+        facing = own @ sun_of_pair(seed)
+        np.testing.assert_allclose(facing, normals @ sun_direction(seed), atol=1e-5)
+        assert np.linalg.norm(sun_of_pair(seed)) == pytest.approx(1)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, normalize
 
 from ...cameras.rays import ObjectViews
 from ...diffusion.beside import load_beside
@@ -36,11 +36,11 @@ class RaysSeen(Consistency):
     front where ``view_words.front_deg`` says.
 
     The map's light field says by itself what the views show, and where the object is in them. An edit that
-    forgets what a view shows now starts from there, and the U-Net only touches it up.
+    forgets what a view shows now starts from there, and the U-Net only touches it up. Where the light comes from, the
+    field is told by all views together.
     """
 
     needs = frozenset({"cameras", "frame"})
-    sees_all_views = False
 
     file: str = "data/tiny-ip2p/ray_map.safetensors"
     """Weights of a ``RayMap`` that was trained with the model."""
@@ -56,11 +56,12 @@ class RaysSeen(Consistency):
 
     def edit(self, editor: ImageEditor, network: Any, views: Views, own: RayMap) -> Float[Tensor, "b 3 h w"]:
         """See ``Consistency``."""
+        sources = network.backbone.encode_condition(views.sources) if _num_sources(network) else None
+        light = _light(network, views, own, sources)
         if self._is_drafted(views):
-            sources = network.backbone.encode_condition(views.sources) if _num_sources(network) else None
-            draft = network.backbone.decode(_said(network, views, own, network.target(views), sources).latents)
+            draft = network.backbone.decode(_said(network, views, own, network.target(views), sources, light).latents)
             views = replace(views, images=draft, strength=self.draft)
-        with rays_seen(unet_of(network, NAME), own, _rays(network, views)):
+        with rays_seen(unet_of(network, NAME), own, _rays(network, views), light=light):
             return editor.edit(network, views)
 
     def covered(self, network: Any, views: Views, own: RayMap) -> Float[Tensor, "b 1 h w"] | None:
@@ -99,13 +100,24 @@ def _num_sources(network: PromptedBackbone) -> int:
 @torch.no_grad()
 def _said(
     network: PromptedBackbone, views: Views, own: RayMap, prompts: PromptEmbeds,
-    sources: Float[Tensor, "b s zh zw"] | None = None,
+    sources: Float[Tensor, "b s zh zw"] | None = None, light: Float[Tensor, "b 3"] | None = None,
 ) -> Seen:  # fmt: skip
     """What the light field takes the views for; ``sources`` None: without the views before the edit."""
     rays, dtype = _rays(network, views).to(prompts.hidden.device), own.field.last.weight.dtype
     if sources is None:
         sources = rays.new_zeros(len(rays), _num_sources(network), *_cells(network, views))
-    return own.field(rays, sources.to(dtype), prompts.hidden.to(dtype))
+    return own.field(rays, sources.to(dtype), prompts.hidden.to(dtype), light)
+
+
+@torch.no_grad()
+def _light(
+    network: PromptedBackbone, views: Views, own: RayMap, sources: Float[Tensor, "b s zh zw"] | None
+) -> Float[Tensor, "b 3"] | None:
+    """Where the light comes from, the same for all views: no single one shows all sides of the object before."""
+    if sources is None:
+        return None
+    lights = own.field.light_of(_rays(network, views).to(sources.device), sources.to(own.field.last.weight.dtype))
+    return normalize(lights.mean(0, keepdim=True), dim=-1).expand(len(lights), -1)
 
 
 def _outlines(network: PromptedBackbone, views: Views, own: RayMap, prompts: PromptEmbeds) -> Float[Tensor, "b 1 h w"]:
