@@ -201,12 +201,7 @@ class Control(nn.Module):
         self.queries = nn.Parameter(0.1 * torch.randn(NUM_QUERIES, text_width))
         self.keys = nn.Linear(text_width, text_width)
         self.keys.weight.data *= FOCUS
-        self.source = nn.Sequential(
-            nn.Conv2d(num_source_channels + num_waves(3, OCTAVES // 2), SOURCE_WIDTH, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(SOURCE_WIDTH, SOURCE_WIDTH, 3, padding=1),
-            nn.SiLU(),
-        )
+        self.source = _two_layers(num_source_channels + num_waves(3, OCTAVES // 2), SOURCE_WIDTH)
         self.looks = nn.Conv2d(SOURCE_WIDTH, NUM_LOOKS, 1)
         num_said, num_seen = NUM_QUERIES * text_width, (NUM_LOOKS + 1) * SOURCE_WIDTH
         self.said_norm, self.seen_norm = nn.LayerNorm(num_said), nn.LayerNorm(num_seen)
@@ -227,8 +222,7 @@ class Control(nn.Module):
     ) -> tuple[Float[Tensor, "b f zh zw"], list[Tensor]]:
         """Features of cells, and gains and shifts (b 2*w) of each layer."""
         around = self.source(torch.cat([sources, waves(directions, OCTAVES // 2).movedim(-1, 1).to(sources)], dim=1))
-        cells, looks = around.flatten(2).mT, self.looks(around).flatten(2).softmax(-1)
-        seen = torch.cat([looks @ cells, cells.mean(1, keepdim=True)], dim=1).flatten(1)
+        seen = _gathered(around, self.looks)
         weights = (self.queries @ self.keys(embeds).mT * embeds.shape[-1] ** -0.5).softmax(-1)
         said = (weights @ embeds).flatten(1)
         control = self.layers(torch.cat([self.said_norm(said), self.seen_norm(seen), light], dim=1))
@@ -247,12 +241,7 @@ class Light(nn.Module):
 
     def __init__(self, num_source_channels: int) -> None:
         super().__init__()
-        self.source = nn.Sequential(
-            nn.Conv2d(num_source_channels + 3, LIGHT_WIDTH, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(LIGHT_WIDTH, LIGHT_WIDTH, 3, padding=1),
-            nn.SiLU(),
-        )
+        self.source = _two_layers(num_source_channels + 3, LIGHT_WIDTH)
         self.looks = nn.Conv2d(LIGHT_WIDTH, NUM_LOOKS, 1)
         num_seen = (NUM_LOOKS + 1) * LIGHT_WIDTH
         self.layers = nn.Sequential(nn.LayerNorm(num_seen), nn.Linear(num_seen, 2 * LIGHT_WIDTH), nn.SiLU())
@@ -269,8 +258,7 @@ class Light(nn.Module):
         sinks = axes[:, None, None, 2, 2:].expand(*places.shape[:3], 1)
         seen_from = torch.cat([places, sinks], dim=-1).movedim(-1, 1)
         around = self.source(torch.cat([sources, seen_from.to(sources)], dim=1))
-        cells, looks = around.flatten(2).mT, self.looks(around).flatten(2).softmax(-1)
-        seen = torch.cat([looks @ cells, cells.mean(1, keepdim=True)], dim=1).flatten(1)
+        seen = _gathered(around, self.looks)
         return (self.last(self.layers(seen)).float()[:, None] @ axes)[:, 0]
 
 
@@ -280,6 +268,18 @@ def camera_axes(directions: Float[Tensor, "b zh zw 3"]) -> Float[Tensor, "b 3 3"
     across = (directions[:, :, -1] - directions[:, :, 0]).mean(1)
     right = normalize(across - (across * ahead).sum(-1, keepdim=True) * ahead, dim=-1)
     return torch.stack([right, torch.linalg.cross(ahead, right), ahead], dim=1)
+
+
+def _two_layers(num_channels: int, width: int) -> nn.Sequential:
+    """Two convolutions, each followed by SiLU."""
+    first, second = nn.Conv2d(num_channels, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+    return nn.Sequential(first, nn.SiLU(), second, nn.SiLU())
+
+
+def _gathered(around: Float[Tensor, "b f zh zw"], looks: nn.Module) -> Float[Tensor, "b g"]:
+    """Features of cells, gathered where each of the looks turns to, and their mean."""
+    cells, places = around.flatten(2).mT, looks(around).flatten(2).softmax(-1)
+    return torch.cat([places @ cells, cells.mean(1, keepdim=True)], dim=1).flatten(1)
 
 
 def _layer(layer: nn.Module, hidden: Float[Tensor, "b f h w"], own: Float[Tensor, "b g"]) -> Float[Tensor, "b o h w"]:

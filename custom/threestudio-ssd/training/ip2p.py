@@ -248,9 +248,10 @@ def field_loss(field: Any, text_encoder: Any, sample: Sample, place_weights: Ten
     return of_latents + binary_cross_entropy_with_logits(seen.covered.float(), sample.covered)
 
 
-def light_loss(field: Any, rays: Tensor, sources: Tensor, suns: Tensor) -> Float[Tensor, ""]:
-    """How wrong a light field is of where the light comes from, a squared error."""
-    return (field.light_of(rays, sources) - suns).pow(2).mean()
+def light_loss(field: Any, batches: PairBatches, generator: torch.Generator) -> Float[Tensor, ""]:
+    """How wrong a light field is of where the light comes from: the squared error on further views, weighted."""
+    rays, sources, suns = batches.lit(LIGHT_BATCH, generator)
+    return LIGHT_WEIGHT * (field.light_of(rays, sources) - suns).pow(2).mean()
 
 
 @torch.no_grad()
@@ -271,9 +272,8 @@ def train_field(
     weights = center_weights(UNET_CONFIG["sample_size"])
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        of_light = light_loss(field, *training.lit(LIGHT_BATCH, generator))
-        of_field = field_loss(field, text_encoder, training.batch(recipe.batch_size, generator), weights)
-        return of_field + LIGHT_WEIGHT * of_light
+        of_light = light_loss(field, training, generator)
+        return of_light + field_loss(field, text_encoder, training.batch(recipe.batch_size, generator), weights)
 
     def measure(average: dict[str, nn.Module]) -> str:
         return held_out_field(average["field"], text_encoder, held_out, recipe.seed)
@@ -326,8 +326,8 @@ def train(
         t = training_timesteps(numpy_generator(generator), recipe.batch_size, len(alphas), TIMES)
         noise = torch.randn(sample.latents.shape, generator=generator)
         drawn = velocity_loss(modules, alphas, sample, t, noise, weights)
-        of_light = light_loss(ray_map.field, *training.lit(LIGHT_BATCH, generator))
-        return drawn + field_loss(ray_map.field, encoder, sample, weights) + LIGHT_WEIGHT * of_light
+        of_light = light_loss(ray_map.field, training, generator)
+        return drawn + field_loss(ray_map.field, encoder, sample, weights) + of_light
 
     return fit(
         modules, loss, replace(recipe, start=begun), work / "ip2p.ckpt", worker, report_every=250,

@@ -59,12 +59,12 @@ def distilled(edit, result, selection, steps, folder):
 
 @pytest.mark.slow
 def test_what_is_around_a_refitted_object_can_be_distilled_after_it(refitted, tmp_path):
-    edit, ground, result, is_new, turn_deg = refitted
+    edit, ground, result, _, turn_deg = refitted
     then = replace(edit, source=edit.target, target=edit.target._replace(ground=ground))
     scene = build_scene(edit.source, SCENE_SEED)
     grounds = {row.tobytes() for row in scene.means[scene.parts == PART_GROUND]}
     is_ground = np.array([row.tobytes() in grounds for row in result.means.numpy()])
-    both = distilled(then, result, is_ground & ~is_new, 300, tmp_path)
+    both = distilled(then, result, is_ground, 300, tmp_path)
     views = held_out_orbit(HELD_OUT_SIZE)
     truth = shots(to_gaussians(build_scene(then.target, SCENE_SEED, turn_deg=turn_deg)), views)
     everywhere = torch.ones(len(views), HELD_OUT_SIZE, HELD_OUT_SIZE, dtype=torch.bool)

@@ -90,7 +90,7 @@ def test_held_out_pairs_are_those_of_every_twentieth_seed(folder):
 
 
 def test_the_sun_of_a_pair_is_in_the_frame_of_its_new_object(folder):
-    """As a camera stands in that frame and in the world alike, from the new object's front and from the x axis."""
+    """What faces it there faces the scene's sun in the world."""
     pairs = load_pairs(folder, is_held_out=False)
     for row in (0, int(pairs.is_turned.nonzero()[0])):
         seed = int(pairs.seeds[row])

@@ -57,11 +57,12 @@ class RaysSeen(Consistency):
     def edit(self, editor: ImageEditor, network: Any, views: Views, own: RayMap) -> Float[Tensor, "b 3 h w"]:
         """See ``Consistency``."""
         sources = network.backbone.encode_condition(views.sources) if _num_sources(network) else None
-        light = _light(network, views, own, sources)
+        rays = _rays(network, views)
+        light = _light(rays, own, sources)
         if self._is_drafted(views):
             draft = network.backbone.decode(_said(network, views, own, network.target(views), sources, light).latents)
             views = replace(views, images=draft, strength=self.draft)
-        with rays_seen(unet_of(network, NAME), own, _rays(network, views), light=light):
+        with rays_seen(unet_of(network, NAME), own, rays, light=light):
             return editor.edit(network, views)
 
     def covered(self, network: Any, views: Views, own: RayMap) -> Float[Tensor, "b 1 h w"] | None:
@@ -111,12 +112,12 @@ def _said(
 
 @torch.no_grad()
 def _light(
-    network: PromptedBackbone, views: Views, own: RayMap, sources: Float[Tensor, "b s zh zw"] | None
+    rays: Float[Tensor, "b 8 rh rw"], own: RayMap, sources: Float[Tensor, "b s zh zw"] | None
 ) -> Float[Tensor, "b 3"] | None:
     """Where the light comes from, the same for all views: no single one shows all sides of the object before."""
     if sources is None:
         return None
-    lights = own.field.light_of(_rays(network, views).to(sources.device), sources.to(own.field.last.weight.dtype))
+    lights = own.field.light_of(rays.to(sources.device), sources.to(own.field.last.weight.dtype))
     return normalize(lights.mean(0, keepdim=True), dim=-1).expand(len(lights), -1)
 
 
